@@ -1,0 +1,45 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Python >= 3.11 and make are all they need.
+
+PYTHON ?= python3
+TOOLS := .tools
+# uv from the machine where it has one, else our own copy in a folder of ours.
+UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+RUN := $(UV) run --quiet
+LIMIT ?=
+SHIPPED := -p penstock.engine -p penstock.handlers -p penstock.views -p penstock.bench
+
+.PHONY: demo test check format bench bench-smoke clean
+
+demo: .venv/ready  ## a year of real flights through the engine
+	$(RUN) python -m examples.flights $(if $(LIMIT),--limit $(LIMIT))
+
+test: .venv/ready  ## the whole suite
+	$(RUN) pytest
+
+check: .venv/ready  ## format, lint, types of what is shipped, of the tests and of the examples, tidiness
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(UV) run --quiet --isolated --no-editable mypy --strict $(SHIPPED)
+	$(UV) run --quiet --isolated --no-editable mypy --strict tests examples
+	$(RUN) pytest -q tests/test_tidy.py
+
+format: .venv/ready
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+bench: .venv/ready  ## the figures, with the machine and the versions they belong to
+	$(RUN) python -m penstock.bench
+
+bench-smoke: .venv/ready  ## every figure once, too small to mean anything: does it run?
+	$(RUN) python -m penstock.bench --smoke
+
+.venv/ready: pyproject.toml | uv
+	$(UV) sync --quiet
+	@touch $@
+
+.PHONY: uv
+uv:
+	@test -x "$(UV)" || { $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+
+clean:
+	rm -rf .venv $(TOOLS) build dist out .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The benchmark harness: workloads, limits, and what they say about the machine."""

@@ -1,0 +1,264 @@
+"""The write side's pure core: a state, and batches of commands decided on it one after another.
+
+Here: plain functions and values, no loop, no I/O. Not here: when a batch is decided and what becomes of it (`writer`).
+
+Invariants: each command is decided on the state that the one before it left; a command that is refused leaves no trace;
+an event is checked before it is applied; the state moves only in `WriteState.apply`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from penstock.engine.app import App, CommandEntry
+from penstock.engine.clock import elapsed
+from penstock.engine.codec import encode, problem_with
+from penstock.engine.commit import Head, Record
+from penstock.engine.errors import (
+    ApplyFailed,
+    CommitTooLarge,
+    DeadlineExceeded,
+    HandlerFailed,
+    ImpureHandler,
+    InvalidMessage,
+    PenstockError,
+    Rejected,
+    UnknownMessage,
+)
+from penstock.engine.limits import Limits
+from penstock.engine.messages import Command, Context, Event, Metadata, Receipt
+from penstock.engine.purity import fingerprint
+
+__all__ = ["Deadline", "Draft", "Envelope", "Promise", "WriteState", "fill"]
+
+
+class Promise(Protocol):
+    """What a command's outcome is given to, once: an asyncio.Future, or a place in an `execute_many`."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+class Deadline(NamedTuple):
+    """When a command expires, on the clock `elapsed`, and the seconds that its caller gave."""
+
+    at: float
+    timeout_seconds: float
+
+
+#: A command on its way: who waits for it, the command, its id, its metadata, and when it expires.
+#: A plain tuple: a class of our own costs 0.12 µs more per command.
+Envelope: TypeAlias = tuple[Promise, Command, str | None, Metadata | None, Deadline | None]
+
+_NOTHING = Metadata()
+
+
+class WriteState:
+    """The write models' state, and how to decide on it and change it."""
+
+    __slots__ = ("app", "appliers", "handlers", "keys", "models")
+
+    def __init__(self, app: App, *, check_purity: bool = False) -> None:
+        self.app = app
+        self.models = models = [model() for model in app.models]
+        bind = _watched if check_purity else _bound
+        self.handlers = {
+            command: (bind(self, entry), entry.method.wants_context, entry.tag, entry.key_of)
+            for command, entry in app.commands.items()
+        }
+        self.appliers = {
+            event: tuple(method.function.__get__(models[index]) for index, method in entry.appliers)
+            for event, entry in app.events.items()
+        }
+        self.keys = {event: entry.key_of for event, entry in app.events.items()}
+
+    def decide(self, command: Command, context: Context) -> list[Event]:
+        """The events that ``command`` would yield on this state; the state stays as it is.
+
+        Raises:
+            Rejected: the handler said no.
+            HandlerFailed: the handler failed, or yielded something that is not a valid event of this application.
+        """
+        handler, wants_context, _, _ = self.handlers[type(command)]
+        event: Event | None = None
+        events: list[Event] = []
+        try:
+            for event in handler(command, context) if wants_context else handler(command):
+                events.append(self.app.read_event(encode(event)))
+        except Exception as error:  # noqa: BLE001 - sorted into a typed refusal
+            refusal = self.refusal(command, event, error)
+            raise refusal from refusal.__cause__
+        return events
+
+    def apply(self, events: Iterable[Event], position: int) -> None:
+        """Change the state by events that follow ``position``.
+
+        Raises:
+            ApplyFailed: a model raised; the state is now unusable and must be rebuilt.
+        """
+        appliers = self.appliers
+        for event in events:
+            position += 1
+            try:
+                for apply in appliers[type(event)]:
+                    apply(event)
+            except Exception as error:
+                places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
+                raise ApplyFailed(places, type(event).__name__, position, repr(error)) from error
+
+    def keys_of(self, events: Sequence[Event], key: str | None) -> list[str | None] | None:
+        """The key of each event, or None when all of them have the command's."""
+        keys = self.keys
+        for event in events:
+            if keys[type(event)](event) != key:
+                return [keys[type(event)](event) for event in events]
+        return None
+
+    def refusal(self, command: Command, event: Any, error: Exception) -> PenstockError:
+        """What the caller hears when deciding failed with ``error`` after the handler had yielded ``event``."""
+        if isinstance(error, Rejected | CommitTooLarge | ImpureHandler | ApplyFailed):
+            return error
+        cause, text = error, repr(error)
+        problem = None if event is None else problem_with(event, self.app.read_event)
+        if problem is not None:
+            cause = InvalidMessage(type(event).__name__, problem)
+            if type(event) not in self.appliers:
+                known = tuple(entry.tag for entry in self.app.events.values())
+                cause = UnknownMessage("event", type(event).__name__, self.app.name, known)
+            text = f"it yielded a wrong event: {cause}"
+        failed = HandlerFailed(self.app.commands[type(command)].method.place, type(command).__name__, text)
+        failed.__cause__ = cause
+        return failed
+
+
+def _bound(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
+    bound: Callable[..., Iterable[Event]] = entry.method.function.__get__(state.models[entry.model])
+    return bound
+
+
+def _watched(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
+    """The handler, with a look at the state before and after it."""
+    handler = _bound(state, entry)
+
+    def watched(*arguments: Any) -> list[Event]:
+        before = fingerprint(state.models)
+        try:
+            return list(handler(*arguments))
+        finally:
+            if fingerprint(state.models) != before:
+                raise ImpureHandler(entry.method.place, entry.tag)
+
+    return watched
+
+
+class Draft:
+    """A commit in the making: what was decided since the last one, and who waits for it."""
+
+    __slots__ = (
+        "commands",
+        "damaged",
+        "events",
+        "now",
+        "number",
+        "position",
+        "receipts",
+        "records",
+        "refusals",
+        "size_bytes",
+        "start",
+    )
+
+    def __init__(self, head: Head, now: datetime) -> None:
+        self.number = head.number + 1
+        self.start = head.position
+        #: That of the last event so far.
+        self.position = head.position
+        self.now = now
+        self.commands = 0
+        self.size_bytes = 0
+        self.records: list[Record] = []
+        self.events: list[Event] = []
+        self.receipts: list[tuple[Promise, Receipt]] = []
+        self.refusals: list[tuple[Promise, PenstockError]] = []
+        #: The state was damaged while deciding: what the draft holds stands, and the state must be rebuilt.
+        self.damaged = False
+
+    def is_full(self, limits: Limits) -> bool:
+        """Whether the draft has to be written before it takes more."""
+        return self.damaged or self.commands >= limits.batch_commands_max or self.size_bytes >= limits.batch_bytes_max
+
+
+def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits, *, speculate: bool = True) -> None:
+    """Decide waiting commands into the draft until it is full, none waits, or ``slice_ms_max`` is over.
+
+    Args:
+        draft: gets the records, events, receipts and refusals.
+        queue: commands in order; those that were decided, cancelled or expired are taken from it.
+        state: is changed by the events, unless ``speculate`` is false.
+        limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
+        speculate: apply at once what was decided. Without it the draft takes one command, and nothing is applied.
+    """
+    handlers, read, now, number = state.handlers, state.app.read_event, draft.now, draft.number
+    until = elapsed() + limits.slice_ms_max / 1e3
+    commands_max = limits.batch_commands_max if speculate else 1
+    while queue and draft.commands < commands_max and draft.size_bytes < limits.batch_bytes_max:
+        envelope = queue.popleft()
+        promise, command, command_id, metadata, deadline = envelope
+        if promise.done():  # cancelled or expired while it waited: it never executes
+            continue
+        if deadline is not None and elapsed() > deadline.at:  # its timer is late, because the loop was busy
+            promise.set_exception(DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False))
+            continue
+        draft.commands += 1
+        handler, wants_context, tag, key_of = handlers[type(command)]
+        event: Event | None = None
+        events: list[Event] = []
+        encoded: list[msgspec.Raw] = []
+        size = 0
+        try:
+            for event in (
+                handler(command, Context(now, command_id, metadata or _NOTHING)) if wants_context else handler(command)
+            ):
+                data = encode(event)
+                size += len(data)
+                if size > limits.commit_bytes_max:
+                    raise CommitTooLarge(tag, size, limits.commit_bytes_max)
+                events.append(read(data))
+                encoded.append(msgspec.Raw(data))
+            if speculate:
+                state.apply(events, draft.position)
+        except Exception as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
+            draft.refusals.append((promise, state.refusal(command, event, error)))
+            if isinstance(error, ApplyFailed | ImpureHandler):
+                draft.damaged = True
+                return
+        except BaseException:
+            queue.appendleft(envelope)  # the writer is being stopped: whoever stops it answers what is queued
+            raise
+        else:
+            key = key_of(command)
+            record = Record(
+                tag,
+                key,
+                command_id,
+                offset=draft.position - draft.start,
+                keys=state.keys_of(events, key),
+                events=encoded,
+            )
+            if metadata is not None:
+                record = msgspec.structs.replace(
+                    record, actor=metadata.actor, correlation=metadata.correlation, causation=metadata.causation
+                )
+            draft.position += len(events)
+            draft.size_bytes += size
+            draft.events += events
+            draft.records.append(record)
+            draft.receipts.append((promise, Receipt(number, draft.position, len(events), command_id)))
+        if elapsed() > until:
+            return

@@ -1,0 +1,52 @@
+"""Every bound of the engine, by name and with its unit last. Nothing in penstock grows beyond one of these."""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.engine.errors import DefinitionError
+
+__all__ = ["Limits"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine's bounds. The defaults favour short stalls of the loop over the last few percent of throughput.
+
+    A batch closes at the first of ``batch_commands_max`` and ``batch_bytes_max`` that it reaches; one command alone
+    may exceed the latter, up to ``commit_bytes_max``, past which it fails with `CommitTooLarge`.
+
+    Raises:
+        DefinitionError: a limit is not positive, or two contradict each other.
+    """
+
+    #: Commands that were taken and not yet decided; past it `execute` waits, or raises `Overloaded`.
+    mailbox_commands_max: int = 10_000
+    #: Commands in one commit, and the number of callers that one commit wakes at once.
+    batch_commands_max: int = 500
+    #: Encoded bytes at which a batch closes.
+    batch_bytes_max: int = 256 * 1024
+    #: Encoded bytes that one command's events may have.
+    commit_bytes_max: int = 4 * 1024 * 1024
+    #: How long the writer decides, or a view applies, before it lets others run.
+    slice_ms_max: float = 2.0
+    #: Commits that may wait for a view before it is detached and catches up from the log.
+    view_queue_commits_max: int = 1_024
+    #: Encoded bytes that may wait for a view before it is detached.
+    view_queue_bytes_max: int = 64 * 1024 * 1024
+    #: Queries that may wait for one view to reach their position; past it `ask` raises `ViewBehind`.
+    view_waiters_max: int = 10_000
+    #: About how many encoded bytes are read from the log at once: replay, rebuild and catch-up.
+    read_bytes_max: int = 256 * 1024
+    #: A commit that takes longer to write is worth a log line.
+    slow_commit_ms: float = 1_000.0
+    #: How long a view that could not read the log waits before it tries again.
+    catch_up_retry_seconds: float = 1.0
+    #: How long closing waits for accepted commands to become durable before it fails the rest.
+    drain_seconds_max: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not getattr(self, name) > 0:
+                raise DefinitionError(f"{name} must be positive, not {getattr(self, name)!r}", "Limits")
+        if self.batch_bytes_max > self.commit_bytes_max:
+            raise DefinitionError("batch_bytes_max is larger than commit_bytes_max", "Limits")

@@ -1,0 +1,79 @@
+"""A log in memory: for tests, for trying things out, and for state that may vanish with the process.
+
+Not a mock: it keeps every promise of the port except outliving the process. It does outlive the engine: opening the
+same `MemoryLog` again finds what was appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from penstock.engine.commit import Commit, Head, events_in
+from penstock.engine.errors import Fenced, LogLocked, LogRefused
+
+__all__ = ["MemoryLog", "MemoryStore"]
+
+
+class MemoryStore(msgspec.Struct):
+    """What a `MemoryLog` keeps its commits in. Two logs on one store are two handles to the same log."""
+
+    commits: list[Commit] = []
+    application: str | None = None
+    locked: bool = False
+
+
+class MemoryLog:
+    """The `Log` port on a list.
+
+    Args:
+        store: where the commits are kept; a new one if none is given.
+    """
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = MemoryStore() if store is None else store
+        self._holds_lock = False
+
+    @property
+    def name(self) -> str:
+        return "memory:"
+
+    async def open(self, application: str) -> None:
+        if self.store.locked:
+            raise LogLocked(self.name)
+        if self.store.application not in (None, application):
+            raise LogRefused(
+                self.name,
+                f"it belongs to application {self.store.application!r}, not to {application!r}",
+                "give App(name=…) the name that the log has, or open another log",
+            )
+        self.store.application = application
+        self.store.locked = self._holds_lock = True
+
+    async def append(self, commit: Commit) -> None:
+        head = len(self.store.commits)
+        if commit.number != head + 1:
+            raise Fenced(self.name, commit.number, head)
+        self.store.commits.append(commit)
+
+    async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
+        page: list[Commit] = []
+        room = bytes_max
+        for index in range(after, len(self.store.commits)):
+            commit = self.store.commits[index]
+            if page and len(commit.body) > room:
+                break
+            room -= len(commit.body)
+            page.append(commit)
+        return page
+
+    async def head(self) -> Head:
+        if not self.store.commits:
+            return Head()
+        last = self.store.commits[-1]
+        return Head(last.number, last.position - 1 + events_in(last.body), last.recorded_at, last.digest)
+
+    async def close(self) -> None:
+        if self._holds_lock:
+            self.store.locked = self._holds_lock = False

@@ -1,0 +1,64 @@
+"""The port that every store implements: an append-only sequence of commits with one writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from penstock.engine.commit import Commit, Head
+
+__all__ = ["Log"]
+
+
+class Log(Protocol):
+    """A durable sequence of commits, numbered 1, 2, 3 … without a gap.
+
+    The one rule: appending commit *n* succeeds if and only if the head is *n - 1*. Order, concurrency control and
+    fencing all follow from it. `tests/log/conformance.py` is this contract as a suite that runs on every store.
+    """
+
+    @property
+    def name(self) -> str:
+        """What errors and log lines call this log: a path or an address, never a secret."""
+        ...
+
+    async def open(self, application: str) -> None:
+        """Take the log for one writer, creating it if it is not there.
+
+        Raises:
+            LogLocked: another writer has it open; raised at once, without waiting.
+            LogRefused: the store holds something else, a newer format, or another application's log.
+            LogCorrupt: the store can't be read.
+        """
+        ...
+
+    async def append(self, commit: Commit) -> None:
+        """Make the commit durable. When this returns, the commit survives a crash of the process and of the machine.
+
+        Called for one commit at a time. Being cancelled does not undo it.
+
+        Raises:
+            Fenced: the head is not ``commit.number - 1``; nothing was written.
+            CommitFailed: it is certain that nothing was written.
+            Exception: anything else means that the outcome is not known; `head` tells.
+        """
+        ...
+
+    async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
+        """Commits with a number above ``after``, in order, without a gap: as many as fit in about ``bytes_max``.
+
+        At least one if there is one; none means that ``after`` is the head. Commits being appended meanwhile appear
+        whole or not at all. Safe to call while an append is under way.
+
+        Raises:
+            LogCorrupt: the store can't be read; names the first commit that could not.
+        """
+        ...
+
+    async def head(self) -> Head:
+        """The last durable commit; ``Head()`` when there is none."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the store. What was appended is durable already. Closing twice is allowed."""
+        ...

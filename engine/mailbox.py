@@ -1,0 +1,126 @@
+"""The writer's mailbox: bounded, in order, with a place in the queue for those who wait to get in.
+
+Here: taking commands in and waking the one reader. Not here: deciding (`deciding`), and who reads (`writer`).
+
+The ``*_nowait`` form is the primitive; the waiting one wraps it. A command has been decided if and only if its ticket
+is not above `decided`: the queue is first in, first out, so one number tells it for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from penstock.engine.deciding import Envelope
+from penstock.engine.errors import EngineClosed, Overloaded, PenstockError
+
+__all__ = ["Mailbox"]
+
+
+class Mailbox:
+    """A bounded queue of commands with one reader.
+
+    Args:
+        commands_max: how many may wait.
+    """
+
+    def __init__(self, commands_max: int) -> None:
+        #: The commands that wait. The reader takes them from the left.
+        self.queue: deque[Envelope] = deque()
+        self.commands_max = commands_max
+        self._taken_in = 0
+        self._reserved = 0
+        self._entering: deque[asyncio.Future[None]] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._closed: Callable[[], PenstockError] | None = lambda: EngineClosed("not open yet")
+
+    @property
+    def decided(self) -> int:
+        """How many commands have left the queue, ever."""
+        return self._taken_in - len(self.queue)
+
+    @property
+    def entering(self) -> int:
+        """How many callers wait to get in."""
+        return len(self._entering)
+
+    def put_nowait(self, envelope: Envelope) -> int:
+        """Take a command in; returns its ticket.
+
+        Raises:
+            Overloaded: the mailbox is full, or others wait already.
+            EngineClosed: or what `close` was given; nothing is taken.
+        """
+        if self._closed is not None:
+            raise self._closed()
+        if self._entering or len(self.queue) + self._reserved >= self.commands_max:
+            raise Overloaded(len(self.queue), self.commands_max)
+        return self._put(envelope)
+
+    async def put(self, envelope: Envelope) -> int:
+        """Take a command in once there is room, in the order of asking; returns its ticket.
+
+        Raises:
+            EngineClosed: or what `close` was given; nothing is taken, perhaps since the caller began to wait.
+        """
+        try:
+            return self.put_nowait(envelope)
+        except Overloaded:
+            pass
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._entering.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._entering:
+                self._entering.remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._reserved -= 1
+                self.admit()
+            raise
+        self._reserved -= 1
+        return self._put(envelope)
+
+    def _put(self, envelope: Envelope) -> int:
+        self.queue.append(envelope)
+        self._taken_in += 1
+        self.wake()
+        return self._taken_in
+
+    def admit(self) -> None:
+        """Let in as many of those who wait as there is room for now. The reader calls it after it took commands."""
+        while self._entering and len(self.queue) + self._reserved < self.commands_max:
+            turn = self._entering.popleft()
+            if not turn.done():
+                self._reserved += 1
+                turn.set_result(None)
+
+    async def news(self) -> None:
+        """Wait until something is taken in, or `wake` is called. Only the reader may."""
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def wake(self) -> None:
+        """Wake the reader, if it waits."""
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def open(self) -> None:
+        """Take commands from now on."""
+        self._closed = None
+
+    def close(self, reason: Callable[[], PenstockError]) -> None:
+        """Take nothing any more: callers get the error that ``reason`` makes, also those who wait to get in.
+
+        What is queued stays for the reader.
+        """
+        self._closed = reason
+        while self._entering:
+            turn = self._entering.popleft()
+            if not turn.done():
+                turn.set_exception(reason())
+        self.wake()

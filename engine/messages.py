@@ -1,0 +1,81 @@
+"""What users declare and what the engine hands back: plain immutable values.
+
+Here: the bases of commands, events and queries, the marker for keys, receipts, metadata, context. Not here: any
+behaviour, and any check (`codec` checks values, `app` checks definitions).
+
+A message is a msgspec Struct: frozen, tagged with its class name in the JSON field ``type``, and strict about unknown
+fields. It is not checked when it is constructed in process (msgspec never does), but where it enters the engine.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Generic, TypeVar, dataclass_transform
+
+import msgspec
+
+__all__ = ["KEY", "Command", "Context", "Event", "Key", "Message", "Metadata", "Query", "Receipt"]
+
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+#: What marks a field as the message's key. Use `Key`, or ``Annotated[str, KEY, Meta(max_length=40)]`` for more bounds.
+KEY = msgspec.Meta(extra={"penstock": "key"})
+
+#: The stream that a command addresses or an event belongs to: a non-empty string, at most one field per message.
+Key = Annotated[str, KEY, msgspec.Meta(min_length=1)]
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True, tag_field="type"):
+    """The common base of `Command`, `Event` and `Query`; not to be used directly."""
+
+
+class Command(Message):
+    """A request to change state; named in the imperative. Handled by exactly one write model."""
+
+
+class Event(Message):
+    """Something that happened; named in the past tense. Applied by at least one write model, and by any views.
+
+    Applied events are shared by reference between the write model and all views: treat what they hold as immutable.
+    """
+
+
+class Query(Message, Generic[Answer_co]):
+    """A question, typed by its answer: ``class BalanceOf(Query[int | None])``. Answered by exactly one view."""
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What a durable command returns, and the token that makes its effect visible: ``ask(query, after=receipt)``.
+
+    ``commit`` is the number of the commit that holds the command. ``position`` is that of its last event or, when it
+    had none, of the last event before it. ``events`` says how many it had, so they are ``position - events + 1`` to
+    ``position``. ``command_id`` is the caller's, if one was given.
+    """
+
+    commit: int
+    position: int
+    events: int
+    command_id: str | None = None
+
+
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a caller may tell about a command, kept with it in the log and handed to handlers that ask for it.
+
+    ``actor`` is who asked, ``correlation`` the conversation it belongs to, ``causation`` the message that led to it.
+    """
+
+    actor: str | None = None
+    correlation: str | None = None
+    causation: str | None = None
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What a handler may know besides state and command: ask for it with a second parameter.
+
+    ``now`` is the UTC time that is recorded with the commit; the same for every command of a commit.
+    """
+
+    now: datetime
+    command_id: str | None = None
+    metadata: Metadata = Metadata()

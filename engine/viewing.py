@@ -1,0 +1,283 @@
+"""A view's actor: applies durable commits in order, and tells queries when it has come far enough.
+
+Here: one view's state, queue and waiting queries. Not here: the log's chain (`replay`), handing out commits (`fanout`).
+
+    status        a commit is offered                it moves on by
+    ------        -------------------                --------------
+    LIVE          queued; queue full → CATCHING_UP   commits from the queue
+    CATCHING_UP   ignored, it is in the log          commits from the log; at the log's end → LIVE, or JOINING first
+    JOINING       queued; queue full → CATCHING_UP   commits from the log up to where the queue starts, then → LIVE
+    FAULTED       ignored                            nothing: an event could not be applied, queries get `ViewFaulted`
+    CLOSED        ignored                            nothing: queries get `EngineClosed`
+
+Invariants: whole commits only, in order, each once; who offers never waits; no answer while a commit is half applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+import anyio
+import structlog
+
+from penstock.engine.app import App
+from penstock.engine.commit import Head
+from penstock.engine.errors import EngineClosed, NotYetVisible, PenstockError, ViewBehind, ViewFaulted
+from penstock.engine.limits import Limits
+from penstock.engine.replay import Chapter, Reader, Slicer
+
+__all__ = ["ViewActor", "ViewStatus"]
+
+_log = structlog.get_logger("penstock")
+
+#: Events applied between two looks at the clock.
+_STRIDE = 64
+
+
+class ViewStatus(StrEnum):
+    """What a view is doing; the table above says what follows from it."""
+
+    LIVE = "live"
+    CATCHING_UP = "catching up"
+    JOINING = "joining"
+    FAULTED = "faulted"
+    CLOSED = "closed"
+
+
+class ViewActor:
+    """One view and its queue.
+
+    Args:
+        app: the application.
+        index: which of its views.
+        limits: the engine's.
+        reader: makes a reader of the log that starts after a given head.
+    """
+
+    def __init__(self, app: App, index: int, limits: Limits, reader: Callable[[Head], Reader]) -> None:
+        view = app.views[index]
+        self.name = view.__name__
+        self.state = view()
+        self.status = ViewStatus.LIVE
+        #: The last commit that was applied.
+        self.head = Head()
+        #: Its position, which queries compare their token with.
+        self.position = 0
+        #: Whether it may answer: not in the middle of a commit, not faulted, not closed.
+        self.ready = True
+        #: How often its queue was full.
+        self.detached = 0
+        self._limits = limits
+        self._reader = reader
+        self._appliers = {event: m.function.__get__(self.state) for event, m in view.__appliers__.items()}
+        self._types = frozenset(self._appliers)
+        self._fault: tuple[int, BaseException] | None = None
+        self._queue: deque[Chapter] = deque()
+        self._queued_bytes = 0
+        self._published = Head()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._tickets = count()
+        self._wake: asyncio.Future[None] | None = None
+        self._stopping = False
+
+    @property
+    def queued(self) -> int:
+        """How many commits wait."""
+        return len(self._queue)
+
+    @property
+    def lag(self) -> int:
+        """How many events were published that it has not applied."""
+        return max(0, self._published.position - self.position)
+
+    def answerer(self, function: Callable[..., object]) -> Callable[..., object]:
+        """An answering method, bound to this view's state."""
+        bound: Callable[..., object] = function.__get__(self.state)
+        return bound
+
+    def offer(self, chapter: Chapter) -> None:
+        """Hand over the next durable commit. Never waits, never raises."""
+        self._published = chapter.head
+        if self.status is not ViewStatus.LIVE and self.status is not ViewStatus.JOINING:
+            return
+        if chapter.head.number == self.head.number + 1 and self.ready and self._types.isdisjoint(chapter.types):
+            self._move_to(chapter)  # nothing in it for this view: no queue, no task switch
+        elif self._queue and (
+            len(self._queue) >= self._limits.view_queue_commits_max
+            or self._queued_bytes + chapter.size_bytes > self._limits.view_queue_bytes_max
+        ):
+            self.detach(chapter.head)
+        else:
+            self._queue.append(chapter)
+            self._queued_bytes += chapter.size_bytes
+            self._signal()
+
+    def detach(self, published: Head) -> None:
+        """Drop the queue and read on from the log, which has everything up to ``published``."""
+        self._published = published
+        if self.status in (ViewStatus.FAULTED, ViewStatus.CLOSED):
+            return
+        if self.status is ViewStatus.LIVE:
+            _log.warning("view_detached", view=self.name, position=self.position, lag=self.lag, queued=len(self._queue))
+        self.status = ViewStatus.CATCHING_UP
+        self.detached += 1
+        self._clear_queue()
+        self._signal()
+
+    async def run(self) -> None:
+        """Apply what is offered until `stop`; then what is queued, and end."""
+        slicer = Slicer(self._limits.slice_ms_max)
+        try:
+            while True:
+                if self.status is ViewStatus.CATCHING_UP and not self._stopping:
+                    await self._catch_up(slicer)
+                elif self._queue:
+                    chapter = self._queue.popleft()
+                    self._queued_bytes -= chapter.size_bytes
+                    await self.apply(chapter, slicer)
+                elif self._stopping:
+                    return
+                else:
+                    await self._news()
+        finally:
+            self.status = ViewStatus.CLOSED
+            self.ready = False
+            self._clear_queue()
+            self._wake_waiting()
+
+    def stop(self) -> None:
+        """Let `run` end once the queue is empty."""
+        self._stopping = True
+        self._signal()
+
+    async def apply(self, chapter: Chapter, slicer: Slicer) -> None:
+        """Apply one whole commit, resting whenever a slice is over; a view that raises is faulted, and nothing else.
+
+        A commit that was applied already is passed over.
+        """
+        if chapter.head.number <= self.head.number or self.status is ViewStatus.FAULTED:
+            return
+        applied = 0
+        try:
+            if not self._types.isdisjoint(chapter.types):
+                appliers = self._appliers
+                for start in range(0, len(chapter.events), _STRIDE):
+                    if slicer.is_over:
+                        self.ready = start == 0
+                        await slicer.rest()
+                    for event in chapter.events[start : start + _STRIDE]:
+                        apply = appliers.get(type(event))
+                        if apply is not None:
+                            apply(event)
+                        applied += 1
+        except Exception as error:  # noqa: BLE001 - kept, logged, and told to everyone who asks
+            self._fault_at(chapter.head.position - len(chapter.events) + applied + 1, error)
+            return
+        self.ready = True
+        self._move_to(chapter)
+
+    async def reach(self, position: int, timeout: float | None) -> None:
+        """Wait until every event up to ``position`` is applied and no commit is half applied.
+
+        Raises:
+            NotYetVisible: it took longer than ``timeout`` seconds.
+            ViewBehind: ``view_waiters_max`` queries wait already.
+            ViewFaulted: the view faulted, before or meanwhile.
+            EngineClosed: the engine is closed, or closed meanwhile.
+        """
+        with anyio.move_on_after(timeout):
+            while True:
+                if self._fault is not None:
+                    raise ViewFaulted(self.name, *self._fault) from self._fault[1]
+                if self.status is ViewStatus.CLOSED:
+                    raise EngineClosed("closed")
+                if self.ready and self.position >= position:
+                    return
+                await self._turn(position)
+        raise NotYetVisible(self.name, self.position, position, timeout or 0.0)
+
+    async def _turn(self, position: int) -> None:
+        if len(self._waiting) >= self._limits.view_waiters_max:
+            raise ViewBehind(self.name, self.position, len(self._waiting), self._limits.view_waiters_max)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (position, next(self._tickets), turn)
+        heappush(self._waiting, entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                heapify(self._waiting)
+            raise
+
+    async def _catch_up(self, slicer: Slicer) -> None:
+        reader = self._reader(self.head)
+        while self.status in (ViewStatus.CATCHING_UP, ViewStatus.JOINING) and not self._stopping:
+            try:
+                for chapter in await reader.page() or ():
+                    await self.apply(chapter, slicer)
+            except PenstockError as error:  # the log can't be read on: not by trying again
+                self._fault_at(self.position + 1, error)
+            except Exception as error:  # noqa: BLE001 - the store failed: logged, and tried again
+                _log.warning("view_catch_up_failed", view=self.name, position=self.position, error=repr(error))
+                self.detach(self._published)
+                with anyio.move_on_after(self._limits.catch_up_retry_seconds):
+                    await self._news()
+                reader = self._reader(self.head)
+                continue
+            self._try_to_join()
+
+    def _try_to_join(self) -> None:
+        """No await here: between looking at the head and going live nothing can be published."""
+        behind = self._published.number - self.head.number
+        if self.status is ViewStatus.CATCHING_UP and behind <= self._limits.view_queue_commits_max // 2:
+            self.status = ViewStatus.JOINING
+        if self.status is ViewStatus.JOINING:
+            first = self._queue[0].head.number if self._queue else self._published.number + 1
+            if self.head.number + 1 >= first:
+                self.status = ViewStatus.LIVE
+                _log.info("view_caught_up", view=self.name, position=self.position)
+
+    def _move_to(self, chapter: Chapter) -> None:
+        self.head = chapter.head
+        self.position = position = chapter.head.position
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= position:
+            turn = heappop(waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+
+    def _fault_at(self, position: int, error: BaseException) -> None:
+        self._fault = (position, error)
+        self.status = ViewStatus.FAULTED
+        self.ready = False
+        self._clear_queue()
+        self._wake_waiting()
+        _log.error("view_faulted", view=self.name, position=position, error=repr(error))
+
+    def _wake_waiting(self) -> None:
+        """Let every waiting query look again: it finds out itself why it can't be answered."""
+        for _, _, turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
+        self._waiting.clear()
+
+    def _clear_queue(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    async def _news(self) -> None:
+        self._wake = asyncio.get_running_loop().create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+    def _signal(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)

@@ -1,0 +1,372 @@
+"""The writer: the one actor that changes anything.
+
+Here: when a draft is decided, launched and landed, and what follows when that fails. Not here: how a command is
+decided (`deciding`), what a commit is (`commit`), where it goes (`log`).
+
+One commit is in flight at most. While it is, the next draft is decided on the speculative state; it is launched when
+the one before has landed, so nothing of it is acknowledged before that.
+
+    status         what it does                               it goes on to
+    ------         ------------                               -------------
+    SPECULATING    decides and applies ahead of the flight    CAREFUL when a commit failed, STOPPED
+    CAREFUL        one command at a time, applied only when   SPECULATING after the first commit that the store takes,
+                   it is durable: a store that keeps failing  STOPPED
+                   costs no rollback per command
+    STOPPED        takes nothing; says why                    nothing
+
+In either of the first two the state may be missing, after a failure; then it is rebuilt from the log before anything
+is decided, and if that can't be done the commands that wait are refused, and the next command tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from penstock.engine.app import App
+from penstock.engine.clock import Clock, elapsed
+from penstock.engine.commit import Commit, Head, seal, timestamp
+from penstock.engine.deciding import Draft, WriteState, fill
+from penstock.engine.errors import (
+    CommitFailed,
+    EngineClosed,
+    Fenced,
+    OutcomeUnknown,
+    PenstockError,
+    WriterUnavailable,
+)
+from penstock.engine.limits import Limits
+from penstock.engine.log import Log
+from penstock.engine.mailbox import Mailbox
+from penstock.engine.replay import Chapter, Reader, Slicer
+
+__all__ = ["Counts", "Writer", "WriterStatus", "write"]
+
+_log = structlog.get_logger("penstock")
+
+
+class WriterStatus(StrEnum):
+    """What the writer is doing; the table above says what follows from it."""
+
+    SPECULATING = "speculating"
+    CAREFUL = "careful"
+    STOPPED = "stopped"
+
+
+class Counts(msgspec.Struct):
+    """What became of commands since the engine was opened."""
+
+    commits: int = 0
+    commands: int = 0
+    refused: int = 0
+    failed: int = 0
+    batch_last: int = 0
+    batch_max: int = 0
+
+    def committed(self, commands: int) -> None:
+        """One more commit, of so many commands."""
+        self.commits += 1
+        self.commands += commands
+        self.batch_last = commands
+        self.batch_max = max(self.batch_max, commands)
+
+
+class _Flight(NamedTuple):
+    """A commit that is being written."""
+
+    draft: Draft
+    commit: Commit
+    landing: asyncio.Task[None]
+    since: float
+
+
+class Writer:
+    """The actor. `run` is its life; `mailbox` is the only way in.
+
+    Args:
+        app: the application.
+        log: an open log; nobody else appends to it.
+        limits: the engine's.
+        clock: the time of day, for the record.
+        check_purity: look at the state before and after each handler.
+        publish: is given every durable commit, in order, before its callers are answered.
+        resync: is called with the log's head when it turned out to hold more than was published.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        log: Log,
+        limits: Limits,
+        clock: Clock,
+        *,
+        check_purity: bool,
+        publish: Callable[[Chapter], None],
+        resync: Callable[[Head], None],
+    ) -> None:
+        self.mailbox = Mailbox(limits.mailbox_commands_max)
+        self.status = WriterStatus.SPECULATING
+        #: The write models, ahead of `head` by what is in flight or in the draft; None until they are rebuilt.
+        self.state: WriteState | None = None
+        #: The last commit that is durable.
+        self.head = Head()
+        self.counts = Counts()
+        self._app = app
+        self._store = log
+        self._limits = limits
+        self._clock = clock
+        self._check_purity = check_purity
+        self._publish = publish
+        self._resync = resync
+        self._slicer = Slicer(limits.slice_ms_max)
+        self._sealed = Head()
+        self._draft: Draft | None = None
+        self._flight: _Flight | None = None
+        self._in_doubt: Commit | None = None
+        self._closing = False
+
+    def new_state(self) -> WriteState:
+        """The write models before the first event."""
+        return WriteState(self._app, check_purity=self._check_purity)
+
+    def start(self, state: WriteState, head: Head) -> None:
+        """Take commands from now on, on the state that the log has at ``head``."""
+        self.state, self.head, self._sealed = state, head, head
+        self.mailbox.open()
+
+    def stop(self) -> None:
+        """Take no more commands; `run` ends once all that was taken is durable and answered."""
+        self._closing = True
+        self.mailbox.close(partial(EngineClosed, "closing"))
+
+    def now(self) -> datetime:
+        """The time of day, never before that of the last commit."""
+        return max(self._clock(), _moment(self._sealed))
+
+    async def run(self) -> None:
+        """Decide, write, answer, until `stop` and then until nothing is left.
+
+        Whatever ends it, every command that was taken is answered.
+        """
+        reason: Callable[[], PenstockError] = partial(EngineClosed, "closed")
+        try:
+            while not self._closing or self.mailbox.queue or self._draft or self._flight:
+                await self._step()
+        except Fenced as error:
+            reason = partial(Fenced, error.log, error.commit, error.head)
+            _log.error("fenced", log=error.log, commit=error.commit, head=error.head)
+        except (Exception, asyncio.CancelledError) as error:
+            reason = partial(WriterUnavailable, f"it stopped: {error!r}")
+            _log.critical("writer_stopped", log=self._store.name, commit=self.head.number, error=repr(error))
+            raise
+        finally:
+            self._abandon(reason)
+
+    async def _step(self) -> None:
+        """One turn: land what has arrived, decide what waits, launch what is ready, or wait for news."""
+        if self._flight is not None and self._flight.landing.done():
+            self._land(self._flight)
+        if self.state is None and self._flight is None and self._draft is None:
+            await self._rebuild()
+        more = self._decide() and bool(self.mailbox.queue)
+        if self._draft is not None and self._flight is None:
+            self._launch(self._draft)
+            more = True  # the flight starts when others run
+        if more:
+            await self._slicer.rest()
+        elif self._flight is None:
+            if not self._closing:
+                await self.mailbox.news()
+        elif not self._flight.landing.done():
+            await self.mailbox.news()
+
+    def _decide(self) -> bool:
+        """Decide for a slice; whether it is worth going on at once."""
+        queue = self.mailbox.queue
+        if self.state is None or not queue:
+            return False
+        careful = self.status is WriterStatus.CAREFUL
+        if careful and (self._flight is not None or self._draft is not None):
+            return False
+        draft = self._draft
+        if draft is None:
+            draft = self._draft = Draft(self._sealed, self.now())
+        elif draft.is_full(self._limits):
+            return False
+        fill(draft, queue, self.state, self._limits, speculate=not careful)
+        self.mailbox.admit()
+        if draft.damaged:
+            self.state = None  # whatever was decided before stands; nothing more is decided on this state
+        if not draft.commands:
+            self._draft = None
+        return not draft.is_full(self._limits)
+
+    def _launch(self, draft: Draft) -> None:
+        """Start to write the draft; if it holds refusals only, answer them, for all they depend on is durable."""
+        self._draft = None
+        if not draft.records:
+            self._answer(draft)
+            return
+        commit = seal(self._sealed, timestamp(draft.now), draft.records)
+        self._sealed = Head(commit.number, draft.position, commit.recorded_at, commit.digest)
+        landing = asyncio.create_task(write(self._store, commit), name=f"penstock-commit-{commit.number}")
+        landing.add_done_callback(lambda _: self.mailbox.wake())
+        self._flight = _Flight(draft, commit, landing, elapsed())
+
+    def _land(self, flight: _Flight) -> None:
+        """Durable, then visible, then acknowledged; or failed, and the state rolled back."""
+        self._flight = None
+        try:
+            flight.landing.result()
+        except (CommitFailed, OutcomeUnknown) as error:
+            self._roll_back(flight, error)
+            return
+        except Fenced as error:
+            self._fail(flight.draft, partial(Fenced, error.log, error.commit, error.head), None)
+            raise
+        draft, chapter = flight.draft, Chapter.of(flight.commit, flight.draft.events)
+        self.head = chapter.head
+        self._publish(chapter)
+        self._answer(draft)
+        self.counts.committed(len(draft.records))
+        took_ms = (elapsed() - flight.since) * 1e3
+        if took_ms > self._limits.slow_commit_ms:
+            _log.warning("slow_commit", commit=chapter.head.number, ms=round(took_ms), bytes=chapter.size_bytes)
+        if self.status is WriterStatus.CAREFUL:
+            if self.state is not None:
+                self.state.apply(draft.events, draft.start)
+            self.status = WriterStatus.SPECULATING
+            _log.info("store_recovered", log=self._store.name, commit=chapter.head.number)
+
+    def _answer(self, draft: Draft) -> None:
+        for promise, receipt in draft.receipts:
+            if not promise.done():
+                promise.set_result(receipt)
+        for promise, error in draft.refusals:
+            if not promise.done():
+                promise.set_exception(error)
+        self.counts.refused += len(draft.refusals)
+
+    def _roll_back(self, flight: _Flight, error: CommitFailed | OutcomeUnknown) -> None:
+        """Fail what was not written, and all that was decided on top of it."""
+        number, problem = error.commit, error.problem
+        _log.error("commit_failed", log=self._store.name, commit=number, error=repr(error), cause=repr(error.__cause__))
+        self._fail(flight.draft, partial(type(error), number, problem), error.__cause__)
+        if self._draft is not None:
+            self._fail(self._draft, partial(CommitFailed, number + 1, f"the one before it failed: {problem}"), error)
+            self._draft = None
+        if isinstance(error, OutcomeUnknown):
+            self._in_doubt = flight.commit
+        if self.status is WriterStatus.SPECULATING or self._in_doubt is not None:
+            self.state = None
+        self.status = WriterStatus.CAREFUL
+        self._sealed = self.head
+
+    def _fail(self, draft: Draft, error: Callable[[], PenstockError], cause: BaseException | None) -> None:
+        for promise, _ in (*draft.receipts, *draft.refusals):
+            if not promise.done():
+                failed = error()
+                failed.__cause__ = cause
+                promise.set_exception(failed)
+        self.counts.failed += draft.commands
+
+    async def _rebuild(self) -> None:
+        """The state from the log. If the store can't be read, those who wait are refused; if the log can't be
+        believed, the writer stops.
+        """
+        started, state = elapsed(), self.new_state()
+        reader = Reader(self._store, self._app, Head(), self._limits.read_bytes_max)
+        try:
+            while (page := await reader.page()) is not None:
+                for chapter in page:
+                    state.apply(chapter.events, chapter.head.position - len(chapter.events))
+                    if self._slicer.is_over:
+                        await self._slicer.rest()
+        except PenstockError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the store's; told to everyone who waits, and tried again
+            _log.error("rebuild_failed", log=self._store.name, error=repr(error))
+            self._refuse_queue(f"after a store failure the log can't be read: {error!r}")
+            if not self._closing:
+                await self.mailbox.news()
+            return
+        self._settle_doubt(reader.head)
+        self.state = state
+        events, seconds = reader.head.position, elapsed() - started
+        _log.info("state_rebuilt", log=self._store.name, events=events, seconds=round(seconds, 3))
+
+    def _settle_doubt(self, found: Head) -> None:
+        """See that the log ends where we left it, or with the commit whose outcome was not known."""
+        doubt, self._in_doubt = self._in_doubt, None
+        if found.digest == self.head.digest:
+            return
+        if doubt is None or found.digest != doubt.digest:
+            raise Fenced(self._store.name, self.head.number + 1, found.number)
+        _log.warning("commit_found", log=self._store.name, commit=found.number)
+        self.head = self._sealed = found
+        self._resync(found)
+
+    def _refuse_queue(self, reason: str) -> None:
+        queue = self.mailbox.queue
+        while queue:
+            promise = queue.popleft()[0]
+            if not promise.done():
+                promise.set_exception(WriterUnavailable(reason))
+                self.counts.failed += 1
+        self.mailbox.admit()
+
+    def _abandon(self, reason: Callable[[], PenstockError]) -> None:
+        """Answer everyone who is left: what is in flight may yet land, all else never happened."""
+        self.status = WriterStatus.STOPPED
+        self.mailbox.close(reason)
+        if self._flight is not None:
+            number = self._flight.commit.number
+            self._flight.landing.cancel()
+            unknown = partial(OutcomeUnknown, number, "the writer stopped while it was written")
+            self._fail(self._flight.draft, unknown, None)
+        if self._draft is not None:
+            self._fail(self._draft, reason, None)
+        self._flight = self._draft = None
+        queue = self.mailbox.queue
+        while queue:
+            promise = queue.popleft()[0]
+            if not promise.done():
+                promise.set_exception(reason())
+
+
+async def write(log: Log, commit: Commit) -> None:
+    """Append, and after an unclear failure ask the log whether the commit is there.
+
+    Raises:
+        Fenced: another writer has appended.
+        CommitFailed: it is certain that nothing was written.
+        OutcomeUnknown: the log could not be asked.
+    """
+    try:
+        await log.append(commit)
+    except (Fenced, CommitFailed):
+        raise
+    except Exception as error:
+        try:
+            head = await log.head()
+        except Exception as second:  # noqa: BLE001 - told to the callers, beside the first
+            raise OutcomeUnknown(commit.number, f"{error!r}, then {second!r}") from error
+        if head.digest == commit.digest:
+            return
+        if head.number >= commit.number:
+            raise Fenced(log.name, commit.number, head.number) from error
+        raise CommitFailed(commit.number, repr(error)) from error
+
+
+def _moment(head: Head) -> datetime:
+    return datetime.fromisoformat(head.recorded_at) if head.recorded_at else _BEFORE
+
+
+_BEFORE = datetime.min.replace(tzinfo=UTC)

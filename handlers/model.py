@@ -1,0 +1,48 @@
+"""Write models: the state that decides, and the two kinds of methods that it has.
+
+A handler is pure: it reads the state and the command, and yields events or raises `Rejected`. Only the methods that
+apply events change the state. That is what makes a replay give the same state, and a preview possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypeVar, cast
+
+import msgspec
+
+from penstock.engine.declare import Method, declared, mark
+from penstock.engine.messages import Command, Event
+
+__all__ = ["WriteModel", "handles"]
+
+Handles = TypeVar("Handles", bound=Callable[..., Iterable[Event]])
+
+
+def handles(method: Handles) -> Handles:
+    """Mark a method as the one that decides one type of command.
+
+    ``def deposit(self, command: Deposit) -> Iterator[Event]``, with a `Context` as an optional second parameter. It
+    must be pure: no I/O, no clock, no randomness, and no change of state. What it yields is applied when it is done,
+    all or nothing; raising `Rejected` at any point yields nothing.
+    """
+    return cast(Handles, mark(method, "handles"))
+
+
+class WriteModel(msgspec.Struct):
+    """The base of write models: a msgspec Struct in which every field has a default.
+
+    One command is decided at a time, on the whole state: any rule across keys is just code. Fields may be changed by
+    methods with ``@applies``, and by nothing else.
+
+    Raises (when the class is made):
+        DefinitionError: a decorated method has no usable annotation, or two are for the same message.
+    """
+
+    __handlers__: ClassVar[Mapping[type[Any], Method]] = {}
+    __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__handlers__ = declared(cls, "handles", Command, context=True)
+        cls.__appliers__ = declared(cls, "applies", Event)
