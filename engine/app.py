@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from penstock.engine.codec import reader, union_of
+from penstock.engine.codec import list_reader, reader, union_of
 from penstock.engine.commit import body_reader
 from penstock.engine.declare import Method, key_field, place_of, yielded_events
 from penstock.engine.errors import DefinitionError
@@ -81,6 +81,7 @@ class App:
         everything: tuple[type[Message], ...] = (*self.commands, *self.events, *self.queries)
         _require_unique("tag", ((tag_of(message), place_of(message)) for message in everything))
         self.read_event: Callable[[bytes], Event] = reader(union_of(self.events))
+        self.read_events: Callable[[bytes], list[Event]] = list_reader(self.events)
         self.read_body = body_reader(tuple(self.events))
 
     def __repr__(self) -> str:

@@ -13,13 +13,14 @@ from typing import Any, TypeVar, Union
 import msgspec
 
 from penstock.engine.errors import InvalidMessage
-from penstock.engine.messages import Message, Metadata
+from penstock.engine.messages import Metadata
 
 __all__ = [
     "COMMAND_ID_CHARS_MAX",
     "checked_command_id",
     "checked_metadata",
     "encode",
+    "list_reader",
     "problem_with",
     "reader",
     "union_of",
@@ -38,7 +39,12 @@ def reader(message: type[M]) -> Callable[[bytes], M]:
     return msgspec.json.Decoder(message).decode
 
 
-def union_of(messages: Iterable[type[Message]]) -> Any:
+def list_reader(messages: Iterable[type[M]]) -> Callable[[bytes], list[M]]:
+    """The function that reads and checks a JSON array of messages, each of one of the given types."""
+    return msgspec.json.Decoder(list[union_of(messages)]).decode  # type: ignore[misc]
+
+
+def union_of(messages: Iterable[type[Any]]) -> Any:
     """The type that any one of ``messages`` has."""
     return Union[tuple(messages)]  # noqa: UP007 - a union of types known only at run time
 

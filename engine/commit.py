@@ -70,7 +70,7 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What a commit's body holds for one command; its events are encoded already."""
+    """What a commit's body holds for one command. ``events`` is a JSON array, encoded already."""
 
     type: str
     key: str | None = None
@@ -80,7 +80,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     causation: str | None = None
     offset: int = 0
     keys: list[str | None] | None = None
-    events: list[msgspec.Raw] = []
+    events: msgspec.Raw = msgspec.Raw()
 
 
 E = TypeVar("E")

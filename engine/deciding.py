@@ -73,7 +73,7 @@ class WriteState:
             for command, entry in app.commands.items()
         }
         self.appliers = {
-            event: tuple(method.function.__get__(models[index]) for index, method in entry.appliers)
+            event: _all([method.function.__get__(models[index]) for index, method in entry.appliers])
             for event, entry in app.events.items()
         }
         self.keys = {event: entry.key_of for event, entry in app.events.items()}
@@ -86,15 +86,13 @@ class WriteState:
             HandlerFailed: the handler failed, or yielded something that is not a valid event of this application.
         """
         handler, wants_context, _, _ = self.handlers[type(command)]
-        event: Event | None = None
-        events: list[Event] = []
+        yielded: list[Event] = []
         try:
-            for event in handler(command, context) if wants_context else handler(command):
-                events.append(self.app.read_event(encode(event)))
+            yielded += handler(command, context) if wants_context else handler(command)
+            return self.app.read_events(encode(yielded))
         except Exception as error:  # noqa: BLE001 - sorted into a typed refusal
-            refusal = self.refusal(command, event, error)
+            refusal = self.refusal(command, yielded, error)
             raise refusal from refusal.__cause__
-        return events
 
     def apply(self, events: Iterable[Event], position: int) -> None:
         """Change the state by events that follow ``position``.
@@ -103,14 +101,13 @@ class WriteState:
             ApplyFailed: a model raised; the state is now unusable and must be rebuilt.
         """
         appliers = self.appliers
-        for event in events:
-            position += 1
-            try:
-                for apply in appliers[type(event)]:
-                    apply(event)
-            except Exception as error:
-                places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
-                raise ApplyFailed(places, type(event).__name__, position, repr(error)) from error
+        try:
+            for event in events:
+                position += 1
+                appliers[type(event)](event)
+        except Exception as error:
+            places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
+            raise ApplyFailed(places, type(event).__name__, position, repr(error)) from error
 
     def keys_of(self, events: Sequence[Event], key: str | None) -> list[str | None] | None:
         """The key of each event, or None when all of them have the command's."""
@@ -120,21 +117,35 @@ class WriteState:
                 return [keys[type(event)](event) for event in events]
         return None
 
-    def refusal(self, command: Command, event: Any, error: Exception) -> PenstockError:
-        """What the caller hears when deciding failed with ``error`` after the handler had yielded ``event``."""
+    def refusal(self, command: Command, yielded: Iterable[Any], error: Exception) -> PenstockError:
+        """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""
         if isinstance(error, Rejected | CommitTooLarge | ImpureHandler | ApplyFailed):
             return error
         cause, text = error, repr(error)
-        problem = None if event is None else problem_with(event, self.app.read_event)
-        if problem is not None:
-            cause = InvalidMessage(type(event).__name__, problem)
-            if type(event) not in self.appliers:
-                known = tuple(entry.tag for entry in self.app.events.values())
-                cause = UnknownMessage("event", type(event).__name__, self.app.name, known)
-            text = f"it yielded a wrong event: {cause}"
+        for event in yielded:
+            problem = problem_with(event, self.app.read_event)
+            if problem is not None:
+                cause = InvalidMessage(type(event).__name__, problem)
+                if type(event) not in self.appliers:
+                    known = tuple(entry.tag for entry in self.app.events.values())
+                    cause = UnknownMessage("event", type(event).__name__, self.app.name, known)
+                text = f"it yielded a wrong event: {cause}"
+                break
         failed = HandlerFailed(self.app.commands[type(command)].method.place, type(command).__name__, text)
         failed.__cause__ = cause
         return failed
+
+
+def _all(appliers: list[Callable[[Any], None]]) -> Callable[[Any], None]:
+    """One function that applies an event to every model that wants it."""
+    if len(appliers) == 1:
+        return appliers[0]
+
+    def apply(event: Any) -> None:
+        for each in appliers:
+            each(event)
+
+    return apply
 
 
 def _bound(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
@@ -167,6 +178,7 @@ class Draft:
         "now",
         "number",
         "position",
+        "promises",
         "receipts",
         "records",
         "refusals",
@@ -184,7 +196,8 @@ class Draft:
         self.size_bytes = 0
         self.records: list[Record] = []
         self.events: list[Event] = []
-        self.receipts: list[tuple[Promise, Receipt]] = []
+        self.promises: list[Promise] = []
+        self.receipts: list[Receipt] = []
         self.refusals: list[tuple[Promise, PenstockError]] = []
         #: The state was damaged while deciding: what the draft holds stands, and the state must be rebuilt.
         self.damaged = False
@@ -204,7 +217,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
         speculate: apply at once what was decided. Without it the draft takes one command, and nothing is applied.
     """
-    handlers, read, now, number = state.handlers, state.app.read_event, draft.now, draft.number
+    handlers, read, now, number = state.handlers, state.app.read_events, draft.now, draft.number
     until = elapsed() + limits.slice_ms_max / 1e3
     commands_max = limits.batch_commands_max if speculate else 1
     while queue and draft.commands < commands_max and draft.size_bytes < limits.batch_bytes_max:
@@ -217,24 +230,20 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             continue
         draft.commands += 1
         handler, wants_context, tag, key_of = handlers[type(command)]
-        event: Event | None = None
-        events: list[Event] = []
-        encoded: list[msgspec.Raw] = []
-        size = 0
+        yielded: list[Event] = []
         try:
-            for event in (
-                handler(command, Context(now, command_id, metadata or _NOTHING)) if wants_context else handler(command)
-            ):
-                data = encode(event)
-                size += len(data)
-                if size > limits.commit_bytes_max:
-                    raise CommitTooLarge(tag, size, limits.commit_bytes_max)
-                events.append(read(data))
-                encoded.append(msgspec.Raw(data))
+            if wants_context:
+                yielded += handler(command, Context(now, command_id, metadata or _NOTHING))
+            else:
+                yielded += handler(command)
+            data = encode(yielded)
+            if len(data) > limits.commit_bytes_max:
+                raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
+            events = read(data)
             if speculate:
                 state.apply(events, draft.position)
         except Exception as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
-            draft.refusals.append((promise, state.refusal(command, event, error)))
+            draft.refusals.append((promise, state.refusal(command, yielded, error)))
             if isinstance(error, ApplyFailed | ImpureHandler):
                 draft.damaged = True
                 return
@@ -242,23 +251,17 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             queue.appendleft(envelope)  # the writer is being stopped: whoever stops it answers what is queued
             raise
         else:
-            key = key_of(command)
-            record = Record(
-                tag,
-                key,
-                command_id,
-                offset=draft.position - draft.start,
-                keys=state.keys_of(events, key),
-                events=encoded,
-            )
-            if metadata is not None:
-                record = msgspec.structs.replace(
-                    record, actor=metadata.actor, correlation=metadata.correlation, causation=metadata.causation
+            key, offset = key_of(command), draft.position - draft.start
+            keys, told = state.keys_of(events, key), metadata or _NOTHING
+            draft.records.append(
+                Record(
+                    tag, key, command_id, told.actor, told.correlation, told.causation, offset, keys, msgspec.Raw(data)
                 )
+            )
             draft.position += len(events)
-            draft.size_bytes += size
+            draft.size_bytes += len(data)
             draft.events += events
-            draft.records.append(record)
-            draft.receipts.append((promise, Receipt(number, draft.position, len(events), command_id)))
-        if elapsed() > until:
+            draft.promises.append(promise)
+            draft.receipts.append(Receipt(number, draft.position, len(events), command_id))
+        if not draft.commands & 15 and elapsed() > until:
             return

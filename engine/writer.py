@@ -246,7 +246,7 @@ class Writer:
             _log.info("store_recovered", log=self._store.name, commit=chapter.head.number)
 
     def _answer(self, draft: Draft) -> None:
-        for promise, receipt in draft.receipts:
+        for promise, receipt in zip(draft.promises, draft.receipts, strict=True):
             if not promise.done():
                 promise.set_result(receipt)
         for promise, error in draft.refusals:
@@ -270,7 +270,7 @@ class Writer:
         self._sealed = self.head
 
     def _fail(self, draft: Draft, error: Callable[[], PenstockError], cause: BaseException | None) -> None:
-        for promise, _ in (*draft.receipts, *draft.refusals):
+        for promise in (*draft.promises, *(promise for promise, _ in draft.refusals)):
             if not promise.done():
                 failed = error()
                 failed.__cause__ = cause
