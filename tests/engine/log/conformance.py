@@ -1,0 +1,221 @@
+"""The log's contract as a suite. A store's test file subclasses it and says how to make a handle to its log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+
+import anyio
+import msgspec
+import pytest
+
+from penstock.engine import Fenced, Log, LogLocked, LogRefused
+from penstock.engine.commit import Commit, Head, Record, seal
+
+APP = "conformance"
+READ_BYTES = 100_000
+TEXT = 'ä \\u0000 " € 𝄞'
+
+
+def commits(count: int, after: Head | None = None, events: int = 2) -> list[Commit]:
+    """Commits that follow ``after``, each with so many events."""
+    head, made = after or Head(), []
+    for _ in range(count):
+        data = msgspec.json.encode([{"type": "Done", "key": "k", "text": TEXT}] * events)
+        commit = seal(head, f"2026-01-01T00:00:00.{head.number:06}Z", [Record("Do", "k", events=msgspec.Raw(data))])
+        made.append(commit)
+        head = head_of(commit, events)
+    return made
+
+
+def head_of(commit: Commit, events: int = 2) -> Head:
+    return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
+
+
+async def read_all(log: Log, after: int = 0, bytes_max: int = READ_BYTES) -> list[Commit]:
+    found: list[Commit] = []
+    while page := await log.read(found[-1].number if found else after, bytes_max):
+        found += page
+    return found
+
+
+class LogConformance(ABC):
+    """Every promise of `penstock.engine.log.port.Log`, on a real store."""
+
+    @abstractmethod
+    def make(self) -> Log:
+        """A new handle, not open yet, to this test's one log."""
+
+    @abstractmethod
+    def break_lock(self) -> None:
+        """Make the store forget that the log is locked, as a network file system might."""
+
+    @pytest.fixture(autouse=True)
+    async def _close_all(self) -> AsyncIterator[None]:
+        """Whatever a test leaves open is closed: a failed test must not keep a store's thread alive."""
+        self._handles: list[Log] = []
+        yield
+        for log in self._handles:
+            await log.close()
+
+    def handle(self) -> Log:
+        log = self.make()
+        self._handles.append(log)
+        return log
+
+    async def test_a_new_log_is_empty(self) -> None:
+        log = self.handle()
+        await log.open(APP)
+        assert await log.head() == Head()
+        assert list(await log.read(0, READ_BYTES)) == []
+        await log.close()
+
+    async def test_what_was_appended_is_read_back_to_the_byte(self) -> None:
+        log, written = self.handle(), commits(5)
+        await log.open(APP)
+        for commit in written:
+            await log.append(commit)
+        assert await read_all(log) == written
+        assert await log.head() == head_of(written[-1])
+        await log.close()
+
+    async def test_what_was_appended_is_there_after_a_restart(self) -> None:
+        log, written = self.handle(), commits(3)
+        await log.open(APP)
+        for commit in written:
+            await log.append(commit)
+        await log.close()
+        again = self.handle()
+        await again.open(APP)
+        assert await read_all(again) == written
+        await again.append(commits(1, head_of(written[-1]))[0])
+        assert (await again.head()).number == 4
+        await again.close()
+
+    async def test_reading_starts_after_the_given_commit(self) -> None:
+        log, written = self.handle(), commits(4)
+        await log.open(APP)
+        for commit in written:
+            await log.append(commit)
+        assert await read_all(log, after=2) == written[2:]
+        assert await read_all(log, after=4) == []
+        await log.close()
+
+    @pytest.mark.parametrize("bytes_max", [1, 300, 1_000_000])
+    async def test_pages_of_any_size_give_the_same_commits(self, bytes_max: int) -> None:
+        log, written = self.handle(), commits(40)
+        await log.open(APP)
+        for commit in written:
+            await log.append(commit)
+        assert await read_all(log, bytes_max=bytes_max) == written
+        await log.close()
+
+    async def test_a_commit_without_events_keeps_the_position(self) -> None:
+        log = self.handle()
+        await log.open(APP)
+        first = commits(1)[0]
+        empty = commits(1, head_of(first), events=0)[0]
+        await log.append(first)
+        await log.append(empty)
+        assert await log.head() == Head(2, 2, empty.recorded_at, empty.digest)
+        await log.close()
+
+    async def test_a_number_that_is_taken_is_fenced_and_changes_nothing(self) -> None:
+        log, written = self.handle(), commits(2)
+        await log.open(APP)
+        for commit in written:
+            await log.append(commit)
+        with pytest.raises(Fenced) as raised:
+            await log.append(written[1])
+        assert (raised.value.commit, raised.value.head) == (2, 2)
+        assert await read_all(log) == written
+        await log.close()
+
+    async def test_a_number_that_leaves_a_gap_is_fenced_and_changes_nothing(self) -> None:
+        log, written = self.handle(), commits(3)
+        await log.open(APP)
+        await log.append(written[0])
+        with pytest.raises(Fenced):
+            await log.append(written[2])
+        assert await read_all(log) == written[:1]
+        await log.close()
+
+    async def test_a_second_writer_is_locked_out_at_once(self) -> None:
+        first, second = self.handle(), self.handle()
+        await first.open(APP)
+        with anyio.fail_after(2), pytest.raises(LogLocked):
+            await second.open(APP)
+        await second.close()
+        await first.append(commits(1)[0])
+        await first.close()
+
+    async def test_the_lock_is_free_after_closing(self) -> None:
+        first, second = self.handle(), self.handle()
+        await first.open(APP)
+        await first.close()
+        await second.open(APP)
+        await second.close()
+
+    async def test_a_stale_writer_is_fenced(self) -> None:
+        stale, fresh = self.handle(), self.handle()
+        await stale.open(APP)
+        self.break_lock()
+        await fresh.open(APP)
+        mine, theirs = commits(1)[0], commits(1, events=3)[0]
+        await fresh.append(theirs)
+        with pytest.raises(Fenced):
+            await stale.append(mine)
+        assert await read_all(fresh) == [theirs]
+        await stale.close()
+        await fresh.close()
+
+    async def test_another_applications_log_is_refused_by_name(self) -> None:
+        log = self.handle()
+        await log.open(APP)
+        await log.close()
+        other = self.handle()
+        with pytest.raises(LogRefused, match=r"belongs to application 'conformance', not to 'other'"):
+            await other.open("other")
+        await other.close()
+        await log.open(APP)
+        await log.close()
+
+    async def test_a_cancelled_append_is_either_there_or_not(self) -> None:
+        log, written = self.handle(), commits(2)
+        await log.open(APP)
+        task = asyncio.create_task(log.append(written[0]))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        with contextlib.suppress(Fenced):
+            await log.append(written[0])
+        assert await read_all(log) == written[:1]
+        await log.append(written[1])
+        assert await read_all(log) == written
+        await log.close()
+
+    async def test_reading_goes_on_while_something_is_appended(self) -> None:
+        log, written = self.handle(), commits(50)
+        await log.open(APP)
+        await log.append(written[0])
+
+        async def append_rest() -> None:
+            for commit in written[1:]:
+                await log.append(commit)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(append_rest)
+            found: list[Commit] = []
+            while len(found) < 50:
+                found += await log.read(len(found), 500)
+                await anyio.lowlevel.checkpoint()
+        assert found == written
+        await log.close()
+
+    async def test_closing_twice_is_allowed(self) -> None:
+        log = self.handle()
+        await log.open(APP)
+        await log.close()
+        await log.close()

@@ -1,0 +1,124 @@
+"""What several tests need: a log that fails when it is told to, and short names for common steps."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from typing import Any, Literal, TypeVar
+
+import anyio
+
+from penstock.engine import Engine, MemoryLog, PenstockError
+from penstock.engine.commit import Commit, Head
+from penstock.engine.log import MemoryStore
+
+T = TypeVar("T")
+
+#: How an append goes: well; refused for certain; failed before anything was written; failed after it was written.
+Step = Literal["ok", "refused", "lost", "written"]
+
+
+class StoreBroke(OSError):
+    """What the scripted log raises: an error that penstock does not know."""
+
+
+class ScriptedLog:
+    """A real memory log whose appends, heads and reads fail when the script says so, and wait when they are held."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.inner = MemoryLog(store)
+        self.steps: deque[Step] = deque()
+        self.heads_fail = 0
+        self.reads_fail = 0
+        self.appends_started = 0
+        self.reads_started = 0
+        self._gate: anyio.Event | None = None
+
+    @property
+    def name(self) -> str:
+        return "scripted:"
+
+    @property
+    def commits(self) -> list[Commit]:
+        return self.inner.store.commits
+
+    def hold(self) -> None:
+        """Let appends wait from now on."""
+        self._gate = anyio.Event()
+
+    def release(self) -> None:
+        """Let those that wait go on."""
+        if self._gate is not None:
+            self._gate.set()
+            self._gate = None
+
+    async def open(self, application: str) -> None:
+        await self.inner.open(application)
+
+    async def append(self, commit: Commit) -> None:
+        from penstock.engine import CommitFailed
+
+        self.appends_started += 1
+        if self._gate is not None:
+            await self._gate.wait()
+        step = self.steps.popleft() if self.steps else "ok"
+        if step == "refused":
+            raise CommitFailed(commit.number, "the script refused it")
+        if step == "lost":
+            raise StoreBroke("before it was written")
+        await self.inner.append(commit)
+        if step == "written":
+            raise StoreBroke("after it was written")
+
+    async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
+        self.reads_started += 1
+        if self.reads_fail:
+            self.reads_fail -= 1
+            raise StoreBroke("while reading")
+        return await self.inner.read(after, bytes_max)
+
+    async def head(self) -> Head:
+        if self.heads_fail:
+            self.heads_fail -= 1
+            raise StoreBroke("while asked for the head")
+        return await self.inner.head()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class Outcome:
+    """What became of an awaitable that was started in a task group."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.settled = 0
+
+    async def follow(self, awaitable: Awaitable[Any]) -> None:
+        try:
+            self.value = await awaitable
+        except PenstockError as error:
+            self.error = error
+        self.settled += 1
+
+    @property
+    def kind(self) -> str:
+        """The outcome's type in a word, for comparing many at once."""
+        if not self.settled:
+            return "waiting"
+        return type(self.value if self.error is None else self.error).__name__
+
+
+def start(group: anyio.abc.TaskGroup, awaitable: Awaitable[Any]) -> Outcome:
+    """Start an awaitable in the background; its outcome is noted."""
+    outcome = Outcome()
+    group.start_soon(outcome.follow, awaitable)
+    return outcome
+
+
+def engine_state(engine: Engine) -> tuple[list[Any], list[Any]]:
+    """The states of all write models and all views, for comparing a live engine with a replayed one."""
+    state = engine._writer.state
+    assert state is not None
+    return list(state.models), [view.state for view in engine._views]
