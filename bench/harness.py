@@ -1,0 +1,142 @@
+"""Runs figures: every contender in a process of its own, interleaved, and only if all did the same work.
+
+Here: in which order what is run. Not here: what it means (`summary`), how it looks (`report`).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import msgspec
+
+from penstock.bench.figures import Entry, Figure
+from penstock.bench.job import DifferentWork, Job, Result, WorkerFailed
+from penstock.bench.programs import PROGRAMS
+from penstock.bench.workload import WORKLOADS, Workload
+
+__all__ = ["Contender", "Plan", "contenders", "measure", "run_apart"]
+
+_WORKER_SECONDS_MAX = 900.0
+
+
+class Contender(NamedTuple):
+    """An entry of a figure on one event loop; None when it has none."""
+
+    entry: Entry
+    loop: str | None
+
+    @property
+    def name(self) -> str:
+        return self.entry.label if self.loop is None else f"{self.entry.label} ({self.loop})"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How figures are to be measured."""
+
+    loops: Sequence[str]
+    #: Where directories are made, and removed again.
+    directory: str
+    runs: int = 3
+    smoke: bool = False
+    #: Contenders that run at the same time. More than one only where the time that they take means nothing.
+    lanes: int = 1
+
+    def workload(self, entry: Entry) -> Workload:
+        sizes = WORKLOADS[entry.workload]
+        return sizes.smoke if self.smoke else sizes.full
+
+
+def contenders(figure: Figure, loops: Iterable[str]) -> list[Contender]:
+    """All that are measured for a figure, in the order in which they take turns."""
+    loops = list(loops)
+    return [
+        Contender(entry, loop)
+        for entry in (*figure.subjects, *figure.limits)
+        for loop in (loops if PROGRAMS[entry.program].on_loop else [None])
+    ]
+
+
+def run_apart(job: Job) -> Result:
+    """Run a job in a fresh process.
+
+    Raises:
+        WorkerFailed: it took too long, ended badly, or printed something that is not a result.
+    """
+    command = [sys.executable, "-m", "penstock.bench.worker", msgspec.json.encode(job).decode()]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_WORKER_SECONDS_MAX, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise WorkerFailed(job.program, f"not done after {_WORKER_SECONDS_MAX:g} seconds") from error
+    if done.returncode:
+        raise WorkerFailed(job.program, f"exit {done.returncode}\n{done.stderr.decode(errors='replace')}")
+    try:
+        return msgspec.json.decode(done.stdout, type=Result)
+    except msgspec.DecodeError as error:
+        raise WorkerFailed(job.program, f"it printed no result but {done.stdout!r:.200}") from error
+
+
+def measure(
+    figure: Figure,
+    plan: Plan,
+    *,
+    run: Callable[[Job], Result] = run_apart,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[Contender, list[Result]]:
+    """Measure a figure: ``plan.runs`` rounds, in each of which every contender has its turn.
+
+    Args:
+        figure: what is measured.
+        plan: how.
+        run: runs one job.
+        tell: is told what comes next, for whoever watches.
+
+    Returns:
+        The results of each contender, one per round.
+
+    Raises:
+        WorkerFailed: a contender failed.
+        DifferentWork: contenders that should have ended in the same state did not.
+    """
+    todo = contenders(figure, plan.loops)
+    results: dict[Contender, list[Result]] = {contender: [] for contender in todo}
+    states: dict[str, str] = {}
+    with TemporaryDirectory(prefix=f"{figure.name}-", dir=plan.directory) as shared:
+
+        def turn(contender: Contender) -> Result:
+            tell(f"{figure.name}: {contender.name}")
+            if figure.prepare is not None:
+                return run(_job(contender, plan, shared))
+            with TemporaryDirectory(prefix=f"{contender.entry.program}-", dir=shared) as own:
+                return run(_job(contender, plan, own))
+
+        if figure.prepare is not None:
+            first = Contender(figure.prepare, plan.loops[0])
+            _note(states, first.name, turn(first))
+        with ThreadPoolExecutor(1 if figure.prepare is not None else plan.lanes) as lanes:
+            for _ in range(plan.runs):
+                for contender, result in zip(todo, lanes.map(turn, todo), strict=True):
+                    _note(states, contender.name, result)
+                    results[contender].append(result)
+    if len(set(states.values())) > 1:
+        raise DifferentWork(figure.name, states)
+    return results
+
+
+def _job(contender: Contender, plan: Plan, directory: str) -> Job:
+    return Job(
+        program=contender.entry.program,
+        workload=plan.workload(contender.entry),
+        directory=str(Path(directory).resolve()),
+        loop=contender.loop or "asyncio",
+    )
+
+
+def _note(states: dict[str, str], name: str, result: Result) -> None:
+    if result.state is not None and states.setdefault(name, result.state) != result.state:
+        states[f"{name}, another run"] = result.state

@@ -1,0 +1,109 @@
+"""From results to rows: medians, spreads, ratios, and whether goals are met. Plain functions and values.
+
+`Report` is what ``--json`` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import msgspec
+
+from penstock.bench.figures import Entry, Figure, Goal
+from penstock.bench.harness import Contender
+from penstock.bench.job import Result
+from penstock.bench.machine import Machine
+from penstock.bench.programs import PROGRAMS
+
+__all__ = ["FigureReport", "Report", "Row", "summarise"]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One contender of one figure."""
+
+    label: str
+    loop: str | None
+    what: str
+    durability: str
+    #: One for each run, in the figure's unit, and of these the median, the lowest and the highest.
+    values: list[float]
+    median: float
+    low: float
+    high: float
+    #: By the limit's label: the median of the ratios of this to the limit within each run. Empty for limits.
+    ratios: dict[str, float] = {}
+    #: Medians of whatever else was counted.
+    details: dict[str, float] = {}
+    goal: Goal | None = None
+    #: Whether the goal is met; None without one, and in a smoke run, which says nothing.
+    met: bool | None = None
+
+
+class FigureReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure: its subjects' rows, then its limits'."""
+
+    name: str
+    title: str
+    unit: str
+    rows: list[Row]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a run has to say."""
+
+    machine: Machine
+    runs: int
+    smoke: bool
+    figures: list[FigureReport]
+
+
+def summarise(figure: Figure, results: Mapping[Contender, Sequence[Result]], *, smoke: bool) -> FigureReport:
+    """The rows of a figure.
+
+    Args:
+        figure: what was measured.
+        results: of each contender, one for each run.
+        smoke: the sizes were too small to judge goals by.
+    """
+    rows = [
+        _row(contender, results, figure.limits if contender.entry in figure.subjects else (), smoke=smoke)
+        for contender in results
+    ]
+    return FigureReport(name=figure.name, title=figure.title, unit=figure.unit, rows=rows)
+
+
+def _row(
+    contender: Contender, results: Mapping[Contender, Sequence[Result]], limits: Sequence[Entry], *, smoke: bool
+) -> Row:
+    entry, mine = contender.entry, results[contender]
+    program = PROGRAMS[entry.program]
+    values = [result.value for result in mine]
+    ratios = {limit.label: _ratio(mine, _beside(results, limit, contender.loop)) for limit in limits}
+    goal = entry.goal
+    met = None
+    if goal is not None and not smoke:
+        met = goal.is_met(median(values) if goal.of is None else ratios[goal.of])
+    return Row(
+        label=entry.label,
+        loop=contender.loop,
+        what=program.what,
+        durability=program.durability,
+        values=values,
+        median=median(values),
+        low=min(values),
+        high=max(values),
+        ratios=ratios,
+        details={name: median(result.details[name] for result in mine) for name in mine[0].details},
+        goal=goal,
+        met=met,
+    )
+
+
+def _beside(results: Mapping[Contender, Sequence[Result]], limit: Entry, loop: str | None) -> Sequence[Result]:
+    """The limit's results on the same loop, or on none."""
+    return results.get(Contender(limit, loop)) or results[Contender(limit, None)]
+
+
+def _ratio(mine: Sequence[Result], theirs: Sequence[Result]) -> float:
+    return median(one.value / other.value for one, other in zip(mine, theirs, strict=True))

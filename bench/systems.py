@@ -1,0 +1,80 @@
+"""Systems that take the bank's commands, each behind one small adapter, so that one driver measures all of them.
+
+An adapter opens the system on an empty directory and hands out a `System`. Its functions are the system's own where
+possible: a wrapper around each command would be measured with it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from penstock.bench.bank import AllBalances, bank
+from penstock.bench.minimum import minimum
+from penstock.engine import Command, Engine
+
+__all__ = ["ENGINE", "MINIMUM", "Adapter", "System", "read_back"]
+
+
+class System(NamedTuple):
+    """A bank that is open."""
+
+    #: Returns when the command is durable; raises when it was refused.
+    execute: Callable[[Command], Awaitable[object]]
+    #: The same for many; refusals are raised, or are among the outcomes as exceptions.
+    execute_many: Callable[[Sequence[Command]], Awaitable[Sequence[object]]]
+    #: All balances, as the system itself answers them from memory.
+    balances: Callable[[], Awaitable[dict[str, int]]]
+    #: How many commits were written, and how many commands they held.
+    counts: Callable[[], tuple[int, int]]
+
+
+Open: TypeAlias = Callable[[Path], AbstractAsyncContextManager[System]]
+
+
+class Adapter(NamedTuple):
+    """How to open a system on a file, and the SQL that reads (account, amount or null) of each event back from it."""
+
+    open: Open
+    events_sql: str
+
+
+@asynccontextmanager
+async def _engine(path: Path) -> AsyncIterator[System]:
+    async with Engine(bank, log=path) as engine:
+
+        async def balances() -> dict[str, int]:
+            return await engine.ask(AllBalances(), after=engine.stats().writer.position)
+
+        def counts() -> tuple[int, int]:
+            writer = engine.stats().writer
+            return writer.commits, writer.commands
+
+        yield System(engine.execute, engine.execute_many, balances, counts)
+
+
+@asynccontextmanager
+async def _minimum(path: Path) -> AsyncIterator[System]:
+    async with minimum(path) as engine:
+
+        async def balances() -> dict[str, int]:
+            return engine.balances
+
+        yield System(engine.execute, engine.execute_many, balances, lambda: (engine.commits, engine.commands))
+
+
+ENGINE = Adapter(_engine, "SELECT data ->> '$.account' AS account, data ->> '$.amount' AS amount FROM events")
+MINIMUM = Adapter(
+    _minimum, "SELECT value ->> '$.account' AS account, value ->> '$.amount' AS amount FROM commits, json_each(body)"
+)
+
+
+def read_back(path: Path, events_sql: str) -> dict[str, int]:
+    """All balances, summed up from the events in a file by nothing but SQL."""
+    with closing(sqlite3.connect(path)) as db:
+        return dict(
+            db.execute(f"SELECT account, coalesce(sum(amount), 0) FROM ({events_sql}) GROUP BY account").fetchall()
+        )

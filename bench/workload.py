@@ -1,0 +1,74 @@
+"""What is to be done, as data: how many accounts, commands, callers, questions. Not here: who does it, and how.
+
+Every workload has two sizes: the full one, and a smoke size that shows only that it runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from penstock.engine import Limits
+
+__all__ = ["WORKLOADS", "Sizes", "Workload"]
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One piece of work on the bank of `penstock.bench.bank`; the same for every contender that is given it."""
+
+    #: Accounts, opened before anything is measured. Keys are drawn from them uniformly.
+    accounts: int = 1_000
+    #: Deposits that are measured. Where the questions are what is measured, those that the callers repeat meanwhile.
+    commands: int
+    #: Deposits made before that, in the same way.
+    warmup: int
+    #: Tasks that each send a deposit and wait for its receipt before they send the next.
+    callers: int = 1
+    #: Questions for one account's balance.
+    asks: int = 0
+    #: The schedule of the questions: one each so many milliseconds.
+    ask_interval_ms: float = 2.0
+    #: Commands in one row, for limits that write rows: where the engine closes a batch.
+    batch: int = Limits().batch_commands_max
+    #: Where all random choices come from.
+    seed: int = 2013
+
+
+class Sizes(NamedTuple):
+    """A workload large enough to measure, and one just large enough to run."""
+
+    full: Workload
+    smoke: Workload
+
+
+WORKLOADS = {
+    "many-callers": Sizes(
+        Workload(callers=1_000, commands=300_000, warmup=50_000),
+        Workload(callers=1_000, commands=2_000, warmup=1_000),
+    ),
+    "one-caller": Sizes(
+        Workload(callers=1, commands=4_000, warmup=500),
+        Workload(callers=1, commands=50, warmup=10, accounts=10),
+    ),
+    "asks": Sizes(
+        Workload(commands=0, warmup=10_000, asks=500_000),
+        Workload(commands=0, warmup=100, asks=1_000, accounts=10),
+    ),
+    "history": Sizes(
+        Workload(commands=1_000_000, warmup=0),
+        Workload(commands=2_000, warmup=0, accounts=10),
+    ),
+    "asks-beside-many-callers": Sizes(
+        Workload(callers=1_000, commands=50_000, warmup=50_000, asks=4_000),
+        Workload(callers=1_000, commands=2_000, warmup=1_000, asks=50),
+    ),
+    "asks-beside-one-caller": Sizes(
+        Workload(callers=1, commands=1_000, warmup=500, asks=4_000),
+        Workload(callers=1, commands=20, warmup=10, asks=50, accounts=10),
+    ),
+    "one-call": Sizes(
+        Workload(commands=500_000, warmup=50_000),
+        Workload(commands=2_000, warmup=100, accounts=10),
+    ),
+}
