@@ -65,11 +65,11 @@ class App:
         self.views: Sequence[type[ReadSide]] = tuple(views)
         if not self.models:
             raise DefinitionError("an App needs at least one write model")
+        _require_shape(self.models, ("__handlers__", "__appliers__"), "a write model")
+        _require_shape(self.views, ("__answerers__", "__appliers__"), "a view")
         self.name = self.models[0].__name__ if name is None else name
         if not self.name:
             raise DefinitionError("an App's name is not empty: its log is recognised by it")
-        _require_shape(self.models, ("__handlers__", "__appliers__"), "a write model")
-        _require_shape(self.views, ("__answerers__", "__appliers__"), "a view")
         _require_unique("class", ((cls.__name__, place_of(cls)) for cls in (*self.models, *self.views)))
         self.commands = _commands(self.models)
         self.events = _events(self.models, self.views)

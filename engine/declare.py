@@ -70,7 +70,7 @@ def declared(owner: type, kind: str, base: type[Message], *, context: bool = Fal
         DefinitionError: a method has no usable annotation or signature, or two are for the same message.
     """
     found: dict[type[Message], Method] = {}
-    for name in dir(owner):
+    for name in dict.fromkeys(name for cls in reversed(owner.__mro__) for name in vars(cls)):
         function = inspect.getattr_static(owner, name)
         if getattr(function, _MARK, None) != kind:
             continue

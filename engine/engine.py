@@ -300,6 +300,8 @@ class Engine:
             with anyio.CancelScope(shield=True):
                 await self._log.close()
             raise
+        for view in self._views:
+            view.start()
         self._tasks = [asyncio.create_task(view.run(), name=f"penstock-view-{view.name}") for view in self._views]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="penstock-writer"))
         self._status = _Status.OPEN

@@ -288,10 +288,8 @@ class LogCorrupt(StorageError):
         self.problem = problem
 
     def __str__(self) -> str:
-        return (
-            f"log {self.log} is damaged at commit {self.commit:,}: {self.problem}; "
-            f"commits 1 to {self.commit - 1:,} are whole: restore a backup"
-        )
+        whole = f"commits 1 to {self.commit - 1:,} are whole" if self.commit > 1 else "no commit before it"
+        return f"log {self.log} is damaged at commit {self.commit:,}: {self.problem}; {whole}: restore a backup"
 
 
 class LogRefused(StorageError):

@@ -4,6 +4,7 @@ Here: one view's state, queue and waiting queries. Not here: the log's chain (`r
 
     status        a commit is offered                it moves on by
     ------        -------------------                --------------
+    OPENING       not possible                       commits from the log, until `start` → LIVE
     LIVE          queued; queue full → CATCHING_UP   commits from the queue
     CATCHING_UP   ignored, it is in the log          commits from the log; at the log's end → LIVE, or JOINING first
     JOINING       queued; queue full → CATCHING_UP   commits from the log up to where the queue starts, then → LIVE
@@ -42,6 +43,7 @@ _STRIDE = 64
 class ViewStatus(StrEnum):
     """What a view is doing; the table above says what follows from it."""
 
+    OPENING = "opening"
     LIVE = "live"
     CATCHING_UP = "catching up"
     JOINING = "joining"
@@ -63,13 +65,13 @@ class ViewActor:
         view = app.views[index]
         self.name = view.__name__
         self.state = view()
-        self.status = ViewStatus.LIVE
+        self.status = ViewStatus.OPENING
         #: The last commit that was applied.
         self.head = Head()
         #: Its position, which queries compare their token with.
         self.position = 0
-        #: Whether it may answer: not in the middle of a commit, not faulted, not closed.
-        self.ready = True
+        #: Whether it may answer: open, not faulted, and not in the middle of a commit.
+        self.ready = False
         #: How often its queue was full.
         self.detached = 0
         self._limits = limits
@@ -129,6 +131,11 @@ class ViewActor:
         self._clear_queue()
         self._signal()
 
+    def start(self) -> None:
+        """The log is replayed: answer from now on, and take what is offered."""
+        if self.status is ViewStatus.OPENING:
+            self.status, self.ready = ViewStatus.LIVE, True
+
     async def run(self) -> None:
         """Apply what is offered until `stop`; then what is queued, and end."""
         slicer = Slicer(self._limits.slice_ms_max)
@@ -162,13 +169,13 @@ class ViewActor:
         """
         if chapter.head.number <= self.head.number or self.status is ViewStatus.FAULTED:
             return
-        applied = 0
+        applied, ready = 0, self.ready
         try:
             if not self._types.isdisjoint(chapter.types):
                 appliers = self._appliers
                 for start in range(0, len(chapter.events), _STRIDE):
                     if slicer.is_over:
-                        self.ready = start == 0
+                        self.ready = ready and start == 0
                         await slicer.rest()
                     for event in chapter.events[start : start + _STRIDE]:
                         apply = appliers.get(type(event))
@@ -178,7 +185,7 @@ class ViewActor:
         except Exception as error:  # noqa: BLE001 - kept, logged, and told to everyone who asks
             self._fault_at(chapter.head.position - len(chapter.events) + applied + 1, error)
             return
-        self.ready = True
+        self.ready = ready
         self._move_to(chapter)
 
     async def reach(self, position: int, timeout: float | None) -> None:
@@ -194,8 +201,8 @@ class ViewActor:
             while True:
                 if self._fault is not None:
                     raise ViewFaulted(self.name, *self._fault) from self._fault[1]
-                if self.status is ViewStatus.CLOSED:
-                    raise EngineClosed("closed")
+                if self.status in (ViewStatus.OPENING, ViewStatus.CLOSED):
+                    raise EngineClosed("closed" if self.status is ViewStatus.CLOSED else "not open yet")
                 if self.ready and self.position >= position:
                     return
                 await self._turn(position)

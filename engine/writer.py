@@ -175,6 +175,7 @@ class Writer:
             self._land(self._flight)
         if self.state is None and self._flight is None and self._draft is None:
             await self._rebuild()
+            return
         more = self._decide() and bool(self.mailbox.queue)
         if self._draft is not None and self._flight is None:
             self._launch(self._draft)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import anyio
+import anyio.abc
+import anyio.lowlevel
 
-from penstock.engine import Engine, MemoryLog, PenstockError
+from penstock.engine import CommitFailed, Engine, MemoryLog, PenstockError
 from penstock.engine.commit import Commit, Head
 from penstock.engine.log import MemoryStore
-
-T = TypeVar("T")
 
 #: How an append goes: well; refused for certain; failed before anything was written; failed after it was written.
 Step = Literal["ok", "refused", "lost", "written"]
@@ -56,8 +56,6 @@ class ScriptedLog:
         await self.inner.open(application)
 
     async def append(self, commit: Commit) -> None:
-        from penstock.engine import CommitFailed
-
         self.appends_started += 1
         if self._gate is not None:
             await self._gate.wait()
@@ -85,6 +83,16 @@ class ScriptedLog:
 
     async def close(self) -> None:
         await self.inner.close()
+
+
+async def settled() -> None:
+    """Wait until nothing moves any more.
+
+    Several looks, because what one task hands to another by a callback makes all of them look blocked for a moment.
+    """
+    for _ in range(5):
+        await anyio.wait_all_tasks_blocked()
+        await anyio.lowlevel.checkpoint()
 
 
 class Outcome:

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from penstock.engine import errors
+from penstock.engine.errors import (
+    AnswerFailed,
+    ApplyFailed,
+    AuthorError,
+    CallerError,
+    CommitFailed,
+    CommitTooLarge,
+    DeadlineExceeded,
+    DefinitionError,
+    EngineClosed,
+    Fenced,
+    HandlerFailed,
+    ImpureHandler,
+    InvalidMessage,
+    LogCorrupt,
+    LogLocked,
+    LogRefused,
+    NotYetVisible,
+    OutcomeUnknown,
+    Overloaded,
+    PenstockError,
+    Rejected,
+    StorageError,
+    TryAgainLater,
+    UnknownMessage,
+    ViewBehind,
+    ViewFaulted,
+    WriterUnavailable,
+)
+
+#: Every error with its branch and its text: the thing, the state, the limit, the next step.
+TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
+    (CallerError, Rejected("no_funds", "only 3 left", {"left": 3}), "no_funds: only 3 left"),
+    (CallerError, Rejected("no_funds"), "no_funds"),
+    (CallerError, InvalidMessage("Deposit", "Expected `int`"), "Deposit is not valid: Expected `int`"),
+    (
+        CallerError,
+        UnknownMessage("command", "Steal", "bank", ("Open", "Deposit"), "commit 3"),
+        "application 'bank' has no command 'Steal' (commit 3); it has: Open, Deposit",
+    ),
+    (
+        CallerError,
+        CommitTooLarge("Import", 9_000_000, 4_000_000),
+        "Import yielded 9,000,000 bytes of events; a commit holds at most commit_bytes_max=4,000,000: "
+        "split the command, or raise the limit",
+    ),
+    (
+        TryAgainLater,
+        Overloaded(10_000, 10_000),
+        "the mailbox is full: 10,000 commands wait, mailbox_commands_max=10,000; try again later, or let execute() wait",
+    ),
+    (
+        TryAgainLater,
+        DeadlineExceeded("Deposit", 2.5, decided=False),
+        "Deposit still waited after 2.5 s and was not executed; it is safe to retry",
+    ),
+    (
+        TryAgainLater,
+        DeadlineExceeded("Deposit", 2.5, decided=True),
+        "Deposit was decided but not yet durable after 2.5 s; it stands once its commit is written: "
+        "look before sending it again",
+    ),
+    (
+        TryAgainLater,
+        ViewBehind("Balances", 7, 100, 100),
+        "view Balances is at position 7 and 100 queries already wait for it, view_waiters_max=100; "
+        "try again later, or ask without after=",
+    ),
+    (
+        TryAgainLater,
+        NotYetVisible("Balances", 7, 9, 0.5),
+        "view Balances is at position 7 and did not reach 9 within 0.5 s; "
+        "the write itself stands: ask again with the same token",
+    ),
+    (TryAgainLater, WriterUnavailable("it stopped"), "the writer takes no commands: it stopped; views still answer"),
+    (
+        TryAgainLater,
+        EngineClosed("closing"),
+        "the engine is closing; use it inside 'async with Engine(app, log=…) as engine:'",
+    ),
+    (
+        StorageError,
+        CommitFailed(8, "database or disk is full"),
+        "commit 8 was not written: database or disk is full; nothing of it happened, it is safe to retry",
+    ),
+    (
+        StorageError,
+        OutcomeUnknown(8, "I/O error"),
+        "it is not known whether commit 8 was written: I/O error; "
+        "open the log again and look before sending the command again",
+    ),
+    (
+        StorageError,
+        LogCorrupt("bank.db", 8, "its digest does not match"),
+        "log bank.db is damaged at commit 8: its digest does not match; commits 1 to 7 are whole: restore a backup",
+    ),
+    (
+        StorageError,
+        LogCorrupt("bank.db", 1, "its digest does not match"),
+        "log bank.db is damaged at commit 1: its digest does not match; no commit before it: restore a backup",
+    ),
+    (
+        StorageError,
+        LogRefused("bank.db", "it is not a database", "name another file"),
+        "log bank.db is refused: it is not a database; name another file",
+    ),
+    (
+        StorageError,
+        LogLocked("bank.db"),
+        "log bank.db is open in another writer, and there can be one only: close that one first",
+    ),
+    (
+        StorageError,
+        Fenced("bank.db", 8, 9),
+        "log bank.db has its head at commit 9, so commit 8 does not follow: "
+        "another writer has taken over, this one has stopped",
+    ),
+    (AuthorError, DefinitionError("handled twice", "a.B.c", "d.E.f"), "handled twice (a.B.c and d.E.f)"),
+    (AuthorError, DefinitionError("no models"), "no models"),
+    (
+        AuthorError,
+        HandlerFailed("bank.Bank.deposit", "Deposit", "KeyError('ann')"),
+        "bank.Bank.deposit failed on Deposit: KeyError('ann'); nothing changed, the handler needs mending",
+    ),
+    (
+        AuthorError,
+        ImpureHandler("bank.Bank.deposit", "Deposit"),
+        "bank.Bank.deposit changed its state while handling Deposit; only @applies methods may: "
+        "yield an event and change the state when it is applied",
+    ),
+    (
+        AuthorError,
+        ApplyFailed("bank.Bank.deposited", "Deposited", 12, "KeyError('ann')"),
+        "bank.Bank.deposited can't apply Deposited at position 12: KeyError('ann'); "
+        "an @applies method must accept every event that its handlers yield",
+    ),
+    (
+        AuthorError,
+        AnswerFailed("Balances", "BalanceOf", "KeyError('ann')"),
+        "view Balances failed to answer BalanceOf: KeyError('ann'); the view needs mending",
+    ),
+    (
+        AuthorError,
+        ViewFaulted("Balances", 12, KeyError("ann")),
+        "view Balances faulted at position 12: KeyError('ann'); "
+        "mend the view and open the engine again, which rebuilds it from the log",
+    ),
+]
+
+
+@pytest.mark.parametrize(("branch", "error", "text"), TEXTS, ids=lambda value: type(value).__name__)
+def test_an_error_says_the_thing_the_state_and_the_next_step(
+    branch: type[PenstockError], error: PenstockError, text: str
+) -> None:
+    assert str(error) == text
+    assert isinstance(error, branch)
+
+
+def test_every_error_has_its_text_tested_and_its_place_in_the_tree_drawn() -> None:
+    defined = {
+        name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, PenstockError)
+    }
+    branches = {"PenstockError", "CallerError", "TryAgainLater", "StorageError", "AuthorError"}
+    assert {type(error).__name__ for _, error, _ in TEXTS} == defined - branches
+    assert all(f"─ {name}" in (errors.__doc__ or "") for name in defined - {"PenstockError"})
