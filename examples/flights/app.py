@@ -1,0 +1,14 @@
+"""The application: one write model, four views."""
+
+from __future__ import annotations
+
+from examples.flights.aircraft import Aircraft
+from examples.flights.board import DeparturesBoard
+from examples.flights.delays import Delays
+from examples.flights.model import Flights
+from examples.flights.punctuality import Punctuality
+from penstock.engine import App
+
+__all__ = ["app"]
+
+app = App(models=[Flights], views=[DeparturesBoard, Punctuality, Delays, Aircraft], name="flights")

@@ -1,0 +1,127 @@
+"""Feeding a year of commands to an engine, while others ask.
+
+Order matters: what is sent later must be decided later. Feeders take turns with one source, and between taking a batch
+and handing it to the engine nothing is awaited, so batches enter the mailbox in the order in which they were taken, as
+long as it has room for all of them. Two feeders are enough for the writer to have the next batch when it is done with
+one.
+
+Questions come on a schedule that doesn't wait for answers (an open loop), and their latency counts from the moment
+they were due: an engine that stalls for 100 ms answers all that were due meanwhile late, and that shows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import cycle
+from time import perf_counter
+from typing import Any
+
+import anyio
+from msgspec import Struct, field
+
+from examples.flights.aircraft import HistoryOf
+from examples.flights.board import DeparturesAt
+from examples.flights.data import START
+from examples.flights.delays import DelayByHour, DelayOnRoute, WorstRoutes
+from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
+from examples.flights.timeline import Batch, Timeline
+from penstock.engine import Engine, Query, Receipt, Rejected
+
+__all__ = ["Load", "load"]
+
+BATCH_COMMANDS = 500
+FEEDERS = 2
+#: How often somebody asks, and how often somebody asks who wants to see the latest write.
+ASK_SECONDS = 0.004
+ASK_AFTER_SECONDS = 0.020
+
+
+class Load(Struct):
+    """What became of the commands and questions so far."""
+
+    commands: int = 0
+    #: By type of command, and by type and the code of the rejection.
+    accepted: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: The moment that the commands have reached, and the last position that a feeder was told.
+    until: datetime = START
+    position: int = 0
+    #: Milliseconds from when a question was due to its answer; and of questions that wait for the latest write.
+    asked: list[float] = []
+    asked_after: list[float] = []
+    seconds: float = 0.0
+    done: bool = False
+
+    def note(self, batch: Batch, outcomes: Sequence[object]) -> None:
+        """Count what became of a batch. What is not a rejection is a failure, and raised."""
+        for command, outcome in zip(batch.commands, outcomes, strict=True):
+            name = type(command).__name__
+            if isinstance(outcome, Receipt):
+                self.accepted[name] += 1
+                self.position = max(self.position, outcome.position)
+            elif isinstance(outcome, Rejected):
+                self.rejected[name, outcome.code] += 1
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        self.commands += len(batch.commands)
+        self.until = max(self.until, batch.until)
+
+
+async def load(engine: Engine, timeline: Timeline, report: Load) -> None:
+    """Send everything, in order, while questions are asked; ``report`` tells how far it is.
+
+    Raises:
+        ValueError: the engine's mailbox can't take the batches of all feeders, so their order would be lost.
+    """
+    if engine.limits.mailbox_commands_max < FEEDERS * BATCH_COMMANDS:
+        raise ValueError(f"mailbox_commands_max must be {FEEDERS * BATCH_COMMANDS} or more, for order to be kept")
+    source, started = timeline.batches(BATCH_COMMANDS), perf_counter()
+    async with anyio.create_task_group() as askers:
+        askers.start_soon(_ask, engine, report, ASK_SECONDS, report.asked, lambda: None)
+        askers.start_soon(_ask, engine, report, ASK_AFTER_SECONDS, report.asked_after, lambda: report.position)
+        async with anyio.create_task_group() as feeders:
+            for _ in range(FEEDERS):
+                feeders.start_soon(_feed, engine, source, report)
+        report.seconds = perf_counter() - started
+        report.done = True
+        askers.cancel_scope.cancel()
+
+
+async def _feed(engine: Engine, source: Iterator[Batch], report: Load) -> None:
+    for batch in source:
+        report.note(batch, await engine.execute_many(batch.commands))
+
+
+async def _ask(
+    engine: Engine, report: Load, every: float, latencies: list[float], after: Callable[[], int | None]
+) -> None:
+    """Ask on schedule, and see that answers never go back in time."""
+    due, seen = perf_counter(), dict[str, int]()
+    for ask in cycle(_QUESTIONS):
+        due += every
+        wait = due - perf_counter()
+        if wait > 0:
+            await anyio.sleep(wait)
+        token = after()
+        await engine.ask(ask(report.until), after=token)
+        latencies.append((perf_counter() - due) * 1e3)
+        for name, view in engine.stats().views.items():
+            if view.position < seen.get(name, 0):
+                raise AssertionError(f"view {name} went back from {seen[name]:,} to {view.position:,}")
+            seen[name] = view.position
+
+
+#: What is asked, again and again: everything the views can answer, about the moment that the load has reached.
+_QUESTIONS: tuple[Callable[[datetime], Query[Any]], ...] = (
+    lambda at: DeparturesAt("EWR", at),
+    lambda _: PunctualityByCarrier(),
+    lambda _: HistoryOf("N725MQ"),
+    lambda at: DeparturesAt("JFK", at),
+    lambda _: DelayOnRoute("LGA", "ATL"),
+    lambda _: PunctualityOf("UA"),
+    lambda at: DeparturesAt("LGA", at),
+    lambda _: DelayByHour(),
+    lambda _: WorstRoutes(),
+)

@@ -1,0 +1,85 @@
+"""What happened to all flights, merged by time, in batches of commands.
+
+Each thing that happens is one whole number: its minute, what it is, and whose it is. So a million of them are sorted in
+half a second, and a command is made only when it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from examples.flights.data import DAY_MINUTES, Flight, moment
+from examples.flights.messages import CancelFlight, DepartFlight, LandFlight, ScheduleFlight
+from penstock.engine import Command
+
+__all__ = ["LEAD_MINUTES", "Batch", "Timeline"]
+
+#: How long before its departure a flight is announced.
+LEAD_MINUTES = DAY_MINUTES
+
+#: What happens in one minute happens in this order, and things of one kind in the order of the flights' schedule: an
+#: aircraft that lands and departs in the same minute must have landed.
+_LAND, _SCHEDULE, _CANCEL, _DEPART = range(4)
+
+_KIND_BITS, _FLIGHT_BITS = 2, 24
+_FLIGHT_MASK, _KIND_MASK = (1 << _FLIGHT_BITS) - 1, (1 << _KIND_BITS) - 1
+
+
+class Batch(Struct):
+    """Commands that follow each other, and the moment of the last one."""
+
+    commands: list[Command]
+    until: datetime
+
+
+class Timeline:
+    """All that happens to ``flights``, in order."""
+
+    def __init__(self, flights: Sequence[Flight]) -> None:
+        self._flights = flights
+        self._things = sorted(_things(flights))
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The commands, ``size`` at a time."""
+        for start in range(0, len(self._things), size):
+            things = self._things[start : start + size]
+            yield Batch([self._command(thing) for thing in things], moment(things[-1] >> _KIND_BITS + _FLIGHT_BITS))
+
+    def _command(self, thing: int) -> Command:
+        flight, kind = self._flights[thing & _FLIGHT_MASK], thing >> _FLIGHT_BITS & _KIND_MASK
+        if kind == _SCHEDULE:
+            return ScheduleFlight(
+                flight.key,
+                flight.carrier,
+                flight.aircraft,
+                flight.origin,
+                flight.destination,
+                moment(flight.departs),
+                flight.hour,
+            )
+        at = moment(thing >> _KIND_BITS + _FLIGHT_BITS)
+        if kind == _DEPART:
+            return DepartFlight(flight.key, at)
+        if kind == _LAND:
+            return LandFlight(flight.key, at, flight.delay, flight.recorded)
+        return CancelFlight(flight.key, at)
+
+
+def _things(flights: Sequence[Flight]) -> Iterator[int]:
+    for index, flight in enumerate(flights):
+        yield _thing(flight.departs - LEAD_MINUTES, _SCHEDULE, index)
+        if flight.left is None:
+            yield _thing(flight.departs, _CANCEL, index)
+        else:
+            yield _thing(flight.left, _DEPART, index)
+            yield _thing(flight.landed, _LAND, index)
+
+
+def _thing(minute: int, kind: int, index: int) -> int:
+    return (minute << _KIND_BITS | kind) << _FLIGHT_BITS | index
