@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-import msgspec
+from msgspec import Raw
 
 from penstock.engine.app import App, CommandEntry
 from penstock.engine.clock import elapsed
@@ -254,9 +254,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             key, offset = key_of(command), draft.position - draft.start
             keys, told = state.keys_of(events, key), metadata or _NOTHING
             draft.records.append(
-                Record(
-                    tag, key, command_id, told.actor, told.correlation, told.causation, offset, keys, msgspec.Raw(data)
-                )
+                Record(tag, key, command_id, told.actor, told.correlation, told.causation, offset, keys, Raw(data))
             )
             draft.position += len(events)
             draft.size_bytes += len(data)

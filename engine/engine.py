@@ -6,6 +6,7 @@ Here: the public surface, opening and closing. Not here: any rule of the game (`
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -140,12 +141,15 @@ class Engine:
             HandlerFailed, ApplyFailed, ImpureHandler: the application failed.
             WriterUnavailable, EngineClosed: the engine takes no commands.
         """
-        command = self._checked(command)
+        try:
+            command = self._readers[type(command)](encode(command))
+        except Exception as error:
+            raise self._refusal(command, error) from error
         if command_id is not None:
             command_id = checked_command_id(command_id)
         if metadata is not None:
             metadata = checked_metadata(metadata)
-        promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        promise: asyncio.Future[Receipt] = get_running_loop().create_future()
         if timeout is not None:
             deadline = Deadline(elapsed() + timeout, timeout)
             return await self._execute_in_time(
@@ -370,13 +374,15 @@ class Engine:
             view.detach(head)
 
     def _checked(self, command: Command) -> Command:
-        read = self._readers.get(type(command))
-        if read is None:
-            raise self._unknown("command", command, self.app.commands.values())
         try:
-            return read(encode(command))
+            return self._readers[type(command)](encode(command))
         except Exception as error:
-            raise InvalidMessage(type(command).__name__, str(error) or repr(error)) from error
+            raise self._refusal(command, error) from error
+
+    def _refusal(self, command: Command, error: Exception) -> PenstockError:
+        if type(command) not in self._readers:
+            return self._unknown("command", command, self.app.commands.values())
+        return InvalidMessage(type(command).__name__, str(error) or repr(error))
 
     def _unknown(self, kind: str, message: object, entries: Iterable[Any]) -> UnknownMessage:
         return UnknownMessage(kind, type(message).__name__, self.app.name, tuple(entry.tag for entry in entries))

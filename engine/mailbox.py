@@ -54,9 +54,14 @@ class Mailbox:
         """
         if self._closed is not None:
             raise self._closed()
-        if self._entering or len(self.queue) + self._reserved >= self.commands_max:
-            raise Overloaded(len(self.queue), self.commands_max)
-        return self._put(envelope)
+        queue = self.queue
+        if self._entering or len(queue) + self._reserved >= self.commands_max:
+            raise Overloaded(len(queue), self.commands_max)
+        queue.append(envelope)
+        self._taken_in = ticket = self._taken_in + 1
+        if self._reader is not None:
+            self.wake()
+        return ticket
 
     async def put(self, envelope: Envelope) -> int:
         """Take a command in once there is room, in the order of asking; returns its ticket.
@@ -80,9 +85,6 @@ class Mailbox:
                 self.admit()
             raise
         self._reserved -= 1
-        return self._put(envelope)
-
-    def _put(self, envelope: Envelope) -> int:
         self.queue.append(envelope)
         self._taken_in += 1
         self.wake()
@@ -98,16 +100,17 @@ class Mailbox:
 
     async def news(self) -> None:
         """Wait until something is taken in, or `wake` is called. Only the reader may."""
-        self._reader = asyncio.get_running_loop().create_future()
+        self._reader = reader = asyncio.get_running_loop().create_future()
         try:
-            await self._reader
+            await reader
         finally:
             self._reader = None
 
     def wake(self) -> None:
         """Wake the reader, if it waits."""
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
 
     def open(self) -> None:
         """Take commands from now on."""
