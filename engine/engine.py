@@ -420,6 +420,7 @@ class Engine:
             timer.cancel()
 
     async def _put_all(self, todo: list[Command], group: Group, tickets: list[int], metadata: Metadata | None) -> None:
+        slicer = Slicer(self.limits.slice_ms_max)
         for index, command in enumerate(todo):
             try:
                 envelope: Envelope = (Place(group, index), self._checked(command), None, metadata, None)
@@ -429,6 +430,8 @@ class Engine:
                     tickets[index] = await self._mailbox.put(envelope)
             except PenstockError as error:
                 group.settle(index, error)
+            if not index & 63 and slicer.is_over:
+                await slicer.rest()
 
 
 def _watched(view: ViewActor, answer: Any) -> Any:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import count, islice
 
 import anyio
 import structlog
@@ -169,7 +169,7 @@ class ViewActor:
         """
         if chapter.head.number <= self.head.number or self.status is ViewStatus.FAULTED:
             return
-        applied, ready = 0, self.ready
+        ready, left = self.ready, iter(chapter.events)
         try:
             if not self._types.isdisjoint(chapter.types):
                 appliers = self._appliers
@@ -177,13 +177,12 @@ class ViewActor:
                     if slicer.is_over:
                         self.ready = ready and start == 0
                         await slicer.rest()
-                    for event in chapter.events[start : start + _STRIDE]:
+                    for event in islice(left, _STRIDE):
                         apply = appliers.get(type(event))
                         if apply is not None:
                             apply(event)
-                        applied += 1
         except Exception as error:  # noqa: BLE001 - kept, logged, and told to everyone who asks
-            self._fault_at(chapter.head.position - len(chapter.events) + applied + 1, error)
+            self._fault_at(chapter.head.position - sum(1 for _ in left), error)
             return
         self.ready = ready
         self._move_to(chapter)

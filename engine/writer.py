@@ -228,7 +228,7 @@ class Writer:
         self._flight = _Flight(draft, commit, landing, elapsed())
         await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
         if self.mailbox.queue and not landing.done():
-            time.sleep(_HANDOVER_SECONDS)
+            time.sleep(_HANDOVER_SECONDS)  # noqa: ASYNC251 - it is to hold the loop, and release the lock
 
     def _land(self, flight: _Flight) -> None:
         """Durable, then visible, then acknowledged; or failed, and the state rolled back."""
