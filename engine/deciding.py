@@ -217,7 +217,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
         speculate: apply at once what was decided. Without it the draft takes one command, and nothing is applied.
     """
-    handlers, read, now, number, start = state.handlers, state.app.read_events, draft.now, draft.number, draft.start
+    handlers, read, now, number = state.handlers, state.app.read_events, draft.now, draft.number
     until = elapsed() + limits.slice_ms_max / 1e3
     commands_max = limits.batch_commands_max if speculate else 1
     while queue and draft.commands < commands_max and draft.size_bytes < limits.batch_bytes_max:

@@ -57,7 +57,7 @@ async def test_a_view_that_is_too_slow_is_detached_catches_up_and_misses_nothing
     async with Engine(recorded, log="memory:", limits=limits) as engine:
         view = engine._views[0]
         chapters: list[Any] = []
-        view.offer, offer = chapters.append, view.offer  # type: ignore[method-assign]
+        view.offer, offer = chapters.append, view.offer  # type: ignore[method-assign,assignment]
         await engine.execute_many(adds(1, 20))
         for chapter in chapters:  # all at once, before its task can run: far more than its queue holds
             offer(chapter)
@@ -94,7 +94,7 @@ async def test_a_queue_is_bounded_in_bytes_too() -> None:
     async with Engine(recorded, log="memory:", limits=limits) as engine:
         view = engine._views[0]
         chapters: list[Any] = []
-        view.offer, offer = chapters.append, view.offer  # type: ignore[method-assign]
+        view.offer, offer = chapters.append, view.offer  # type: ignore[method-assign,assignment]
         await engine.execute_many(adds(1, 50))
         view.offer = offer  # type: ignore[method-assign]
         held = 0
