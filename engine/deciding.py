@@ -94,19 +94,20 @@ class WriteState:
             refusal = self.refusal(command, yielded, error)
             raise refusal from refusal.__cause__
 
-    def apply(self, events: Iterable[Event], position: int) -> None:
+    def apply(self, events: Sequence[Event], position: int) -> None:
         """Change the state by events that follow ``position``.
 
         Raises:
             ApplyFailed: a model raised; the state is now unusable and must be rebuilt.
         """
         appliers = self.appliers
+        left = iter(events)
         try:
-            for event in events:
-                position += 1
+            for event in left:
                 appliers[type(event)](event)
         except Exception as error:
             places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
+            position += len(events) - sum(1 for _ in left)
             raise ApplyFailed(places, type(event).__name__, position, repr(error)) from error
 
     def keys_of(self, events: Sequence[Event], key: str | None) -> list[str | None] | None:

@@ -36,7 +36,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Queries that may wait for one view to reach their position; past it `ask` raises `ViewBehind`.
     view_waiters_max: int = 10_000
     #: About how many encoded bytes are read from the log at once: replay, rebuild and catch-up.
-    read_bytes_max: int = 256 * 1024
+    read_bytes_max: int = 1024 * 1024
     #: A commit that takes longer to write is worth a log line.
     slow_commit_ms: float = 1_000.0
     #: How long a view that could not read the log waits before it tries again.
