@@ -9,7 +9,8 @@ uses one). A single figure says little, the ratio of two from one run says more.
 Method:
 
 - Each contender runs in a fresh process with a directory of its own, warms up first, and works on the same commands,
-  made from a fixed seed before the clock starts. The garbage collector stays on, as it is in a user's program.
+  made from a fixed seed before the clock starts. The garbage collector stays on, as it is in a user's program; where
+  a figure says ``gc.freeze()``, what was there after warming up was set aside from it, as a server may do.
 - Several runs, interleaved (A B A B), so that a slow minute of the machine falls on all. The median is reported, with
   the lowest and the highest; a ratio is the median of the ratios within each run.
 - Throughput is measured in a closed loop: each caller waits for its receipt before it sends the next command. Latency

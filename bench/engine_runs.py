@@ -58,6 +58,9 @@ async def asks_beside_callers(job: Job) -> Result:
 
     async with Engine(bank, log=Path(job.directory) / LOG_NAME) as engine:
         require_receipts(await engine.execute_many([*work.opening, *work.warmup]))
+        if workload.gc_frozen:
+            gc.collect()
+            gc.freeze()
         shares = [work.measured[number :: workload.callers] for number in range(workload.callers)]
         callers = [asyncio.create_task(caller(share)) for share in shares]
         started = elapsed()

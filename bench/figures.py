@@ -92,6 +92,12 @@ FIGURES = (
                 "asks-beside-many-callers",
                 Goal(bound=5, at_most=True),
             ),
+            Entry(
+                "1,000 callers, gc.freeze()",
+                "engine-asks-beside-callers",
+                "asks-beside-many-callers-frozen",
+                Goal(bound=5, at_most=True),
+            ),
             Entry("one caller", "engine-asks-beside-callers", "asks-beside-one-caller"),
         ),
         limits=_limits("asks-beside-many-callers", idle_loop="idle-asks"),

@@ -31,6 +31,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ask_interval_ms: float = 2.0
     #: Commands in one row, for limits that write rows: where the engine closes a batch.
     batch: int = Limits().batch_commands_max
+    #: Whether everything that is there after the warm-up is set aside from the garbage collector.
+    gc_frozen: bool = False
     #: Where all random choices come from.
     seed: int = 2013
 
@@ -62,6 +64,10 @@ WORKLOADS = {
     "asks-beside-many-callers": Sizes(
         Workload(callers=1_000, commands=50_000, warmup=50_000, asks=4_000),
         Workload(callers=1_000, commands=2_000, warmup=1_000, asks=50),
+    ),
+    "asks-beside-many-callers-frozen": Sizes(
+        Workload(callers=1_000, commands=50_000, warmup=50_000, asks=4_000, gc_frozen=True),
+        Workload(callers=1_000, commands=2_000, warmup=1_000, asks=50, gc_frozen=True),
     ),
     "asks-beside-one-caller": Sizes(
         Workload(callers=1, commands=1_000, warmup=500, asks=4_000),

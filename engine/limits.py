@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Commands that were taken and not yet decided; past it `execute` waits, or raises `Overloaded`.
     mailbox_commands_max: int = 10_000
     #: Commands in one commit, and the number of callers that one commit wakes at once.
-    batch_commands_max: int = 500
+    batch_commands_max: int = 250
     #: Encoded bytes at which a batch closes.
     batch_bytes_max: int = 256 * 1024
     #: Encoded bytes that one command's events may have.
