@@ -1,0 +1,235 @@
+"""The documentation is held to the code: its programs run, its output is what they print, and what it names exists.
+
+Per page: all ```python blocks run in order, in one module and one empty directory, with ``await`` allowed at the top
+level; a ```text block is what the blocks since the last one printed; a ```console block is either SQL on a file that the
+page made, whose output is compared, or a command that must exist.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import shlex
+import sqlite3
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+import penstock.engine
+from penstock.engine import Limits, PenstockError
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
+CODE = ("engine", "handlers", "views", "bench", "examples", "tests")
+#: What programs leave behind; in no checkout.
+MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock)?")
+UNITS = ("_max", "_ms", "_seconds")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its content, and the line where the content starts."""
+
+    language: str
+    content: str
+    line: int
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    text = page.read_text("utf-8")
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield Block(found[1], found[2], text.count("\n", 0, found.start(2)) + 1)
+
+
+@cache
+def mentioned(page: Path) -> tuple[str, ...]:
+    """What stands in `backquotes` outside of blocks."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return tuple(found[1] for found in re.finditer(r"`([^`]+)`", prose))
+
+
+@cache
+def words_of_the_code() -> frozenset[str]:
+    files = [*(path for folder in CODE for path in (ROOT / folder).rglob("*.py")), ROOT / "pyproject.toml"]
+    return frozenset(word for path in files if path != Path(__file__) for word in words(path.read_text("utf-8")))
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[A-Za-z_]\w*", text)
+
+
+def is_path(text: str) -> bool:
+    if not re.fullmatch(r"\.?[\w.-]+(/[\w.-]*)*", text):
+        return False
+    return "/" in text or re.search(r"\.(py|md|toml|db)\b", text) is not None
+
+
+# Programs and what they print.
+
+
+def run(block: Block, page: Path, module: ModuleType) -> None:
+    """Execute a block in the module; its tracebacks name the page's own lines."""
+    code = compile(
+        "\n" * (block.line - 1) + block.content, page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+    )
+    if code.co_flags & inspect.CO_COROUTINE:
+        asyncio.run(eval(code, vars(module)))
+    else:
+        exec(code, vars(module))
+
+
+def sql_output(command: str) -> str:
+    """What ``sqlite3 FILE "SQL"`` prints, from Python's own SQLite: not every machine has the program."""
+    _, file, query = shlex.split(command)
+    assert Path(file).is_file(), f"no block before made {file}"
+    db = sqlite3.connect(file)
+    try:
+        rows = db.execute(query).fetchall()
+    finally:
+        db.close()
+    return "".join("|".join("" if value is None else str(value) for value in row) + "\n" for row in rows)
+
+
+def check_console(block: Block, page: Path) -> None:
+    for entry in re.split(r"^\$ ", block.content, flags=re.MULTILINE)[1:]:
+        command, _, shown = entry.partition("\n")
+        if command.startswith("sqlite3 "):
+            assert sql_output(command) == shown, f"{page.name}, line {block.line}: {command}"
+        else:
+            assert not shown, f"{page.name}: output of {command!r} is not checked, so it is not shown"
+            check_command(command)
+
+
+def check_command(command: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    match shlex.split(command):
+        case ["make", target, *_]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), command
+        case ["pip", "install", requirement]:
+            name, _, extra = requirement.rstrip("]").partition("[")
+            assert name == project["name"], command
+            assert not extra or extra in project["optional-dependencies"], command
+        case ["python", "-m", program]:
+            file = ROOT.joinpath(*program.removeprefix("penstock.").split("."))
+            assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), command
+        case _:
+            pytest.fail(f"nothing here knows how to check {command!r}")
+
+
+@every_page
+def test_every_program_of_a_page_runs_and_prints_what_the_page_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = ModuleType(f"page_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks_of(page):
+        match block.language:
+            case "python":
+                run(block, page, module)
+            case "text":
+                assert capsys.readouterr().out == block.content, f"{page.name}, line {block.line}"
+            case "console":
+                check_console(block, page)
+            case "json" | "":
+                pass
+            case other:
+                pytest.fail(f"{page.name}, line {block.line}: nothing here checks a block of {other!r}")
+
+
+def test_the_readme_has_the_api_on_one_page_and_the_price() -> None:
+    languages = [block.language for block in blocks_of(ROOT / "README.md")]
+    assert languages.count("python") == 1
+    for name in ("Rejected", "LogLocked"):
+        assert name in mentioned(ROOT / "README.md")
+
+
+# What the pages name.
+
+
+@every_page
+def test_every_file_and_folder_that_a_page_names_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
+    paths = [page.parent / link for link in links if not link.startswith("http")]
+    paths += [ROOT / text for text in mentioned(page) if is_path(text) and not MADE_AT_RUN_TIME.fullmatch(text)]
+    assert [str(path) for path in paths if not path.exists()] == []
+
+
+@every_page
+def test_every_name_that_a_page_gives_as_code_is_in_the_code(page: Path) -> None:
+    """A name is a word with an underscore or with capitals inside: what is renamed in the code is found here."""
+    here = {word for block in blocks_of(page) for word in words(block.content)}
+    known = words_of_the_code() | here | set(dir(asyncio)) | set(words((ROOT / "Makefile").read_text("utf-8")))
+    names = {
+        word
+        for text in mentioned(page)
+        if not is_path(text)
+        for word in words(text)
+        if "_" in word.strip("_") or re.fullmatch(r"[A-Z]+[a-z]+\w*", word)
+    }
+    assert sorted(names - known) == []
+
+
+@every_page
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    named = {text for text in mentioned(page) if re.fullmatch(r"test_\w+", text)}
+    assert sorted(name for name in named if f"def {name}(" not in sources) == []
+
+
+@every_page
+def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
+    named = {text for text in mentioned(page) if re.fullmatch(r"[a-z_]+", text) and text.endswith(UNITS)}
+    assert sorted(named - set(Limits.__struct_fields__)) == []
+
+
+@every_page
+def test_every_make_target_that_a_page_names_is_one(page: Path) -> None:
+    for text in mentioned(page):
+        if text.startswith("make "):
+            check_command(text)
+
+
+def test_the_readmes_table_of_errors_is_the_tree() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = re.findall(r"^\| [^|]+ \| `(\w+)` \| ([^|]+) \|$", text, re.MULTILINE)
+    shown = {base: re.findall(r"`(\w+)`", errors) for base, errors in table}
+    tree = {
+        base.__name__: sorted(error.__name__ for error in base.__subclasses__())
+        for base in PenstockError.__subclasses__()
+    }
+    assert {base: sorted(errors) for base, errors in shown.items()} == tree
+    assert all(hasattr(penstock.engine, name) for base, errors in shown.items() for name in (base, *errors))
+
+
+def test_the_readme_names_a_test_file_for_each_of_the_ten_invariants() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 11))
+    assert all(re.search(r"`tests/[\w/]+\.py`", where) for _, where in rows)
+
+
+def test_the_table_of_limits_has_each_with_its_default() -> None:
+    text = (ROOT / "docs/running.md").read_text("utf-8")
+    shown = {
+        name: ast.literal_eval(value) for name, value in re.findall(r"^\| `(\w+)` \| ([\d_.]+) \|", text, re.MULTILINE)
+    }
+    limits = Limits()
+    assert shown == {name: getattr(limits, name) for name in Limits.__struct_fields__}
+
+
+def test_the_table_of_log_lines_has_each_with_its_level() -> None:
+    text = (ROOT / "docs/running.md").read_text("utf-8")
+    shown = re.findall(r"^\| `(\w+)` \| (info|warning|error|critical) \|", text, re.MULTILINE)
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "engine").rglob("*.py"))
+    logged = re.findall(r"_log\.(\w+)\(\s*\"(\w+)\"", sources)
+    assert sorted(shown) == sorted({(name, level) for level, name in logged})
