@@ -20,7 +20,7 @@ from penstock.engine.clock import elapsed
 
 __all__ = ["by_callers", "in_one_call", "require_receipts"]
 
-Send = Callable[[System, Workload, list[Deposit]], Awaitable[None]]
+_Send = Callable[[System, Workload, list[Deposit]], Awaitable[None]]
 
 
 async def by_callers(adapter: Adapter, job: Job) -> Result:
@@ -40,7 +40,7 @@ def require_receipts(outcomes: Sequence[object]) -> None:
             raise outcome
 
 
-async def _measured(adapter: Adapter, job: Job, send: Send) -> Result:
+async def _measured(adapter: Adapter, job: Job, send: _Send) -> Result:
     work, directory = streams(job.workload), Path(job.directory)
     async with adapter.open(directory / "bank.db") as system:
         require_receipts(await system.execute_many(work.opening))

@@ -32,13 +32,13 @@ class System(NamedTuple):
     counts: Callable[[], tuple[int, int]]
 
 
-Open: TypeAlias = Callable[[Path], AbstractAsyncContextManager[System]]
+_Open: TypeAlias = Callable[[Path], AbstractAsyncContextManager[System]]
 
 
 class Adapter(NamedTuple):
     """How to open a system on a file, and the SQL that reads (account, amount or null) of each event back from it."""
 
-    open: Open
+    open: _Open
     events_sql: str
 
 

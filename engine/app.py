@@ -16,7 +16,7 @@ from penstock.engine.errors import DefinitionError
 from penstock.engine.messages import Command, Event, Message, Query
 from penstock.engine.sides import ReadSide, WriteSide
 
-__all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry"]
+__all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
 
 
 class CommandEntry(NamedTuple):

@@ -184,6 +184,7 @@ class Draft:
         "records",
         "refusals",
         "size_bytes",
+        "skipped",
         "start",
     )
 
@@ -200,6 +201,8 @@ class Draft:
         self.promises: list[Promise] = []
         self.receipts: list[Receipt] = []
         self.refusals: list[tuple[Promise, PenstockError]] = []
+        #: Those who had given up when their turn came.
+        self.skipped: list[Promise] = []
         #: The state was damaged while deciding: what the draft holds stands, and the state must be rebuilt.
         self.damaged = False
 
@@ -225,6 +228,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         envelope = queue.popleft()
         promise, command, command_id, metadata, deadline = envelope
         if promise.done():  # cancelled or expired while it waited: it never executes
+            draft.skipped.append(promise)
             continue
         if deadline is not None and elapsed() > deadline.at:  # its timer is late, because the loop was busy
             promise.set_exception(DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False))

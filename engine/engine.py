@@ -30,11 +30,10 @@ from penstock.engine.errors import (
     Overloaded,
     PenstockError,
     UnknownMessage,
-    WriterUnavailable,
 )
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log, log_at
-from penstock.engine.messages import Command, Context, Event, Metadata, Query, Receipt
+from penstock.engine.messages import Command, Event, Metadata, Query, Receipt
 from penstock.engine.promises import Group, Place
 from penstock.engine.purity import fingerprint
 from penstock.engine.replay import Chapter, Reader, Slicer
@@ -165,7 +164,7 @@ class Engine:
         try:
             return await promise
         except asyncio.CancelledError as error:
-            self._note_cancelled(error, ticket)
+            self._note_cancelled(error, promise, ticket)
             raise
 
     async def execute_many(
@@ -215,15 +214,13 @@ class Engine:
 
         Raises:
             Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler: as `execute`.
-            WriterUnavailable, EngineClosed: the engine takes no commands.
+            WriterUnavailable, Fenced, EngineClosed: the engine takes no commands.
         """
         command = self._checked(command)
+        metadata = Metadata() if metadata is None else checked_metadata(metadata)
         if self._status is not _Status.OPEN:
             raise EngineClosed(self._status)
-        if self._writer.state is None:
-            raise WriterUnavailable("its state is being rebuilt")
-        context = Context(self._writer.now(), None, metadata or Metadata())
-        return self._writer.state.decide(command, context)
+        return self._writer.preview(command, metadata)
 
     # Asking questions.
 
@@ -388,10 +385,14 @@ class Engine:
         return UnknownMessage(kind, type(message).__name__, self.app.name, tuple(entry.tag for entry in entries))
 
     def _is_decided(self, ticket: int) -> bool:
-        return 0 < ticket <= self._mailbox.decided
+        return 0 < ticket <= self._mailbox.taken_out
 
-    def _note_cancelled(self, error: asyncio.CancelledError, ticket: int) -> None:
-        if self._is_decided(ticket):
+    def _note_cancelled(self, error: asyncio.CancelledError, promise: asyncio.Future[Receipt], ticket: int) -> None:
+        """Say that the command stands, if it was decided before the promise was cancelled.
+
+        The cancellation arrives here a turn of the loop later, and the writer may have passed the command over since.
+        """
+        if self._is_decided(ticket) and promise not in self._mailbox.skipped:
             error.add_note("penstock: the command was decided before it was cancelled; it stands once it is durable")
 
     async def _execute_in_time(
@@ -414,7 +415,7 @@ class Engine:
         try:
             return await promise
         except asyncio.CancelledError as error:
-            self._note_cancelled(error, ticket)
+            self._note_cancelled(error, promise, ticket)
             raise
         finally:
             timer.cancel()
@@ -443,6 +444,8 @@ def _watched(view: ViewActor, answer: Any) -> Any:
             return answer(query)
         finally:
             if fingerprint(view.state) != before:
-                raise ImpureHandler(f"{view.name}.{answer.__name__}", type(query).__name__)
+                error = ImpureHandler(f"{view.name}.{answer.__name__}", type(query).__name__)
+                view.fault(error)
+                raise error
 
     return watched

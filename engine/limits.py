@@ -21,6 +21,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Commands that were taken and not yet decided; past it `execute` waits, or raises `Overloaded`.
     mailbox_commands_max: int = 10_000
+    #: Callers that may wait to get into a full mailbox; past it they get `Overloaded` too.
+    mailbox_entering_max: int = 100_000
     #: Commands in one commit, and the number of callers that one commit wakes at once.
     batch_commands_max: int = 250
     #: Encoded bytes at which a batch closes.

@@ -2,8 +2,8 @@
 
 Here: taking commands in and waking the one reader. Not here: deciding (`deciding`), and who reads (`writer`).
 
-The ``*_nowait`` form is the primitive; the waiting one wraps it. A command has been decided if and only if its ticket
-is not above `decided`: the queue is first in, first out, so one number tells it for all.
+The ``*_nowait`` form is the primitive; the waiting one wraps it. A command has left the queue if and only if its ticket
+is not above `taken_out`: it is first in, first out, so one number tells it for all, and no command needs a flag.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from penstock.engine.deciding import Envelope
+from penstock.engine.deciding import Envelope, Promise
 from penstock.engine.errors import EngineClosed, Overloaded, PenstockError
 
 __all__ = ["Mailbox"]
@@ -22,13 +22,17 @@ class Mailbox:
     """A bounded queue of commands with one reader.
 
     Args:
-        commands_max: how many may wait.
+        commands_max: how many commands may wait.
+        entering_max: how many callers may wait to get in.
     """
 
-    def __init__(self, commands_max: int) -> None:
+    def __init__(self, commands_max: int, entering_max: int) -> None:
         #: The commands that wait. The reader takes them from the left.
         self.queue: deque[Envelope] = deque()
         self.commands_max = commands_max
+        self.entering_max = entering_max
+        #: The last ones that had given up when they were taken out: their commands were never decided.
+        self.skipped: deque[Promise] = deque(maxlen=commands_max)
         self._taken_in = 0
         self._reserved = 0
         self._entering: deque[asyncio.Future[None]] = deque()
@@ -36,7 +40,7 @@ class Mailbox:
         self._closed: Callable[[], PenstockError] | None = lambda: EngineClosed("not open yet")
 
     @property
-    def decided(self) -> int:
+    def taken_out(self) -> int:
         """How many commands have left the queue, ever."""
         return self._taken_in - len(self.queue)
 
@@ -67,12 +71,14 @@ class Mailbox:
         """Take a command in once there is room, in the order of asking; returns its ticket.
 
         Raises:
+            Overloaded: as many callers as may wait to get in.
             EngineClosed: or what `close` was given; nothing is taken, perhaps since the caller began to wait.
         """
         try:
             return self.put_nowait(envelope)
         except Overloaded:
-            pass
+            if len(self._entering) >= self.entering_max:
+                raise
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._entering.append(turn)
         try:
@@ -111,6 +117,11 @@ class Mailbox:
         reader, self._reader = self._reader, None
         if reader is not None and not reader.done():
             reader.set_result(None)
+
+    def require_open(self) -> None:
+        """Raise what a command that came now would hear, if nothing is taken."""
+        if self._closed is not None:
+            raise self._closed()
 
     def open(self) -> None:
         """Take commands from now on."""

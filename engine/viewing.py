@@ -258,6 +258,10 @@ class ViewActor:
             if not turn.done():
                 turn.set_result(None)
 
+    def fault(self, error: BaseException) -> None:
+        """Stop answering: the state is not what the events made of it."""
+        self._fault_at(self.position, error)
+
     def _fault_at(self, position: int, error: BaseException) -> None:
         self._fault = (position, error)
         self.status = ViewStatus.FAULTED

@@ -39,6 +39,7 @@ from penstock.engine.errors import (
     CommitFailed,
     EngineClosed,
     Fenced,
+    ImpureHandler,
     OutcomeUnknown,
     PenstockError,
     WriterUnavailable,
@@ -46,6 +47,7 @@ from penstock.engine.errors import (
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log
 from penstock.engine.mailbox import Mailbox
+from penstock.engine.messages import Command, Context, Event, Metadata
 from penstock.engine.replay import Chapter, Reader, Slicer
 
 __all__ = ["Counts", "Writer", "WriterStatus", "write"]
@@ -118,7 +120,7 @@ class Writer:
         publish: Callable[[Chapter], None],
         resync: Callable[[Head], None],
     ) -> None:
-        self.mailbox = Mailbox(limits.mailbox_commands_max)
+        self.mailbox = Mailbox(limits.mailbox_commands_max, limits.mailbox_entering_max)
         self.status = WriterStatus.SPECULATING
         #: The write models, ahead of `head` by what is in flight or in the draft; None until they are rebuilt.
         self.state: WriteState | None = None
@@ -156,6 +158,23 @@ class Writer:
     def now(self) -> datetime:
         """The time of day, never before that of the last commit."""
         return max(self._clock(), _moment(self._sealed))
+
+    def preview(self, command: Command, metadata: Metadata) -> list[Event]:
+        """What deciding the command now would yield; nothing happens.
+
+        Raises:
+            Rejected, HandlerFailed, ImpureHandler: as deciding does.
+            WriterUnavailable: the state is being rebuilt. What the mailbox was closed with, if it is.
+        """
+        self.mailbox.require_open()
+        if self.state is None:
+            raise WriterUnavailable("its state is being rebuilt")
+        try:
+            return self.state.decide(command, Context(self.now(), None, metadata))
+        except ImpureHandler:
+            self.state = None
+            self.mailbox.wake()
+            raise
 
     async def run(self) -> None:
         """Decide, write, answer, until `stop` and then until nothing is left.
@@ -208,6 +227,8 @@ class Writer:
         elif draft.is_full(self._limits):
             return False
         fill(draft, queue, self.state, self._limits, speculate=not careful)
+        self.mailbox.skipped.extend(draft.skipped)
+        draft.skipped.clear()
         self.mailbox.admit()
         if draft.damaged:
             self.state = None  # whatever was decided before stands; nothing more is decided on this state

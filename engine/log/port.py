@@ -14,7 +14,7 @@ class Log(Protocol):
     """A durable sequence of commits, numbered 1, 2, 3 … without a gap.
 
     The one rule: appending commit *n* succeeds if and only if the head is *n - 1*. Order, concurrency control and
-    fencing all follow from it. `tests/log/conformance.py` is this contract as a suite that runs on every store.
+    fencing all follow from it. `tests/engine/log/conformance.py` is this contract as a suite that runs on every store.
     """
 
     @property

@@ -31,16 +31,16 @@ async def entered(mailbox: Mailbox, text: str, into: list[str]) -> None:
 
 
 async def test_a_ticket_tells_whether_its_command_was_taken_out() -> None:
-    mailbox = Mailbox(3)
+    mailbox = Mailbox(3, 100)
     mailbox.open()
     assert [mailbox.put_nowait(envelope(text)) for text in "abc"] == [1, 2, 3]
-    assert mailbox.decided == 0
+    assert mailbox.taken_out == 0
     mailbox.queue.popleft()
-    assert mailbox.decided == 1
+    assert mailbox.taken_out == 1
 
 
 async def test_whoever_waits_gets_in_in_order_and_nobody_overtakes() -> None:
-    mailbox, got_in = Mailbox(2), []  # type: tuple[Mailbox, list[str]]
+    mailbox, got_in = Mailbox(2, 100), []  # type: tuple[Mailbox, list[str]]
     mailbox.open()
     async with anyio.create_task_group() as group:
         for text in "abcde":
@@ -62,7 +62,7 @@ async def test_whoever_waits_gets_in_in_order_and_nobody_overtakes() -> None:
 
 
 async def test_who_gives_up_waiting_leaves_the_place_to_the_next() -> None:
-    mailbox, got_in = Mailbox(1), []  # type: tuple[Mailbox, list[str]]
+    mailbox, got_in = Mailbox(1, 100), []  # type: tuple[Mailbox, list[str]]
     mailbox.open()
     mailbox.put_nowait(envelope("a"))
     tasks = [asyncio.create_task(entered(mailbox, text, got_in)) for text in "bcd"]
@@ -79,7 +79,7 @@ async def test_who_gives_up_waiting_leaves_the_place_to_the_next() -> None:
 
 
 async def test_closing_turns_away_who_waits_and_keeps_what_is_in() -> None:
-    mailbox = Mailbox(1)
+    mailbox = Mailbox(1, 100)
     mailbox.open()
     mailbox.put_nowait(envelope("a"))
     task = asyncio.create_task(mailbox.put(envelope("b")))
@@ -93,10 +93,23 @@ async def test_closing_turns_away_who_waits_and_keeps_what_is_in() -> None:
 
 
 async def test_the_reader_sleeps_until_there_is_news() -> None:
-    mailbox = Mailbox(1)
+    mailbox = Mailbox(1, 100)
     mailbox.open()
     reader = asyncio.create_task(mailbox.news())
     await settled()
     assert not reader.done()
     mailbox.put_nowait(envelope("a"))
     await reader
+
+
+async def test_as_many_as_the_limit_says_may_wait_to_get_in() -> None:
+    mailbox = Mailbox(1, 1)
+    mailbox.open()
+    mailbox.put_nowait(envelope("a"))
+    task = asyncio.create_task(mailbox.put(envelope("b")))
+    await settled()
+    with pytest.raises(Overloaded):
+        await mailbox.put(envelope("c"))
+    mailbox.queue.clear()
+    mailbox.admit()
+    assert await task == 2

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import Engine, Limits, MemoryLog, Receipt, WriterUnavailable
+from penstock.engine import Engine, Fenced, Limits, MemoryLog, Receipt, WriterUnavailable
 from penstock.engine.commit import Head
 from penstock.engine.log import MemoryStore
 from tests.shop import Add, Broke, Everything, StockOf, Take, shop
@@ -234,6 +234,8 @@ async def test_a_stale_writer_stops_and_says_who_has_taken_over(log_lines: list[
         await (later := Outcome()).follow(engine.execute(Add("a", 1)))
         assert [outcome.kind for outcome in (*outcomes, later)] == ["Fenced"] * 7
         assert "has its head at commit 2, so commit 2 does not follow" in str(later.error)
+        with pytest.raises(Fenced):
+            engine.preview(Add("a", 1))
         assert await engine.ask(StockOf("a")) == 1
         assert engine.stats().writer.status == "stopped"
     assert await numbers(log) == [(1, 1), (2, 2)]
@@ -262,7 +264,7 @@ async def test_a_writer_that_dies_answers_everybody_and_the_engine_says_why_when
     def stop_the_clock() -> Any:
         raise RuntimeError("no time")
 
-    with pytest.raises(RuntimeError, match="no time"):
+    with pytest.raises(RuntimeError, match="no time"):  # noqa: PT012 - the engine raises it when it closes
         async with Engine(shop, log=log, limits=Limits(batch_commands_max=1)) as engine:
             async with anyio.create_task_group() as group:
                 log.hold()
