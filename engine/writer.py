@@ -138,6 +138,8 @@ class Writer:
         self._sealed = Head()
         self._draft: Draft | None = None
         self._flight: _Flight | None = None
+        #: Durable and visible, and about to be acknowledged.
+        self._landed: Draft | None = None
         self._in_doubt: Commit | None = None
         self._closing = False
 
@@ -183,7 +185,7 @@ class Writer:
         """
         reason: Callable[[], PenstockError] = partial(EngineClosed, "closed")
         try:
-            while not self._closing or self.mailbox.queue or self._draft or self._flight:
+            while not self._closing or self.mailbox.queue or self._draft or self._flight or self._landed:
                 await self._step()
         except Fenced as error:
             reason = partial(Fenced, error.log, error.commit, error.head)
@@ -196,15 +198,25 @@ class Writer:
             self._abandon(reason)
 
     async def _step(self) -> None:
-        """One turn: land what has arrived, decide what waits, launch what is ready, or wait for news."""
+        """One turn: land what has arrived, decide what waits, launch what is ready, answer what has landed; or wait.
+
+        The next commit is launched before the callers of the last one are answered: they run while it is written.
+        """
         if self._flight is not None and self._flight.landing.done():
             self._land(self._flight)
+        more = self._decide() and bool(self.mailbox.queue)
+        if self._draft is not None and self._flight is None and self._draft.records:
+            await self._launch(self._draft)
+            more = True
+        if self._landed is not None:
+            self._answer(self._landed)
+            self._landed = None
+        if self._draft is not None and self._flight is None:  # refusals only, and all that they depend on is durable
+            self._answer(self._draft)
+            self._draft = None
+            more = True
         if self.state is None and self._flight is None and self._draft is None:
             await self._rebuild()
-            return
-        more = self._decide() and bool(self.mailbox.queue)
-        if self._draft is not None and self._flight is None:
-            await self._launch(self._draft)
         elif more:
             await self._slicer.rest()
         elif self._flight is None:
@@ -237,18 +249,15 @@ class Writer:
         return not draft.is_full(self._limits)
 
     async def _launch(self, draft: Draft) -> None:
-        """Start to write the draft; if it holds refusals only, answer them, for all they depend on is durable."""
+        """Start to write the draft."""
         self._draft = None
-        if not draft.records:
-            self._answer(draft)
-            return
         commit = seal(self._sealed, timestamp(draft.now), draft.records)
         self._sealed = Head(commit.number, draft.position, commit.recorded_at, commit.digest)
         landing = asyncio.create_task(write(self._store, commit), name=f"penstock-commit-{commit.number}")
         landing.add_done_callback(lambda _: self.mailbox.wake())
         self._flight = _Flight(draft, commit, landing, elapsed())
         await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
-        if self.mailbox.queue and not landing.done():
+        if (self._landed or self.mailbox.queue) and not landing.done():
             time.sleep(_HANDOVER_SECONDS)  # noqa: ASYNC251 - it is to hold the loop, and release the lock
 
     def _land(self, flight: _Flight) -> None:
@@ -265,7 +274,7 @@ class Writer:
         draft, chapter = flight.draft, Chapter.of(flight.commit, flight.draft.events)
         self.head = chapter.head
         self._publish(chapter)
-        self._answer(draft)
+        self._landed = draft
         self.counts.committed(len(draft.records))
         took_ms = (elapsed() - flight.since) * 1e3
         if took_ms > self._limits.slow_commit_ms:
@@ -357,6 +366,8 @@ class Writer:
         """Answer everyone who is left: what is in flight may yet land, all else never happened."""
         self.status = WriterStatus.STOPPED
         self.mailbox.close(reason)
+        if self._landed is not None:
+            self._answer(self._landed)
         if self._flight is not None:
             number = self._flight.commit.number
             self._flight.landing.cancel()
@@ -364,7 +375,7 @@ class Writer:
             self._fail(self._flight.draft, unknown, None)
         if self._draft is not None:
             self._fail(self._draft, reason, None)
-        self._flight = self._draft = None
+        self._flight = self._draft = self._landed = None
         queue = self.mailbox.queue
         while queue:
             promise = queue.popleft()[0]
