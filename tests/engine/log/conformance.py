@@ -156,6 +156,7 @@ class LogConformance(ABC):
         await first.open(APP)
         await first.close()
         await second.open(APP)
+        assert await second.head() == Head()
         await second.close()
 
     async def test_a_stale_writer_is_fenced(self) -> None:
@@ -219,3 +220,5 @@ class LogConformance(ABC):
         await log.open(APP)
         await log.close()
         await log.close()
+        await log.open(APP)
+        assert await log.head() == Head()
