@@ -47,6 +47,7 @@ from penstock.engine import (
     Receipt,
     ViewFaulted,
     WriterUnavailable,
+    viewing,
 )
 from penstock.engine.commit import Commit, Record, seal
 from penstock.engine.log import MemoryStore
@@ -54,7 +55,7 @@ from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing
 from tests.support import ScriptedLog, Step, StoreBroke, engine_state
 
 _torture = int(os.environ.get("PENSTOCK_TORTURE") or 0)
-EXAMPLES = {0: 150, 1: 5_000}.get(_torture, _torture)
+EXAMPLES = {0: 400, 1: 5_000}.get(_torture, _torture)
 STEPS_MAX = 40 if _torture else 25
 
 ITEMS = ("a", "b")
@@ -250,6 +251,7 @@ def simulated() -> Iterator[Time]:
     time = Time()
     with ExitStack() as stack:
         stack.enter_context(structlog.testing.capture_logs())
+        stack.enter_context(mock.patch.object(viewing, "_STRIDE", 1))  # a view may rest within any commit
         for name, module in list(sys.modules.items()):
             if name.startswith("penstock.engine.") and "elapsed" in vars(module):
                 stack.enter_context(mock.patch.object(module, "elapsed", time.elapsed))
@@ -784,6 +786,38 @@ def expected_answer(query: Query[Any], state: State) -> Any:
             return f"{how} {state.sides['Fragile']['seen']}" if state.fault is None else None
 
 
+def alone(kind: str, **how: Any) -> Send:
+    return Send((Order(kind),), **how)
+
+
+#: Bounds of histories that are written out.
+BOUNDS = {"batch_commands_max": 1, "batch_bytes_max": 2_000, "view_queue_commits_max": 4, "read_bytes_max": 1}
+
+#: Histories that once went wrong, in as few steps as possible.
+WENT_WRONG = {
+    "an event that can't be applied is not written while the store is not trusted": Life(
+        BOUNDS, [StoreFails(["refused"]), alone("add"), LetRun(12), alone("apply"), LetRun(12)]
+    ),
+    "a command that was cancelled before its turn is not said to stand": Life(BOUNDS, [alone("add"), Cancel(0)]),
+    "nobody overtakes a caller who was let in and has not come yet": Life(
+        BOUNDS | {"mailbox_commands_max": 2},
+        [alone("add", wait=False), alone("add", wait=False), alone("add"), LetRun(1), alone("add", wait=False)],
+    ),
+    "a state that was lost while a commit landed is rebuilt for those who wait": Life(
+        BOUNDS | {"mailbox_commands_max": 1, "batch_commands_max": 2},
+        [alone("add", wait=False), alone("add"), Send((Order("apply"), Order("add")), many=True)],
+        slow_appends=1,
+        slow_reads=1,
+    ),
+    "a commit that was written stands, though the store failed and another writer came next": Life(
+        BOUNDS, [Hold(after_writing=True), StoreFails(["written"]), alone("add"), LetRun(9), Intrude(), Release()]
+    ),
+    "a caller who was let in just before the writer stopped is answered": Life(
+        BOUNDS | {"mailbox_commands_max": 1}, [Intrude(), Send((Order("apply"), Order("add")), many=True)]
+    ),
+}
+
+
 def check(history: Sequence[Life]) -> None:
     """Play a history, and see that every promise was kept that was made in it."""
     with simulated() as time:
@@ -810,3 +844,23 @@ def check(history: Sequence[Life]) -> None:
 @given(st.lists(lives, min_size=1, max_size=3))
 def test_whatever_happens_every_promise_is_kept_and_a_replay_gives_what_lived(history: list[Life]) -> None:
     check(history)
+
+
+@pytest.mark.parametrize("life", WENT_WRONG.values(), ids=WENT_WRONG)
+def test_a_history_that_once_went_wrong_goes_well(life: Life) -> None:
+    check([life])
+
+
+@pytest.mark.parametrize("end", ["settled", "abrupt"])
+@pytest.mark.parametrize("read_bytes_max", [1, 10**6])
+@pytest.mark.parametrize("slow_reads", [1, 2, 3])
+def test_a_view_that_joins_at_any_moment_misses_nothing_and_doubles_nothing(
+    slow_reads: int, read_bytes_max: int, end: str
+) -> None:
+    """Every turn of the loop is tried as the one in which the view is detached, while commits keep coming."""
+    bounds = BOUNDS | {"read_bytes_max": read_bytes_max}
+    for commits in (4, 7):
+        writing = Send((Order("add"),) * commits, many=True)
+        for turns in range(30):
+            joining = [writing, LetRun(turns), Detach(0), Ask("everything", "last"), LetRun(2), Ask("everything")]
+            check([Life(bounds, joining, end, slow_reads=slow_reads)])
