@@ -91,6 +91,7 @@ class Mailbox:
                 self.admit()
             raise
         self._reserved -= 1
+        self.require_open()  # it may have closed since the place was promised, and nobody reads it any more
         self.queue.append(envelope)
         self._taken_in += 1
         self.wake()

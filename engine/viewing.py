@@ -143,7 +143,7 @@ class ViewActor:
             while True:
                 if self.status is ViewStatus.CATCHING_UP and not self._stopping:
                     await self._catch_up(slicer)
-                elif self._queue:
+                elif self._queue and self.status is ViewStatus.LIVE:
                     chapter = self._queue.popleft()
                     self._queued_bytes -= chapter.size_bytes
                     await self.apply(chapter, slicer)

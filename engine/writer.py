@@ -396,9 +396,10 @@ async def write(log: Log, commit: Commit) -> None:
     except Exception as error:
         try:
             head = await log.head()
+            there = await log.read(commit.number - 1, 1) if head.number > commit.number else ()
         except Exception as second:  # noqa: BLE001 - told to the callers, beside the first
             raise OutcomeUnknown(commit.number, f"{error!r}, then {second!r}") from error
-        if head.digest == commit.digest:
+        if commit.digest in (head.digest, *(stored.digest for stored in there)):
             return
         if head.number >= commit.number:
             raise Fenced(log.name, commit.number, head.number) from error

@@ -795,13 +795,10 @@ BOUNDS = {"batch_commands_max": 1, "batch_bytes_max": 2_000, "view_queue_commits
 
 #: Histories that once went wrong, in as few steps as possible.
 WENT_WRONG = {
-    "an event that can't be applied is not written while the store is not trusted": Life(
-        BOUNDS, [StoreFails(["refused"]), alone("add"), LetRun(12), alone("apply"), LetRun(12)]
-    ),
     "a command that was cancelled before its turn is not said to stand": Life(BOUNDS, [alone("add"), Cancel(0)]),
     "nobody overtakes a caller who was let in and has not come yet": Life(
         BOUNDS | {"mailbox_commands_max": 2},
-        [alone("add", wait=False), alone("add", wait=False), alone("add"), LetRun(1), alone("add", wait=False)],
+        [*[alone("add", wait=False)] * 2, alone("add"), LetRun(1), alone("add", wait=False), Cancel(0)],
     ),
     "a state that was lost while a commit landed is rebuilt for those who wait": Life(
         BOUNDS | {"mailbox_commands_max": 1, "batch_commands_max": 2},
@@ -846,6 +843,11 @@ def test_whatever_happens_every_promise_is_kept_and_a_replay_gives_what_lived(hi
     check(history)
 
 
+@pytest.mark.xfail(strict=True, reason="the price of being careful: ARCHITECTURE.md, 'Rolling back is rebuilding'")
+def test_an_event_that_cannot_be_applied_is_not_written_while_the_store_is_not_trusted() -> None:
+    check([Life(BOUNDS, [StoreFails(["refused"]), alone("add"), LetRun(12), alone("apply"), LetRun(12)])])
+
+
 @pytest.mark.parametrize("life", WENT_WRONG.values(), ids=WENT_WRONG)
 def test_a_history_that_once_went_wrong_goes_well(life: Life) -> None:
     check([life])
@@ -864,3 +866,13 @@ def test_a_view_that_joins_at_any_moment_misses_nothing_and_doubles_nothing(
         for turns in range(30):
             joining = [writing, LetRun(turns), Detach(0), Ask("everything", "last"), LetRun(2), Ask("everything")]
             check([Life(bounds, joining, end, slow_reads=slow_reads)])
+
+
+@pytest.mark.parametrize("slow_reads", [0, 1])
+def test_a_query_at_any_moment_is_answered_from_whole_commits(slow_reads: int) -> None:
+    """Every turn of the loop is tried as the one in which the question comes, also while the view reads from the log."""
+    bounds = BOUNDS | {"batch_commands_max": 500, "slice_ms_max": 1e-6}
+    writing = [Send((Order("add"),) * 5, many=True), Send((Order("add", "b"),) * 5, many=True)]
+    for detached in ([], [Detach(0)]):
+        for turns in range(60):
+            check([Life(bounds, [*writing, *detached, LetRun(turns), Ask("everything")], slow_reads=slow_reads)])
