@@ -53,13 +53,13 @@ class Mailbox:
         """Take a command in; returns its ticket.
 
         Raises:
-            Overloaded: the mailbox is full, or others wait already.
+            Overloaded: the mailbox is full, or others wait to get in or were let in and have not come yet.
             EngineClosed: or what `close` was given; nothing is taken.
         """
         if self._closed is not None:
             raise self._closed()
         queue = self.queue
-        if self._entering or len(queue) + self._reserved >= self.commands_max:
+        if self._entering or self._reserved or len(queue) >= self.commands_max:
             raise Overloaded(len(queue), self.commands_max)
         queue.append(envelope)
         self._taken_in = ticket = self._taken_in + 1
