@@ -5,18 +5,21 @@ Here: every check that needs more than one class, and the tables that the engine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-from penstock.engine.codec import list_reader, reader, union_of
+from penstock.engine.codec import encode, list_reader, reader, union_of
 from penstock.engine.commit import body_reader
 from penstock.engine.declare import Method, key_field, place_of, yielded_events
-from penstock.engine.errors import DefinitionError
+from penstock.engine.errors import DefinitionError, HandlerFailed
 from penstock.engine.messages import Command, Event, Message, Query
-from penstock.engine.sides import ReadSide, WriteSide
+from penstock.engine.sides import Poison, ReadSide, RetiredSide, WriteSide
 
 __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
+
+
+_SIDE = ("__appliers__", "code_version", "snapshot", "restore")
 
 
 class CommandEntry(NamedTuple):
@@ -52,6 +55,7 @@ class App:
         models: the write models, at least one. Each command is handled by exactly one of them, each event applied by
             at least one.
         views: the views. Each query is answered by exactly one of them.
+        retired: what events were stored as once, and what they mean today; see `penstock.handlers.Retired`.
         name: stored in the log, which then opens for this application only. Default: the first model's class name.
 
     Raises:
@@ -59,14 +63,21 @@ class App:
     """
 
     def __init__(
-        self, *, models: Iterable[type[WriteSide]], views: Iterable[type[ReadSide]] = (), name: str | None = None
+        self,
+        *,
+        models: Iterable[type[WriteSide]],
+        views: Iterable[type[ReadSide]] = (),
+        retired: Iterable[type[RetiredSide]] = (),
+        name: str | None = None,
     ) -> None:
         self.models: Sequence[type[WriteSide]] = tuple(models)
         self.views: Sequence[type[ReadSide]] = tuple(views)
+        self.retired: frozenset[type[RetiredSide]] = frozenset(_require_retired(retired))
         if not self.models:
             raise DefinitionError("an App needs at least one write model")
-        _require_shape(self.models, ("__handlers__", "__appliers__"), "a write model")
-        _require_shape(self.views, ("__answerers__", "__appliers__"), "a view")
+        _require_shape(self.models, ("__handlers__", *_SIDE), "a write model")
+        _require_shape(self.views, ("__answerers__", *_SIDE, "poison"), "a view")
+        _require_poison(self.views)
         self.name = self.models[0].__name__ if name is None else name
         if not self.name:
             raise DefinitionError("an App's name is not empty: its log is recognised by it")
@@ -78,17 +89,41 @@ class App:
             raise DefinitionError(
                 "an App needs at least one event that a write model applies", place_of(self.models[0])
             )
-        everything: tuple[type[Message], ...] = (*self.commands, *self.events, *self.queries)
+        everything: tuple[type[Any], ...] = (*self.commands, *self.events, *self.queries, *self.retired)
         _require_unique("tag", ((tag_of(message), place_of(message)) for message in everything))
         self.read_event: Callable[[bytes], Event] = reader(union_of(self.events))
         self.read_events: Callable[[bytes], list[Event]] = list_reader(self.events)
-        self.read_body = body_reader(tuple(self.events))
+        #: What a stored event may be: one of today's or a retired one.
+        self.stored: Sequence[type[Any]] = (*self.events, *self.retired)
+        self.read_body = body_reader(self.stored)
+
+    def upcast(self, stored: list[Any]) -> list[Event]:
+        """What events that were read from the log mean today.
+
+        Raises:
+            HandlerFailed: an ``upcast`` raised, or gave something that is not an event of this application.
+        """
+        if not self.retired or self.retired.isdisjoint(map(type, stored)):
+            return stored
+        return [event for each in stored for event in self._today(each)]
+
+    def _today(self, stored: Any) -> Sequence[Event]:
+        if type(stored) not in self.retired:
+            return (stored,)
+        place = place_of(type(stored))
+        try:
+            today = [event for each in stored.upcast() for event in self._today(each)]
+            return self.read_events(encode(today))
+        except HandlerFailed:
+            raise
+        except Exception as error:
+            raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), repr(error)) from error
 
     def __repr__(self) -> str:
         return f"<App {self.name!r}: {len(self.models)} models, {len(self.views)} views>"
 
 
-def tag_of(message: type[Message]) -> str:
+def tag_of(message: type[Any]) -> str:
     """The name that a message has in JSON: its class name, unless its class says ``tag="…"``."""
     return str(message.__struct_config__.tag)
 
@@ -150,6 +185,20 @@ def _require_shape(classes: Iterable[Any], names: Sequence[str], what: str) -> N
             raise DefinitionError(
                 f"{what} starts without arguments, so each field needs a default: {error}", place_of(cls)
             ) from error
+
+
+def _require_poison(views: Iterable[type[ReadSide]]) -> None:
+    for view in views:
+        if view.poison not in get_args(Poison):
+            raise DefinitionError(f"poison is one of {get_args(Poison)}, not {view.poison!r}", place_of(view))
+
+
+def _require_retired(retired: Iterable[Any]) -> Iterator[Any]:
+    for cls in retired:
+        config = getattr(cls, "__struct_config__", None)
+        if config is None or config.tag_field != "type" or not callable(getattr(cls, "upcast", None)):
+            raise DefinitionError(f"{cls!r} is not a retired event: derive it from penstock.handlers.Retired")
+        yield cls
 
 
 def _require_unique(what: str, named: Iterable[tuple[str, str]]) -> None:

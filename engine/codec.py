@@ -8,6 +8,7 @@ message of two fields (CPython 3.11), which is why there is no second, cleverer 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from typing import Any, TypeVar, Union
 
 import msgspec
@@ -17,16 +18,19 @@ from penstock.engine.messages import Metadata
 
 __all__ = [
     "COMMAND_ID_CHARS_MAX",
+    "PAYLOAD_DIGEST_BYTES",
     "checked_command_id",
     "checked_metadata",
     "encode",
     "list_reader",
+    "payload_digest",
     "problem_with",
     "reader",
     "union_of",
 ]
 
 COMMAND_ID_CHARS_MAX = 200
+PAYLOAD_DIGEST_BYTES = 16
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
@@ -64,11 +68,20 @@ def checked_command_id(command_id: str) -> str:
     Raises:
         InvalidMessage: it is not.
     """
-    if type(command_id) is not str or not 0 < len(command_id) <= COMMAND_ID_CHARS_MAX:
-        raise InvalidMessage(
-            "command_id", f"a string of 1 to {COMMAND_ID_CHARS_MAX} characters, not {command_id!r:.80}"
-        )
-    return command_id
+    if type(command_id) is str and 0 < len(command_id) <= COMMAND_ID_CHARS_MAX:
+        if command_id.isascii():
+            return command_id
+        try:
+            command_id.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidMessage("command_id", f"characters that UTF-8 has, not {command_id!a:.80}") from error
+        return command_id
+    raise InvalidMessage("command_id", f"a string of 1 to {COMMAND_ID_CHARS_MAX} characters, not {command_id!r:.80}")
+
+
+def payload_digest(encoded: bytes) -> str:
+    """What tells a command from another one with the same id: 16 bytes of BLAKE2b over its JSON, as hex."""
+    return blake2b(encoded, digest_size=PAYLOAD_DIGEST_BYTES).hexdigest()
 
 
 def checked_metadata(metadata: Metadata) -> Metadata:

@@ -9,9 +9,10 @@ The body is JSON, an array with one object per command, in the order in which th
 
     [{"type": "Deposit", "key": "ann", "events": [{"type": "Deposited", "account": "ann", "amount": 10}]}]
 
-``id``, ``actor``, ``correlation`` and ``causation`` are there where the caller gave them; ``offset`` says how many
-events of this commit come before the command's; ``keys`` names the key of each event where one differs from the
-command's. Rejected commands are not in it: they changed nothing, and are decided anew when they come again.
+``id``, ``actor``, ``correlation`` and ``causation`` are there where the caller gave them, and beside an id ``payload``,
+the digest of the command; ``offset`` says how many events of this commit come before the command's; ``keys`` names the
+key of each event where one differs from the command's. Rejected commands are not in it: they changed nothing, and are
+decided anew when they come again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import msgspec
 
 from penstock.engine.codec import encode, union_of
 from penstock.engine.errors import LogCorrupt
-from penstock.engine.messages import Event
 
 __all__ = [
     "DIGEST_BYTES",
@@ -34,9 +34,10 @@ __all__ = [
     "Commit",
     "Head",
     "Record",
+    "Stored",
     "body_reader",
-    "describe_mismatch",
     "events_in",
+    "mismatches",
     "seal",
     "timestamp",
     "verify",
@@ -75,6 +76,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     type: str
     key: str | None = None
     id: str | None = None
+    payload: str | None = None
     actor: str | None = None
     correlation: str | None = None
     causation: str | None = None
@@ -86,20 +88,22 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 E = TypeVar("E")
 
 
-class _Replayed(msgspec.Struct, Generic[E], gc=False):
+class Stored(msgspec.Struct, Generic[E], gc=False):
+    """What a replay needs of one command's record: its events decoded, and what `Record` says of the rest."""
+
     events: list[E] = []
+    key: str | None = None
+    keys: list[str | None] | None = None
+    id: str | None = None
+    payload: str = ""
 
 
-def body_reader(events: Sequence[type[Event]]) -> Callable[[bytes], list[Event]]:
-    """The function that reads the events of a commit's body, checked against today's classes, in order.
+def body_reader(events: Sequence[type[Any]]) -> Callable[[bytes], list[Stored[Any]]]:
+    """The function that reads a commit's body, its events checked against ``events``.
 
     It raises msgspec.DecodeError when the body is not of this shape or an event is not one of ``events``.
     """
-    decode = msgspec.json.Decoder(list[_Replayed[union_of(events)]]).decode  # type: ignore[misc]
-
-    def read(body: bytes) -> list[Event]:
-        return [event for record in decode(body) for event in record.events]
-
+    read: Callable[[bytes], list[Stored[Any]]] = msgspec.json.Decoder(list[Stored[union_of(events)]]).decode  # type: ignore[misc]
     return read
 
 
@@ -160,21 +164,22 @@ def _digest(previous: bytes, recorded_at: str, body: bytes) -> bytes:
     return digest.digest()
 
 
-def describe_mismatch(body: bytes, events: Sequence[type[Event]]) -> tuple[int, str | None, str]:
-    """Why a body that was stored whole can't be read as ``events``: (index of the event, its unknown type, problem).
+def mismatches(body: bytes, events: Sequence[type[Any]]) -> list[tuple[int, str, bool, str]]:
+    """Why a body that was stored whole can't be read as ``events``: per event (its index, type, known or not, problem).
 
-    The slow path of `body_reader`: called when that failed. The unknown type is None when the type is known and the
-    content does not fit its class.
+    The slow path of `body_reader`: called when that failed. Empty when the body itself is not an array of commands.
     """
     read = msgspec.json.Decoder(union_of(events)).decode
     known = {str(event.__struct_config__.tag) for event in events}
-    stored: list[dict[str, Any]] = [
-        event for record in msgspec.json.decode(body, type=list[dict[str, Any]]) for event in record.get("events", [])
-    ]
-    for index, event in enumerate(stored):
+    try:
+        records = msgspec.json.decode(body, type=list[Stored[dict[str, Any]]])
+    except msgspec.DecodeError:
+        return []
+    found: list[tuple[int, str, bool, str]] = []
+    for index, event in enumerate(event for record in records for event in record.events):
         try:
             read(encode(event))
         except msgspec.DecodeError as error:
             name = str(event.get("type"))
-            return index, None if name in known else name, str(error)
-    return 0, None, "the body is not an array of commands"
+            found.append((index, name, name in known, str(error)))
+    return found

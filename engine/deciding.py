@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import msgspec
 from msgspec import Raw
 
 from penstock.engine.app import App, CommandEntry
@@ -21,6 +22,7 @@ from penstock.engine.codec import encode, problem_with
 from penstock.engine.commit import Head, Record
 from penstock.engine.errors import (
     ApplyFailed,
+    CommandIdReused,
     CommitTooLarge,
     DeadlineExceeded,
     HandlerFailed,
@@ -29,12 +31,16 @@ from penstock.engine.errors import (
     PenstockError,
     Rejected,
     UnknownMessage,
+    VersionConflict,
 )
+from penstock.engine.ledger import LEDGER, LEDGER_FINGERPRINT, Ledger, Remembered
 from penstock.engine.limits import Limits
 from penstock.engine.messages import Command, Context, Event, Metadata, Receipt
 from penstock.engine.purity import fingerprint
+from penstock.engine.sides import WriteSide
+from penstock.engine.snapshots import Part, fingerprint_of
 
-__all__ = ["Deadline", "Draft", "Envelope", "Promise", "WriteState", "fill"]
+__all__ = ["Deadline", "Draft", "Envelope", "Promise", "Terms", "WriteState", "fill"]
 
 
 class Promise(Protocol):
@@ -52,21 +58,44 @@ class Deadline(NamedTuple):
     timeout_seconds: float
 
 
-#: A command on its way: who waits for it, the command, its id, its metadata, and when it expires.
-#: A plain tuple: a class of our own costs 0.12 µs more per command.
-Envelope: TypeAlias = tuple[Promise, Command, str | None, Metadata | None, Deadline | None]
+class Terms(msgspec.Struct, frozen=True, gc=False):
+    """On what terms a command is to be executed, where its caller named any.
 
+    ``payload`` is the digest of the command, there if ``command_id`` is.
+    """
+
+    command_id: str | None = None
+    payload: str = ""
+    expected_version: int | None = None
+    metadata: Metadata | None = None
+    deadline: Deadline | None = None
+
+
+#: A command on its way: who waits for it, the command, and its terms.
+#: A plain tuple: a class of our own costs 0.12 µs more per command.
+Envelope: TypeAlias = tuple[Promise, Command, Terms | None]
+
+_AS_THEY_ARE = (Rejected, VersionConflict, CommandIdReused, CommitTooLarge, ImpureHandler, ApplyFailed)
+_NONE = Terms()
 _NOTHING = Metadata()
 
 
 class WriteState:
-    """The write models' state, and how to decide on it and change it."""
+    """The write side's whole state: the models and the ledger; and how to decide on it and change it.
 
-    __slots__ = ("app", "appliers", "handlers", "keys", "models")
+    Args:
+        app: the application.
+        models: the models' states, in the application's order.
+        ledger: versions and receipts at the same commit.
+        check_purity: look at the state before and after each handler.
+    """
 
-    def __init__(self, app: App, *, check_purity: bool = False) -> None:
+    __slots__ = ("app", "appliers", "handlers", "keys", "ledger", "models")
+
+    def __init__(self, app: App, models: Sequence[WriteSide], ledger: Ledger, *, check_purity: bool = False) -> None:
         self.app = app
-        self.models = models = [model() for model in app.models]
+        self.models = models
+        self.ledger = ledger
         bind = _watched if check_purity else _bound
         self.handlers = {
             command: (bind(self, entry), entry.method.wants_context, entry.tag, entry.key_of)
@@ -77,6 +106,11 @@ class WriteState:
             for event, entry in app.events.items()
         }
         self.keys = {event: entry.key_of for event, entry in app.events.items()}
+
+    @classmethod
+    def new(cls, app: App, receipts_max: int, *, check_purity: bool = False) -> WriteState:
+        """The state before the first event."""
+        return cls(app, [model() for model in app.models], Ledger(receipts_max), check_purity=check_purity)
 
     def decide(self, command: Command, context: Context) -> list[Event]:
         """The events that ``command`` would yield on this state; the state stays as it is.
@@ -106,9 +140,45 @@ class WriteState:
             for event in left:
                 appliers[type(event)](event)
         except Exception as error:
-            places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
             position += len(events) - sum(1 for _ in left)
-            raise ApplyFailed(places, type(event).__name__, position, repr(error)) from error
+            raise self._apply_failed(event, position, error) from error
+
+    def apply_to(self, model: int, events: Sequence[Event], position: int) -> None:
+        """The same for one of the models only: in a recovery, the others may have these events already."""
+        appliers = type(self.models[model]).__appliers__
+        for index, event in enumerate(events, 1):
+            method = appliers.get(type(event))
+            if method is not None:
+                try:
+                    method.function(self.models[model], event)
+                except Exception as error:
+                    raise self._apply_failed(event, position + index, error) from error
+
+    def _apply_failed(self, event: Event, position: int, error: Exception) -> ApplyFailed:
+        places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
+        return ApplyFailed(places, type(event).__name__, position, repr(error))
+
+    def look_back(self, terms: Terms, command: str, key: str | None) -> Receipt | None:
+        """The receipt of a command that was executed under this id before; else None, if the version is as expected.
+
+        Raises:
+            CommandIdReused: the id belongs to another command.
+            VersionConflict: the key is at another version.
+        """
+        if terms.command_id is not None:
+            before = self.ledger.recall(terms.command_id, terms.payload, command)
+            if before is not None:
+                return before
+        if terms.expected_version is not None and key is not None:
+            self.ledger.require_version(key, terms.expected_version)
+        return None
+
+    def parts(self, head: Head) -> list[Part]:
+        """What there is to be snapshot, as it is at ``head``."""
+        parts = [
+            Part(f"model {type(model).__name__}", fingerprint_of(type(model)), model, head) for model in self.models
+        ]
+        return [*parts, Part(LEDGER, LEDGER_FINGERPRINT, self.ledger, head)]
 
     def keys_of(self, events: Sequence[Event], key: str | None) -> list[str | None] | None:
         """The key of each event, or None when all of them have the command's."""
@@ -120,7 +190,7 @@ class WriteState:
 
     def refusal(self, command: Command, yielded: Iterable[Any], error: Exception) -> PenstockError:
         """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""
-        if isinstance(error, Rejected | CommitTooLarge | ImpureHandler | ApplyFailed):
+        if isinstance(error, _AS_THEY_ARE):
             return error
         cause, text = error, repr(error)
         for event in yielded:
@@ -182,10 +252,10 @@ class Draft:
         "promises",
         "receipts",
         "records",
-        "refusals",
         "size_bytes",
         "skipped",
         "start",
+        "unwritten",
     )
 
     def __init__(self, head: Head, now: datetime) -> None:
@@ -200,7 +270,8 @@ class Draft:
         self.events: list[Event] = []
         self.promises: list[Promise] = []
         self.receipts: list[Receipt] = []
-        self.refusals: list[tuple[Promise, PenstockError]] = []
+        #: Outcomes that write nothing, and depend on what was decided before: refusals, and receipts given once more.
+        self.unwritten: list[tuple[Promise, PenstockError | Receipt]] = []
         #: Those who had given up when their turn came.
         self.skipped: list[Promise] = []
         #: The state was damaged while deciding: what the draft holds stands, and the state must be rebuilt.
@@ -211,44 +282,46 @@ class Draft:
         return self.damaged or self.commands >= limits.batch_commands_max or self.size_bytes >= limits.batch_bytes_max
 
 
-def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits, *, speculate: bool = True) -> None:
+def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits) -> None:
     """Decide waiting commands into the draft until it is full, none waits, or ``slice_ms_max`` is over.
 
     Args:
         draft: gets the records, events, receipts and refusals.
         queue: commands in order; those that were decided, cancelled or expired are taken from it.
-        state: is changed by the events, unless ``speculate`` is false.
+        state: is changed by the events.
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
-        speculate: apply at once what was decided. Without it the draft takes one command, and nothing is applied.
     """
-    handlers, read, now, number = state.handlers, state.app.read_events, draft.now, draft.number
+    handlers, read, now = state.handlers, state.app.read_events, draft.now
     until = elapsed() + limits.slice_ms_max / 1e3
-    commands_max = limits.batch_commands_max if speculate else 1
-    while queue and draft.commands < commands_max and draft.size_bytes < limits.batch_bytes_max:
+    while queue and draft.commands < limits.batch_commands_max and draft.size_bytes < limits.batch_bytes_max:
         envelope = queue.popleft()
-        promise, command, command_id, metadata, deadline = envelope
+        promise, command, terms = envelope
         if promise.done():  # cancelled or expired while it waited: it never executes
             draft.skipped.append(promise)
             continue
-        if deadline is not None and elapsed() > deadline.at:  # its timer is late, because the loop was busy
-            promise.set_exception(DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False))
+        if terms is None:
+            terms = _NONE
+        elif terms.deadline is not None and elapsed() > terms.deadline.at:  # its timer is late: the loop was busy
+            promise.set_exception(_expired(command, terms.deadline))
             continue
         draft.commands += 1
         handler, wants_context, tag, key_of = handlers[type(command)]
         yielded: list[Event] = []
         try:
+            if terms is not _NONE and (before := state.look_back(terms, tag, key_of(command))) is not None:
+                draft.unwritten.append((promise, before))
+                continue
             if wants_context:
-                yielded += handler(command, Context(now, command_id, metadata or _NOTHING))
+                yielded += handler(command, Context(now, terms.command_id, terms.metadata or _NOTHING))
             else:
                 yielded += handler(command)
             data = encode(yielded)
             if len(data) > limits.commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
             events = read(data)
-            if speculate:
-                state.apply(events, draft.position)
+            state.apply(events, draft.position)
         except Exception as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
-            draft.refusals.append((promise, state.refusal(command, yielded, error)))
+            draft.unwritten.append((promise, state.refusal(command, yielded, error)))
             if isinstance(error, ApplyFailed | ImpureHandler):
                 draft.damaged = True
                 return
@@ -256,15 +329,46 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             queue.appendleft(envelope)  # the writer is being stopped: whoever stops it answers what is queued
             raise
         else:
-            key, offset = key_of(command), draft.position - draft.start
-            keys, told = state.keys_of(events, key), metadata or _NOTHING
-            draft.records.append(
-                Record(tag, key, command_id, told.actor, told.correlation, told.causation, offset, keys, Raw(data))
-            )
-            draft.position += len(events)
-            draft.size_bytes += len(data)
-            draft.events += events
-            draft.promises.append(promise)
-            draft.receipts.append(Receipt(number, draft.position, len(events), command_id))
+            _enter(draft, state, promise, tag, key_of(command), terms, data, events)
         if not draft.commands & 15 and elapsed() > until:
             return
+
+
+def _enter(
+    draft: Draft,
+    state: WriteState,
+    promise: Promise,
+    tag: str,
+    key: str | None,
+    terms: Terms,
+    data: bytes,
+    events: list[Event],
+) -> None:
+    """Put a decided and applied command into the draft."""
+    keys, command_id, told = state.keys_of(events, key), terms.command_id, terms.metadata or _NOTHING
+    draft.records.append(
+        Record(
+            tag,
+            key,
+            command_id,
+            terms.payload or None,
+            told.actor,
+            told.correlation,
+            told.causation,
+            draft.position - draft.start,
+            keys,
+            Raw(data),
+        )
+    )
+    draft.position += len(events)
+    draft.size_bytes += len(data)
+    draft.events += events
+    draft.promises.append(promise)
+    version = state.ledger.count(key, keys, len(events))
+    draft.receipts.append(Receipt(draft.number, draft.position, len(events), command_id, version))
+    if command_id is not None:
+        state.ledger.remember(Remembered(command_id, terms.payload, draft.number, draft.position, len(events), version))
+
+
+def _expired(command: Command, deadline: Deadline) -> DeadlineExceeded:
+    return DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False)

@@ -6,6 +6,7 @@ Here: the public surface, opening and closing. Not here: any rule of the game (`
 from __future__ import annotations
 
 import asyncio
+import gc
 from asyncio import get_running_loop
 from collections.abc import Iterable
 from enum import StrEnum
@@ -15,28 +16,32 @@ from typing import Any, Self, TypeVar, cast
 
 import anyio
 import structlog
+from msgspec.structs import replace
 
 from penstock.engine.app import App
 from penstock.engine.clock import Clock, elapsed, utc_now
-from penstock.engine.codec import checked_command_id, checked_metadata, encode
+from penstock.engine.codec import checked_metadata, encode
 from penstock.engine.commit import Head
-from penstock.engine.deciding import Deadline, Envelope
+from penstock.engine.deciding import Deadline, Envelope, Terms
 from penstock.engine.errors import (
     AnswerFailed,
-    DeadlineExceeded,
     EngineClosed,
     ImpureHandler,
-    InvalidMessage,
     Overloaded,
     PenstockError,
     UnknownMessage,
+    ViewIncomplete,
 )
+from penstock.engine.intake import Intake
+from penstock.engine.keeper import Keeper
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log, log_at
 from penstock.engine.messages import Command, Event, Metadata, Query, Receipt
-from penstock.engine.promises import Group, Place
 from penstock.engine.purity import fingerprint
+from penstock.engine.reading import Parked
+from penstock.engine.recovery import Recovery
 from penstock.engine.replay import Chapter, Reader, Slicer
+from penstock.engine.snapshots import SnapshotStore
 from penstock.engine.stats import EngineStats, ViewStats, WriterStats
 from penstock.engine.viewing import ViewActor
 from penstock.engine.writer import Writer
@@ -61,8 +66,9 @@ class _Status(StrEnum):
 class Engine:
     """Runs an application: ``async with Engine(app, log="bank.db") as engine``. Under asyncio and uvloop.
 
-    Opening replays the log into write models and views; when it is done all of them are at the log's head. Closing
-    makes durable what was accepted, answers everybody, and lets go of the log. An engine is opened once.
+    Opening makes write models and views from their snapshots and the log; when it is done all of them are at the log's
+    head. Closing makes durable what was accepted, answers everybody, takes a snapshot, and lets go of the log. An
+    engine is opened once.
 
     Args:
         app: what to run.
@@ -71,10 +77,13 @@ class Engine:
         check_purity: compare the state before and after each handler and answer, and fail those that changed it.
             Costs a pass over the state each time: for development and tests.
         clock: tells the time of day for the record, as an aware datetime.
+        snapshots: take them and use them. False: every opening replays the whole log.
+        freeze_gc: after opening, take everything that is alive out of the garbage collector's sight (`gc.freeze`), so
+            that it never walks over a large state again. It is for the whole process: for one that serves one engine.
 
     Raises (on entering):
         LogLocked, LogRefused, LogCorrupt: the log can't be used.
-        UnknownMessage, InvalidMessage: the log holds an event that today's application does not know or can't read.
+        EventsUnreadable: the log holds events that today's application does not know or can't read.
         ApplyFailed: a write model can't apply what the log holds.
     """
 
@@ -86,22 +95,25 @@ class Engine:
         limits: Limits | None = None,
         check_purity: bool = False,
         clock: Clock = utc_now,
+        snapshots: bool = True,
+        freeze_gc: bool = False,
     ) -> None:
         self.app = app
         self.limits = limits or Limits()
         self._log = log_at(log)
         self._status = _Status.NEW
         self._check_purity = check_purity
-        self._clock = clock
+        self._freeze_gc = freeze_gc
+        self._snapshots = self._log.snapshots if snapshots else None
+        self._recovery = Recovery(app, self._log, self.limits, check_purity=check_purity)
+        self._keeper: Keeper | None = None
         self._views = [ViewActor(app, index, self.limits, self._reader) for index in range(len(app.views))]
-        self._writer = Writer(
-            app, self._log, self.limits, clock, check_purity=check_purity, publish=self._publish, resync=self._resync
-        )
+        self._writer = Writer(self._log, self._recovery, self.limits, clock, publish=self._publish, resync=self._resync)
         self._mailbox = self._writer.mailbox
-        self._readers = {command: entry.read for command, entry in app.commands.items()}
+        self._intake = Intake(app, self._mailbox, self.limits)
+        self._readers = self._intake.readers
         self._answers = {
-            query: (self._views[entry.view], self._views[entry.view].answerer(entry.method.function))
-            for query, entry in app.queries.items()
+            query: (self._views[entry.view], entry.method.function) for query, entry in app.queries.items()
         }
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -112,6 +124,7 @@ class Engine:
         command: Command,
         *,
         command_id: str | None = None,
+        expected_version: int | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
         wait: bool = True,
@@ -123,7 +136,10 @@ class Engine:
 
         Args:
             command: the command; what is decided is a checked copy.
-            command_id: the caller's own name for this command, kept with it in the log.
+            command_id: the caller's own name for this command. Sent again with the same id, also after a crash, the
+                same command is not executed again: its first receipt is returned, ``repeated``. The last
+                ``receipts_max`` such commands are remembered, and accepted ones only.
+            expected_version: execute only if the command's key is at this version: has so many events.
             metadata: actor, correlation and causation, kept with it in the log.
             timeout: seconds after which to give up. A command that still waits then never executes; one that was
                 decided already stands. A cancelled call behaves the same.
@@ -131,8 +147,10 @@ class Engine:
 
         Raises:
             Rejected: the handler said no.
-            InvalidMessage: command, id or metadata are not what they should be.
+            InvalidMessage: command, id, version or metadata are not what they should be.
             UnknownMessage: no write model handles this command.
+            CommandIdReused: another command was executed under this id.
+            VersionConflict: the key is at another version.
             CommitTooLarge: it yielded more than ``commit_bytes_max``.
             Overloaded: the mailbox is full, and ``wait`` is false.
             DeadlineExceeded: the timeout passed; ``decided`` tells whether the command stands.
@@ -141,20 +159,18 @@ class Engine:
             WriterUnavailable, EngineClosed: the engine takes no commands.
         """
         try:
-            command = self._readers[type(command)](encode(command))
+            command = self._readers[type(command)](encoded := encode(command))
         except Exception as error:
-            raise self._refusal(command, error) from error
-        if command_id is not None:
-            command_id = checked_command_id(command_id)
-        if metadata is not None:
-            metadata = checked_metadata(metadata)
+            raise self._intake.refusal(command, error) from error
+        terms: Terms | None = None
+        if command_id is not None or expected_version is not None or metadata is not None:
+            terms = self._intake.terms(command, encoded, command_id, expected_version, metadata)
         promise: asyncio.Future[Receipt] = get_running_loop().create_future()
         if timeout is not None:
             deadline = Deadline(elapsed() + timeout, timeout)
-            return await self._execute_in_time(
-                (promise, command, command_id, metadata, deadline), promise, deadline, wait
-            )
-        envelope: Envelope = (promise, command, command_id, metadata, None)
+            terms = replace(terms or Terms(), deadline=deadline)
+            return await self._intake.execute_in_time((promise, command, terms), promise, deadline, wait)
+        envelope: Envelope = (promise, command, terms)
         try:
             ticket = self._mailbox.put_nowait(envelope)
         except Overloaded:
@@ -164,13 +180,14 @@ class Engine:
         try:
             return await promise
         except asyncio.CancelledError as error:
-            self._note_cancelled(error, promise, ticket)
+            self._intake.note_cancelled(error, promise, ticket)
             raise
 
     async def execute_many(
         self,
         commands: Iterable[Command],
         *,
+        command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
     ) -> list[Receipt | PenstockError]:
@@ -181,6 +198,7 @@ class Engine:
 
         Args:
             commands: any number; they wait for room in the mailbox as `execute` does.
+            command_ids: an id for each of them, as with `execute`.
             metadata: is kept with each of them.
             timeout: seconds for all of them together; those left then have `DeadlineExceeded` as their outcome.
 
@@ -188,24 +206,9 @@ class Engine:
             For each command its receipt, or the error that `execute` would have raised.
 
         Raises:
-            InvalidMessage: the metadata is not what it should be.
+            InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
         """
-        if metadata is not None:
-            metadata = checked_metadata(metadata)
-        todo = list(commands)
-        if not todo:
-            return []
-        group, tickets = Group(len(todo)), [0] * len(todo)
-        try:
-            with anyio.move_on_after(timeout):
-                await self._put_all(todo, group, tickets, metadata)
-                await group.future
-        finally:
-            group.abandoned = True
-        return [
-            outcome or DeadlineExceeded(type(command).__name__, timeout or 0.0, decided=self._is_decided(ticket))
-            for outcome, command, ticket in zip(group.outcomes, todo, tickets, strict=True)
-        ]
+        return await self._intake.execute_many(list(commands), command_ids, metadata, timeout)
 
     def preview(self, command: Command, *, metadata: Metadata | None = None) -> list[Event]:
         """The events that a command would yield if it were decided now; nothing happens.
@@ -216,7 +219,7 @@ class Engine:
             Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler: as `execute`.
             WriterUnavailable, Fenced, EngineClosed: the engine takes no commands.
         """
-        command = self._checked(command)
+        command = self._intake.command(command)
         metadata = Metadata() if metadata is None else checked_metadata(metadata)
         if self._status is not _Status.OPEN:
             raise EngineClosed(self._status)
@@ -225,7 +228,12 @@ class Engine:
     # Asking questions.
 
     async def ask(
-        self, query: Query[Answer], *, after: Receipt | int | None = None, timeout: float | None = None
+        self,
+        query: Query[Answer],
+        *,
+        after: Receipt | int | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
     ) -> Answer:
         """The answer of the view that answers such queries, from memory.
 
@@ -236,31 +244,75 @@ class Engine:
             query: the question.
             after: a receipt, or a position: wait until the view has applied it.
             timeout: seconds to wait for that.
+            incomplete: take an answer, too, from a view that has parked or skipped events.
 
         Raises:
             UnknownMessage: no view answers this query.
             NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
+            ViewIncomplete: the view has left out events; the error holds its answer.
             AnswerFailed: the view raised while answering.
             EngineClosed: the engine is not open.
         """
         found = self._answers.get(type(query))
         if found is None:
-            raise self._unknown("query", query, self.app.queries.values())
+            known = tuple(entry.tag for entry in self.app.queries.values())
+            raise UnknownMessage("query", type(query).__name__, self.app.name, known)
         view, answer = found
         if after is not None or not view.ready:
             position = 0 if after is None else after if isinstance(after, int) else after.position
             if not view.ready or view.position < position:
                 await view.reach(position, timeout)
+        read = view.read
         if self._check_purity:
             answer = _watched(view, answer)
         try:
-            return cast(Answer, answer(query))
+            answered = answer(read.state, query)
         except PenstockError:
             raise
         except Exception as error:
             raise AnswerFailed(view.name, type(query).__name__, repr(error)) from error
+        if (read.parked or read.skipped) and not incomplete:
+            raise ViewIncomplete(view.name, view.position, read.parked_count, read.skipped, answered)
+        return cast(Answer, answered)
+
+    # What views have left out.
+
+    def parked(self) -> list[Parked]:
+        """The events that views have parked, view by view, in order; see `View.poison`."""
+        parked = [each for view in self._views for waiting in view.read.parked.values() for each in waiting]
+        return sorted(parked, key=lambda each: (each.view, each.position))
+
+    async def replay_parked(self, view: str | None = None) -> list[Parked]:
+        """Let views try again what they have parked: key by key, in order, after what they have applied since.
+
+        What could be applied is parked no more, durably, if the view has snapshots. An order across keys is not made
+        up for: where that matters, raise the view's ``code_version``, and it is made anew from the log.
+
+        Args:
+            view: the class name of the view; all of them by default.
+
+        Returns:
+            What is still parked.
+
+        Raises:
+            UnknownMessage: there is no such view.
+            EngineClosed: the engine is not open.
+        """
+        if self._status is not _Status.OPEN:
+            raise EngineClosed(self._status)
+        names = tuple(each.name for each in self._views)
+        if view is not None and view not in names:
+            raise UnknownMessage("view", view, self.app.name, names)
+        for each in self._views:
+            if each.read.parked and view in (None, each.name):
+                async with each.still:
+                    applied = each.read.replay_parked()
+                    _log.info("parked_replayed", view=each.name, events=applied, parked=each.read.parked_count)
+                    if applied and self._keeper is not None:
+                        await self._keeper.take([each.read.part()], Slicer(self.limits.slice_ms_max))
+        return [each for each in self.parked() if view in (None, each.view)]
 
     def stats(self) -> EngineStats:
         """Figures of this moment: mailbox, batches, positions, lags."""
@@ -282,7 +334,15 @@ class Engine:
                 batch_mean=counts.commands / counts.commits if counts.commits else 0.0,
             ),
             views={
-                view.name: ViewStats(view.status, view.position, view.lag, view.queued, view.detached)
+                view.name: ViewStats(
+                    view.status,
+                    view.position,
+                    view.lag,
+                    view.queued,
+                    view.detached,
+                    view.read.parked_count,
+                    view.read.skipped,
+                )
                 for view in self._views
             },
         )
@@ -295,16 +355,17 @@ class Engine:
         self._status = _Status.OPENING
         try:
             await self._log.open(self.app.name)
-            await self._replay()
+            await self._recover()
         except BaseException:
             self._status = _Status.CLOSED
             with anyio.CancelScope(shield=True):
+                await self._log.snapshots.close()
                 await self._log.close()
             raise
-        for view in self._views:
-            view.start()
         self._tasks = [asyncio.create_task(view.run(), name=f"penstock-view-{view.name}") for view in self._views]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="penstock-writer"))
+        if self._keeper is not None:
+            self._keeping = asyncio.create_task(self._keeper.run(), name="penstock-keeper")
         self._status = _Status.OPEN
         return self
 
@@ -314,31 +375,42 @@ class Engine:
         with anyio.CancelScope(shield=True):
             await self._close()
 
-    async def _replay(self) -> None:
+    async def _recover(self) -> None:
         started = elapsed()
-        state, slicer = self._writer.new_state(), Slicer(self.limits.slice_ms_max)
-        reader = self._reader(Head())
-        while (page := await reader.page()) is not None:
-            for chapter in page:
-                state.apply(chapter.events, chapter.head.position - len(chapter.events))
-                for view in self._views:
-                    await view.apply(chapter, slicer)
-                if slicer.is_over:
-                    await slicer.rest()
-        self._writer.start(state, reader.head)
+        if self._snapshots is not None:
+            self._keeper = await self._open_snapshots(self._snapshots)
+        recovered = await self._recovery.recover(Slicer(self.limits.slice_ms_max))
+        head = recovered.head
+        for view, read in zip(self._views, recovered.reads, strict=True):
+            view.start(read)
+        self._writer.start(recovered.write, head)
+        if self._keeper is not None:
+            self._keeper.start(head, recovered.replayed)
+        if self._freeze_gc:
+            gc.freeze()
         seconds = elapsed() - started
         _log.info(
             "opened",
             log=self._log.name,
             app=self.app.name,
-            commits=reader.head.number,
-            events=reader.head.position,
+            commits=head.number,
+            events=head.position,
+            replayed=recovered.replayed,
             seconds=round(seconds, 3),
-            events_per_second=round(reader.head.position / seconds) if seconds else 0,
+            events_per_second=round(recovered.replayed / seconds) if seconds else 0,
         )
 
+    async def _open_snapshots(self, store: SnapshotStore) -> Keeper | None:
+        try:
+            await store.open()
+        except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
+            _log.warning("snapshots_unavailable", log=self._log.name, error=repr(error))
+            return None
+        self._recovery.snapshots = store
+        return Keeper(self._recovery, store, self.limits)
+
     async def _close(self) -> None:
-        """Drain the writer, then the views, then the log; what a task died of is raised last."""
+        """Drain the writer, then the views, take a snapshot, let go of the log; what a task died of is raised last."""
         self._status = _Status.CLOSING
         *views, writer = self._tasks
         self._writer.stop()
@@ -349,6 +421,11 @@ class Engine:
         for view in self._views:
             view.stop()
         ended = await asyncio.gather(writer, *views, return_exceptions=True)
+        if self._keeper is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+            await self._last_snapshot(self._keeper)
+        await self._log.snapshots.close()
         await self._log.close()
         self._status = _Status.CLOSED
         head = self._writer.head
@@ -356,6 +433,15 @@ class Engine:
         for problem in ended:
             if isinstance(problem, Exception):
                 raise problem
+
+    async def _last_snapshot(self, keeper: Keeper) -> None:
+        """Store what is at the log's head: nothing moves any more, so it is the live state itself."""
+        head = self._writer.head
+        parts = [view.read.part() for view in self._views if view.read.fault is None]
+        if self._writer.settled is not None:
+            parts += self._writer.settled.parts(head)
+        with anyio.move_on_after(self.limits.drain_seconds_max):
+            await keeper.close(parts, Slicer(self.limits.slice_ms_max))
 
     # Inside.
 
@@ -365,85 +451,23 @@ class Engine:
     def _publish(self, chapter: Chapter) -> None:
         for view in self._views:
             view.offer(chapter)
+        if self._keeper is not None:
+            self._keeper.note(chapter.head)
 
     def _resync(self, head: Head) -> None:
         for view in self._views:
             view.detach(head)
 
-    def _checked(self, command: Command) -> Command:
-        try:
-            return self._readers[type(command)](encode(command))
-        except Exception as error:
-            raise self._refusal(command, error) from error
-
-    def _refusal(self, command: Command, error: Exception) -> PenstockError:
-        if type(command) not in self._readers:
-            return self._unknown("command", command, self.app.commands.values())
-        return InvalidMessage(type(command).__name__, str(error) or repr(error))
-
-    def _unknown(self, kind: str, message: object, entries: Iterable[Any]) -> UnknownMessage:
-        return UnknownMessage(kind, type(message).__name__, self.app.name, tuple(entry.tag for entry in entries))
-
-    def _is_decided(self, ticket: int) -> bool:
-        return 0 < ticket <= self._mailbox.taken_out
-
-    def _note_cancelled(self, error: asyncio.CancelledError, promise: asyncio.Future[Receipt], ticket: int) -> None:
-        """Say that the command stands, if it was decided before the promise was cancelled.
-
-        The cancellation arrives here a turn of the loop later, and the writer may have passed the command over since.
-        """
-        if self._is_decided(ticket) and promise not in self._mailbox.skipped:
-            error.add_note("penstock: the command was decided before it was cancelled; it stands once it is durable")
-
-    async def _execute_in_time(
-        self, envelope: Envelope, promise: asyncio.Future[Receipt], deadline: Deadline, wait: bool
-    ) -> Receipt:
-        name, seconds, ticket = type(envelope[1]).__name__, deadline.timeout_seconds, 0
-
-        def expire() -> None:
-            if not promise.done():
-                promise.set_exception(DeadlineExceeded(name, seconds, decided=self._is_decided(ticket)))
-
-        if not wait:
-            ticket = self._mailbox.put_nowait(envelope)
-        else:
-            with anyio.move_on_after(seconds):
-                ticket = await self._mailbox.put(envelope)
-        if not ticket:
-            raise DeadlineExceeded(name, seconds, decided=False)
-        timer = asyncio.get_running_loop().call_later(deadline.at - elapsed(), expire)
-        try:
-            return await promise
-        except asyncio.CancelledError as error:
-            self._note_cancelled(error, promise, ticket)
-            raise
-        finally:
-            timer.cancel()
-
-    async def _put_all(self, todo: list[Command], group: Group, tickets: list[int], metadata: Metadata | None) -> None:
-        slicer = Slicer(self.limits.slice_ms_max)
-        for index, command in enumerate(todo):
-            try:
-                envelope: Envelope = (Place(group, index), self._checked(command), None, metadata, None)
-                try:
-                    tickets[index] = self._mailbox.put_nowait(envelope)
-                except Overloaded:
-                    tickets[index] = await self._mailbox.put(envelope)
-            except PenstockError as error:
-                group.settle(index, error)
-            if not index & 63 and slicer.is_over:
-                await slicer.rest()
-
 
 def _watched(view: ViewActor, answer: Any) -> Any:
     """The answering method, with a look at the view's state before and after it."""
 
-    def watched(query: Query[Any]) -> Any:
-        before = fingerprint(view.state)
+    def watched(state: Any, query: Query[Any]) -> Any:
+        before = fingerprint(state)
         try:
-            return answer(query)
+            return answer(state, query)
         finally:
-            if fingerprint(view.state) != before:
+            if fingerprint(state) != before:
                 error = ImpureHandler(f"{view.name}.{answer.__name__}", type(query).__name__)
                 view.fault(error)
                 raise error

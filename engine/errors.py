@@ -5,6 +5,8 @@
     │   ├── Rejected                 the application's rules said no
     │   ├── InvalidMessage           a field has the wrong type, is out of bounds, or is not known
     │   ├── UnknownMessage           no handler, no view or no event of that name in this application
+    │   ├── VersionConflict          the key is not at the version that the caller expected
+    │   ├── CommandIdReused          the id belongs to another command
     │   └── CommitTooLarge           one command's events exceed what a commit may hold
     ├── TryAgainLater            the same request may succeed later
     │   ├── Overloaded               the mailbox is full and the caller won't wait
@@ -26,26 +28,33 @@
         ├── ImpureHandler            a handler or an answer changed the state it may only read
         ├── ApplyFailed              a write model could not apply an event
         ├── AnswerFailed             a view raised while answering
-        └── ViewFaulted              a view could not apply an event and answers no more
+        ├── ViewFaulted              a view could not apply an event and answers no more
+        ├── SnapshotMismatch         a snapshot does not fit the state that it is to be restored to
+        ├── ViewIncomplete           a view left out events that it could not apply, as its policy says
+        └── EventsUnreadable         the log holds events that today's application can't read
 
 Each keeps its values as fields and renders its text itself: the thing, the state, the limit, the next step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 __all__ = [
     "AnswerFailed",
     "ApplyFailed",
     "AuthorError",
     "CallerError",
+    "CommandIdReused",
     "CommitFailed",
     "CommitTooLarge",
     "DeadlineExceeded",
     "DefinitionError",
     "EngineClosed",
+    "EventsUnreadable",
     "Fenced",
     "HandlerFailed",
     "ImpureHandler",
@@ -58,11 +67,15 @@ __all__ = [
     "Overloaded",
     "PenstockError",
     "Rejected",
+    "SnapshotMismatch",
     "StorageError",
     "TryAgainLater",
     "UnknownMessage",
+    "UnreadableEvent",
+    "VersionConflict",
     "ViewBehind",
     "ViewFaulted",
+    "ViewIncomplete",
     "WriterUnavailable",
 ]
 
@@ -134,6 +147,38 @@ class UnknownMessage(CallerError):
         where = f" ({self.place})" if self.place else ""
         known = ", ".join(self.known) or "none"
         return f"application {self.app!r} has no {self.kind} {self.message_type!r}{where}; it has: {known}"
+
+
+class VersionConflict(CallerError):
+    """The key is not at the version that the caller expected. The command was not decided, and nothing changed."""
+
+    def __init__(self, key: str, expected: int, actual: int) -> None:
+        super().__init__(key, expected, actual)
+        self.key = key
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return (
+            f"key {self.key!r} is at version {self.actual:,}, not at {self.expected:,}: "
+            "somebody changed it since; look again and decide anew"
+        )
+
+
+class CommandIdReused(CallerError):
+    """The command id belongs to another command, which is in the log. Nothing changed."""
+
+    def __init__(self, command_id: str, command: str, commit: int) -> None:
+        super().__init__(command_id, command, commit)
+        self.command_id = command_id
+        self.command = command
+        self.commit = commit
+
+    def __str__(self) -> str:
+        return (
+            f"command id {self.command_id!r} belongs to a command with another content, in commit {self.commit:,}: "
+            f"this {self.command} was not executed; give it an id of its own"
+        )
 
 
 class CommitTooLarge(CallerError):
@@ -418,4 +463,72 @@ class ViewFaulted(AuthorError):
         return (
             f"view {self.view} faulted at position {self.position:,}: {self.cause!r}; "
             "mend the view and open the engine again, which rebuilds it from the log"
+        )
+
+
+class SnapshotMismatch(AuthorError):
+    """A snapshot does not fit. Inside the engine it leads to a rebuild from the log, never to a failure."""
+
+    def __init__(self, part: str, problem: str) -> None:
+        super().__init__(part, problem)
+        self.part = part
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the snapshot of {self.part} does not fit: {self.problem}; the log makes the state again"
+
+
+class ViewIncomplete(AuthorError):
+    """The view has parked or skipped events that it could not apply. ``answer`` is its answer without them.
+
+    ``ask(…, incomplete=True)`` returns such answers instead.
+    """
+
+    def __init__(self, view: str, position: int, parked: int, skipped: int, answer: Any) -> None:
+        super().__init__(view, position, parked, skipped, answer)
+        self.view = view
+        self.position = position
+        self.parked = parked
+        self.skipped = skipped
+        self.answer = answer
+
+    def __str__(self) -> str:
+        return (
+            f"view {self.view} at position {self.position:,} has left out {self.parked:,} parked and {self.skipped:,} "
+            "skipped events; take its answer with ask(…, incomplete=True), or mend the view and replay_parked()"
+        )
+
+
+class UnreadableEvent(msgspec.Struct, frozen=True):
+    """One kind of stored event that can't be read: how many there are, and the first of them.
+
+    ``known`` tells whether the application has an event of this type, so that its content is what does not fit.
+    """
+
+    type: str
+    count: int
+    commit: int
+    position: int
+    known: bool
+    problem: str
+
+    def __str__(self) -> str:
+        what = f"does not fit its class ({self.problem})" if self.known else "is not known"
+        return f"{self.type!r} {what}: {self.count:,} of them, the first at position {self.position:,}"
+
+
+class EventsUnreadable(AuthorError):
+    """The log holds events that today's application can't read; ``events`` has a line for each kind of them."""
+
+    def __init__(self, log: str, app: str, events: Sequence[UnreadableEvent]) -> None:
+        super().__init__(log, app, events)
+        self.log = log
+        self.app = app
+        self.events = events
+
+    def __str__(self) -> str:
+        kinds = "; ".join(map(str, self.events))
+        return (
+            f"log {self.log} holds events that application {self.app!r} can't read: {kinds}. Give App(retired=…) a "
+            "Retired class for each: what it means today, or nothing any more"
         )

@@ -29,6 +29,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes_max: int = 256 * 1024
     #: Encoded bytes that one command's events may have.
     commit_bytes_max: int = 4 * 1024 * 1024
+    #: Commands with an id whose receipts are remembered; the same id after so many others is a new command.
+    receipts_max: int = 100_000
     #: How long the writer decides, or a view applies, before it lets others run.
     slice_ms_max: float = 2.0
     #: Commits that may wait for a view before it is detached and catches up from the log.
@@ -37,6 +39,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     view_queue_bytes_max: int = 64 * 1024 * 1024
     #: Queries that may wait for one view to reach their position; past it `ask` raises `ViewBehind`.
     view_waiters_max: int = 10_000
+    #: Events that one view may have parked, those that wait behind them included; past it the view faults.
+    view_parked_max: int = 10_000
+    #: Events after which a snapshot is taken.
+    snapshot_events_every: int = 1_000_000
+    #: Commits at the log's end whose digests are checked at opening, even if a snapshot makes replaying them needless.
+    verify_commits_min: int = 1_000
     #: About how many encoded bytes are read from the log at once: replay, rebuild and catch-up.
     read_bytes_max: int = 1024 * 1024
     #: A commit that takes longer to write is worth a log line.

@@ -26,8 +26,11 @@ Key = Annotated[str, KEY, msgspec.Meta(min_length=1)]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True, tag_field="type"):
-    """The common base of `Command`, `Event` and `Query`; not to be used directly."""
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True, tag_field="type", gc=False):
+    """The common base of `Command`, `Event` and `Query`; not to be used directly.
+
+    Without the collector's header: what can be written as JSON has no cycles, and a million messages cost it nothing.
+    """
 
 
 class Command(Message):
@@ -45,18 +48,22 @@ class Query(Message, Generic[Answer_co]):
     """A question, typed by its answer: ``class BalanceOf(Query[int | None])``. Answered by exactly one view."""
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
+class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """What a durable command returns, and the token that makes its effect visible: ``ask(query, after=receipt)``.
 
     ``commit`` is the number of the commit that holds the command. ``position`` is that of its last event or, when it
     had none, of the last event before it. ``events`` says how many it had, so they are ``position - events + 1`` to
-    ``position``. ``command_id`` is the caller's, if one was given.
+    ``position``. ``command_id`` is the caller's, if one was given. ``version`` is that of the command's key after it,
+    None for a command without a key: the next ``expected_version``. ``repeated`` says that the command was there
+    already, under this id: the receipt is the first one, and nothing happened now.
     """
 
     commit: int
     position: int
     events: int
     command_id: str | None = None
+    version: int | None = None
+    repeated: bool = False
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

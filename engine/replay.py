@@ -1,4 +1,4 @@
-"""From the log back to events: pages of commits, verified and decoded, one reader for opening, rollback and catch-up.
+"""From the log back to events: pages of commits, verified and decoded, one reader for recovery and catch-up.
 
 Here: following the chain and saying what is wrong with it. Not here: what is done with the events.
 """
@@ -6,36 +6,43 @@ Here: following the chain and saying what is wrong with it. Not here: what is do
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import anyio
 import anyio.lowlevel
 import msgspec
 
 from penstock.engine.app import App
 from penstock.engine.clock import elapsed
-from penstock.engine.commit import Commit, Head, describe_mismatch, verify
-from penstock.engine.errors import InvalidMessage, LogCorrupt, UnknownMessage
+from penstock.engine.commit import Commit, Head, Stored, events_in, mismatches, verify
+from penstock.engine.errors import EventsUnreadable, LogCorrupt, UnreadableEvent
 from penstock.engine.log import Log
 from penstock.engine.messages import Event
 
-__all__ = ["Chapter", "Reader", "Slicer"]
+__all__ = ["Chapter", "Reader", "Slicer", "follow"]
 
 
 class Chapter(msgspec.Struct, frozen=True):
-    """A durable commit as views get it: decoded, and shared by reference between all of them.
+    """A durable commit as those who follow the log get it: decoded, and shared by reference between all of them.
 
-    ``head`` is what the log's head is with it, ``types`` are those of its events, ``size_bytes`` its encoded size.
+    ``head`` is what the log's head is with it, ``start`` the position before its first event, ``events`` what those
+    that are stored mean today, ``types`` their types, ``size_bytes`` its encoded size. ``records`` is there when it was
+    read from the log.
     """
 
     head: Head
+    start: int
     events: Sequence[Event]
     types: frozenset[type[Event]]
     size_bytes: int
+    records: Sequence[Stored[Any]] = ()
 
     @classmethod
-    def of(cls, commit: Commit, events: Sequence[Event]) -> Chapter:
-        """The chapter of a commit whose events are decoded already."""
-        head = Head(commit.number, commit.position - 1 + len(events), commit.recorded_at, commit.digest)
-        return cls(head, events, frozenset(map(type, events)), len(commit.body))
+    def of(cls, commit: Commit, stored: int, events: Sequence[Event], records: Sequence[Stored[Any]] = ()) -> Chapter:
+        """The chapter of a commit that holds so many events, which mean ``events`` today."""
+        start = commit.position - 1
+        head = Head(commit.number, start + stored, commit.recorded_at, commit.digest)
+        return cls(head, start, events, frozenset(map(type, events)), len(commit.body), records)
 
 
 class Reader:
@@ -60,8 +67,7 @@ class Reader:
 
         Raises:
             LogCorrupt: a commit is not what was written, by its number, position or digest.
-            UnknownMessage: the application has no such event.
-            InvalidMessage: an event is not what its class declares.
+            EventsUnreadable: the application can't read an event; names those of this commit only.
         """
         commits = await self._log.read(self.head.number, self._read_bytes_max)
         return map(self._decode, commits) if commits else None
@@ -69,30 +75,37 @@ class Reader:
     def _decode(self, commit: Commit) -> Chapter:
         verify(self._log.name, self.head, commit)
         try:
-            events = self._app.read_body(commit.body)
+            records = self._app.read_body(commit.body)
         except msgspec.DecodeError as error:
-            raise self._explain(commit) from error
-        chapter = Chapter.of(commit, events)
+            raise self._explain(commit, error) from error
+        events = [event for record in records for event in record.events]
+        stored = len(events)
+        chapter = Chapter.of(commit, stored, self._app.upcast(events), records)
         self.head = chapter.head
         return chapter
 
-    def _explain(self, commit: Commit) -> Exception:
-        try:
-            index, unknown, problem = describe_mismatch(commit.body, tuple(self._app.events))
-        except msgspec.DecodeError as error:
+    def _explain(self, commit: Commit, error: msgspec.DecodeError) -> Exception:
+        wrong = mismatches(commit.body, self._app.stored)
+        if not wrong:
             return LogCorrupt(self._log.name, commit.number, f"its body is not an array of commands: {error}")
-        place = f"log {self._log.name}, commit {commit.number:,}, position {commit.position + index:,}"
-        if unknown is not None:
-            known = tuple(entry.tag for entry in self._app.events.values())
-            return UnknownMessage("event", unknown, self._app.name, known, place)
-        return InvalidMessage("event", f"{problem}, in {place}")
+        found = [
+            UnreadableEvent(name, 1, commit.number, commit.position + index, known, problem)
+            for index, name, known, problem in wrong
+        ]
+        return EventsUnreadable(self._log.name, self._app.name, found)
 
 
 class Slicer:
-    """Gives the loop to others whenever work has held it for a slice."""
+    """Gives the loop to others whenever work has held it for a slice.
 
-    def __init__(self, slice_ms_max: float) -> None:
+    Args:
+        slice_ms_max: how long work may hold the loop.
+        rest_ms: how long it then rests. 0: only until everyone else has run once.
+    """
+
+    def __init__(self, slice_ms_max: float, rest_ms: float = 0.0) -> None:
         self._slice_seconds = slice_ms_max / 1e3
+        self._rest_seconds = rest_ms / 1e3
         self._until = elapsed() + self._slice_seconds
 
     @property
@@ -100,6 +113,29 @@ class Slicer:
         return elapsed() > self._until
 
     async def rest(self) -> None:
-        """Let everyone else run once."""
-        await anyio.lowlevel.checkpoint()
+        """Let everyone else run."""
+        if self._rest_seconds:
+            await anyio.sleep(self._rest_seconds)
+        else:
+            await anyio.lowlevel.checkpoint()
         self._until = elapsed() + self._slice_seconds
+
+
+async def follow(log: Log, head: Head, until: int, read_bytes_max: int, slicer: Slicer) -> Head:
+    """Check the chain from a known head to commit ``until``, without decoding events; returns the head there.
+
+    Raises:
+        LogCorrupt: a commit is not what was written, or is missing.
+    """
+    while head.number < until:
+        commits = await log.read(head.number, read_bytes_max)
+        if not commits:
+            raise LogCorrupt(log.name, head.number + 1, f"it is missing, and commit {until:,} was there")
+        for commit in commits:
+            verify(log.name, head, commit)
+            head = Head(commit.number, commit.position - 1 + events_in(commit.body), commit.recorded_at, commit.digest)
+            if head.number == until:
+                return head
+            if slicer.is_over:
+                await slicer.rest()
+    return head

@@ -1,32 +1,58 @@
-"""The two protocols that the engine runs: the write side decides and applies, the read side applies and answers.
+"""The protocols that the engine runs: the write side decides and applies, the read side applies and answers.
 
-`penstock.handlers.WriteModel` and `penstock.views.View` satisfy them; anything else that does is as good. A class of
-either side is constructed without arguments: that is its state before the first event.
+`penstock.handlers.WriteModel`, `penstock.views.View` and `penstock.handlers.Retired` satisfy them; anything else that
+does is as good. A class of either side is constructed without arguments: that is its state before the first event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from penstock.engine.declare import Method
 
-__all__ = ["ReadSide", "WriteSide"]
+__all__ = ["Poison", "ReadSide", "RetiredSide", "Side", "WriteSide"]
+
+#: What a view does about an event that it can't apply: stop answering; park it, and what follows under the same key;
+#: or leave it out.
+Poison: TypeAlias = Literal["stop", "park", "skip"]
 
 
-class WriteSide(Protocol):
+class Side(Protocol):
+    """What both sides are: a state that changes by events only, and can be put aside and taken up again."""
+
+    __appliers__: ClassVar[Mapping[type[Any], Method]]
+    #: The author's number for how the state follows from the events. Another number makes snapshots taken with this
+    #: one useless: the state is then made again from the log.
+    code_version: ClassVar[int]
+
+    def __init__(self) -> None: ...
+
+    def snapshot(self) -> Iterator[bytes] | None:
+        """The state in pieces of about 64 KiB, each made when it is asked for. None: no snapshots of this one."""
+        ...
+
+    def restore(self, piece: bytes) -> None:
+        """Take up the next piece of a snapshot, on a fresh instance, in the order in which they were made."""
+        ...
+
+
+class WriteSide(Side, Protocol):
     """The state that decides. Decide: (state, command) → events, pure. Apply: (state, event) → state, in place."""
 
     __handlers__: ClassVar[Mapping[type[Any], Method]]
-    __appliers__: ClassVar[Mapping[type[Any], Method]]
-
-    def __init__(self) -> None: ...
 
 
-class ReadSide(Protocol):
+class ReadSide(Side, Protocol):
     """A state that answers. Apply: (state, event) → state, in place. Answer: (state, query) → answer, pure."""
 
-    __appliers__: ClassVar[Mapping[type[Any], Method]]
     __answerers__: ClassVar[Mapping[type[Any], Method]]
+    poison: ClassVar[Poison]
 
-    def __init__(self) -> None: ...
+
+class RetiredSide(Protocol):
+    """An event as it was stored once. It is a msgspec Struct, tagged in the field ``type`` as `Event` is."""
+
+    def upcast(self) -> Iterable[Any]:
+        """What it means today: events, or retired ones again, in order; none if it means nothing any more. Pure."""
+        ...

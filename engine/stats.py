@@ -39,6 +39,9 @@ class ViewStats(msgspec.Struct, frozen=True):
     queued_commits: int
     #: How often its queue was full, so that it had to catch up from the log.
     detached: int
+    #: Events that it could not apply: parked, with those that wait behind them, and skipped.
+    parked: int = 0
+    skipped: int = 0
 
 
 class EngineStats(msgspec.Struct, frozen=True):

@@ -1,10 +1,10 @@
 """A view's actor: applies durable commits in order, and tells queries when it has come far enough.
 
-Here: one view's state, queue and waiting queries. Not here: the log's chain (`replay`), handing out commits (`fanout`).
+Here: one view's queue and waiting queries. Not here: what applying is (`reading`), and the log's chain (`replay`).
 
     status        a commit is offered                it moves on by
     ------        -------------------                --------------
-    OPENING       not possible                       commits from the log, until `start` → LIVE
+    OPENING       not possible                       `start`, with the state that the log has → LIVE
     LIVE          queued; queue full → CATCHING_UP   commits from the queue
     CATCHING_UP   ignored, it is in the log          commits from the log; at the log's end → LIVE, or JOINING first
     JOINING       queued; queue full → CATCHING_UP   commits from the log up to where the queue starts, then → LIVE
@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
-from itertools import count, islice
+from itertools import count
 
 import anyio
 import structlog
@@ -30,14 +30,12 @@ from penstock.engine.app import App
 from penstock.engine.commit import Head
 from penstock.engine.errors import EngineClosed, NotYetVisible, PenstockError, ViewBehind, ViewFaulted
 from penstock.engine.limits import Limits
+from penstock.engine.reading import ReadState
 from penstock.engine.replay import Chapter, Reader, Slicer
 
 __all__ = ["ViewActor", "ViewStatus"]
 
 _log = structlog.get_logger("penstock")
-
-#: Events applied between two looks at the clock.
-_STRIDE = 64
 
 
 class ViewStatus(StrEnum):
@@ -62,13 +60,11 @@ class ViewActor:
     """
 
     def __init__(self, app: App, index: int, limits: Limits, reader: Callable[[Head], Reader]) -> None:
-        view = app.views[index]
-        self.name = view.__name__
-        self.state = view()
+        self.name = app.views[index].__name__
         self.status = ViewStatus.OPENING
-        #: The last commit that was applied.
-        self.head = Head()
-        #: Its position, which queries compare their token with.
+        #: The state; that before the first event until `start`.
+        self.read = ReadState(app, app.views[index], parked_max=limits.view_parked_max)
+        #: The position of the last commit that was applied, which queries compare their token with.
         self.position = 0
         #: Whether it may answer: open, not faulted, and not in the middle of a commit.
         self.ready = False
@@ -76,9 +72,6 @@ class ViewActor:
         self.detached = 0
         self._limits = limits
         self._reader = reader
-        self._appliers = {event: m.function.__get__(self.state) for event, m in view.__appliers__.items()}
-        self._types = frozenset(self._appliers)
-        self._fault: tuple[int, BaseException] | None = None
         self._queue: deque[Chapter] = deque()
         self._queued_bytes = 0
         self._published = Head()
@@ -86,6 +79,13 @@ class ViewActor:
         self._tickets = count()
         self._wake: asyncio.Future[None] | None = None
         self._stopping = False
+        #: Held while a commit is applied, and by whoever needs the state to stand still between two.
+        self.still = asyncio.Lock()
+
+    @property
+    def head(self) -> Head:
+        """The last commit that was applied."""
+        return self.read.head
 
     @property
     def queued(self) -> int:
@@ -97,18 +97,20 @@ class ViewActor:
         """How many events were published that it has not applied."""
         return max(0, self._published.position - self.position)
 
-    def answerer(self, function: Callable[..., object]) -> Callable[..., object]:
-        """An answering method, bound to this view's state."""
-        bound: Callable[..., object] = function.__get__(self.state)
-        return bound
-
     def offer(self, chapter: Chapter) -> None:
         """Hand over the next durable commit. Never waits, never raises."""
         self._published = chapter.head
         if self.status is not ViewStatus.LIVE and self.status is not ViewStatus.JOINING:
             return
-        if chapter.head.number == self.head.number + 1 and self.ready and self._types.isdisjoint(chapter.types):
-            self._move_to(chapter)  # nothing in it for this view: no queue, no task switch
+        read = self.read
+        if (
+            chapter.head.number == read.head.number + 1
+            and self.ready
+            and read.types.isdisjoint(chapter.types)
+            and not self.still.locked()
+        ):
+            read.head = chapter.head  # nothing in it for this view: no queue, no task switch
+            self._moved()
         elif self._queue and (
             len(self._queue) >= self._limits.view_queue_commits_max
             or self._queued_bytes + chapter.size_bytes > self._limits.view_queue_bytes_max
@@ -131,10 +133,13 @@ class ViewActor:
         self._clear_queue()
         self._signal()
 
-    def start(self) -> None:
+    def start(self, read: ReadState) -> None:
         """The log is replayed: answer from now on, and take what is offered."""
-        if self.status is ViewStatus.OPENING:
+        self.read, self.position, self._published = read, read.head.position, read.head
+        if read.fault is None:
             self.status, self.ready = ViewStatus.LIVE, True
+        else:
+            self._faulted()
 
     async def run(self) -> None:
         """Apply what is offered until `stop`; then what is queued, and end."""
@@ -167,25 +172,19 @@ class ViewActor:
 
         A commit that was applied already is passed over.
         """
-        if chapter.head.number <= self.head.number or self.status is ViewStatus.FAULTED:
-            return
-        ready, left = self.ready, iter(chapter.events)
-        try:
-            if not self._types.isdisjoint(chapter.types):
-                appliers = self._appliers
-                for start in range(0, len(chapter.events), _STRIDE):
-                    if slicer.is_over:
-                        self.ready = ready and start == 0
-                        await slicer.rest()
-                    for event in islice(left, _STRIDE):
-                        apply = appliers.get(type(event))
-                        if apply is not None:
-                            apply(event)
-        except Exception as error:  # noqa: BLE001 - kept, logged, and told to everyone who asks
-            self._fault_at(chapter.head.position - sum(1 for _ in left), error)
-            return
-        self.ready = ready
-        self._move_to(chapter)
+        async with self.still:
+            ready = self.ready
+            for _ in self.read.steps(chapter):
+                if slicer.is_over:
+                    self.ready = False
+                    await slicer.rest()
+            if self.read.fault is not None:
+                self._faulted()
+                return
+            self.ready = ready
+            self._moved()
+        if slicer.is_over:
+            await slicer.rest()
 
     async def reach(self, position: int, timeout: float | None) -> None:
         """Wait until every event up to ``position`` is applied and no commit is half applied.
@@ -198,8 +197,8 @@ class ViewActor:
         """
         with anyio.move_on_after(timeout):
             while True:
-                if self._fault is not None:
-                    raise ViewFaulted(self.name, *self._fault) from self._fault[1]
+                if self.read.fault is not None:
+                    raise ViewFaulted(self.name, *self.read.fault) from self.read.fault[1]
                 if self.status in (ViewStatus.OPENING, ViewStatus.CLOSED):
                     raise EngineClosed("closed" if self.status is ViewStatus.CLOSED else "not open yet")
                 if self.ready and self.position >= position:
@@ -228,7 +227,7 @@ class ViewActor:
                 for chapter in await reader.page() or ():
                     await self.apply(chapter, slicer)
             except PenstockError as error:  # the log can't be read on: not by trying again
-                self._fault_at(self.position + 1, error)
+                self.fault(error, self.position + 1)
             except Exception as error:  # noqa: BLE001 - the store failed: logged, and tried again
                 _log.warning("view_catch_up_failed", view=self.name, position=self.position, error=repr(error))
                 self.detach(self._published)
@@ -249,21 +248,23 @@ class ViewActor:
                 self.status = ViewStatus.LIVE
                 _log.info("view_caught_up", view=self.name, position=self.position)
 
-    def _move_to(self, chapter: Chapter) -> None:
-        self.head = chapter.head
-        self.position = position = chapter.head.position
+    def _moved(self) -> None:
+        self.position = position = self.read.head.position
         waiting = self._waiting
         while waiting and waiting[0][0] <= position:
             turn = heappop(waiting)[2]
             if not turn.done():
                 turn.set_result(None)
 
-    def fault(self, error: BaseException) -> None:
+    def fault(self, error: BaseException, position: int | None = None) -> None:
         """Stop answering: the state is not what the events made of it."""
-        self._fault_at(self.position, error)
+        self.read.fault = (self.position if position is None else position, error)
+        self._faulted()
 
-    def _fault_at(self, position: int, error: BaseException) -> None:
-        self._fault = (position, error)
+    def _faulted(self) -> None:
+        if self.status is ViewStatus.FAULTED or self.read.fault is None:
+            return
+        position, error = self.read.fault
         self.status = ViewStatus.FAULTED
         self.ready = False
         self._clear_queue()

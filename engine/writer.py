@@ -6,16 +6,18 @@ decided (`deciding`), what a commit is (`commit`), where it goes (`log`).
 One commit is in flight at most. While it is, the next draft is decided on the speculative state; it is launched when
 the one before has landed, so nothing of it is acknowledged before that.
 
-    status         what it does                               it goes on to
-    ------         ------------                               -------------
-    SPECULATING    decides and applies ahead of the flight    CAREFUL when a commit failed, STOPPED
-    CAREFUL        one command at a time, applied only when   SPECULATING after the first commit that the store takes,
-                   it is durable: a store that keeps failing  STOPPED
-                   costs no rollback per command
-    STOPPED        takes nothing; says why                    nothing
+    status       what it does                                  it goes on to
+    ------       ------------                                  -------------
+    DECIDING     decides and applies ahead of the flight       RECOVERING when a commit failed or the state was damaged,
+                                                               STOPPED
+    RECOVERING   has no state: asks the store whether it       DECIDING when the state is rebuilt; STOPPED
+                 takes commits, if one failed, and rebuilds
+                 the state from snapshots and log; if either
+                 fails, refuses those who wait, and tries
+                 again with the next command
+    STOPPED      takes nothing; says why                       nothing
 
-In either of the first two the state may be missing, after a failure; then it is rebuilt from the log before anything
-is decided, and if that can't be done the commands that wait are refused, and the next command tries again.
+So a store that keeps failing costs a small write per command, and no rebuild until it works again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from penstock.engine.app import App
 from penstock.engine.clock import Clock, elapsed
 from penstock.engine.commit import Commit, Head, seal, timestamp
 from penstock.engine.deciding import Draft, WriteState, fill
@@ -47,8 +48,9 @@ from penstock.engine.errors import (
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log
 from penstock.engine.mailbox import Mailbox
-from penstock.engine.messages import Command, Context, Event, Metadata
-from penstock.engine.replay import Chapter, Reader, Slicer
+from penstock.engine.messages import Command, Context, Event, Metadata, Receipt
+from penstock.engine.recovery import Recovery
+from penstock.engine.replay import Chapter, Slicer
 
 __all__ = ["Counts", "Writer", "WriterStatus", "write"]
 
@@ -63,8 +65,8 @@ _HANDOVER_SECONDS = 50e-6
 class WriterStatus(StrEnum):
     """What the writer is doing; the table above says what follows from it."""
 
-    SPECULATING = "speculating"
-    CAREFUL = "careful"
+    DECIDING = "deciding"
+    RECOVERING = "recovering"
     STOPPED = "stopped"
 
 
@@ -99,38 +101,35 @@ class Writer:
     """The actor. `run` is its life; `mailbox` is the only way in.
 
     Args:
-        app: the application.
         log: an open log; nobody else appends to it.
+        recovery: makes the state anew when it is lost.
         limits: the engine's.
         clock: the time of day, for the record.
-        check_purity: look at the state before and after each handler.
         publish: is given every durable commit, in order, before its callers are answered.
         resync: is called with the log's head when it turned out to hold more than was published.
     """
 
     def __init__(
         self,
-        app: App,
         log: Log,
+        recovery: Recovery,
         limits: Limits,
         clock: Clock,
         *,
-        check_purity: bool,
         publish: Callable[[Chapter], None],
         resync: Callable[[Head], None],
     ) -> None:
         self.mailbox = Mailbox(limits.mailbox_commands_max, limits.mailbox_entering_max)
-        self.status = WriterStatus.SPECULATING
-        #: The write models, ahead of `head` by what is in flight or in the draft; None until they are rebuilt.
+        self.status = WriterStatus.DECIDING
+        #: The write side, ahead of `head` by what is in flight or in the draft; None while RECOVERING.
         self.state: WriteState | None = None
         #: The last commit that is durable.
         self.head = Head()
         self.counts = Counts()
-        self._app = app
         self._store = log
+        self._recovery = recovery
         self._limits = limits
         self._clock = clock
-        self._check_purity = check_purity
         self._publish = publish
         self._resync = resync
         self._slicer = Slicer(limits.slice_ms_max)
@@ -140,11 +139,10 @@ class Writer:
         #: Durable and visible, and about to be acknowledged.
         self._landed: Draft | None = None
         self._in_doubt: Commit | None = None
+        #: A commit failed, and the store has not taken anything since.
+        self._store_failed = False
         self._closing = False
-
-    def new_state(self) -> WriteState:
-        """The write models before the first event."""
-        return WriteState(self._app, check_purity=self._check_purity)
+        self._settled = False
 
     def start(self, state: WriteState, head: Head) -> None:
         """Take commands from now on, on the state that the log has at ``head``."""
@@ -155,6 +153,11 @@ class Writer:
         """Take no more commands; `run` ends once all that was taken is durable and answered."""
         self._closing = True
         self.mailbox.close(partial(EngineClosed, "closing"))
+
+    @property
+    def settled(self) -> WriteState | None:
+        """The state, if it is that of `head` and nothing moves any more: `run` has ended in good order."""
+        return self.state if self._settled else None
 
     def now(self) -> datetime:
         """The time of day, never before that of the last commit."""
@@ -169,11 +172,12 @@ class Writer:
         """
         self.mailbox.require_open()
         if self.state is None:
+            self.mailbox.wake()
             raise WriterUnavailable("its state is being rebuilt")
         try:
             return self.state.decide(command, Context(self.now(), None, metadata))
         except ImpureHandler:
-            self.state = None
+            self._lose_state()
             self.mailbox.wake()
             raise
 
@@ -186,6 +190,7 @@ class Writer:
         try:
             while not self._closing or self.mailbox.queue or self._draft or self._flight or self._landed:
                 await self._step()
+            self._settled = True
         except Fenced as error:
             reason = partial(Fenced, error.log, error.commit, error.head)
             _log.error("fenced", log=error.log, commit=error.commit, head=error.head)
@@ -229,20 +234,17 @@ class Writer:
         queue = self.mailbox.queue
         if self.state is None or not queue:
             return False
-        careful = self.status is WriterStatus.CAREFUL
-        if careful and (self._flight is not None or self._draft is not None):
-            return False
         draft = self._draft
         if draft is None:
             draft = self._draft = Draft(self._sealed, self.now())
         elif draft.is_full(self._limits):
             return False
-        fill(draft, queue, self.state, self._limits, speculate=not careful)
+        fill(draft, queue, self.state, self._limits)
         self.mailbox.skipped.extend(draft.skipped)
         draft.skipped.clear()
         self.mailbox.admit()
         if draft.damaged:
-            self.state = None  # whatever was decided before stands; nothing more is decided on this state
+            self._lose_state()  # whatever was decided before stands; nothing more is decided on this state
         if not draft.commands:
             self._draft = None
         return not draft.is_full(self._limits)
@@ -269,7 +271,8 @@ class Writer:
         except Fenced as error:
             self._fail(flight.draft, partial(Fenced, error.log, error.commit, error.head), None)
             raise
-        draft, chapter = flight.draft, Chapter.of(flight.commit, flight.draft.events)
+        draft = flight.draft
+        chapter = Chapter.of(flight.commit, draft.position - draft.start, draft.events)
         self.head = chapter.head
         self._publish(chapter)
         self._landed = draft
@@ -277,20 +280,19 @@ class Writer:
         took_ms = (elapsed() - flight.since) * 1e3
         if took_ms > self._limits.slow_commit_ms:
             _log.warning("slow_commit", commit=chapter.head.number, ms=round(took_ms), bytes=chapter.size_bytes)
-        if self.status is WriterStatus.CAREFUL:
-            if self.state is not None:
-                self.state.apply(draft.events, draft.start)
-            self.status = WriterStatus.SPECULATING
-            _log.info("store_recovered", log=self._store.name, commit=chapter.head.number)
 
     def _answer(self, draft: Draft) -> None:
         for promise, receipt in zip(draft.promises, draft.receipts, strict=True):
             if not promise.done():
                 promise.set_result(receipt)
-        for promise, error in draft.refusals:
-            if not promise.done():
-                promise.set_exception(error)
-        self.counts.refused += len(draft.refusals)
+        for promise, outcome in draft.unwritten:
+            self.counts.refused += outcome.__class__ is not Receipt
+            if promise.done():
+                continue
+            if isinstance(outcome, Receipt):
+                promise.set_result(outcome)
+            else:
+                promise.set_exception(outcome)
 
     def _roll_back(self, flight: _Flight, error: CommitFailed | OutcomeUnknown) -> None:
         """Fail what was not written, and all that was decided on top of it."""
@@ -302,43 +304,71 @@ class Writer:
             self._draft = None
         if isinstance(error, OutcomeUnknown):
             self._in_doubt = flight.commit
-        if self.status is WriterStatus.SPECULATING or self._in_doubt is not None:
-            self.state = None
-        self.status = WriterStatus.CAREFUL
+        self._store_failed = True
+        self._lose_state()
         self._sealed = self.head
 
+    def _lose_state(self) -> None:
+        self.state, self.status = None, WriterStatus.RECOVERING
+
     def _fail(self, draft: Draft, error: Callable[[], PenstockError], cause: BaseException | None) -> None:
-        for promise in (*draft.promises, *(promise for promise, _ in draft.refusals)):
+        """Fail everyone in the draft, except who only asks again for what is durable."""
+        left = list(draft.promises)
+        for promise, outcome in draft.unwritten:
+            if not isinstance(outcome, Receipt) or outcome.commit > self.head.number:
+                left.append(promise)
+            elif not promise.done():
+                promise.set_result(outcome)
+        for promise in left:
             if not promise.done():
                 failed = error()
                 failed.__cause__ = cause
                 promise.set_exception(failed)
-        self.counts.failed += draft.commands
+        self.counts.failed += len(left)
 
     async def _rebuild(self) -> None:
-        """The state from the log. If the store can't be read, those who wait are refused; if the log can't be
+        """The state from snapshots and log. If the store fails at that, those who wait are refused; if the log can't be
         believed, the writer stops.
         """
-        started, state = elapsed(), self.new_state()
-        reader = Reader(self._store, self._app, Head(), self._limits.read_bytes_max)
+        started = elapsed()
         try:
-            while (page := await reader.page()) is not None:
-                for chapter in page:
-                    state.apply(chapter.events, chapter.head.position - len(chapter.events))
-                    if self._slicer.is_over:
-                        await self._slicer.rest()
+            if self._store_failed:
+                await self._store.probe()
+                self._store_failed = False
+                _log.info("store_recovered", log=self._store.name, commit=self.head.number)
+        except Exception as error:  # noqa: BLE001 - the store's; told to everyone who waits, and tried again
+            await self._stay_down(f"the store takes no commits: {error}", error)
+            return
+        try:
+            recovered = await self._recovery.recover(self._slicer, views=False)
         except PenstockError:
             raise
-        except Exception as error:  # noqa: BLE001 - the store's; told to everyone who waits, and tried again
-            _log.error("rebuild_failed", log=self._store.name, error=repr(error))
-            self._refuse_queue(f"after a store failure the log can't be read: {error!r}")
-            if not self._closing:
-                await self.mailbox.news()
+        except Exception as error:  # noqa: BLE001 - the store's, as above
+            await self._stay_down(f"after a failure the log can't be read: {error!r}", error)
             return
-        self._settle_doubt(reader.head)
-        self.state = state
-        events, seconds = reader.head.position, elapsed() - started
-        _log.info("state_rebuilt", log=self._store.name, events=events, seconds=round(seconds, 3))
+        self._settle_doubt(recovered.head)
+        self.state, self.status = recovered.write, WriterStatus.DECIDING
+        _log.info(
+            "state_rebuilt",
+            log=self._store.name,
+            events=recovered.head.position,
+            replayed=recovered.replayed,
+            seconds=round(elapsed() - started, 3),
+        )
+
+    async def _stay_down(self, reason: str, error: Exception) -> None:
+        _log.error("rebuild_failed", log=self._store.name, error=repr(error))
+        queue = self.mailbox.queue
+        while queue:
+            promise = queue.popleft()[0]
+            if not promise.done():
+                refused = WriterUnavailable(reason)
+                refused.__cause__ = error
+                promise.set_exception(refused)
+                self.counts.failed += 1
+        self.mailbox.admit()
+        if not self._closing:
+            await self.mailbox.news()
 
     def _settle_doubt(self, found: Head) -> None:
         """See that the log ends where we left it, or with the commit whose outcome was not known."""
@@ -350,15 +380,6 @@ class Writer:
         _log.warning("commit_found", log=self._store.name, commit=found.number)
         self.head = self._sealed = found
         self._resync(found)
-
-    def _refuse_queue(self, reason: str) -> None:
-        queue = self.mailbox.queue
-        while queue:
-            promise = queue.popleft()[0]
-            if not promise.done():
-                promise.set_exception(WriterUnavailable(reason))
-                self.counts.failed += 1
-        self.mailbox.admit()
 
     def _abandon(self, reason: Callable[[], PenstockError]) -> None:
         """Answer everyone who is left: what is in flight may yet land, all else never happened."""
@@ -384,6 +405,9 @@ class Writer:
 async def write(log: Log, commit: Commit) -> None:
     """Append, and after an unclear failure ask the log whether the commit is there.
 
+    It is asked after a probe that it took: what the failed append left behind can't come back then, also not by a
+    crash, and what is there is as durable as the probe.
+
     Raises:
         Fenced: another writer has appended.
         CommitFailed: it is certain that nothing was written.
@@ -395,6 +419,7 @@ async def write(log: Log, commit: Commit) -> None:
         raise
     except Exception as error:
         try:
+            await log.probe()
             head = await log.head()
             there = await log.read(commit.number - 1, 1) if head.number > commit.number else ()
         except Exception as second:  # noqa: BLE001 - told to the callers, beside the first

@@ -6,13 +6,14 @@ apply events change the state. That is what makes a replay give the same state, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
 
 from penstock.engine.declare import Method, declared, mark
 from penstock.engine.messages import Command, Event
+from penstock.engine.snapshots import add_piece, pieces_of
 
 __all__ = ["WriteModel", "handles"]
 
@@ -41,8 +42,22 @@ class WriteModel(msgspec.Struct):
 
     __handlers__: ClassVar[Mapping[type[Any], Method]] = {}
     __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
+    #: Raise it when the same events lead to another state than before: snapshots of the old one are then set aside.
+    code_version: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.__handlers__ = declared(cls, "handles", Command, context=True)
         cls.__appliers__ = declared(cls, "applies", Event)
+
+    def snapshot(self) -> Iterator[bytes] | None:
+        """The state in pieces, each made when it is asked for, while nothing else changes the state.
+
+        Override it together with `restore` where a field holds what msgspec can't encode, or return None to have no
+        snapshots: the state is then made from the log at each opening.
+        """
+        return pieces_of(self)
+
+    def restore(self, piece: bytes) -> None:
+        """Take up the next piece of a snapshot, on a fresh instance, in the order in which they were made."""
+        add_piece(self, piece)

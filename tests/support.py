@@ -13,6 +13,7 @@ import anyio.lowlevel
 from penstock.engine import CommitFailed, Engine, MemoryLog, PenstockError
 from penstock.engine.commit import Commit, Head
 from penstock.engine.log import MemoryStore
+from penstock.engine.snapshots import SnapshotStore
 
 #: How an append goes: well; refused for certain; failed before anything was written; failed after it was written.
 Step = Literal["ok", "refused", "lost", "written"]
@@ -30,13 +31,19 @@ class ScriptedLog:
         self.steps: deque[Step] = deque()
         self.heads_fail = 0
         self.reads_fail = 0
+        self.probes_fail = 0
         self.appends_started = 0
         self.reads_started = 0
+        self.probes_started = 0
         self._gate: anyio.Event | None = None
 
     @property
     def name(self) -> str:
         return "scripted:"
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return self.inner.snapshots
 
     @property
     def commits(self) -> list[Commit]:
@@ -54,6 +61,9 @@ class ScriptedLog:
 
     async def open(self, application: str) -> None:
         await self.inner.open(application)
+
+    async def attach(self) -> str:
+        return await self.inner.attach()
 
     async def append(self, commit: Commit) -> None:
         self.appends_started += 1
@@ -80,6 +90,13 @@ class ScriptedLog:
             self.heads_fail -= 1
             raise StoreBroke("while asked for the head")
         return await self.inner.head()
+
+    async def probe(self) -> None:
+        self.probes_started += 1
+        if self.probes_fail:
+            self.probes_fail -= 1
+            raise StoreBroke("while probed")
+        await self.inner.probe()
 
     async def close(self) -> None:
         await self.inner.close()
@@ -126,7 +143,7 @@ def start(group: anyio.abc.TaskGroup, awaitable: Awaitable[Any]) -> Outcome:
 
 
 def engine_state(engine: Engine) -> tuple[list[Any], list[Any]]:
-    """The states of all write models and all views, for comparing a live engine with a replayed one."""
+    """The states of all write models with the ledger, and of all views, to compare a live engine with a replayed one."""
     state = engine._writer.state
     assert state is not None
-    return list(state.models), [view.state for view in engine._views]
+    return [*state.models, state.ledger.versions, state.ledger.receipts], [view.read.state for view in engine._views]

@@ -6,7 +6,7 @@ the log makes it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
@@ -14,6 +14,8 @@ import msgspec
 from penstock.engine.declare import Method, answer_type, declared, mark, place_of
 from penstock.engine.errors import DefinitionError
 from penstock.engine.messages import Event, Query
+from penstock.engine.sides import Poison
+from penstock.engine.snapshots import add_piece, pieces_of
 
 __all__ = ["View", "answers"]
 
@@ -39,6 +41,11 @@ class View(msgspec.Struct):
 
     __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
     __answerers__: ClassVar[Mapping[type[Any], Method]] = {}
+    #: Raise it when the same events lead to another state than before: snapshots of the old one are then set aside.
+    code_version: ClassVar[int] = 1
+    #: What to do about an event whose method raises: ``"stop"`` answering, ``"park"`` it and what follows under the
+    #: same key, or ``"skip"`` it. With the latter two queries must say that an incomplete answer will do.
+    poison: ClassVar[Poison] = "stop"
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -52,3 +59,15 @@ class View(msgspec.Struct):
                     method.place,
                     place_of(query),
                 )
+
+    def snapshot(self) -> Iterator[bytes] | None:
+        """The state in pieces, each made when it is asked for, while nothing else changes the state.
+
+        Override it together with `restore` where a field holds what msgspec can't encode, or return None to have no
+        snapshots: the state is then made from the log at each opening.
+        """
+        return pieces_of(self)
+
+    def restore(self, piece: bytes) -> None:
+        """Take up the next piece of a snapshot, on a fresh instance, in the order in which they were made."""
+        add_piece(self, piece)

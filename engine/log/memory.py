@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.engine.commit import Commit, Head, events_in
 from penstock.engine.errors import Fenced, LogLocked, LogRefused
+from penstock.engine.snapshots import MemorySnapshots, SnapshotStore
 
 __all__ = ["MemoryLog", "MemoryStore"]
 
@@ -22,6 +23,7 @@ class MemoryStore(msgspec.Struct):
     commits: list[Commit] = []
     application: str | None = None
     locked: bool = False
+    snapshots: MemorySnapshots = msgspec.field(default_factory=MemorySnapshots)
 
 
 class MemoryLog:
@@ -39,6 +41,10 @@ class MemoryLog:
     def name(self) -> str:
         return "memory:"
 
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return self.store.snapshots
+
     async def open(self, application: str) -> None:
         if self.store.locked:
             raise LogLocked(self.name)
@@ -50,6 +56,11 @@ class MemoryLog:
             )
         self.store.application = application
         self.store.locked = self._holds_lock = True
+
+    async def attach(self) -> str:
+        if self.store.application is None:
+            raise LogRefused(self.name, "there is no log in it yet", "let an engine open it first")
+        return self.store.application
 
     async def append(self, commit: Commit) -> None:
         head = len(self.store.commits)
@@ -73,6 +84,9 @@ class MemoryLog:
             return Head()
         last = self.store.commits[-1]
         return Head(last.number, last.position - 1 + events_in(last.body), last.recorded_at, last.digest)
+
+    async def probe(self) -> None:
+        """Nothing to find out: a list takes whatever it is given, and what it refused is nowhere."""
 
     async def close(self) -> None:
         if self._holds_lock:

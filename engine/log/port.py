@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from penstock.engine.commit import Commit, Head
+from penstock.engine.snapshots import SnapshotStore
 
 __all__ = ["Log"]
 
@@ -22,12 +23,31 @@ class Log(Protocol):
         """What errors and log lines call this log: a path or an address, never a secret."""
         ...
 
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """Where snapshots of states that follow this log are kept: opened by itself, after it, and closed before it."""
+        ...
+
     async def open(self, application: str) -> None:
         """Take the log for one writer, creating it if it is not there.
 
         Raises:
             LogLocked: another writer has it open; raised at once, without waiting.
             LogRefused: the store holds something else, a newer format, or another application's log.
+            LogCorrupt: the store can't be read.
+        """
+        ...
+
+    async def attach(self) -> str:
+        """Open for reading beside whoever writes: no lock is taken, nothing is created or changed.
+
+        Commits that are appended later are seen. `append` and `probe` are not to be used.
+
+        Returns:
+            The name of the application whose log it is.
+
+        Raises:
+            LogRefused: there is no log here, the store holds something else, or a newer format.
             LogCorrupt: the store can't be read.
         """
         ...
@@ -57,6 +77,17 @@ class Log(Protocol):
 
     async def head(self) -> Head:
         """The last durable commit; ``Head()`` when there is none."""
+        ...
+
+    async def probe(self) -> None:
+        """Write something that changes nothing, durably: does the store take commits?
+
+        When it returns, a commit whose append failed before it, and which `head` does not show, is certainly gone,
+        also after a crash of the process or of the machine. Not to be called while an append is under way.
+
+        Raises:
+            Exception: the store takes nothing now.
+        """
         ...
 
     async def close(self) -> None:

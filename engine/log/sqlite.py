@@ -7,76 +7,66 @@ thread collapse a hundredfold under a busy event loop, because the interpreter l
 Three connections: one appends; one reads, so that a view that catches up never delays a commit; one holds the lock.
 The lock is an exclusive transaction on an empty database beside the log (``bank.db-lock``): the operating system drops
 it when the process ends, however it ends, and readers of the log itself are not disturbed.
+
+What may not happen, whatever fails: a commit is acknowledged and gone later, or refused and there later.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiosqlite
+import anyio
 import anyio.to_thread
 
-from penstock.engine.commit import FORMAT, Commit, Head, events_in
+from penstock.engine.commit import Commit, Head
 from penstock.engine.errors import CommitFailed, Fenced, LogCorrupt, LogLocked, LogRefused
+from penstock.engine.log.sqlite_faults import (
+    is_damage,
+    no_room,
+    nothing_written,
+    primary_code,
+    read_failure,
+    refusal,
+)
+from penstock.engine.log.sqlite_files import FileWatch, Resting, reading_address
+from penstock.engine.log.sqlite_schema import (
+    APPEND,
+    LAST,
+    PROBE,
+    READ,
+    check_pages,
+    commit_of,
+    create,
+    first_unreadable,
+    head_of,
+    is_empty,
+    owner_of,
+)
+from penstock.engine.snapshots import SnapshotStore, SqliteSnapshots
 
-__all__ = ["APPLICATION_ID", "SqliteLog"]
-
-#: Written into the file's header, so that ``file bank.db`` and we can tell whose it is: "PSTK".
-APPLICATION_ID = 0x5053544B
+__all__ = ["SqliteLog"]
 
 _SQLITE_MIN = (3, 38, 0)  # RETURNING, and JSON functions that are always there
 _CHECKPOINT_PAGES = 4_000
 _WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
-_BUSY_SECONDS_MAX = 5.0
 _ROWS_MAX = 10_000
 
-#: Errors after which SQLite has certainly rolled the statement back (https://www.sqlite.org/rescode.html).
-_NOTHING_WRITTEN = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_TOOBIG,
-    sqlite3.SQLITE_CANTOPEN,
-}
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NEXT_STEP = "put that file back, or close the log and open what is there now"
 
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE commits (
-    number INTEGER PRIMARY KEY,
-    position INTEGER NOT NULL,
-    recorded_at TEXT NOT NULL,
-    body TEXT NOT NULL,
-    digest BLOB NOT NULL
-);
-CREATE VIEW events AS
-SELECT
-    commits.position + coalesce(json_extract(command.value, '$.offset'), 0) + event.key AS position,
-    commits.number AS number,
-    commits.recorded_at AS recorded_at,
-    json_extract(event.value, '$.type') AS type,
-    CASE
-        WHEN json_type(command.value, '$.keys') IS NULL THEN json_extract(command.value, '$.key')
-        ELSE json_extract(command.value, '$.keys[' || event.key || ']')
-    END AS key,
-    event.value AS data,
-    json_extract(command.value, '$.id') AS command_id
-FROM commits, json_each(commits.body) AS command, json_each(command.value, '$.events') AS event;
-"""
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "fullfsync=1",  # macOS, where fsync alone leaves it in the drive's cache; nothing elsewhere
+    f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+    f"journal_size_limit={_WAL_BYTES_KEPT_MAX}",
+)
 
-_APPEND = """
-INSERT INTO commits (number, position, recorded_at, body, digest)
-SELECT ?1, ?2, ?3, CAST(?4 AS TEXT), ?5
-WHERE ?1 = (SELECT coalesce(max(number), 0) + 1 FROM commits)
-RETURNING number
-"""
 
-_COLUMNS = "number, position, recorded_at, CAST(body AS BLOB), digest"
-_READ = f"SELECT {_COLUMNS} FROM commits WHERE number > ? ORDER BY number LIMIT ?"
-_LAST = f"SELECT {_COLUMNS} FROM commits ORDER BY number DESC LIMIT 1"
+T = TypeVar("T")
 
 
 class SqliteLog:
@@ -84,13 +74,26 @@ class SqliteLog:
 
     Args:
         path: the file; made when it is not there. Beside it lie ``-wal`` and ``-shm`` while it is open, and ``-lock``.
+        busy_seconds_max: how long a commit waits for another program that has the file locked before it fails.
+        checked_bytes_max: up to this size of the file, opening also checks that its pages are whole, at 1 to 3 GB/s
+            (`PRAGMA quick_check`). A larger one is to be verified now and then.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self, path: str | Path, *, busy_seconds_max: float = 5.0, checked_bytes_max: int = 256 * 1024 * 1024
+    ) -> None:
         self.path = Path(path)
+        self._busy_seconds_max = busy_seconds_max
+        self._checked_bytes_max = checked_bytes_max
+        self._watch = FileWatch(self.path)
+        self._snapshots = SqliteSnapshots(f"{self.path}-snapshots")
         self._lock: sqlite3.Connection | None = None
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
+        #: How the files looked when they were attached to, while nobody has written them since.
+        self._resting: Resting | None = None
+        self._attached = False
+        self._attaching = anyio.Lock()
         #: How many rows the next read asks for: as many as fitted into the last one's bytes.
         self._rows = 64
 
@@ -98,7 +101,83 @@ class SqliteLog:
     def name(self) -> str:
         return str(self.path)
 
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return self._snapshots
+
     async def open(self, application: str) -> None:
+        self._check_version()
+        if not self.path.parent.is_dir():
+            raise LogRefused(self.name, f"there is no folder {str(self.path.parent)!r}", "make the folder first")
+        self._lock = await anyio.to_thread.run_sync(self._take_lock)
+        await self._or_close(lambda: self._open(application))
+
+    async def attach(self) -> str:
+        self._check_version()
+        owner = await self._or_close(self._attach)
+        self._attached = True
+        return owner
+
+    async def append(self, commit: Commit) -> None:
+        row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
+        if self._writer is None:
+            raise CommitFailed(commit.number, "this log is not open for writing")
+        # Here and not in the store's thread: a call there gives up the interpreter's lock, and a busy loop takes 5 ms
+        # to give it back.
+        if lost := self._watch.lost():
+            raise CommitFailed(commit.number, f"{lost}: {_NEXT_STEP}")
+        try:
+            written = await self._writer.execute_fetchall(APPEND, row)
+        except (sqlite3.Error, ValueError) as error:
+            await self._leave_transaction()
+            if nothing_written(error):
+                raise CommitFailed(commit.number, str(error)) from error
+            raise
+        if not written:
+            raise Fenced(self.name, commit.number, (await self.head()).number)
+
+    async def probe(self) -> None:
+        writer = _opened(self._writer)
+        self._require_files()
+        try:
+            await writer.execute_fetchall(PROBE)
+        except sqlite3.Error:
+            await self._leave_transaction()
+            raise
+
+    async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
+        try:
+            rows = await self._fetch(READ, (after, self._rows))
+        except sqlite3.Error as error:
+            raise await self._read_failure(after, error) from error
+        page = [commit_of(self.name, after + index, row) for index, row in enumerate(rows, 1)]
+        if page:
+            mean = max(1, sum(len(commit.body) for commit in page) // len(page))
+            self._rows = max(1, min(_ROWS_MAX, bytes_max // mean, 2 * self._rows))
+        return page
+
+    async def head(self) -> Head:
+        self._require_files()
+        try:
+            rows = await self._fetch(LAST)
+        except sqlite3.Error as error:
+            raise await self._read_failure(0, error) from error
+        return head_of(self.name, commit_of(self.name, 1, rows[0])) if rows else Head()
+
+    async def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                await connection.close()
+        self._reader = self._writer = self._resting = None
+        self._attached = False
+        self._watch.end()
+        if self._lock is not None:
+            await anyio.to_thread.run_sync(self._lock.close)
+            self._lock = None
+
+    # Opening.
+
+    def _check_version(self) -> None:
         if sqlite3.sqlite_version_info < _SQLITE_MIN:
             wanted = ".".join(map(str, _SQLITE_MIN))
             raise LogRefused(
@@ -106,68 +185,17 @@ class SqliteLog:
                 f"this Python has SQLite {sqlite3.sqlite_version}",
                 f"use a Python with SQLite {wanted} or later",
             )
-        if not self.path.parent.is_dir():
-            raise LogRefused(self.name, f"there is no folder {str(self.path.parent)!r}", "make the folder first")
-        self._lock = await anyio.to_thread.run_sync(self._take_lock)
+
+    async def _or_close(self, opening: Callable[[], Awaitable[T]]) -> T:
+        """What ``opening`` returns; if it fails, everything is closed and SQLite's errors are told as the log's."""
         try:
-            self._writer = await aiosqlite.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS_MAX)
-            await self._recognise(self._writer, application)
-            for pragma in (
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
-                f"journal_size_limit={_WAL_BYTES_KEPT_MAX}",
-            ):
-                await self._writer.execute_fetchall(f"PRAGMA {pragma}")
-            self._reader = await aiosqlite.connect(self.path, isolation_level=None, timeout=_BUSY_SECONDS_MAX)
-            await self._reader.execute_fetchall("PRAGMA query_only=1")
-        except sqlite3.DatabaseError as error:
-            await self.close()
-            raise self._refusal(error) from error
-        except BaseException:
+            return await opening()
+        except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await self.close()
+            if isinstance(error, sqlite3.Error):
+                raise refusal(self.name, error) from error
             raise
-
-    async def append(self, commit: Commit) -> None:
-        row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
-        try:
-            written = await _open(self._writer).execute_fetchall(_APPEND, row)
-        except sqlite3.Error as error:
-            if _primary_code(error) in _NOTHING_WRITTEN:
-                raise CommitFailed(commit.number, str(error)) from error
-            raise
-        if not written:
-            raise Fenced(self.name, commit.number, (await self.head()).number)
-
-    async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
-        try:
-            rows = await _open(self._reader).execute_fetchall(_READ, (after, self._rows))
-        except sqlite3.DatabaseError as error:
-            if _primary_code(error) in _DAMAGED:
-                raise LogCorrupt(self.name, await self._first_unreadable(after), str(error)) from error
-            raise
-        page = [Commit(*row) for row in rows]
-        if page:
-            mean = max(1, sum(len(commit.body) for commit in page) // len(page))
-            self._rows = max(1, min(_ROWS_MAX, bytes_max // mean, 2 * self._rows))
-        return page
-
-    async def head(self) -> Head:
-        rows = list(await _open(self._reader).execute_fetchall(_LAST))
-        if not rows:
-            return Head()
-        number, position, recorded_at, body, digest = rows[0]
-        return Head(number, position - 1 + events_in(body), recorded_at, digest)
-
-    async def close(self) -> None:
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                await connection.close()
-        self._reader = self._writer = None
-        if self._lock is not None:
-            await anyio.to_thread.run_sync(self._lock.close)
-            self._lock = None
 
     def _take_lock(self) -> sqlite3.Connection:
         try:
@@ -176,76 +204,120 @@ class SqliteLog:
             raise LogRefused(self.name, f"its lock can't be made: {error}", "the folder must be writable") from error
         try:
             lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             lock.close()
-            if _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise LogLocked(self.name) from error
             raise LogRefused(self.name, f"its lock can't be taken: {error}", "the folder must be writable") from error
         return lock
 
-    async def _recognise(self, db: aiosqlite.Connection, application: str) -> None:
-        """Make a new log, or see that the file is a log of ours, of this application, in a format that we read."""
-        ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
-        ((version,),) = await db.execute_fetchall("PRAGMA user_version")
-        ((objects,),) = await db.execute_fetchall("SELECT count(*) FROM sqlite_master")
-        if owner == 0 and objects == 0:
-            await self._create(db, application)
-            return
-        if owner != APPLICATION_ID:
-            raise LogRefused(self.name, "it is a database of something else", "name another file")
-        if version > FORMAT:
-            raise LogRefused(
-                self.name, f"it has format {version}, this penstock reads up to {FORMAT}", "update penstock to open it"
-            )
-        rows = list(await db.execute_fetchall("SELECT value FROM meta WHERE name = 'application'"))
-        if not rows:
-            raise LogCorrupt(self.name, 1, "its meta table names no application")
-        if rows[0][0] != application:
+    async def _open(self, application: str) -> None:
+        self._writer = db = await self._connect(str(self.path))
+        if await is_empty(db):
+            await create(db, application)
+        elif (owner := await owner_of(self.name, db)) != application:
             raise LogRefused(
                 self.name,
-                f"it belongs to application {rows[0][0]!r}, not to {application!r}",
+                f"it belongs to application {owner!r}, not to {application!r}",
                 "give App(name=…) the name that the log has, or open another log",
             )
+        for pragma in _PRAGMAS:
+            await db.execute_fetchall(f"PRAGMA {pragma}")
+        await self._settle(db)
+        await check_pages(self.name, db, self._checked_bytes_max)
+        self._reader = await self._connect(str(self.path))
+        await self._reader.execute_fetchall("PRAGMA query_only=1")
+        self._watch.begin()
 
-    async def _create(self, db: aiosqlite.Connection, application: str) -> None:
-        """One transaction, so that a crash leaves an empty file or a whole log."""
-        await db.execute_fetchall("PRAGMA synchronous=EXTRA")
-        await db.execute_fetchall("BEGIN IMMEDIATE")
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            await db.execute_fetchall(statement)
-        await db.execute_fetchall(
-            "INSERT INTO meta VALUES ('application', ?), ('format', ?)", (application, str(FORMAT))
-        )
-        await db.execute_fetchall(f"PRAGMA application_id={APPLICATION_ID}")
-        await db.execute_fetchall(f"PRAGMA user_version={FORMAT}")
-        await db.execute_fetchall("COMMIT")
+    async def _settle(self, db: aiosqlite.Connection) -> None:
+        """See that the file can be written, and make what a crash left in the ``-wal`` as durable as the rest.
 
-    async def _first_unreadable(self, after: int) -> int:
-        """The number of the first commit after ``after`` that can't be read, found one row at a time."""
+        What can be read there need not be on the disk yet: the process that wrote it may have died before its fsync, or
+        that one may have failed, and then the system takes for clean what it never wrote. A checkpoint syncs the
+        ``-wal`` and writes its pages anew, into the database, and syncs that.
+        """
+        try:
+            await db.execute_fetchall("BEGIN IMMEDIATE")
+            await db.execute_fetchall("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY:  # another program writes: commits will tell
+                raise
+        try:
+            await db.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError as error:
+            if not no_room(error):  # the -wal is synced before the first page is written
+                raise
+
+    async def _attach(self) -> str:
+        """Connect for reading, the way that leaves no trace as the files are now; again if they change meanwhile."""
         while True:
             try:
-                rows = list(await _open(self._reader).execute_fetchall(_READ, (after, 1)))
-            except sqlite3.DatabaseError:
-                return after + 1
-            if not rows:
-                return after + 1
-            after = rows[0][0]
+                resting = await anyio.to_thread.run_sync(Resting.look, self.path)
+            except OSError as error:
+                raise LogRefused(self.name, f"it is not there: {error}", "name a log that is there") from error
+            db = await self._connect(reading_address(self.path, resting), uri=True)
+            try:
+                owner = await owner_of(self.name, db)
+                await check_pages(self.name, db, self._checked_bytes_max)
+            except BaseException as error:
+                with anyio.CancelScope(shield=True):
+                    await db.close()
+                if isinstance(error, sqlite3.Error | LogCorrupt) and await self._moved_on(resting):
+                    continue
+                raise
+            self._reader, self._resting = db, resting
+            if resting is None:
+                self._watch.begin()
+            return owner
 
-    def _refusal(self, error: sqlite3.DatabaseError) -> Exception:
-        code = _primary_code(error)
-        if code == sqlite3.SQLITE_NOTADB:
-            return LogRefused(self.name, "it is not a database", "name another file")
-        if code == sqlite3.SQLITE_CORRUPT:
-            return LogCorrupt(self.name, 1, str(error))
-        return LogRefused(self.name, f"SQLite can't open it: {error}", "see that file and folder can be written")
+    async def _moved_on(self, resting: Resting | None) -> bool:
+        return resting is not None and not await anyio.to_thread.run_sync(resting.holds, self.path)
+
+    async def _connect(self, address: str, *, uri: bool = False) -> aiosqlite.Connection:
+        return await aiosqlite.connect(address, uri=uri, isolation_level=None, timeout=self._busy_seconds_max)
+
+    # Open.
+
+    async def _fetch(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Sequence[Any]]:
+        """Rows by the connection that reads. Where it reads files that rest, they must still rest afterwards: what was
+        read while somebody began to write them counts for nothing, and is read again beside that writer.
+        """
+        if not self._attached:
+            return list(await _opened(self._reader).execute_fetchall(sql, parameters))
+        async with self._attaching:
+            while True:
+                if self._reader is None:
+                    await self._attach()
+                failure: sqlite3.Error | None = None
+                try:
+                    rows = list(await _opened(self._reader).execute_fetchall(sql, parameters))
+                except sqlite3.Error as error:
+                    failure = error
+                if not await self._moved_on(self._resting):
+                    break
+                self._reader, behind = None, _opened(self._reader)
+                await behind.close()
+            if failure:
+                raise failure
+            return rows
+
+    async def _read_failure(self, after: int, error: sqlite3.Error) -> Exception:
+        if self._reader is None or not is_damage(error):
+            return read_failure(self.name, after + 1, error)
+        return read_failure(self.name, await first_unreadable(self._reader, after), error)
+
+    def _require_files(self) -> None:
+        if lost := self._watch.lost():
+            raise LogRefused(self.name, lost, _NEXT_STEP)
+
+    async def _leave_transaction(self) -> None:
+        """After an error: SQLite has rolled back what failed, and nothing must keep a transaction open around it."""
+        writer = self._writer
+        if writer is not None and writer.in_transaction:
+            await writer.execute_fetchall("ROLLBACK")
 
 
-def _open(connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
+def _opened(connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
     if connection is None:
         raise RuntimeError("this log is not open: Engine opens it, or call open()")
     return connection
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code: the low byte of the extended one. 0 where the driver itself raised."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

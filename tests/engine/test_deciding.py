@@ -25,7 +25,7 @@ from penstock.engine import (
 )
 from penstock.engine.clock import elapsed
 from penstock.engine.commit import Head
-from penstock.engine.deciding import Deadline, Draft, Envelope, WriteState, fill
+from penstock.engine.deciding import Deadline, Draft, Envelope, Terms, WriteState, fill
 from tests.shop import Add, Added, Book, Break, Move, Note, Noted, Nothing, Stock, Take, Taken, shop
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,11 +49,11 @@ class Kept:
 
 
 def queue_of(*commands: Command) -> deque[Envelope]:
-    return deque((Kept(), command, None, None, None) for command in commands)
+    return deque((Kept(), command, None) for command in commands)
 
 
 def decided(*commands: Command, limits: Limits | None = None, **options: Any) -> tuple[Draft, WriteState]:
-    draft, state = Draft(Head(3, 10), NOW), WriteState(shop, check_purity=options.pop("check_purity", False))
+    draft, state = Draft(Head(3, 10), NOW), WriteState.new(shop, 1_000, check_purity=options.pop("check_purity", False))
     fill(draft, queue_of(*commands), state, limits or Limits(slice_ms_max=60_000), **options)
     return draft, state
 
@@ -65,13 +65,13 @@ def stock_in(state: WriteState) -> dict[str, int]:
 
 
 def errors(draft: Draft) -> list[type]:
-    return [type(error) for _, error in draft.refusals]
+    return [type(error) for _, error in draft.unwritten]
 
 
 def test_each_command_is_decided_on_the_state_that_the_one_before_left() -> None:
     draft, state = decided(Add("a", 3), Take("a", 2), Take("a", 2), Take("a", 1))
     assert draft.events == [Added("a", 3), Taken("a", 2), Taken("a", 1)]
-    assert draft.receipts == [Receipt(4, 11, 1), Receipt(4, 12, 1), Receipt(4, 13, 1)]
+    assert draft.receipts == [Receipt(4, 11, 1, version=1), Receipt(4, 12, 1, version=2), Receipt(4, 13, 1, version=3)]
     assert errors(draft) == [Rejected]
     assert stock_in(state) == {"a": 0}
 
@@ -84,7 +84,7 @@ def test_a_rejected_command_leaves_its_batch_untouched() -> None:
 
 def test_a_command_may_yield_nothing_and_has_a_receipt_at_the_position_before() -> None:
     draft, _ = decided(Add("a", 3), Nothing("a"), Move("b", "c"))
-    assert draft.receipts == [Receipt(4, 11, 1), Receipt(4, 11, 0), Receipt(4, 11, 0)]
+    assert draft.receipts == [Receipt(4, 11, 1, version=1), Receipt(4, 11, 0, version=1), Receipt(4, 11, 0, version=0)]
     assert [record.type for record in draft.records] == ["Add", "Nothing", "Move"]
 
 
@@ -98,12 +98,13 @@ def test_an_event_belongs_to_its_own_key() -> None:
 
 
 def test_a_handler_that_asks_gets_time_id_and_metadata_and_the_record_keeps_them() -> None:
-    draft, state = Draft(Head(), NOW), WriteState(shop)
+    draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
     metadata = Metadata(actor="ann", correlation="c", causation="d")
-    fill(draft, deque([(Kept(), Note("hi"), "id-1", metadata, None)]), state, Limits())
+    fill(draft, deque([(Kept(), Note("hi"), Terms("id-1", "aa", None, metadata))]), state, Limits())
     assert draft.events == [Noted("hi", "ann", "2026-01-01T00:00:00+00:00", "id-1")]
     (record,) = draft.records
-    assert (record.id, record.actor, record.correlation, record.causation) == ("id-1", "ann", "c", "d")
+    assert (record.id, record.payload, record.actor) == ("id-1", "aa", "ann")
+    assert (record.correlation, record.causation) == ("c", "d")
     assert draft.receipts == [Receipt(1, 1, 1, "id-1")]
 
 
@@ -125,7 +126,7 @@ def test_an_event_goes_to_every_model_that_applies_it() -> None:
 )
 def test_a_handler_that_fails_refuses_its_command_alone(how: str, error: type, text: str, cause: type | None) -> None:
     draft, _ = decided(Add("a", 1), Break(how), Add("a", 2))
-    ((_, refusal),) = draft.refusals
+    ((_, refusal),) = draft.unwritten
     assert type(refusal) is error
     assert text in str(refusal)
     assert cause is None or type(refusal.__cause__) is cause
@@ -135,13 +136,13 @@ def test_a_handler_that_fails_refuses_its_command_alone(how: str, error: type, t
 
 def test_a_failing_apply_closes_the_draft_before_its_command() -> None:
     queue = queue_of(Add("a", 1), Break("apply"), Add("a", 2))
-    draft, state = Draft(Head(), NOW), WriteState(shop)
+    draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
     fill(draft, queue, state, Limits())
     assert draft.damaged
     assert draft.is_full(Limits())
     assert draft.events == [Added("a", 1)]
     assert errors(draft) == [ApplyFailed]
-    assert "Book.apply_broken can't apply Broken at position 2: ValueError" in str(draft.refusals[0][1])
+    assert "Book.apply_broken can't apply Broken at position 2: ValueError" in str(draft.unwritten[0][1])
     assert [envelope[1] for envelope in queue] == [Add("a", 2)]
 
 
@@ -154,16 +155,16 @@ def test_a_handler_that_changes_the_state_is_found_when_purity_is_checked() -> N
 
 
 def test_a_cancelled_command_never_executes() -> None:
-    queue: deque[Envelope] = deque([(Kept(done=True), Add("a", 1), None, None, None), *queue_of(Add("a", 2))])
-    draft, state = Draft(Head(), NOW), WriteState(shop)
+    queue: deque[Envelope] = deque([(Kept(done=True), Add("a", 1), None), *queue_of(Add("a", 2))])
+    draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
     fill(draft, queue, state, Limits())
     assert draft.events == [Added("a", 2)]
 
 
 def test_an_expired_command_never_executes_even_if_its_timer_is_late() -> None:
     promise = Kept()
-    draft, state = Draft(Head(), NOW), WriteState(shop)
-    fill(draft, deque([(promise, Add("a", 1), None, None, Deadline(elapsed() - 1.0, 0.5))]), state, Limits())
+    draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
+    fill(draft, deque([(promise, Add("a", 1), Terms(deadline=Deadline(elapsed() - 1.0, 0.5)))]), state, Limits())
     assert isinstance(promise.given, DeadlineExceeded)
     assert not promise.given.decided
     assert draft.events == []
@@ -184,21 +185,13 @@ def test_a_batch_closes_at_its_limit_of_bytes() -> None:
 
 
 def test_deciding_stops_when_its_slice_is_over_and_goes_on_where_it_stopped() -> None:
-    queue, draft, state = queue_of(*[Add("a", 1)] * 100), Draft(Head(), NOW), WriteState(shop)
+    queue, draft, state = queue_of(*[Add("a", 1)] * 100), Draft(Head(), NOW), WriteState.new(shop, 1_000)
     limits = Limits(slice_ms_max=1e-9)
     fill(draft, queue, state, limits)
     assert 0 < draft.commands < 100
     while queue:
         fill(draft, queue, state, limits)
     assert stock_in(state) == {"a": 100}
-
-
-def test_without_speculation_one_command_is_decided_and_nothing_applied() -> None:
-    queue, draft, state = queue_of(Add("a", 1), Add("a", 2)), Draft(Head(), NOW), WriteState(shop)
-    fill(draft, queue, state, Limits(), speculate=False)
-    assert draft.events == [Added("a", 1)]
-    assert len(queue) == 1
-    assert stock_in(state) == {}
 
 
 def test_what_is_applied_is_what_a_replay_will_read() -> None:
@@ -210,7 +203,7 @@ def test_what_is_applied_is_what_a_replay_will_read() -> None:
 
 
 def test_deciding_alone_changes_nothing() -> None:
-    state = WriteState(shop)
+    state = WriteState.new(shop, 1_000)
     assert state.decide(Add("a", 1), Context(NOW)) == [Added("a", 1)]
     with pytest.raises(Rejected, match="not 1 of a"):
         state.decide(Take("a", 1), Context(NOW))
@@ -220,7 +213,7 @@ def test_deciding_alone_changes_nothing() -> None:
 
 
 def test_a_command_whose_handler_is_interrupted_stays_in_the_queue() -> None:
-    queue, draft, state = queue_of(Add("a", 1)), Draft(Head(), NOW), WriteState(shop)
+    queue, draft, state = queue_of(Add("a", 1)), Draft(Head(), NOW), WriteState.new(shop, 1_000)
 
     def interrupted(_: object) -> list[Any]:
         raise KeyboardInterrupt

@@ -1,0 +1,177 @@
+"""From what a caller gives to what the writer takes: commands are checked, put into the mailbox, and waited for.
+
+Here: the errors that a caller hears before anything is taken, and giving up. Not here: the short way of one command
+without a timeout, which `Engine.execute` goes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import anyio
+
+from penstock.engine.app import App
+from penstock.engine.clock import elapsed
+from penstock.engine.codec import checked_command_id, checked_metadata, encode, payload_digest
+from penstock.engine.deciding import Deadline, Envelope, Terms
+from penstock.engine.errors import DeadlineExceeded, InvalidMessage, Overloaded, PenstockError, UnknownMessage
+from penstock.engine.limits import Limits
+from penstock.engine.mailbox import Mailbox
+from penstock.engine.messages import Command, Metadata, Receipt
+from penstock.engine.promises import Group, Place
+from penstock.engine.replay import Slicer
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """Takes commands in for one application.
+
+    Args:
+        app: the application.
+        mailbox: the writer's.
+        limits: the engine's.
+    """
+
+    def __init__(self, app: App, mailbox: Mailbox, limits: Limits) -> None:
+        self._app = app
+        self._mailbox = mailbox
+        self._limits = limits
+        #: By type of command: the function that reads and checks it.
+        self.readers: Mapping[type[Command], Callable[[bytes], Command]] = {
+            command: entry.read for command, entry in app.commands.items()
+        }
+
+    def command(self, command: Command) -> Command:
+        """A private, checked copy.
+
+        Raises:
+            UnknownMessage, InvalidMessage: it is none of this application, or not what its class declares.
+        """
+        try:
+            return self.readers[type(command)](encode(command))
+        except Exception as error:
+            raise self.refusal(command, error) from error
+
+    def refusal(self, command: Command, error: Exception) -> PenstockError:
+        """What the caller hears when checking a command failed with ``error``."""
+        if type(command) not in self.readers:
+            known = tuple(entry.tag for entry in self._app.commands.values())
+            return UnknownMessage("command", type(command).__name__, self._app.name, known)
+        return InvalidMessage(type(command).__name__, str(error) or repr(error))
+
+    def terms(
+        self,
+        command: Command,
+        encoded: bytes,
+        command_id: str | None,
+        expected_version: int | None,
+        metadata: Metadata | None,
+    ) -> Terms:
+        """The caller's terms, checked.
+
+        Raises:
+            InvalidMessage: one of them is not what it should be, or a version is expected of a command without a key.
+        """
+        payload = ""
+        if command_id is not None:
+            command_id, payload = checked_command_id(command_id), payload_digest(encoded)
+        if metadata is not None:
+            metadata = checked_metadata(metadata)
+        if expected_version is not None:
+            if type(expected_version) is not int or expected_version < 0:
+                raise InvalidMessage("expected_version", f"a whole number from 0 on, not {expected_version!r:.80}")
+            if self._app.commands[type(command)].key_of(command) is None:
+                raise InvalidMessage("expected_version", f"{type(command).__name__} has no Key field to have a version")
+        return Terms(command_id, payload, expected_version, metadata)
+
+    async def execute_many(
+        self,
+        todo: list[Command],
+        command_ids: Iterable[str] | None,
+        metadata: Metadata | None,
+        timeout: float | None,
+    ) -> list[Receipt | PenstockError]:
+        """Put commands into the mailbox one after another and wait for all outcomes; see `Engine.execute_many`."""
+        if metadata is not None:
+            metadata = checked_metadata(metadata)
+        ids = [None] * len(todo) if command_ids is None else list(command_ids)
+        if len(ids) != len(todo):
+            raise InvalidMessage("command_ids", f"one for each of {len(todo):,} commands, not {len(ids):,}")
+        if not todo:
+            return []
+        group, tickets = Group(len(todo)), [0] * len(todo)
+        try:
+            with anyio.move_on_after(timeout):
+                await self._put_all(todo, ids, group, tickets, metadata)
+                await group.future
+        finally:
+            group.abandoned = True
+        return [
+            outcome or DeadlineExceeded(type(command).__name__, timeout or 0.0, decided=self.is_decided(ticket))
+            for outcome, command, ticket in zip(group.outcomes, todo, tickets, strict=True)
+        ]
+
+    async def execute_in_time(
+        self, envelope: Envelope, promise: asyncio.Future[Receipt], deadline: Deadline, wait: bool
+    ) -> Receipt:
+        """Put a command into the mailbox and wait for its outcome until its deadline; see `Engine.execute`."""
+        name, seconds, ticket = type(envelope[1]).__name__, deadline.timeout_seconds, 0
+
+        def expire() -> None:
+            if not promise.done():
+                promise.set_exception(DeadlineExceeded(name, seconds, decided=self.is_decided(ticket)))
+
+        if not wait:
+            ticket = self._mailbox.put_nowait(envelope)
+        else:
+            with anyio.move_on_after(seconds):
+                ticket = await self._mailbox.put(envelope)
+        if not ticket:
+            raise DeadlineExceeded(name, seconds, decided=False)
+        timer = asyncio.get_running_loop().call_later(deadline.at - elapsed(), expire)
+        try:
+            return await promise
+        except asyncio.CancelledError as error:
+            self.note_cancelled(error, promise, ticket)
+            raise
+        finally:
+            timer.cancel()
+
+    def is_decided(self, ticket: int) -> bool:
+        """Whether the writer has taken the command with this ticket."""
+        return 0 < ticket <= self._mailbox.taken_out
+
+    def note_cancelled(self, error: asyncio.CancelledError, promise: asyncio.Future[Receipt], ticket: int) -> None:
+        """Say that the command stands, if it was decided before the promise was cancelled.
+
+        The cancellation arrives here a turn of the loop later, and the writer may have passed the command over since.
+        """
+        if self.is_decided(ticket) and promise not in self._mailbox.skipped:
+            error.add_note("penstock: the command was decided before it was cancelled; it stands once it is durable")
+
+    async def _put_all(
+        self,
+        todo: list[Command],
+        ids: Sequence[str | None],
+        group: Group,
+        tickets: list[int],
+        metadata: Metadata | None,
+    ) -> None:
+        slicer = Slicer(self._limits.slice_ms_max)
+        shared = None if metadata is None else Terms(metadata=metadata)
+        for index, command in enumerate(todo):
+            try:
+                command, terms = self.command(command), shared
+                if ids[index] is not None:
+                    terms = self.terms(command, encode(command), ids[index], None, metadata)
+                envelope: Envelope = (Place(group, index), command, terms)
+                try:
+                    tickets[index] = self._mailbox.put_nowait(envelope)
+                except Overloaded:
+                    tickets[index] = await self._mailbox.put(envelope)
+            except PenstockError as error:
+                group.settle(index, error)
+            if not index & 63 and slicer.is_over:
+                await slicer.rest()

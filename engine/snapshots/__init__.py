@@ -1,0 +1,20 @@
+"""States put aside: as pieces, in a store of their own beside the log, so that opening need not replay all of it."""
+
+from penstock.engine.snapshots.memory import MemorySnapshots
+from penstock.engine.snapshots.pieces import add_piece, drained, fingerprint_of, in_pieces, open_piece, pieces_of
+from penstock.engine.snapshots.port import Part, Snapshot, SnapshotStore
+from penstock.engine.snapshots.sqlite import SqliteSnapshots
+
+__all__ = [
+    "MemorySnapshots",
+    "Part",
+    "Snapshot",
+    "SnapshotStore",
+    "SqliteSnapshots",
+    "add_piece",
+    "drained",
+    "fingerprint_of",
+    "in_pieces",
+    "open_piece",
+    "pieces_of",
+]

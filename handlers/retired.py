@@ -1,0 +1,37 @@
+"""Retired events: what older versions of an application stored, and what it means today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias, Union, dataclass_transform
+
+import msgspec
+
+from penstock.engine.messages import Event
+
+__all__ = ["Retired"]
+
+Upcast: TypeAlias = Union[Event, "Retired"]
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Retired(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False):
+    """The base of classes that describe an event as it was stored once. Listed in ``App(retired=…)``.
+
+    Its tag is the one in the log: the class name, unless the class says ``tag="…"``. Today's event of that name then
+    needs a tag of its own. Only the fields that `upcast` needs must be there; others are passed over.
+
+        class DepositedEuros(Retired, tag="Deposited"):
+            account: Key
+            amount: int
+
+            def upcast(self) -> Iterator[Event]:
+                yield Deposited(self.account, self.amount * 100)
+    """
+
+    def upcast(self) -> Iterable[Upcast]:
+        """What it means today: events, or retired ones that are upcast in turn, in order. None at all by default.
+
+        Must be pure: it runs at every replay. The log is not changed.
+        """
+        return ()
