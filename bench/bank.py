@@ -124,6 +124,9 @@ def streams(workload: Workload) -> Streams:
     names = _names(workload)
 
     def deposits(count: int) -> list[Deposit]:
+        if workload.own_accounts:  # the caller that gets every n-th command always gets the same account
+            turns = (names[number % workload.callers] for number in range(count))
+            return [Deposit(name, random.randint(1, _AMOUNT_MAX)) for name in turns]
         return [Deposit(random.choice(names), random.randint(1, _AMOUNT_MAX)) for _ in range(count)]
 
     return Streams([Open(name) for name in names], deposits(workload.warmup), deposits(workload.commands))

@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ __all__ = [
     "bare_asks",
     "bare_loop",
     "bare_replay",
+    "bare_verify",
     "idle_asks",
     "sqlite_autocommit",
     "sqlite_batches",
@@ -212,3 +214,15 @@ def _replay(path: Path) -> tuple[int, dict[str, int]]:
                     else:
                         balances[event.account] = 0
     return count, balances
+
+
+def bare_verify(job: Job) -> Result:
+    """Megabytes a second of the engine's file, every body read by sqlite3 and put through BLAKE2b, nothing compared."""
+    path = Path(job.directory) / LOG_NAME
+    started = elapsed()
+    digest = b""
+    with closing(sqlite3.connect(path)) as db:
+        for (body,) in db.execute("SELECT CAST(body AS BLOB) FROM commits ORDER BY number"):
+            digest = blake2b(digest + body, digest_size=32).digest()
+    seconds = elapsed() - started
+    return Result(value=path.stat().st_size / 1e6 / seconds)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from penstock.engine.clock import elapsed
 
-__all__ = ["bytes_in", "latencies", "open_loop", "percentile"]
+__all__ = ["bytes_in", "latencies", "open_loop", "percentile", "resident_bytes", "stall_ms"]
+
+_TICK_SECONDS = 0.001
 
 T = TypeVar("T")
 
@@ -72,6 +75,41 @@ async def open_loop(
         await ask(question)
         seconds.append(clock() - intended)
     return seconds
+
+
+async def stall_ms(work: Callable[[], Awaitable[object]], *, clock: Callable[[], float] = elapsed) -> float:
+    """The longest time for which the loop ran nobody else while ``work`` was done, in milliseconds.
+
+    A task that asks to be woken every millisecond notes by how much it came late.
+    """
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            before = clock()
+            await asyncio.sleep(_TICK_SECONDS)
+            longest = max(longest, clock() - before - _TICK_SECONDS)
+
+    watching = asyncio.create_task(watch())
+    try:
+        await work()
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+    return longest * 1e3
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds now; on systems that don't say, the most that it ever held."""
+    import resource  # noqa: PLC0415 - not on Windows, where only this figure is missing
+
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return pages * resource.getpagesize()
 
 
 def bytes_in(directory: Path) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -16,7 +18,7 @@ from penstock.bench.bank import AllBalances, bank
 from penstock.bench.minimum import minimum
 from penstock.engine import Command, Engine
 
-__all__ = ["ENGINE", "MINIMUM", "Adapter", "System", "read_back"]
+__all__ = ["ENGINE", "ENGINE_WITH_IDS", "ENGINE_WITH_VERSIONS", "MINIMUM", "Adapter", "System", "read_back"]
 
 
 class System(NamedTuple):
@@ -42,18 +44,47 @@ class Adapter(NamedTuple):
     events_sql: str
 
 
+def _system(engine: Engine, execute: Callable[[Command], Awaitable[object]]) -> System:
+    async def balances() -> dict[str, int]:
+        return await engine.ask(AllBalances(), after=engine.stats().writer.position)
+
+    def counts() -> tuple[int, int]:
+        writer = engine.stats().writer
+        return writer.commits, writer.commands
+
+    return System(execute, engine.execute_many, balances, counts)
+
+
 @asynccontextmanager
 async def _engine(path: Path) -> AsyncIterator[System]:
     async with Engine(bank, log=path) as engine:
+        yield _system(engine, engine.execute)
 
-        async def balances() -> dict[str, int]:
-            return await engine.ask(AllBalances(), after=engine.stats().writer.position)
 
-        def counts() -> tuple[int, int]:
-            writer = engine.stats().writer
-            return writer.commits, writer.commands
+@asynccontextmanager
+async def _engine_with_ids(path: Path) -> AsyncIterator[System]:
+    """Each command has an id, so that its receipt is durable; making the id is measured with it."""
+    async with Engine(bank, log=path) as engine:
+        numbers = count(1)
 
-        yield System(engine.execute, engine.execute_many, balances, counts)
+        def execute(command: Command) -> Awaitable[object]:
+            return engine.execute(command, command_id=f"command-{next(numbers)}")
+
+        yield _system(engine, execute)
+
+
+@asynccontextmanager
+async def _engine_with_versions(path: Path) -> AsyncIterator[System]:
+    """Each command expects the version that the receipt before it named; remembering it is measured with it."""
+    async with Engine(bank, log=path) as engine:
+        versions: dict[str, int | None] = {}
+
+        async def execute(command: Command) -> None:
+            key = attrgetter("account")(command)
+            receipt = await engine.execute(command, expected_version=versions.get(key, 1))
+            versions[key] = receipt.version
+
+        yield _system(engine, execute)
 
 
 @asynccontextmanager
@@ -66,7 +97,11 @@ async def _minimum(path: Path) -> AsyncIterator[System]:
         yield System(engine.execute, engine.execute_many, balances, lambda: (engine.commits, engine.commands))
 
 
-ENGINE = Adapter(_engine, "SELECT data ->> '$.account' AS account, data ->> '$.amount' AS amount FROM events")
+_EVENTS = "SELECT data ->> '$.account' AS account, data ->> '$.amount' AS amount FROM events"
+
+ENGINE = Adapter(_engine, _EVENTS)
+ENGINE_WITH_IDS = Adapter(_engine_with_ids, _EVENTS)
+ENGINE_WITH_VERSIONS = Adapter(_engine_with_versions, _EVENTS)
 MINIMUM = Adapter(
     _minimum, "SELECT value ->> '$.account' AS account, value ->> '$.amount' AS amount FROM commits, json_each(body)"
 )

@@ -23,6 +23,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     commands: int
     #: Deposits made before that, in the same way.
     warmup: int
+    #: Each caller deposits to accounts of its own, so that it knows their versions.
+    own_accounts: bool = False
     #: Tasks that each send a deposit and wait for its receipt before they send the next.
     callers: int = 1
     #: Questions for one account's balance.
@@ -60,6 +62,22 @@ WORKLOADS = {
     "history": Sizes(
         Workload(commands=1_000_000, warmup=0),
         Workload(commands=2_000, warmup=0, accounts=10),
+    ),
+    "own-accounts": Sizes(
+        Workload(callers=1_000, commands=300_000, warmup=50_000, own_accounts=True),
+        Workload(callers=1_000, commands=2_000, warmup=1_000, own_accounts=True),
+    ),
+    "history-of-10-million": Sizes(
+        Workload(commands=10_000_000, warmup=0),
+        Workload(commands=3_000, warmup=0, accounts=10),
+    ),
+    "million-accounts": Sizes(
+        Workload(commands=0, warmup=0, accounts=1_000_000, asks=3_000),
+        Workload(commands=0, warmup=0, accounts=1_000, asks=20),
+    ),
+    "million-structs": Sizes(
+        Workload(callers=100, commands=50_000, warmup=0, accounts=1_000_000),
+        Workload(callers=10, commands=100, warmup=0, accounts=1_000),
     ),
     "asks-beside-many-callers": Sizes(
         Workload(callers=1_000, commands=50_000, warmup=50_000, asks=4_000),

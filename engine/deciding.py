@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-import msgspec
 from msgspec import Raw
 
 from penstock.engine.app import App, CommandEntry
@@ -33,14 +32,15 @@ from penstock.engine.errors import (
     UnknownMessage,
     VersionConflict,
 )
-from penstock.engine.ledger import LEDGER, LEDGER_FINGERPRINT, Ledger, Remembered
+from penstock.engine.ledger import LEDGER, LEDGER_FINGERPRINT, Ledger
 from penstock.engine.limits import Limits
 from penstock.engine.messages import Command, Context, Event, Metadata, Receipt
 from penstock.engine.purity import fingerprint
 from penstock.engine.sides import WriteSide
 from penstock.engine.snapshots import Part, fingerprint_of
+from penstock.engine.terms import Deadline, Terms
 
-__all__ = ["Deadline", "Draft", "Envelope", "Promise", "Terms", "WriteState", "fill"]
+__all__ = ["Draft", "Envelope", "Promise", "WriteState", "fill"]
 
 
 class Promise(Protocol):
@@ -51,32 +51,11 @@ class Promise(Protocol):
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
-class Deadline(NamedTuple):
-    """When a command expires, on the clock `elapsed`, and the seconds that its caller gave."""
-
-    at: float
-    timeout_seconds: float
-
-
-class Terms(msgspec.Struct, frozen=True, gc=False):
-    """On what terms a command is to be executed, where its caller named any.
-
-    ``payload`` is the digest of the command, there if ``command_id`` is.
-    """
-
-    command_id: str | None = None
-    payload: str = ""
-    expected_version: int | None = None
-    metadata: Metadata | None = None
-    deadline: Deadline | None = None
-
-
 #: A command on its way: who waits for it, the command, and its terms.
 #: A plain tuple: a class of our own costs 0.12 µs more per command.
 Envelope: TypeAlias = tuple[Promise, Command, Terms | None]
 
 _AS_THEY_ARE = (Rejected, VersionConflict, CommandIdReused, CommitTooLarge, ImpureHandler, ApplyFailed)
-_NONE = Terms()
 _NOTHING = Metadata()
 
 
@@ -157,21 +136,6 @@ class WriteState:
     def _apply_failed(self, event: Event, position: int, error: Exception) -> ApplyFailed:
         places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
         return ApplyFailed(places, type(event).__name__, position, repr(error))
-
-    def look_back(self, terms: Terms, command: str, key: str | None) -> Receipt | None:
-        """The receipt of a command that was executed under this id before; else None, if the version is as expected.
-
-        Raises:
-            CommandIdReused: the id belongs to another command.
-            VersionConflict: the key is at another version.
-        """
-        if terms.command_id is not None:
-            before = self.ledger.recall(terms.command_id, terms.payload, command)
-            if before is not None:
-                return before
-        if terms.expected_version is not None and key is not None:
-            self.ledger.require_version(key, terms.expected_version)
-        return None
 
     def parts(self, head: Head) -> list[Part]:
         """What there is to be snapshot, as it is at ``head``."""
@@ -291,7 +255,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         state: is changed by the events.
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
     """
-    handlers, read, now = state.handlers, state.app.read_events, draft.now
+    handlers, read, now, ledger = state.handlers, state.app.read_events, draft.now, state.ledger
     until = elapsed() + limits.slice_ms_max / 1e3
     while queue and draft.commands < limits.batch_commands_max and draft.size_bytes < limits.batch_bytes_max:
         envelope = queue.popleft()
@@ -299,22 +263,17 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         if promise.done():  # cancelled or expired while it waited: it never executes
             draft.skipped.append(promise)
             continue
-        if terms is None:
-            terms = _NONE
-        elif terms.deadline is not None and elapsed() > terms.deadline.at:  # its timer is late: the loop was busy
-            promise.set_exception(_expired(command, terms.deadline))
+        if terms is not None and terms.deadline is not None and elapsed() > terms.deadline.at:
+            promise.set_exception(_expired(command, terms.deadline))  # its timer is late, because the loop was busy
             continue
         draft.commands += 1
         handler, wants_context, tag, key_of = handlers[type(command)]
         yielded: list[Event] = []
         try:
-            if terms is not _NONE and (before := state.look_back(terms, tag, key_of(command))) is not None:
+            if terms is not None and (before := ledger.look_back(terms, tag, key_of(command))) is not None:
                 draft.unwritten.append((promise, before))
                 continue
-            if wants_context:
-                yielded += handler(command, Context(now, terms.command_id, terms.metadata or _NOTHING))
-            else:
-                yielded += handler(command)
+            yielded += handler(command, _context(now, terms)) if wants_context else handler(command)
             data = encode(yielded)
             if len(data) > limits.commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
@@ -329,45 +288,35 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             queue.appendleft(envelope)  # the writer is being stopped: whoever stops it answers what is queued
             raise
         else:
-            _enter(draft, state, promise, tag, key_of(command), terms, data, events)
+            key, offset, size = key_of(command), draft.position - draft.start, len(events)
+            keys = state.keys_of(events, key)
+            version = ledger.count(key, keys, size)
+            draft.position = position = draft.position + size
+            draft.size_bytes += len(data)
+            draft.events += events
+            draft.promises.append(promise)
+            if terms is None:
+                draft.records.append(Record(tag, key, None, None, None, None, None, offset, keys, Raw(data)))
+                draft.receipts.append(Receipt(draft.number, position, size, None, version))
+            else:
+                draft.records.append(_record(tag, key, terms, offset, keys, data))
+                receipt = Receipt(draft.number, position, size, terms.command_id, version)
+                draft.receipts.append(receipt)
+                if terms.command_id is not None:
+                    ledger.remember(terms.command_id, terms.payload, receipt)
         if not draft.commands & 15 and elapsed() > until:
             return
 
 
-def _enter(
-    draft: Draft,
-    state: WriteState,
-    promise: Promise,
-    tag: str,
-    key: str | None,
-    terms: Terms,
-    data: bytes,
-    events: list[Event],
-) -> None:
-    """Put a decided and applied command into the draft."""
-    keys, command_id, told = state.keys_of(events, key), terms.command_id, terms.metadata or _NOTHING
-    draft.records.append(
-        Record(
-            tag,
-            key,
-            command_id,
-            terms.payload or None,
-            told.actor,
-            told.correlation,
-            told.causation,
-            draft.position - draft.start,
-            keys,
-            Raw(data),
-        )
+def _context(now: datetime, terms: Terms | None) -> Context:
+    return Context(now) if terms is None else Context(now, terms.command_id, terms.metadata or _NOTHING)
+
+
+def _record(tag: str, key: str | None, terms: Terms, offset: int, keys: list[str | None] | None, data: bytes) -> Record:
+    told, payload = terms.metadata or _NOTHING, terms.payload or None
+    return Record(
+        tag, key, terms.command_id, payload, told.actor, told.correlation, told.causation, offset, keys, Raw(data)
     )
-    draft.position += len(events)
-    draft.size_bytes += len(data)
-    draft.events += events
-    draft.promises.append(promise)
-    version = state.ledger.count(key, keys, len(events))
-    draft.receipts.append(Receipt(draft.number, draft.position, len(events), command_id, version))
-    if command_id is not None:
-        state.ledger.remember(Remembered(command_id, terms.payload, draft.number, draft.position, len(events), version))
 
 
 def _expired(command: Command, deadline: Deadline) -> DeadlineExceeded:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import gc
 from asyncio import get_running_loop
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from penstock.engine.app import App
 from penstock.engine.clock import Clock, elapsed, utc_now
 from penstock.engine.codec import checked_metadata, encode
 from penstock.engine.commit import Head
-from penstock.engine.deciding import Deadline, Envelope, Terms
+from penstock.engine.deciding import Envelope
 from penstock.engine.errors import (
     AnswerFailed,
     EngineClosed,
@@ -30,6 +31,7 @@ from penstock.engine.errors import (
     Overloaded,
     PenstockError,
     UnknownMessage,
+    ViewFaulted,
     ViewIncomplete,
 )
 from penstock.engine.intake import Intake
@@ -43,6 +45,7 @@ from penstock.engine.recovery import Recovery
 from penstock.engine.replay import Chapter, Reader, Slicer
 from penstock.engine.snapshots import SnapshotStore
 from penstock.engine.stats import EngineStats, ViewStats, WriterStats
+from penstock.engine.terms import Deadline, Terms
 from penstock.engine.viewing import ViewActor
 from penstock.engine.writer import Writer
 
@@ -159,12 +162,12 @@ class Engine:
             WriterUnavailable, EngineClosed: the engine takes no commands.
         """
         try:
-            command = self._readers[type(command)](encoded := encode(command))
+            command = self._readers[type(command)](encode(command))
         except Exception as error:
             raise self._intake.refusal(command, error) from error
         terms: Terms | None = None
         if command_id is not None or expected_version is not None or metadata is not None:
-            terms = self._intake.terms(command, encoded, command_id, expected_version, metadata)
+            terms = self._intake.terms(command, command_id, expected_version, metadata)
         promise: asyncio.Future[Receipt] = get_running_loop().create_future()
         if timeout is not None:
             deadline = Deadline(elapsed() + timeout, timeout)
@@ -298,20 +301,21 @@ class Engine:
 
         Raises:
             UnknownMessage: there is no such view.
-            EngineClosed: the engine is not open.
+            ViewFaulted: the view has faulted. Without ``view``, such a one is passed over.
+            EngineClosed: the engine is not open, or was closed meanwhile.
         """
         if self._status is not _Status.OPEN:
             raise EngineClosed(self._status)
         names = tuple(each.name for each in self._views)
         if view is not None and view not in names:
             raise UnknownMessage("view", view, self.app.name, names)
+        keeper = self._keeper
         for each in self._views:
+            if view == each.name and each.read.fault is not None:
+                raise ViewFaulted(each.name, *each.read.fault) from each.read.fault[1]
             if each.read.parked and view in (None, each.name):
-                async with each.still:
-                    applied = each.read.replay_parked()
-                    _log.info("parked_replayed", view=each.name, events=applied, parked=each.read.parked_count)
-                    if applied and self._keeper is not None:
-                        await self._keeper.take([each.read.part()], Slicer(self.limits.slice_ms_max))
+                async with nullcontext() if keeper is None else keeper.busy:
+                    await each.replay_parked(None if keeper is None else keeper.take)
         return [each for each in self.parked() if view in (None, each.view)]
 
     def stats(self) -> EngineStats:
@@ -345,6 +349,7 @@ class Engine:
                 )
                 for view in self._views
             },
+            snapshot_position=0 if self._keeper is None else self._keeper.position,
         )
 
     # Opening and closing.
@@ -379,15 +384,14 @@ class Engine:
         started = elapsed()
         if self._snapshots is not None:
             self._keeper = await self._open_snapshots(self._snapshots)
-        recovered = await self._recovery.recover(Slicer(self.limits.slice_ms_max))
+        with _freezing() if self._freeze_gc else nullcontext():
+            recovered = await self._recovery.recover(Slicer(self.limits.slice_ms_max))
         head = recovered.head
         for view, read in zip(self._views, recovered.reads, strict=True):
             view.start(read)
         self._writer.start(recovered.write, head)
         if self._keeper is not None:
             self._keeper.start(head, recovered.replayed)
-        if self._freeze_gc:
-            gc.freeze()
         seconds = elapsed() - started
         _log.info(
             "opened",
@@ -437,7 +441,7 @@ class Engine:
     async def _last_snapshot(self, keeper: Keeper) -> None:
         """Store what is at the log's head: nothing moves any more, so it is the live state itself."""
         head = self._writer.head
-        parts = [view.read.part() for view in self._views if view.read.fault is None]
+        parts = [view.read.part() for view in self._views if view.read.is_sound]
         if self._writer.settled is not None:
             parts += self._writer.settled.parts(head)
         with anyio.move_on_after(self.limits.drain_seconds_max):
@@ -457,6 +461,19 @@ class Engine:
     def _resync(self, head: Head) -> None:
         for view in self._views:
             view.detach(head)
+
+
+@contextmanager
+def _freezing() -> Iterator[None]:
+    """Keep the collector from walking over what is made meanwhile, then and later."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def _watched(view: ViewActor, answer: Any) -> Any:

@@ -14,13 +14,14 @@ import anyio
 from penstock.engine.app import App
 from penstock.engine.clock import elapsed
 from penstock.engine.codec import checked_command_id, checked_metadata, encode, payload_digest
-from penstock.engine.deciding import Deadline, Envelope, Terms
+from penstock.engine.deciding import Envelope
 from penstock.engine.errors import DeadlineExceeded, InvalidMessage, Overloaded, PenstockError, UnknownMessage
 from penstock.engine.limits import Limits
 from penstock.engine.mailbox import Mailbox
 from penstock.engine.messages import Command, Metadata, Receipt
 from penstock.engine.promises import Group, Place
 from penstock.engine.replay import Slicer
+from penstock.engine.terms import Deadline, Terms
 
 __all__ = ["Intake"]
 
@@ -64,19 +65,24 @@ class Intake:
     def terms(
         self,
         command: Command,
-        encoded: bytes,
         command_id: str | None,
         expected_version: int | None,
         metadata: Metadata | None,
     ) -> Terms:
         """The caller's terms, checked.
 
+        Args:
+            command: the checked copy, which the id will stand for.
+            command_id: as in `Engine.execute`, and so are the others.
+            expected_version: None if any will do.
+            metadata: None if there is none.
+
         Raises:
             InvalidMessage: one of them is not what it should be, or a version is expected of a command without a key.
         """
         payload = ""
         if command_id is not None:
-            command_id, payload = checked_command_id(command_id), payload_digest(encoded)
+            command_id, payload = checked_command_id(command_id), payload_digest(command)
         if metadata is not None:
             metadata = checked_metadata(metadata)
         if expected_version is not None:
@@ -96,6 +102,8 @@ class Intake:
         """Put commands into the mailbox one after another and wait for all outcomes; see `Engine.execute_many`."""
         if metadata is not None:
             metadata = checked_metadata(metadata)
+        if isinstance(command_ids, str):
+            raise InvalidMessage("command_ids", f"an id for each command, not one string {command_ids!r:.80}")
         ids = [None] * len(todo) if command_ids is None else list(command_ids)
         if len(ids) != len(todo):
             raise InvalidMessage("command_ids", f"one for each of {len(todo):,} commands, not {len(ids):,}")
@@ -165,7 +173,7 @@ class Intake:
             try:
                 command, terms = self.command(command), shared
                 if ids[index] is not None:
-                    terms = self.terms(command, encode(command), ids[index], None, metadata)
+                    terms = self.terms(command, ids[index], None, metadata)
                 envelope: Envelope = (Place(group, index), command, terms)
                 try:
                     tickets[index] = self._mailbox.put_nowait(envelope)

@@ -44,10 +44,15 @@ class Keeper:
         self._limits = limits
         self._next = limits.snapshot_events_every
         self._due = asyncio.Event()
+        #: Held from taking states up to having stored them: one made from older snapshots never replaces a later one.
+        self.busy = asyncio.Lock()
+        #: Up to which event the states are in snapshots.
+        self.position = 0
 
     def start(self, head: Head, replayed: int) -> None:
         """Count from here: the log is at ``head``, and so many of its events are in no snapshot."""
-        self._next = head.position - replayed + self._limits.snapshot_events_every
+        self.position = head.position - replayed
+        self._next = self.position + self._limits.snapshot_events_every
         self.note(head)
 
     def note(self, head: Head) -> None:
@@ -63,20 +68,25 @@ class Keeper:
             self._due.clear()
             started = elapsed()
             slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
-            try:
-                recovered = await self._recovery.recover(slicer)
-            except Exception as error:  # noqa: BLE001 - the log failed: whoever needs it will hear of it
-                _log.error("snapshot_failed", part="all", error=repr(error))
-                continue
-            try:
-                await self.take(parts_of(recovered), slicer)
-            finally:
-                await _let_go(recovered, slicer)
+            async with self.busy:
+                try:
+                    recovered = await self._recovery.recover(slicer, quiet=True)
+                except Exception as error:  # noqa: BLE001 - the log failed: whoever needs it will hear of it
+                    _log.error("snapshot_failed", part="all", error=repr(error))
+                    continue
+                try:
+                    await self.take(parts_of(recovered), slicer)
+                finally:
+                    await _let_go(recovered, slicer)
+            self.position = recovered.head.position
             seconds = elapsed() - started
             _log.info("snapshots_taken", position=recovered.head.position, seconds=round(seconds, 3))
 
     async def take(self, parts: Iterable[Part], slicer: Slicer) -> None:
-        """Store the parts as they are; the caller sees to it that they stay so. A part that can't be is logged."""
+        """Store the parts as they are; the caller sees to it that they stay so, and holds `busy`.
+
+        A part that can't be stored is logged.
+        """
         for part in parts:
             try:
                 await self._store_part(part, slicer)
@@ -84,13 +94,15 @@ class Keeper:
                 _log.error("snapshot_failed", part=part.name, error=repr(error))
 
     async def close(self, parts: Iterable[Part], slicer: Slicer) -> None:
-        """Store the parts that have moved since their last snapshot, once `run` is over."""
-        try:
-            kept = {snapshot.part: (snapshot.head, snapshot.fingerprint) for snapshot in await self._store.latest()}
-        except Exception as error:  # noqa: BLE001 - as above
-            _log.error("snapshot_failed", part="all", error=repr(error))
-            return
-        await self.take([part for part in parts if kept.get(part.name) != (part.head, part.fingerprint)], slicer)
+        """Store the parts that differ from their last snapshot, once `run` is over."""
+        async with self.busy:
+            try:
+                kept = {each.part: (each.head, each.fingerprint, each.notes) for each in await self._store.latest()}
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.error("snapshot_failed", part="all", error=repr(error))
+                return
+            moved = [part for part in parts if kept.get(part.name) != (part.head, part.fingerprint, part.notes)]
+            await self.take(moved, slicer)
 
     async def _store_part(self, part: Part, slicer: Slicer) -> None:
         pieces = part.state.snapshot()
@@ -110,7 +122,7 @@ class Keeper:
 
 def parts_of(recovered: Recovered) -> list[Part]:
     """What there is to be stored; a view that has faulted is not."""
-    reads = [read.part() for read in recovered.reads if read.fault is None]
+    reads = [read.part() for read in recovered.reads if read.is_sound]
     return [*recovered.write.parts(recovered.head), *reads]
 
 

@@ -3,48 +3,35 @@
 Here: one part of the write side's state. Like a model it changes only by what is in the log, so it is replayed and
 snapshot as they are. Not here: when it is asked (`deciding`).
 
-Invariant: after any commit, the ledger holds the version of every key, and the receipts of the last ``receipts_max``
-commands that had an id; both follow from the log alone.
+Invariant: after any commit, the ledger holds the version of every key, and the last ``receipts_max`` ids that commands
+had, each with its latest receipt. Both follow from the log and that limit alone: a snapshot that was taken under a
+smaller limit, and lacks what had to be forgotten for it, does not fit.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from penstock.engine.commit import Stored
-from penstock.engine.errors import CommandIdReused, VersionConflict
+from penstock.engine.errors import CommandIdReused, SnapshotMismatch, VersionConflict
 from penstock.engine.messages import Receipt
 from penstock.engine.snapshots import in_pieces, open_piece
+from penstock.engine.terms import Terms
 
-__all__ = ["LEDGER", "LEDGER_FINGERPRINT", "Ledger", "Remembered"]
+__all__ = ["LEDGER", "LEDGER_FINGERPRINT", "Ledger"]
 
 #: What the ledger is called as a part of a snapshot, and the version of its pieces.
 LEDGER = "ledger"
 LEDGER_FINGERPRINT = "1"
 
 _versions = msgspec.msgpack.Decoder(dict[str, int]).decode
-
-
-class Remembered(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A receipt as it is remembered: with the digest of the command that it was given for."""
-
-    command_id: str
-    payload: str
-    commit: int
-    position: int
-    events: int
-    version: int | None
-
-    def receipt(self) -> Receipt:
-        """The receipt for a command that was sent again."""
-        return Receipt(self.commit, self.position, self.events, self.command_id, self.version, repeated=True)
-
-
-_remembered = msgspec.msgpack.Decoder(list[Remembered]).decode
+_window = msgspec.msgpack.Decoder(tuple[int, int]).decode
+_remembered = msgspec.msgpack.Decoder(list[tuple[str, Receipt]]).decode
 
 
 class Ledger:
@@ -54,18 +41,20 @@ class Ledger:
         receipts_max: how many receipts are kept; the oldest is forgotten first.
     """
 
-    __slots__ = ("_order", "_receipts", "_receipts_max", "versions")
+    __slots__ = ("_forgot", "_receipts", "_receipts_max", "versions")
 
     def __init__(self, receipts_max: int) -> None:
         #: How many events each key has.
         self.versions: dict[str, int] = {}
-        self._receipts: dict[str, Remembered] = {}
-        self._order: deque[str] = deque()
+        #: By id, oldest first, each with the digest of the command that it was given for. Not a dict: that has to look
+        #: for its first entry behind all those that were deleted before it.
+        self._receipts: OrderedDict[str, tuple[str, Receipt]] = OrderedDict()
         self._receipts_max = receipts_max
+        self._forgot = False
 
     @property
-    def receipts(self) -> list[Remembered]:
-        """What is remembered, oldest first."""
+    def receipts(self) -> list[tuple[str, Receipt]]:
+        """What is remembered, oldest first: the digest of the command, and its receipt."""
         return list(self._receipts.values())
 
     def count(self, key: str | None, keys: Sequence[str | None] | None, events: int) -> int | None:
@@ -89,33 +78,39 @@ class Ledger:
                 versions[each] = versions.get(each, 0) + 1
         return None if key is None else versions.get(key, 0)
 
-    def require_version(self, key: str, expected: int) -> None:
-        """Raise `VersionConflict` unless ``key`` is at version ``expected``."""
-        actual = self.versions.get(key, 0)
-        if actual != expected:
-            raise VersionConflict(key, expected, actual)
-
-    def recall(self, command_id: str, payload: str, command: str) -> Receipt | None:
-        """The receipt of a command that was executed under this id; None if none is remembered.
+    def look_back(self, terms: Terms, command: str, key: str | None) -> Receipt | None:
+        """The receipt of a command that was executed under this id before; else None, if the version is as expected.
 
         Raises:
-            CommandIdReused: that command had another payload.
+            CommandIdReused: the id belongs to another command.
+            VersionConflict: the key is at another version.
         """
-        found = self._receipts.get(command_id)
-        if found is None:
-            return None
-        if found.payload != payload:
-            raise CommandIdReused(command_id, command, found.commit)
-        return found.receipt()
+        if terms.command_id is not None and (found := self._receipts.get(terms.command_id)) is not None:
+            payload, receipt = found
+            if payload != terms.payload:
+                raise CommandIdReused(terms.command_id, command, receipt.commit)
+            return replace(receipt, repeated=True)
+        if terms.expected_version is not None and key is not None:
+            actual = self.versions.get(key, 0)
+            if actual != terms.expected_version:
+                raise VersionConflict(key, terms.expected_version, actual)
+        return None
 
-    def remember(self, remembered: Remembered) -> None:
-        """Keep a receipt; forgets the oldest one when there are too many."""
-        command_id = remembered.command_id
-        if command_id not in self._receipts:
-            self._order.append(command_id)
-        self._receipts[command_id] = remembered
-        if len(self._order) > self._receipts_max:
-            del self._receipts[self._order.popleft()]
+    def remember(self, command_id: str, payload: str, receipt: Receipt) -> None:
+        """Keep the receipt of a command with an id as the latest one; forgets the oldest when there are too many.
+
+        Args:
+            command_id: the command's id.
+            payload: the digest of the command.
+            receipt: what it was given.
+        """
+        receipts = self._receipts
+        if command_id in receipts:  # it had been forgotten when the command came again, under a smaller limit
+            receipts.move_to_end(command_id)
+        receipts[command_id] = payload, receipt
+        if len(receipts) > self._receipts_max:
+            receipts.popitem(last=False)
+            self._forgot = True
 
     def replay(self, number: int, position: int, records: Sequence[Stored[Any]]) -> None:
         """Enter a commit that was read from the log.
@@ -131,10 +126,11 @@ class Ledger:
             position += events
             version = count(record.key, record.keys, events)
             if record.id is not None:
-                self.remember(Remembered(record.id, record.payload, number, position, events, version))
+                self.remember(record.id, record.payload, Receipt(number, position, events, record.id, version))
 
     def snapshot(self) -> Iterator[bytes]:
         """The ledger in pieces, as a model's state."""
+        yield from in_pieces("window", [self._receipts_max, int(self._forgot)])
         yield from in_pieces("versions", self.versions)
         yield from in_pieces("receipts", self.receipts)
 
@@ -142,11 +138,22 @@ class Ledger:
         """Take up the next piece.
 
         Raises:
-            msgspec.DecodeError, SnapshotMismatch: it is none of a ledger.
+            msgspec.DecodeError, SnapshotMismatch: it is none of a ledger, or lacks receipts that are to be remembered.
         """
         name, _, data = open_piece(piece)
         if name == "versions":
             self.versions.update(_versions(data))
+        elif name == "receipts":
+            for payload, receipt in _remembered(data):
+                self.remember(str(receipt.command_id), payload, receipt)
+        elif name == "window":
+            self._fit(*_window(data))
         else:
-            for remembered in _remembered(data):
-                self.remember(remembered)
+            raise SnapshotMismatch(LEDGER, f"it has no part {name!r}")
+
+    def _fit(self, receipts_max: int, forgot: int) -> None:
+        if forgot and receipts_max < self._receipts_max:
+            raise SnapshotMismatch(
+                LEDGER, f"it was taken with receipts_max={receipts_max:,}, which is {self._receipts_max:,} now"
+            )
+        self._forgot = bool(forgot)

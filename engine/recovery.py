@@ -66,12 +66,13 @@ class Recovery:
         #: Held while snapshots are read; whoever replaces one takes it, too.
         self.loading = asyncio.Lock()
 
-    async def recover(self, slicer: Slicer, *, views: bool = True) -> Recovered:
+    async def recover(self, slicer: Slicer, *, views: bool = True, quiet: bool = False) -> Recovered:
         """Fresh states at the log's head.
 
         Args:
             slicer: says when to rest.
             views: make the views' states, too.
+            quiet: the live views have said already which events they leave out.
 
         Raises:
             LogCorrupt: the log is not what was written.
@@ -84,7 +85,7 @@ class Recovery:
             found = await self._believed()
             models = [await self._part(found, f"model {m.__name__}", fingerprint_of(m), m, slicer) for m in app.models]
             ledger = await self._part(found, LEDGER, LEDGER_FINGERPRINT, lambda: Ledger(limits.receipts_max), slicer)
-            reads = [await self._read_state(found, view, slicer) for view in app.views] if views else []
+            reads = [await self._read_state(found, view, slicer, quiet) for view in app.views] if views else []
         parts = [*models, ledger]
         write = WriteState(app, [part.state for part in models], ledger.state, check_purity=self._check_purity)
         heads = [part.head for part in parts] + [read.head for read in reads]
@@ -148,14 +149,16 @@ class Recovery:
                 _set_aside(name, str(error) or repr(error))
         return Part(name, fingerprint, make())
 
-    async def _read_state(self, found: Mapping[str, Snapshot], view: type[Any], slicer: Slicer) -> ReadState:
+    async def _read_state(
+        self, found: Mapping[str, Snapshot], view: type[Any], slicer: Slicer, quiet: bool
+    ) -> ReadState:
         part = await self._part(found, f"view {view.__name__}", fingerprint_of(view), view, slicer)
         parked_max = self._limits.view_parked_max
         try:
-            return ReadState(self._app, view, part.state, part.head, part.notes, parked_max=parked_max)
+            return ReadState(self._app, view, part.state, part.head, part.notes, parked_max=parked_max, quiet=quiet)
         except msgspec.DecodeError as error:
             _set_aside(part.name, f"what it has parked can't be read: {error}")
-            return ReadState(self._app, view, parked_max=parked_max)
+            return ReadState(self._app, view, parked_max=parked_max, quiet=quiet)
 
     async def _check_tail(self, first: Head, slicer: Slicer) -> None:
         """See that the last commits before ``first``, which are not replayed, are what was written."""

@@ -49,3 +49,5 @@ class EngineStats(msgspec.Struct, frozen=True):
 
     writer: WriterStats
     views: dict[str, ViewStats]
+    #: Up to which event the states are in snapshots; what comes after it is replayed at opening.
+    snapshot_position: int

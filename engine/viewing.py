@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -32,6 +32,7 @@ from penstock.engine.errors import EngineClosed, NotYetVisible, PenstockError, V
 from penstock.engine.limits import Limits
 from penstock.engine.reading import ReadState
 from penstock.engine.replay import Chapter, Reader, Slicer
+from penstock.engine.snapshots import Part
 
 __all__ = ["ViewActor", "ViewStatus"]
 
@@ -185,6 +186,21 @@ class ViewActor:
             self._moved()
         if slicer.is_over:
             await slicer.rest()
+
+    async def replay_parked(self, keep: Callable[[Iterable[Part], Slicer], Awaitable[None]] | None) -> None:
+        """Try again what is parked, between two commits; what comes of it is kept before another one is applied.
+
+        Raises:
+            EngineClosed: the view takes nothing any more.
+        """
+        async with self.still:
+            if self._stopping:
+                raise EngineClosed("closing")
+            if self.read.is_sound:
+                applied = self.read.replay_parked()
+                _log.info("parked_replayed", view=self.name, events=applied, parked=self.read.parked_count)
+                if applied and keep is not None:
+                    await keep([self.read.part()], Slicer(self._limits.slice_ms_max))
 
     async def reach(self, position: int, timeout: float | None) -> None:
         """Wait until every event up to ``position`` is applied and no commit is half applied.

@@ -298,9 +298,11 @@ class Writer:
         """Fail what was not written, and all that was decided on top of it."""
         number, problem = error.commit, error.problem
         _log.error("commit_failed", log=self._store.name, commit=number, error=repr(error), cause=repr(error.__cause__))
-        self._fail(flight.draft, partial(type(error), number, problem), error.__cause__)
+        failed = partial(type(error), number, problem)
+        self._fail(flight.draft, failed, error.__cause__)
         if self._draft is not None:
-            self._fail(self._draft, partial(CommitFailed, number + 1, f"the one before it failed: {problem}"), error)
+            too = partial(CommitFailed, number + 1, f"the one before it failed: {problem}")
+            self._fail(self._draft, too, error, before=failed)
             self._draft = None
         if isinstance(error, OutcomeUnknown):
             self._in_doubt = flight.commit
@@ -311,17 +313,27 @@ class Writer:
     def _lose_state(self) -> None:
         self.state, self.status = None, WriterStatus.RECOVERING
 
-    def _fail(self, draft: Draft, error: Callable[[], PenstockError], cause: BaseException | None) -> None:
-        """Fail everyone in the draft, except who only asks again for what is durable."""
-        left = list(draft.promises)
+    def _fail(
+        self,
+        draft: Draft,
+        error: Callable[[], PenstockError],
+        cause: BaseException | None,
+        before: Callable[[], PenstockError] | None = None,
+    ) -> None:
+        """Fail everyone in the draft, except who only asks again for what is durable.
+
+        Who asks again for what is in the commit ahead of the draft's hears ``before``, what became of that one.
+        """
+        left = [(promise, error) for promise in draft.promises]
         for promise, outcome in draft.unwritten:
             if not isinstance(outcome, Receipt) or outcome.commit > self.head.number:
-                left.append(promise)
+                again = isinstance(outcome, Receipt) and outcome.commit < draft.number
+                left.append((promise, before if again and before is not None else error))
             elif not promise.done():
                 promise.set_result(outcome)
-        for promise in left:
+        for promise, reason in left:
             if not promise.done():
-                failed = error()
+                failed = reason()
                 failed.__cause__ = cause
                 promise.set_exception(failed)
         self.counts.failed += len(left)
@@ -387,13 +399,14 @@ class Writer:
         self.mailbox.close(reason)
         if self._landed is not None:
             self._answer(self._landed)
+        unknown: Callable[[], PenstockError] | None = None
         if self._flight is not None:
             number = self._flight.commit.number
             self._flight.landing.cancel()
             unknown = partial(OutcomeUnknown, number, "the writer stopped while it was written")
             self._fail(self._flight.draft, unknown, None)
         if self._draft is not None:
-            self._fail(self._draft, reason, None)
+            self._fail(self._draft, reason, None, before=unknown)
         self._flight = self._draft = self._landed = None
         queue = self.mailbox.queue
         while queue:

@@ -25,7 +25,8 @@ from penstock.engine import (
 )
 from penstock.engine.clock import elapsed
 from penstock.engine.commit import Head
-from penstock.engine.deciding import Deadline, Draft, Envelope, Terms, WriteState, fill
+from penstock.engine.deciding import Draft, Envelope, WriteState, fill
+from penstock.engine.terms import Deadline, Terms
 from tests.shop import Add, Added, Book, Break, Move, Note, Noted, Nothing, Stock, Take, Taken, shop
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
