@@ -128,6 +128,7 @@ def test_an_event_goes_to_every_model_that_applies_it() -> None:
 def test_a_handler_that_fails_refuses_its_command_alone(how: str, error: type, text: str, cause: type | None) -> None:
     draft, _ = decided(Add("a", 1), Break(how), Add("a", 2))
     ((_, refusal),) = draft.unwritten
+    assert isinstance(refusal, Exception)
     assert type(refusal) is error
     assert text in str(refusal)
     assert cause is None or type(refusal.__cause__) is cause

@@ -18,11 +18,11 @@ pytestmark = pytest.mark.anyio
 def envelope(text: str) -> Envelope:
     promise: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     command: Command = Note(text)
-    return promise, command, None, None, None
+    return promise, command, None
 
 
 def texts(mailbox: Mailbox) -> list[str]:
-    return [command.text for _, command, _, _, _ in mailbox.queue if isinstance(command, Note)]
+    return [command.text for _, command, _ in mailbox.queue if isinstance(command, Note)]
 
 
 async def entered(mailbox: Mailbox, text: str, into: list[str]) -> None:

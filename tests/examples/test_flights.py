@@ -272,7 +272,7 @@ async def test_a_restart_changes_no_answer(flights: list[Flight]) -> None:
 
 
 def live_states(engine: Engine) -> list[object]:
-    return [view.state for view in engine._views] + [engine._writer.state and engine._writer.state.models]
+    return [view.read.state for view in engine._views] + [engine._writer.state and engine._writer.state.models]
 
 
 async def test_handlers_and_answers_change_nothing(flights: list[Flight]) -> None:
