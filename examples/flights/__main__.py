@@ -67,9 +67,11 @@ async def _run(console: Console, log: Path, limit: int | None) -> int:
     _calm_collector()
     console.print(f"{len(flights):,} flights, {len(timeline):,} commands")
     before = await _first_life(console, log, flights, timeline)
-    console.print("closed; opening the same log again …")
-    gc.collect()  # the first engine's state: the second one starts with as much memory
-    same = await _second_life(console, log, flights, before)
+    console.print("closed; opening the same log again: from its snapshots, then from its first event …")
+    same = True
+    for snapshots in (True, False):
+        gc.collect()  # the state of the engine before: the next one starts with as much memory
+        same &= await _next_life(console, log, flights, before, snapshots=snapshots)
     console.print(f"end to end: [bold]{perf_counter() - started:.1f} s[/]")
     return 0 if same else 1
 
@@ -90,11 +92,14 @@ async def _first_life(console: Console, log: Path, flights: Sequence[Flight], ti
     return answers
 
 
-async def _second_life(console: Console, log: Path, flights: Sequence[Flight], before: dict[str, bytes]) -> bool:
+async def _next_life(
+    console: Console, log: Path, flights: Sequence[Flight], before: dict[str, bytes], *, snapshots: bool
+) -> bool:
     started = perf_counter()
-    async with Engine(app, log=log) as engine:
+    async with Engine(app, log=log, snapshots=snapshots) as engine:
         seconds, events = perf_counter() - started, engine.stats().writer.position
-        console.print(f"recovered {events:,} events in {seconds:.1f} s: [bold]{events / seconds:,.0f} events/s[/]")
+        how = "from snapshots" if snapshots else f"by replay, {events / seconds:,.0f} events/s"
+        console.print(f"recovered {events:,} events in [bold]{seconds:.1f} s[/] {how}")
         with _stage(console, "asked everything again"):
             after = await all_answers(engine, flights)
     different = differences(before, after)

@@ -310,7 +310,8 @@ def test_the_demo_runs_and_clears_away_an_earlier_run(tmp_path: Path) -> None:
         "200 flights, 599 commands",
         "loaded 599 commands",
         "the log is some/flights.db",
-        "recovered 599 events",
+        "from snapshots\n",
+        "by replay",
         "answers are what they were before",
     ):
         assert words in done.stdout
