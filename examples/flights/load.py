@@ -1,9 +1,7 @@
 """Feeding a year of commands to an engine, while others ask.
 
-Order matters: what is sent later must be decided later. Feeders take turns with one source, and between taking a batch
-and handing it to the engine nothing is awaited, so batches enter the mailbox in the order in which they were taken, as
-long as it has room for all of them. Two feeders are enough for the writer to have the next batch when it is done with
-one.
+Order matters: what is sent later must be decided later. `execute_many` keeps the order of its commands and lets others
+in between, so one task sends one batch after another.
 
 Questions come on a schedule that doesn't wait for answers (an open loop), and their latency counts from the moment
 they were due: an engine that stalls for 100 ms answers all that were due meanwhile late, and that shows.
@@ -12,7 +10,7 @@ they were due: an engine that stalls for 100 ms answers all that were due meanwh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import cycle
 from time import perf_counter
@@ -31,8 +29,7 @@ from penstock.engine import Engine, Query, Receipt, Rejected
 
 __all__ = ["Load", "load"]
 
-BATCH_COMMANDS = 500
-FEEDERS = 2
+BATCH_COMMANDS = 2_000
 #: How often somebody asks, and how often somebody asks who wants to see the latest write.
 ASK_SECONDS = 0.004
 ASK_AFTER_SECONDS = 0.020
@@ -45,7 +42,7 @@ class Load(Struct):
     #: By type of command, and by type and the code of the rejection.
     accepted: Counter[str] = field(default_factory=Counter)
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: The moment that the commands have reached, and the last position that a feeder was told.
+    #: The moment that the commands have reached, and the last position that a receipt named.
     until: datetime = START
     position: int = 0
     #: Milliseconds from when a question was due to its answer; and of questions that wait for the latest write.
@@ -70,28 +67,16 @@ class Load(Struct):
 
 
 async def load(engine: Engine, timeline: Timeline, report: Load) -> None:
-    """Send everything, in order, while questions are asked; ``report`` tells how far it is.
-
-    Raises:
-        ValueError: the engine's mailbox can't take the batches of all feeders, so their order would be lost.
-    """
-    if engine.limits.mailbox_commands_max < FEEDERS * BATCH_COMMANDS:
-        raise ValueError(f"mailbox_commands_max must be {FEEDERS * BATCH_COMMANDS} or more, for order to be kept")
-    source, started = timeline.batches(BATCH_COMMANDS), perf_counter()
+    """Send everything, in order, while questions are asked; ``report`` tells how far it is."""
+    started = perf_counter()
     async with anyio.create_task_group() as askers:
         askers.start_soon(_ask, engine, report, ASK_SECONDS, report.asked, lambda: None)
         askers.start_soon(_ask, engine, report, ASK_AFTER_SECONDS, report.asked_after, lambda: report.position)
-        async with anyio.create_task_group() as feeders:
-            for _ in range(FEEDERS):
-                feeders.start_soon(_feed, engine, source, report)
+        for batch in timeline.batches(BATCH_COMMANDS):
+            report.note(batch, await engine.execute_many(batch.commands))
         report.seconds = perf_counter() - started
         report.done = True
         askers.cancel_scope.cancel()
-
-
-async def _feed(engine: Engine, source: Iterator[Batch], report: Load) -> None:
-    for batch in source:
-        report.note(batch, await engine.execute_many(batch.commands))
 
 
 async def _ask(
