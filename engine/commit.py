@@ -107,8 +107,12 @@ def body_reader(events: Sequence[type[Any]]) -> Callable[[bytes], list[Stored[An
     return read
 
 
-class _Counted(msgspec.Struct):
-    events: list[msgspec.Raw] = []
+class _Unread(msgspec.Struct, gc=False):
+    """An event that is counted and not looked at."""
+
+
+class _Counted(msgspec.Struct, gc=False):
+    events: list[_Unread] = []
 
 
 _read_counts = msgspec.json.Decoder(list[_Counted]).decode
@@ -116,7 +120,7 @@ _read_counts = msgspec.json.Decoder(list[_Counted]).decode
 
 def events_in(body: bytes) -> int:
     """How many events a body holds, whatever they are."""
-    return sum(len(record.events) for record in _read_counts(body))
+    return sum([len(record.events) for record in _read_counts(body)])
 
 
 def timestamp(moment: datetime) -> str:

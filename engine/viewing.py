@@ -187,7 +187,7 @@ class ViewActor:
         if slicer.is_over:
             await slicer.rest()
 
-    async def replay_parked(self, keep: Callable[[Iterable[Part], Slicer], Awaitable[None]] | None) -> None:
+    async def replay_parked(self, keep: Callable[[Iterable[Part], Slicer], Awaitable[object]] | None) -> None:
         """Try again what is parked, between two commits; what comes of it is kept before another one is applied.
 
         Raises:

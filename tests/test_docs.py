@@ -19,11 +19,13 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import typer
 
 import penstock.engine
+import penstock.engine.cli.root
 from penstock.engine import Limits, PenstockError
 
 ROOT = Path(__file__).parent.parent
@@ -121,8 +123,20 @@ def check_command(command: str) -> None:
         case ["python", "-m", program]:
             file = ROOT.joinpath(*program.removeprefix("penstock.").split("."))
             assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), command
+        case ["penstock", *arguments]:
+            check_penstock(command, arguments)
         case _:
             pytest.fail(f"nothing here knows how to check {command!r}")
+
+
+def check_penstock(command: str, arguments: list[str]) -> None:
+    """That there is such a command of ours, and that it has these options."""
+    found: Any = typer.main.get_command(penstock.engine.cli.root.app)
+    while arguments and hasattr(found, "commands"):
+        assert arguments[0] in found.commands, command
+        found = found.commands[arguments.pop(0)]
+    options = {option for parameter in found.params for option in parameter.opts}
+    assert {each for each in arguments if each.startswith("--")} <= options, command
 
 
 @every_page

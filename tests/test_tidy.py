@@ -60,7 +60,10 @@ class Ban(NamedTuple):
 
 CLOCK = ("engine/clock.py",)
 #: The writer stops for a moment, on purpose, so that the store's thread gets the interpreter lock; it says why there.
-HANDOVER = ("engine/writer.py",)
+#: A simulation lets that moment pass without sleeping.
+HANDOVER = ("engine/writer.py", "engine/testing/loop.py")
+#: All that is random there comes from a seed that the caller gives.
+SIMULATION = tuple(f"engine/testing/{name}.py" for name in ("faulty", "loop", "simulation"))
 TIME = "penstock.engine.clock.utc_now, or the clock that was injected"
 ELAPSED = "penstock.engine.clock.elapsed, the one clock that measures"
 WAITING = "tests.support.settled, an event, or anyio.lowlevel.checkpoint(): tests never wait for time to pass"
@@ -83,7 +86,7 @@ BANS = (
     Ban("anyio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep_until", frozenset({"tests"}), WAITING),
     Ban("uuid", PURE, CHANCE),
-    Ban("random", PURE, CHANCE),
+    Ban("random", PURE, CHANCE, SIMULATION),
     Ban("secrets", PURE, CHANCE),
     Ban("builtins.print", SHIPPED, "structlog for what an operator acts on, the report's rich console in bench"),
 )
@@ -258,7 +261,9 @@ def undeclared_imports(source: Source) -> Iterator[str]:
     """Packages that a user would not have."""
     if source.room not in SHIPPED:
         return
-    extras = project()["project"]["optional-dependencies"] if source.room == "bench" else ()
+    extras: Iterable[str] = ("cli",) if source.path.startswith("engine/cli/") else ()
+    if source.room == "bench":
+        extras = project()["project"]["optional-dependencies"]
     declared = _distributions(extras) | {"penstock"} | sys.stdlib_module_names
     for line, name in _imports(source):
         if not name.startswith(".") and name.partition(".")[0].lower() not in declared:
@@ -441,6 +446,7 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (relative_imports, "tests/x.py", "from engine.commit import Head", "write penstock.engine.commit"),
     (relative_imports, "examples/x.py", "import views", "write penstock.views"),
     (undeclared_imports, "engine/x.py", "import rich", "rich is no dependency"),
+    (undeclared_imports, "engine/cli/x.py", "import hypothesis", "hypothesis is no dependency"),
     (undeclared_imports, "views/x.py", "from pandas import DataFrame", "pandas is no dependency"),
     (undeclared_imports, "bench/x.py", "import hypothesis", "hypothesis is no dependency"),
     (long_modules, "engine/x.py", "#\n" * 501, "501 lines, at most 500"),
@@ -498,6 +504,7 @@ INNOCENTS = (
     ("engine/x.py", DOC + "__all__ = []\ntry:\n    _f()\nexcept OSError:\n    pass"),
     ("engine/x.py", DOC + "from typing import TypeVar\nT = TypeVar('T')\n__all__ = []"),
     ("engine/__init__.py", DOC + "from a import b as c\n__all__: list[str] = ['c']".replace("from a", "from msgspec")),
+    ("engine/cli/x.py", DOC + "import typer\n__all__ = []"),
     ("bench/x.py", DOC + "from time import perf_counter\nimport rich.table\n__all__ = ['run']\ndef run():\n    'D'"),
     ("bench/x.py", DOC + "from penstock.engine import Query\n__all__ = ['Q']\nclass Q(Query[int]): pass"),
     ("engine/x.py", DOC + "__all__ = []\n\n\ndef _f(random, uuid):\n    return random + uuid"),

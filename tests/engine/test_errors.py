@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 
 import pytest
 
@@ -10,11 +12,13 @@ from penstock.engine.errors import (
     ApplyFailed,
     AuthorError,
     CallerError,
+    CommandIdReused,
     CommitFailed,
     CommitTooLarge,
     DeadlineExceeded,
     DefinitionError,
     EngineClosed,
+    EventsUnreadable,
     Fenced,
     HandlerFailed,
     ImpureHandler,
@@ -27,11 +31,15 @@ from penstock.engine.errors import (
     Overloaded,
     PenstockError,
     Rejected,
+    SnapshotMismatch,
     StorageError,
     TryAgainLater,
     UnknownMessage,
+    UnreadableEvent,
+    VersionConflict,
     ViewBehind,
     ViewFaulted,
+    ViewIncomplete,
     WriterUnavailable,
 )
 
@@ -44,6 +52,17 @@ TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
         CallerError,
         UnknownMessage("command", "Steal", "bank", ("Open", "Deposit"), "commit 3"),
         "application 'bank' has no command 'Steal' (commit 3); it has: Open, Deposit",
+    ),
+    (
+        CallerError,
+        VersionConflict("ann", 1_000, 1_002),
+        "key 'ann' is at version 1,002, not at 1,000: somebody changed it since; look again and decide anew",
+    ),
+    (
+        CallerError,
+        CommandIdReused("pay-7", "Deposit", 1_234),
+        "command id 'pay-7' belongs to a command with another content, in commit 1,234: "
+        "this Deposit was not executed; give it an id of its own",
     ),
     (
         CallerError,
@@ -152,7 +171,54 @@ TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
         "view Balances faulted at position 12: KeyError('ann'); "
         "mend the view and open the engine again, which rebuilds it from the log",
     ),
+    (
+        AuthorError,
+        SnapshotMismatch("model Bank", "it has no field 'owners' any more"),
+        "the snapshot of model Bank does not fit: it has no field 'owners' any more; the log makes the state again",
+    ),
+    (
+        AuthorError,
+        ViewIncomplete("Balances", 1_200, 3, 1_001, {"ann": 5}),
+        "view Balances at position 1,200 has left out 3 parked and 1,001 skipped events; "
+        "take its answer with ask(…, incomplete=True), or mend the view and replay_parked()",
+    ),
+    (
+        AuthorError,
+        EventsUnreadable(
+            "bank.db",
+            "bank",
+            [
+                UnreadableEvent("Visited", 1_500, 3, 7, False, "Invalid value 'Visited'"),
+                UnreadableEvent("Deposited", 1, 4, 1_002, True, "Expected `int`, got `str` - at `$.amount`"),
+            ],
+        ),
+        "log bank.db holds events that application 'bank' can't read: "
+        "'Visited' is not known: 1,500 of them, the first at position 7; "
+        "'Deposited' does not fit its class (Expected `int`, got `str` - at `$.amount`): 1 of them, the first at position "
+        "1,002. Give App(retired=…) a Retired class for each: what it means today, or nothing any more",
+    ),
 ]
+
+#: Every error with its values, by their names: what a program reads instead of the text.
+FIELDS: list[tuple[PenstockError, dict[str, object]]] = [
+    (VersionConflict("ann", 3, 5), {"key": "ann", "expected": 3, "actual": 5}),
+    (CommandIdReused("pay-7", "Deposit", 9), {"command_id": "pay-7", "command": "Deposit", "commit": 9}),
+    (SnapshotMismatch("ledger", "why"), {"part": "ledger", "problem": "why"}),
+    (
+        ViewIncomplete("Balances", 12, 3, 1, "answer"),
+        {"view": "Balances", "position": 12, "parked": 3, "skipped": 1, "answer": "answer"},
+    ),
+    (EventsUnreadable("bank.db", "bank", []), {"log": "bank.db", "app": "bank", "events": []}),
+]
+
+
+@pytest.mark.parametrize(("error", "fields"), FIELDS, ids=lambda value: type(value).__name__)
+def test_an_error_keeps_its_values_as_fields_also_when_it_is_copied(
+    error: PenstockError, fields: dict[str, object]
+) -> None:
+    for each in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert {name: getattr(each, name) for name in fields} == fields
+        assert str(each) == str(error)
 
 
 @pytest.mark.parametrize(("branch", "error", "text"), TEXTS, ids=lambda value: type(value).__name__)

@@ -1,0 +1,326 @@
+"""``penstock log …``: verifying, copying, exporting, importing, showing and checking a log.
+
+Each command reads its arguments, calls `penstock.engine.upkeep`, and shows what that returned. Nothing else is here.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO, TypeVar
+
+import anyio
+import typer
+from msgspec import to_builtins
+
+from penstock.engine.app import App
+from penstock.engine.cli.arguments import AppArgument, LogArgument
+from penstock.engine.cli.exits import ExitCode
+from penstock.engine.cli.load import load_app
+from penstock.engine.cli.output import (
+    Json,
+    printable,
+    progress_of,
+    show_json,
+    show_note,
+    show_table,
+    show_verified,
+)
+from penstock.engine.commit import DIGEST_BYTES
+from penstock.engine.errors import UnreadableEvent
+from penstock.engine.log import SqliteLog, log_at
+from penstock.engine.survey import Survey, survey
+from penstock.engine.upkeep import (
+    StoredEvent,
+    Verified,
+    attached,
+    backup_log,
+    differing_parts,
+    export_log,
+    import_log,
+    require_owner,
+    stored_events,
+    verify_log,
+)
+from penstock.engine.upkeep.place import placed
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True, help="Verify, back up, export, import, show and check a log.", rich_markup_mode="rich"
+)
+
+T = TypeVar("T")
+
+_STREAM = "-"
+
+
+def _digest(text: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != DIGEST_BYTES:
+        raise typer.BadParameter(f"a digest has {2 * DIGEST_BYTES} hexadecimal digits")
+    return digest
+
+
+def _require_file(name: str) -> str:
+    if name != _STREAM and not Path(name).is_file():
+        raise typer.BadParameter(f"there is no file {name!r}")
+    return name
+
+
+@contextmanager
+def _standard_input() -> Iterator[BinaryIO]:
+    """While it is read, an interrupt ends the process at once, which a log survives: the thread that waits for input
+    could not be stopped, and would be waited for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield sys.stdin.buffer
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield sys.stdin.buffer
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@app.command("verify")
+def _verify(
+    log: LogArgument,
+    expect: Annotated[
+        bytes | None,
+        typer.Option(
+            metavar="HEX",
+            parser=_digest,
+            help="A digest noted earlier, as this command and backup print it. Without it, a log that was cut off at "
+            "its end, or written anew with new digests, can't be told from a whole one.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Read a whole log and see that each commit is the one that was written."""
+
+    async def work(progress: Callable[[Verified], None] | None) -> Verified:
+        async with attached(log) as (found, _):
+            return await verify_log(found, expect=expect, progress=progress)
+
+    found = _run("verifying", _bytes_of(log), work)
+    if not json:
+        show_note(f"{log} is whole: each of its commits follows the one before")
+        if found.expected_at is not None:
+            show_note(f"the expected digest is that of commit {found.expected_at:,}")
+    show_verified(found, {"log": log}, json=json)
+
+
+@app.command("backup")
+def _backup(
+    log: LogArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="The copy: a file that is not there yet.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Copy a log to a new file while it is written, and verify the copy.
+
+    The copy has its name only when it is whole and durable. It is a log: to restore it, stop what writes, move the old
+    log away together with its -wal and -shm, and back the copy up to the log's place.
+    """
+    found = _run("verifying the copy", _bytes_of(log), lambda progress: backup_log(log, target, progress=progress))
+    if not json:
+        show_note(f"{target} is a whole copy of {log}; note its digest elsewhere, for verify --expect")
+    show_verified(found, {"log": log, "target": str(target)}, json=json)
+
+
+@app.command("export")
+def _export(
+    log: LogArgument,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file that is not there yet, or - for standard output.")
+    ] = _STREAM,
+    json: Json = False,
+) -> None:
+    """Write a log as JSON lines: a header, then a line for each commit, verified."""
+
+    async def work(progress: Callable[[Verified], None] | None) -> Verified:
+        async with attached(log) as (found, application):
+            if file == _STREAM:
+                return await export_log(found, application, sys.stdout.buffer, progress=progress)
+            async with placed(Path(file), like=found.path if isinstance(found, SqliteLog) else None) as part:
+                with part.open("wb") as out:
+                    return await export_log(found, application, out, progress=progress)
+
+    found = _run("exporting", _bytes_of(log), work)
+    to_stream = file == _STREAM
+    if not to_stream and not json:
+        show_note(f"{log} is exported to {file}")
+    if not to_stream or json:
+        show_verified(found, {"log": log, "file": file}, json=json, err=to_stream)
+
+
+@app.command("import")
+def _import(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            callback=_require_file,
+            help="What export wrote, or - for standard input.",
+            show_default=False,
+        ),
+    ],
+    log: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOG",
+            help="The log: a path or sqlite:PATH. New, or a beginning of the export; nobody may have it open.",
+            show_default=False,
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Append what was exported to a log, which has the same commits and digests then.
+
+    Each commit is verified, and durable before the next. An import that was interrupted goes on when it is started
+    again.
+    """
+    from_stream = file == _STREAM
+    with _standard_input() if from_stream else Path(file).open("rb") as lines:
+        found = _run(
+            "importing",
+            None if from_stream else _bytes_in(Path(file)),
+            lambda progress: import_log(
+                lines, log, source="standard input" if from_stream else file, progress=progress
+            ),
+        )
+    if not json:
+        show_note(f"{log} holds what {file} holds")
+    show_verified(found, {"file": file, "log": log}, json=json)
+
+
+@app.command("show")
+def _show(
+    log: LogArgument,
+    after: Annotated[int, typer.Option(min=0, metavar="N", help="Only events after position N.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most N events.")] = 50,
+    key: Annotated[str | None, typer.Option(metavar="K", help="Only events with this key.", show_default=False)] = None,
+    tag: Annotated[
+        str | None, typer.Option("--type", metavar="T", help="Only events of this type.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show a log's events in order, as a table or as JSON lines. Nothing is verified."""
+
+    async def work() -> tuple[list[StoredEvent], bool]:
+        events: list[StoredEvent] = []
+        async with attached(log) as (found, _):
+            async for event in stored_events(found, after=after, key=key, tag=tag):
+                if len(events) == limit:
+                    return events, True
+                events.append(event)
+        return events, False
+
+    events, more = anyio.run(work)
+    if json:
+        for event in events:
+            show_json(event)
+    elif not events:
+        show_note("no such events", err=True)
+    else:
+        show_table(("position#", "commit#", "recorded at", "type", "key", "command id", "event"), map(_row, events))
+        if more:
+            show_note(f"more follow: --after {events[-1].position}", err=True)
+
+
+@app.command("check")
+def _check(
+    app: AppArgument,
+    log: LogArgument,
+    json: Json = False,
+) -> None:
+    """Read every event of a log as an application would, before it is deployed, and show which can't be read.
+
+    Nothing is applied and nothing changed. Exit code 1 when there is one that can't be read.
+    """
+    found = anyio.run(_survey, load_app(app), log)
+    if json:
+        show_json({"log": log, "app": app, **to_builtins(found)})
+    else:
+        problems = {each.type: each for each in found.unreadable}
+        rows = ((printable(name), f"{count:,}", _problem(problems.get(name))) for name, count in found.types.items())
+        show_table(("type", "events#", "problem"), rows)
+        show_note(f"{found.events:,} events in {found.commits:,} commits; {len(found.unreadable)} kinds can't be read")
+    if found.unreadable:
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+async def _survey(app: App, address: str) -> Survey:
+    async with attached(address) as (log, owner):
+        require_owner(log, owner, app)
+        return await survey(log, app)
+
+
+@app.command("states")
+def _states(app: AppArgument, log: LogArgument, json: Json = False) -> None:
+    """See that the states from snapshots are those that the log makes from its first event on.
+
+    They are, unless an @applies method changed without a new code_version, or is not pure. Nothing is changed; it needs
+    the memory for two states. Exit code 1 when one differs.
+    """
+
+    async def work(loaded: App) -> list[str]:
+        async with attached(log) as (found, owner):
+            require_owner(found, owner, loaded)
+            return await differing_parts(found, loaded)
+
+    different = anyio.run(work, load_app(app))
+    if json:
+        show_json({"log": log, "app": app, "different": different})
+    else:
+        for name in different:
+            show_note(f"{name} is not what the log makes: raise its code_version, or mend what it applies")
+        if not different:
+            show_note("each state is what the log makes")
+    if different:
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _problem(found: UnreadableEvent | None) -> str:
+    if found is None:
+        return ""
+    what = found.problem if found.known else "the application has no such event"
+    return printable(f"{found.count:,} can't be read, the first at position {found.position:,}: {what}")
+
+
+def _row(event: StoredEvent) -> tuple[str, ...]:
+    return (
+        str(event.position),
+        str(event.commit),
+        printable(event.recorded_at),
+        printable(event.type),
+        printable(event.key),
+        printable(event.command_id),
+        printable(bytes(event.data).decode("utf-8", "replace")),
+    )
+
+
+def _run(what: str, total_bytes: int | None, work: Callable[[Callable[[Verified], None] | None], Awaitable[T]]) -> T:
+    """Run ``work`` to its end with a bar that is full after so many bytes."""
+    with progress_of(what, total_bytes) as progress:
+        return anyio.run(work, progress)
+
+
+def _bytes_of(address: str) -> int | None:
+    """About how many bytes a log has, where that can be told."""
+    log = log_at(address)
+    return _bytes_in(log.path, Path(f"{log.path}-wal")) if isinstance(log, SqliteLog) else None
+
+
+def _bytes_in(*files: Path) -> int | None:
+    return sum(file.stat().st_size for file in files if file.is_file()) or None

@@ -1,0 +1,93 @@
+"""``penstock parked …``: what views could not apply, and letting them try again.
+
+Each command reads its arguments, calls the engine or `penstock.engine.upkeep`, and shows what that returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import anyio
+import structlog
+import typer
+from msgspec import to_builtins
+
+from penstock.engine.app import App
+from penstock.engine.cli.arguments import AppArgument, LogArgument
+from penstock.engine.cli.exits import ExitCode
+from penstock.engine.cli.load import load_app
+from penstock.engine.cli.output import Json, printable, show_json, show_note, show_table
+from penstock.engine.engine import Engine
+from penstock.engine.reading import Parked
+from penstock.engine.upkeep import attached, parked_in, require_owner
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show events that views have parked, and let views try them again.",
+    rich_markup_mode="rich",
+)
+
+
+@app.command("show")
+def _show(application: AppArgument, log: LogArgument, json: Json = False) -> None:
+    """Show what the views of an application have parked.
+
+    The log may be in use: its states are made in this process, from snapshots and what came after them, and nothing is
+    changed. Exit code 1 when something is parked.
+    """
+
+    async def work(loaded: App) -> list[Parked]:
+        async with attached(log) as (found, owner):
+            require_owner(found, owner, loaded)
+            return await parked_in(found, loaded)
+
+    _tell(anyio.run(work, load_app(application)), json=json)
+
+
+@app.command("replay")
+def _replay(
+    application: AppArgument,
+    log: LogArgument,
+    view: Annotated[
+        str | None, typer.Option(metavar="VIEW", help="Only this view, by its class name.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let the views try again what they have parked, and show what is still parked.
+
+    Nobody else may have the log open. A program that has it open calls replay_parked() itself. Exit code 1 when
+    something is still parked.
+    """
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(typer.get_text_stream("stderr")))
+
+    async def work(loaded: App) -> list[Parked]:
+        async with Engine(loaded, log=log) as engine:
+            return await engine.replay_parked(view)
+
+    _tell(anyio.run(work, load_app(application)), json=json)
+
+
+def _tell(parked: Sequence[Parked], *, json: bool) -> None:
+    if json:
+        for each in parked:
+            show_json(to_builtins(each))
+    elif not parked:
+        show_note("nothing is parked")
+    else:
+        show_table(("view", "position#", "key", "type", "code version#", "cause"), map(_row, parked))
+    if parked:
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _row(parked: Parked) -> tuple[str, ...]:
+    return (
+        parked.view,
+        str(parked.position),
+        printable(parked.key),
+        type(parked.event).__name__,
+        str(parked.code_version),
+        printable(parked.cause) if parked.cause else "waits behind the one before",
+    )

@@ -1,0 +1,72 @@
+"""The program ``penstock``: its groups of commands, each a room of its own, and what all of them have in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from penstock.engine.cli import log, parked
+from penstock.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
+
+__all__ = ["app"]
+
+
+class _Root(typer.core.TyperGroup):
+    """Turns the errors that penstock knows into one line on standard error and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except (Exception, KeyboardInterrupt) as error:
+            code = exit_code_of(error)
+            if code is None:
+                raise
+            if code is ExitCode.READER_GONE:
+                _drop_output()
+            elif code is not ExitCode.INTERRUPTED:
+                typer.echo(f"penstock: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(code) from error
+        return result
+
+
+def _drop_output() -> None:
+    """Let nothing be written to the pipe any more, or Python would complain when it flushes at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+_EPILOG = "\n\n".join(["Exit codes:", *(f"{code.value:>4}  {meaning}" for code, meaning in MEANINGS.items())])
+
+app = typer.Typer(
+    cls=_Root,
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(log.app, name="log")
+app.add_typer(parked.app, name="parked")
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=lambda wanted: _version(wanted))
+    ] = False,
+) -> None:
+    """Look after the logs of penstock, the CQRS engine: verify, back up, export, import and show them."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"penstock {version('penstock')}")
+        raise typer.Exit

@@ -1,0 +1,50 @@
+"""Opening a log for reading, beside whoever writes it, for as long as a block lasts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from penstock.engine.app import App
+from penstock.engine.errors import LogRefused
+from penstock.engine.log import Log, SqliteLog, log_at
+
+__all__ = ["attached", "require_owner"]
+
+
+@asynccontextmanager
+async def attached(address: str | Path | Log) -> AsyncIterator[tuple[Log, str]]:
+    """The log that an address names, open for reading, and the name of the application that it belongs to.
+
+    Nothing is locked, made or changed, so a writer may have it open, here or in another process.
+
+    Args:
+        address: what `Engine` takes as ``log``.
+
+    Raises:
+        LogRefused: it is not there, not a log of penstock's, or of a newer format.
+        LogCorrupt: the store can't be read at all.
+    """
+    log = log_at(address)
+    if isinstance(log, SqliteLog) and log is not address:
+        log = SqliteLog(log.path, checked_bytes_max=0)  # verifying checks pages; showing shows what is left of a log
+    application = await log.attach()
+    try:
+        yield log, application
+    finally:
+        with anyio.CancelScope(shield=True):
+            await log.close()
+
+
+def require_owner(log: Log, owner: str, app: App) -> None:
+    """That a log is the application's.
+
+    Raises:
+        LogRefused: it belongs to another one.
+    """
+    if owner != app.name:
+        problem = f"it belongs to application {owner!r}, not to {app.name!r}"
+        raise LogRefused(log.name, problem, "give App(name=…) the name that the log has, or name another log")

@@ -1,0 +1,62 @@
+"""A copy of a log, taken while it is written, and known to be whole before it has its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio.to_thread
+
+from penstock.engine.errors import LogCorrupt, LogRefused
+from penstock.engine.log import Log, SqliteLog, log_at
+from penstock.engine.log.sqlite_faults import ERRORS
+from penstock.engine.upkeep import sqlite
+from penstock.engine.upkeep.attached import attached
+from penstock.engine.upkeep.chain import Verified
+from penstock.engine.upkeep.errors import BackupFailed
+from penstock.engine.upkeep.place import placed
+from penstock.engine.upkeep.verify import verify_log
+
+__all__ = ["backup_log"]
+
+
+async def backup_log(
+    log: str | Path | Log, target: str | Path, *, progress: Callable[[Verified], None] | None = None
+) -> Verified:
+    """Copy a log to a new file, whoever writes it meanwhile, and verify the copy.
+
+    The copy holds every commit that was acknowledged before the call, and perhaps later ones; never half of one. It is
+    itself a log: opening it, or copying it back, is how a backup is restored. While it is taken the writer goes on, and
+    SQLite's write-ahead log grows by what is written.
+
+    Args:
+        log: an address, or a log on SQLite; whether it is open does not matter.
+        target: the copy. It is written beside that place, and is there once it is whole and durable.
+        progress: called while the copy is verified, with what was found until then.
+
+    Returns:
+        What the copy holds; its ``digest`` is worth noting elsewhere.
+
+    Raises:
+        LogRefused: the store has no file, or the log can't be attached.
+        TargetRefused: something is at ``target`` already, or its folder is not there. A `LogRefused`.
+        LogCorrupt: the log is damaged. There is no copy then.
+        BackupFailed: the copy could not be written. A `LogRefused`.
+    """
+    source, target = log_at(log), Path(target)
+    if not isinstance(source, SqliteLog):
+        raise LogRefused(source.name, "it has no file that could be copied", "export it instead")
+    try:
+        async with attached(source.path), placed(target, like=source.path) as part:
+            await anyio.to_thread.run_sync(sqlite.copy_pages, source.path, part)
+            return await _verify_copy(source, part, progress)
+    except (OSError, *ERRORS) as error:
+        raise BackupFailed(source.name, str(target), str(error)) from error
+
+
+async def _verify_copy(log: SqliteLog, part: Path, progress: Callable[[Verified], None] | None) -> Verified:
+    try:
+        async with attached(part) as (copy, _):
+            return await verify_log(copy, progress=progress)
+    except LogCorrupt as error:  # pages are copied as they are, so what is wrong with the copy is wrong with the log
+        raise LogCorrupt(log.name, error.commit, error.problem) from error

@@ -1,0 +1,89 @@
+"""Following the chain of commits from one end to the other, and saying where it breaks.
+
+Pure: no file, no loop. Verifying, exporting and importing all follow a chain, and all report the same thing about it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.engine.clock import elapsed
+from penstock.engine.commit import Commit, Head, events_in, verify
+from penstock.engine.errors import LogCorrupt
+
+__all__ = ["Chain", "Verified"]
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What was found to be whole: the log up to the commit ``commits``, whose digest vouches for all before it.
+
+    ``digest`` is 32 zero bytes and ``recorded_at`` empty where there is no commit. ``size_bytes`` is that of the
+    bodies. ``expected_at`` is the number of the commit that has the digest which was asked for; None where none was, or
+    where it was not met yet.
+    """
+
+    commits: int
+    events: int
+    size_bytes: int
+    recorded_at: str
+    digest: bytes
+    seconds: float
+    expected_at: int | None = None
+
+    @property
+    def mb_per_second(self) -> float:
+        """Millions of bytes of bodies a second, reading and all other checks included."""
+        return self.size_bytes / self.seconds / 1e6 if self.seconds > 0 else 0.0
+
+
+class Chain:
+    """A log's commits, taken one after another from the first.
+
+    Args:
+        name: what errors call the log.
+        expect: a digest that one of the commits should have.
+    """
+
+    def __init__(self, name: str, expect: bytes | None = None) -> None:
+        self._name = name
+        self._expect = expect
+        self._since = elapsed()
+        self._size_bytes = 0
+        #: The last commit that was taken.
+        self.head = Head()
+        #: The number of the commit that has the expected digest; 0 when it is the digest of an empty log.
+        self.expected_at = 0 if expect == self.head.digest else None
+
+    def follow(self, commit: Commit) -> None:
+        """Take the next commit.
+
+        Raises:
+            LogCorrupt: it is not the one that was written after the last: its number, its position, its digest, a time
+                before the last one's, or a body that is no array of commands.
+        """
+        verify(self._name, self.head, commit)
+        if commit.recorded_at < self.head.recorded_at:
+            raise LogCorrupt(
+                self._name, commit.number, f"its time {commit.recorded_at} is before {self.head.recorded_at}"
+            )
+        try:
+            events = events_in(commit.body)
+        except msgspec.DecodeError as error:
+            raise LogCorrupt(self._name, commit.number, f"its body is not an array of commands: {error}") from error
+        self.head = Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
+        self._size_bytes += len(commit.body)
+        if commit.digest == self._expect:
+            self.expected_at = commit.number
+
+    def so_far(self) -> Verified:
+        """What was found to be whole until now."""
+        head = self.head
+        return Verified(
+            commits=head.number,
+            events=head.position,
+            size_bytes=self._size_bytes,
+            recorded_at=head.recorded_at,
+            digest=head.digest,
+            seconds=elapsed() - self._since,
+            expected_at=self.expected_at,
+        )

@@ -1,0 +1,70 @@
+"""Reading a whole log to see that it is what was written.
+
+Two things are looked at: the chain of digests, commit by commit, and the structure of the file that holds it. The first
+is the same for every store, and names the commit; the second finds what no commit's content shows.
+
+Invariants: nothing is changed, a writer is never made to wait, and the loop is not held longer than one slice and one
+commit's bytes (some 3 ns a byte).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio.to_thread
+
+from penstock.engine.log import Log, SqliteLog
+from penstock.engine.replay import Slicer
+from penstock.engine.upkeep import sqlite
+from penstock.engine.upkeep.chain import Chain, Verified
+from penstock.engine.upkeep.errors import DigestMissing
+
+__all__ = ["PAGE_BYTES", "SLICE_MS", "verify_log"]
+
+#: About how much is read at once.
+PAGE_BYTES = 1024 * 1024
+#: How long the loop is held before others run.
+SLICE_MS = 5.0
+
+
+async def verify_log(
+    log: Log, *, expect: bytes | None = None, progress: Callable[[Verified], None] | None = None
+) -> Verified:
+    """Read a log from its first commit to its last, and see that each is the one that was written.
+
+    Commits that are appended meanwhile are read, too. What this proves: that nobody who could not compute digests
+    changed, dropped, moved or added anything before the digest that is returned. A log that was cut off after a commit,
+    or written anew, is whole by itself; only a digest that was noted elsewhere, ``expect``, tells that.
+
+    Args:
+        log: open, or attached.
+        expect: a digest that an earlier call returned: one of the commits must have it.
+        progress: called after each page with what was found until then.
+
+    Raises:
+        LogCorrupt: names the first commit that is not what was written. For damage of the file that no commit shows,
+            that is the one after the last.
+        DigestMissing: every commit follows the one before, and none has the digest ``expect``. A `LogCorrupt`.
+    """
+    chain = Chain(log.name, expect)
+    if isinstance(log, SqliteLog):
+        await anyio.to_thread.run_sync(sqlite.check_rows, log.path)
+        await _follow(log, chain, progress)
+        schema = await sqlite.schema_made()
+        await anyio.to_thread.run_sync(sqlite.check_structure, log.path, schema, chain.head.number)
+    else:
+        await _follow(log, chain, progress)
+    if expect is not None and chain.expected_at is None:
+        raise DigestMissing(log.name, chain.head.number, expect)
+    return chain.so_far()
+
+
+async def _follow(log: Log, chain: Chain, progress: Callable[[Verified], None] | None) -> None:
+    slicer = Slicer(SLICE_MS)
+    while page := await log.read(chain.head.number, PAGE_BYTES):
+        for commit in page:
+            chain.follow(commit)
+            if slicer.is_over:
+                await slicer.rest()
+        if progress is not None:
+            progress(chain.so_far())

@@ -1,0 +1,140 @@
+"""``penstock log states`` and ``penstock parked``: what they find, and that they change nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import structlog
+
+from penstock.engine import App, Command, Engine, Event, Key
+from penstock.engine.cli import main
+from penstock.handlers import WriteModel, applies, handles
+from penstock.views import View
+
+
+class Put(Command):
+    place: Key
+    weight: int
+
+
+class WasPut(Event):
+    place: Key
+    weight: int
+
+
+class Yard(WriteModel):
+    @handles
+    def put(self, command: Put) -> Iterator[Event]:
+        yield WasPut(command.place, command.weight)
+
+    @applies
+    def was_put(self, event: WasPut) -> None: ...
+
+
+class Weights(View):
+    poison = "park"
+    weights: dict[str, int] = {}
+
+    @applies
+    def was_put(self, event: WasPut) -> None:
+        if event.weight < 0:
+            raise ValueError("lighter than nothing")
+        self.weights[event.place] = self.weights.get(event.place, 0) + event.weight
+
+
+yard = App(models=[Yard], views=[Weights], name="yard")
+
+
+def _mended() -> App:
+    class Mended(Weights):
+        @applies
+        def was_put(self, event: WasPut) -> None:
+            self.weights[event.place] = self.weights.get(event.place, 0) + abs(event.weight)
+
+    Mended.__name__ = "Weights"
+    return App(models=[Yard], views=[Mended], name="yard")
+
+
+mended = _mended()
+
+HERE = "tests.engine.cli.test_states"
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def penstock(
+    capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[int, str]]]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT)
+    configured = structlog.get_config()
+
+    def run(*arguments: str) -> tuple[int, str]:
+        capsysbinary.readouterr()
+        code = main(list(arguments))
+        return code, capsysbinary.readouterr().out.decode()
+
+    yield run
+    structlog.configure(**configured)
+
+
+def written(*commands: Put) -> None:
+    async def write() -> None:
+        async with Engine(yard, log="yard.db") as engine:
+            await engine.execute_many(commands)
+
+    anyio.run(write)
+
+
+def test_states_are_what_the_log_makes(penstock: Callable[..., tuple[int, str]]) -> None:
+    written(Put("a", 1), Put("a", 2))
+    assert penstock("log", "states", f"{HERE}:yard", "yard.db") == (0, "each state is what the log makes\n")
+
+
+def test_a_method_that_changed_without_a_new_code_version_is_found(penstock: Callable[..., tuple[int, str]]) -> None:
+    written(Put("a", 1), Put("a", -2))
+    code, out = penstock("log", "states", f"{HERE}:mended", "yard.db")
+    assert code == 1
+    assert out == "view Weights is not what the log makes: raise its code_version, or mend what it applies\n"
+    code, out = penstock("log", "states", f"{HERE}:mended", "yard.db", "--json")
+    assert (code, json.loads(out)["different"]) == (1, ["view Weights"])
+
+
+def test_what_is_parked_is_shown_and_a_mended_view_takes_it_up(penstock: Callable[..., tuple[int, str]]) -> None:
+    written(Put("a", 1), Put("a", -2), Put("a", 3), Put("b", 4))
+    code, out = penstock("parked", "show", f"{HERE}:yard", "yard.db")
+    assert code == 1
+    assert [line.split()[:3] for line in out.splitlines() if "Weights" in line] == [
+        ["Weights", "2", "a"],
+        ["Weights", "3", "a"],
+    ]
+    assert "lighter than nothing" in out
+    assert penstock("parked", "replay", f"{HERE}:yard", "yard.db")[0] == 1
+    assert penstock("parked", "replay", f"{HERE}:mended", "yard.db", "--view", "Weights") == (0, "nothing is parked\n")
+    assert penstock("parked", "show", f"{HERE}:mended", "yard.db") == (0, "nothing is parked\n")
+    assert penstock("log", "states", f"{HERE}:mended", "yard.db")[0] == 0
+
+
+def test_what_is_parked_is_told_to_programs(penstock: Callable[..., tuple[int, str]]) -> None:
+    written(Put("a", -1))
+    code, out = penstock("parked", "show", f"{HERE}:yard", "yard.db", "--json")
+    told: dict[str, Any] = json.loads(out)
+    assert code == 1
+    assert told == {
+        "view": "Weights",
+        "position": 1,
+        "key": "a",
+        "event": {"type": "WasPut", "place": "a", "weight": -1},
+        "cause": "ValueError('lighter than nothing')",
+        "code_version": 1,
+    }
+
+
+def test_a_view_that_is_not_there_is_a_wrong_argument(penstock: Callable[..., tuple[int, str]]) -> None:
+    written(Put("a", 1))
+    assert penstock("parked", "replay", f"{HERE}:yard", "yard.db", "--view", "Nowhere")[0] == 2
