@@ -28,22 +28,22 @@ __all__ = ["frozen", "tracked", "untracked"]
 _CALL_COMMANDS = 20_000
 
 
-class Account(msgspec.Struct):
+class _Account(msgspec.Struct):
     """As users write it: the collector visits each one."""
 
     balance: int = 0
     history: tuple[int, ...] = ()
 
 
-class LeanAccount(msgspec.Struct, gc=False):
+class _LeanAccount(msgspec.Struct, gc=False):
     """The same, and the collector doesn't know of it."""
 
     balance: int = 0
     history: tuple[int, ...] = ()
 
 
-class Accounts(WriteModel):
-    accounts: dict[str, Account] = {}
+class _Accounts(WriteModel):
+    accounts: dict[str, _Account] = {}
 
     @handles
     def open(self, command: Open) -> Iterator[Event]:
@@ -55,7 +55,7 @@ class Accounts(WriteModel):
 
     @applies
     def opened(self, event: Opened) -> None:
-        self.accounts[event.account] = Account()
+        self.accounts[event.account] = _Account()
 
     @applies
     def deposited(self, event: Deposited) -> None:
@@ -64,8 +64,8 @@ class Accounts(WriteModel):
         account.history = (*account.history[-2:], event.amount)
 
 
-class LeanAccounts(WriteModel):
-    accounts: dict[str, LeanAccount] = {}
+class _LeanAccounts(WriteModel):
+    accounts: dict[str, _LeanAccount] = {}
 
     @handles
     def open(self, command: Open) -> Iterator[Event]:
@@ -77,7 +77,7 @@ class LeanAccounts(WriteModel):
 
     @applies
     def opened(self, event: Opened) -> None:
-        self.accounts[event.account] = LeanAccount()
+        self.accounts[event.account] = _LeanAccount()
 
     @applies
     def deposited(self, event: Deposited) -> None:
@@ -88,17 +88,17 @@ class LeanAccounts(WriteModel):
 
 async def tracked(job: Job) -> Result:
     """The longest pause in milliseconds, with Structs as they are by default."""
-    return await _pauses(job, App(models=[Accounts], name="collected"))
+    return await _pauses(job, App(models=[_Accounts], name="collected"))
 
 
 async def untracked(job: Job) -> Result:
     """The same with Structs that have ``gc=False``."""
-    return await _pauses(job, App(models=[LeanAccounts], name="collected"))
+    return await _pauses(job, App(models=[_LeanAccounts], name="collected"))
 
 
 async def frozen(job: Job) -> Result:
     """The same with Structs as they are by default and ``Engine(freeze_gc=True)``."""
-    return await _pauses(job, App(models=[Accounts], name="collected"), freeze_gc=True)
+    return await _pauses(job, App(models=[_Accounts], name="collected"), freeze_gc=True)
 
 
 async def _pauses(job: Job, app: App, **options: Any) -> Result:

@@ -30,7 +30,6 @@ from penstock.engine.errors import (
     StorageError,
     TryAgainLater,
     UnknownMessage,
-    UnreadableEvent,
     VersionConflict,
     ViewBehind,
     ViewFaulted,
@@ -39,7 +38,7 @@ from penstock.engine.errors import (
 )
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log, MemoryLog, SqliteLog
-from penstock.engine.messages import KEY, Command, Context, Event, Key, Metadata, Query, Receipt
+from penstock.engine.messages import KEY, Command, Context, Event, Key, Metadata, Query, Receipt, UnreadableEvent
 from penstock.engine.reading import Parked
 from penstock.engine.stats import EngineStats, ViewStats, WriterStats
 

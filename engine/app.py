@@ -78,6 +78,7 @@ class App:
         _require_shape(self.models, ("__handlers__", *_SIDE), "a write model")
         _require_shape(self.views, ("__answerers__", *_SIDE, "poison"), "a view")
         _require_poison(self.views)
+        _require_code_version((*self.models, *self.views))
         self.name = self.models[0].__name__ if name is None else name
         if not self.name:
             raise DefinitionError("an App's name is not empty: its log is recognised by it")
@@ -89,12 +90,12 @@ class App:
             raise DefinitionError(
                 "an App needs at least one event that a write model applies", place_of(self.models[0])
             )
-        everything: tuple[type[Any], ...] = (*self.commands, *self.events, *self.queries, *self.retired)
-        _require_unique("tag", ((tag_of(message), place_of(message)) for message in everything))
-        self.read_event: Callable[[bytes], Event] = reader(union_of(self.events))
-        self.read_events: Callable[[bytes], list[Event]] = list_reader(self.events)
         #: What a stored event may be: one of today's or a retired one.
         self.stored: Sequence[type[Any]] = (*self.events, *self.retired)
+        for messages in ((*self.commands, *self.events, *self.queries), self.stored):
+            _require_unique("tag", ((tag_of(message), place_of(message)) for message in messages))
+        self.read_event: Callable[[bytes], Event] = reader(union_of(self.events))
+        self.read_events: Callable[[bytes], list[Event]] = list_reader(self.events)
         self.read_body = body_reader(self.stored)
 
     def upcast(self, stored: list[Any]) -> list[Event]:
@@ -106,6 +107,16 @@ class App:
         if not self.retired or self.retired.isdisjoint(map(type, stored)):
             return stored
         return [event for each in stored for event in self._today(each)]
+
+    def failed_upcasts(self, stored: Sequence[Any]) -> list[tuple[int, str, bool, str]]:
+        """Why `upcast` failed on these events: per event (its index, type, known, problem), as `mismatches` says it."""
+        found: list[tuple[int, str, bool, str]] = []
+        for index, event in enumerate(stored):
+            try:
+                self.upcast([event])
+            except HandlerFailed as error:
+                found.append((index, tag_of(type(event)), True, f"{error.handler} failed: {error.problem}"))
+        return found
 
     def _today(self, stored: Any) -> Sequence[Event]:
         if type(stored) not in self.retired:
@@ -193,9 +204,18 @@ def _require_poison(views: Iterable[type[ReadSide]]) -> None:
             raise DefinitionError(f"poison is one of {get_args(Poison)}, not {view.poison!r}", place_of(view))
 
 
+def _require_code_version(classes: Iterable[type[Any]]) -> None:
+    for cls in classes:
+        if type(cls.code_version) is not int:
+            raise DefinitionError(
+                "code_version is a number of the class and no field of the state: write it without an annotation",
+                place_of(cls),
+            )
+
+
 def _require_retired(retired: Iterable[Any]) -> Iterator[Any]:
     for cls in retired:
-        config = getattr(cls, "__struct_config__", None)
+        config = getattr(cls, "__struct_config__", None) if isinstance(cls, type) else None
         if config is None or config.tag_field != "type" or not callable(getattr(cls, "upcast", None)):
             raise DefinitionError(f"{cls!r} is not a retired event: derive it from penstock.handlers.Retired")
         yield cls

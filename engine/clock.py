@@ -1,19 +1,59 @@
-"""The two clocks: one tells the time of day for the record, the other measures. Both can be replaced in tests."""
+"""The two clocks: one tells the time of day for the record, the other measures. A simulation replaces both.
+
+Here: the only places where the engine learns what time it is. Not here: what a simulated clock shows (`testing.loop`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from threading import get_ident
 from time import perf_counter
 
-__all__ = ["Clock", "elapsed", "utc_now"]
+__all__ = ["Clock", "elapsed", "replaced_clocks", "utc_now"]
 
 Clock = Callable[[], datetime]
 
+#: What `elapsed` calls is kept in a partial, because its content can be exchanged in place, under everybody who has
+#: imported the name, and a call through it costs 3 ns; through a function of ours it would be 23 ns (CPython 3.11).
+_measuring = partial(perf_counter)
+
 #: Seconds since some moment, for measuring how long things take. The only such clock in the engine.
-elapsed: Callable[[], float] = perf_counter
+elapsed: Callable[[], float] = _measuring
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)
+
+
+_telling: Clock = _wall
 
 
 def utc_now() -> datetime:
     """The time of day, UTC."""
-    return datetime.now(UTC)
+    return _telling()
+
+
+@contextmanager
+def replaced_clocks(measuring: Callable[[], float], telling: Clock) -> Iterator[None]:
+    """Let `elapsed` and `utc_now` show something else to this thread, until the block ends.
+
+    Args:
+        measuring: seconds since some moment; never goes back.
+        telling: the time of day, as an aware datetime.
+    """
+    global _telling
+    here = get_ident()
+    _point(lambda: measuring() if get_ident() == here else perf_counter())
+    _telling = lambda: telling() if get_ident() == here else _wall()  # noqa: E731
+    try:
+        yield
+    finally:
+        _point(perf_counter)
+        _telling = _wall
+
+
+def _point(function: Callable[[], float]) -> None:
+    _measuring.__setstate__((function, (), {}, {}))  # type: ignore[attr-defined]

@@ -6,11 +6,11 @@ Here: the public surface, opening and closing. Not here: any rule of the game (`
 from __future__ import annotations
 
 import asyncio
-import gc
 from asyncio import get_running_loop
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from penstock.engine.app import App
 from penstock.engine.clock import Clock, elapsed, utc_now
 from penstock.engine.codec import checked_metadata, encode
+from penstock.engine.collector import frozen
 from penstock.engine.commit import Head
 from penstock.engine.deciding import Envelope
 from penstock.engine.errors import (
@@ -384,14 +385,14 @@ class Engine:
         started = elapsed()
         if self._snapshots is not None:
             self._keeper = await self._open_snapshots(self._snapshots)
-        with _freezing() if self._freeze_gc else nullcontext():
+        with frozen() if self._freeze_gc else nullcontext():
             recovered = await self._recovery.recover(Slicer(self.limits.slice_ms_max))
         head = recovered.head
         for view, read in zip(self._views, recovered.reads, strict=True):
             view.start(read)
-        self._writer.start(recovered.write, head)
+        self._writer.start(recovered.write, head, store_failed=not await self._takes_commits())
         if self._keeper is not None:
-            self._keeper.start(head, recovered.replayed)
+            self._keeper.start(head, recovered.saved)
         seconds = elapsed() - started
         _log.info(
             "opened",
@@ -403,6 +404,19 @@ class Engine:
             seconds=round(seconds, 3),
             events_per_second=round(recovered.replayed / seconds) if seconds else 0,
         )
+
+    async def _takes_commits(self) -> bool:
+        """Make durable what was read, and see whether the store takes anything.
+
+        A commit that a process wrote and did not sync before it was killed is read by the next one, and lost with the
+        machine: nobody is to hear of it before it is as durable as any other.
+        """
+        try:
+            await self._log.probe()
+        except Exception as error:  # noqa: BLE001 - queries can be answered; commands will hear why they can't
+            _log.error("store_failed", log=self._log.name, error=repr(error))
+            return False
+        return True
 
     async def _open_snapshots(self, store: SnapshotStore) -> Keeper | None:
         try:
@@ -425,6 +439,7 @@ class Engine:
         for view in self._views:
             view.stop()
         ended = await asyncio.gather(writer, *views, return_exceptions=True)
+        self._writer.abandon(partial(EngineClosed, _Status.CLOSED))  # if it was cancelled before its first step
         if self._keeper is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
@@ -461,19 +476,6 @@ class Engine:
     def _resync(self, head: Head) -> None:
         for view in self._views:
             view.detach(head)
-
-
-@contextmanager
-def _freezing() -> Iterator[None]:
-    """Keep the collector from walking over what is made meanwhile, then and later."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if enabled:
-            gc.enable()
 
 
 def _watched(view: ViewActor, answer: Any) -> Any:

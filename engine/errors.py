@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
+from penstock.engine.messages import UnreadableEvent
 
 __all__ = [
     "AnswerFailed",
@@ -71,7 +71,6 @@ __all__ = [
     "StorageError",
     "TryAgainLater",
     "UnknownMessage",
-    "UnreadableEvent",
     "VersionConflict",
     "ViewBehind",
     "ViewFaulted",
@@ -98,9 +97,6 @@ class StorageError(PenstockError):
 
 class AuthorError(PenstockError):
     """The application's code is at fault."""
-
-
-# The caller.
 
 
 class Rejected(CallerError):
@@ -197,9 +193,6 @@ class CommitTooLarge(CallerError):
         )
 
 
-# Try again later.
-
-
 class Overloaded(TryAgainLater):
     """The mailbox is full, and the caller asked not to wait. The command was not taken."""
 
@@ -293,9 +286,6 @@ class EngineClosed(TryAgainLater):
         return f"the engine is {self.state}; use it inside 'async with Engine(app, log=…) as engine:'"
 
 
-# Storage.
-
-
 class CommitFailed(StorageError):
     """The store did not take the commit: none of its commands happened. ``__cause__`` holds the store's own error."""
 
@@ -375,9 +365,6 @@ class Fenced(StorageError):
             f"log {self.log} has its head at commit {self.head:,}, so commit {self.commit:,} does not follow: "
             "another writer has taken over, this one has stopped"
         )
-
-
-# The application's author.
 
 
 class DefinitionError(AuthorError):
@@ -479,10 +466,7 @@ class SnapshotMismatch(AuthorError):
 
 
 class ViewIncomplete(AuthorError):
-    """The view has parked or skipped events that it could not apply. ``answer`` is its answer without them.
-
-    ``ask(…, incomplete=True)`` returns such answers instead.
-    """
+    """The view has parked or skipped events that it could not apply. ``answer`` is its answer without them."""
 
     def __init__(self, view: str, position: int, parked: int, skipped: int, answer: Any) -> None:
         super().__init__(view, position, parked, skipped, answer)
@@ -497,24 +481,6 @@ class ViewIncomplete(AuthorError):
             f"view {self.view} at position {self.position:,} has left out {self.parked:,} parked and {self.skipped:,} "
             "skipped events; take its answer with ask(…, incomplete=True), or mend the view and replay_parked()"
         )
-
-
-class UnreadableEvent(msgspec.Struct, frozen=True):
-    """One kind of stored event that can't be read: how many there are, and the first of them.
-
-    ``known`` tells whether the application has an event of this type, so that its content is what does not fit.
-    """
-
-    type: str
-    count: int
-    commit: int
-    position: int
-    known: bool
-    problem: str
-
-    def __str__(self) -> str:
-        what = f"does not fit its class ({self.problem})" if self.known else "is not known"
-        return f"{self.type!r} {what}: {self.count:,} of them, the first at position {self.position:,}"
 
 
 class EventsUnreadable(AuthorError):

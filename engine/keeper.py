@@ -12,21 +12,23 @@ more, and the live state itself is stored.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from hashlib import blake2b
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import structlog
 
 from penstock.engine.clock import elapsed
-from penstock.engine.commit import DIGEST_BYTES, Head
+from penstock.engine.commit import Head
 from penstock.engine.limits import Limits
 from penstock.engine.recovery import Recovered, Recovery
 from penstock.engine.replay import Slicer
-from penstock.engine.snapshots import Part, Snapshot, SnapshotStore, drained
+from penstock.engine.snapshots import Part, Sealing, SnapshotStore, drained
 
 __all__ = ["Keeper"]
 
 _log = structlog.get_logger("penstock")
+
+_Kept: TypeAlias = tuple[Head, str, bytes]
 
 
 class Keeper:
@@ -48,11 +50,14 @@ class Keeper:
         self.busy = asyncio.Lock()
         #: Up to which event the states are in snapshots.
         self.position = 0
+        #: States that could not be put into pieces. They are not made again beside the live ones, which costs a replay
+        #: of the whole log; closing tries them once more.
+        self._broken: set[str] = set()
 
-    def start(self, head: Head, replayed: int) -> None:
-        """Count from here: the log is at ``head``, and so many of its events are in no snapshot."""
-        self.position = head.position - replayed
-        self._next = self.position + self._limits.snapshot_events_every
+    def start(self, head: Head, saved: int) -> None:
+        """Count from here: the log is at ``head``, and the states are in snapshots up to event ``saved``."""
+        self.position = saved
+        self._next = saved + self._limits.snapshot_events_every
         self.note(head)
 
     def note(self, head: Head) -> None:
@@ -66,21 +71,30 @@ class Keeper:
         while True:
             await self._due.wait()
             self._due.clear()
-            started = elapsed()
-            slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
-            async with self.busy:
-                try:
-                    recovered = await self._recovery.recover(slicer, quiet=True)
-                except Exception as error:  # noqa: BLE001 - the log failed: whoever needs it will hear of it
-                    _log.error("snapshot_failed", part="all", error=repr(error))
-                    continue
-                try:
-                    await self.take(parts_of(recovered), slicer)
-                finally:
-                    await _let_go(recovered, slicer)
-            self.position = recovered.head.position
+            try:
+                async with self.busy:
+                    await self._take_all()
+            except Exception as error:  # noqa: BLE001 - the log failed: whoever needs it will hear of it
+                _log.error("snapshot_failed", part="all", error=repr(error))
+
+    async def _take_all(self) -> None:
+        """Make the states beside the live ones, store those that have moved, and let go of them."""
+        started = elapsed()
+        wanted = self._recovery.storable - self._broken
+        if not wanted:
+            return
+        slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
+        recovered = await self._recovery.recover(slicer, wanted=wanted, quiet=True)
+        try:
+            moved = _moved(_parts(recovered, wanted), await self._kept())
+            stored = [part for part in moved if await self._is_stored(part, slicer)]
+        finally:
+            await _let_go(recovered, slicer)
+        if len(stored) == len(moved):
+            self.position, self._recovery.doubted = recovered.head.position, False
+        if stored:
             seconds = elapsed() - started
-            _log.info("snapshots_taken", position=recovered.head.position, seconds=round(seconds, 3))
+            _log.info("snapshots_taken", position=recovered.head.position, parts=len(stored), seconds=round(seconds, 3))
 
     async def take(self, parts: Iterable[Part], slicer: Slicer) -> None:
         """Store the parts as they are; the caller sees to it that they stay so, and holds `busy`.
@@ -88,42 +102,64 @@ class Keeper:
         A part that can't be stored is logged.
         """
         for part in parts:
-            try:
-                await self._store_part(part, slicer)
-            except Exception as error:  # noqa: BLE001 - a snapshot less is a slower opening, and nothing else
-                _log.error("snapshot_failed", part=part.name, error=repr(error))
+            await self._is_stored(part, slicer)
 
     async def close(self, parts: Iterable[Part], slicer: Slicer) -> None:
-        """Store the parts that differ from their last snapshot, once `run` is over."""
+        """Store the parts that differ from their last snapshot, once `run` is over, and drop those of no part."""
         async with self.busy:
             try:
-                kept = {each.part: (each.head, each.fingerprint, each.notes) for each in await self._store.latest()}
+                await self.take(_moved(parts, await self._kept()), slicer)
+                names = {snapshot.part for snapshot in await self._store.latest()}
+                await self._store.forget(sorted(names - set(self._recovery.names)))
             except Exception as error:  # noqa: BLE001 - as above
                 _log.error("snapshot_failed", part="all", error=repr(error))
-                return
-            moved = [part for part in parts if kept.get(part.name) != (part.head, part.fingerprint, part.notes)]
-            await self.take(moved, slicer)
+
+    async def _kept(self) -> Mapping[str, _Kept]:
+        """What need not be stored again, by part."""
+        latest, useless = await self._store.latest(), self._recovery.useless
+        kept = {each.part: (each.head, each.fingerprint, each.notes) for each in latest if each.checksum not in useless}
+        return {} if self._recovery.doubted else kept
+
+    async def _is_stored(self, part: Part, slicer: Slicer) -> bool:
+        """Store one part; whether that was done."""
+        if part.name not in self._recovery.storable or not part.head.number:
+            return False
+        try:
+            await self._store_part(part, slicer)
+        except Exception as error:  # noqa: BLE001 - a snapshot less is a slower opening, and nothing else
+            _log.error("snapshot_failed", part=part.name, error=repr(error))
+            return False
+        return True
 
     async def _store_part(self, part: Part, slicer: Slicer) -> None:
-        pieces = part.state.snapshot()
-        if pieces is None or not part.head.number:
-            return
-        checksum, count = blake2b(digest_size=DIGEST_BYTES), 0
-        for piece in pieces:
-            checksum.update(piece)
-            await self._store.add(part.name, part.head.number, count, piece)
-            count += 1
+        sealing = Sealing()
+        for piece in self._pieces(part):
+            await self._store.add(part.name, sealing.pieces, piece)
+            sealing.add(piece)
             if slicer.is_over:
                 await slicer.rest()
-        snapshot = Snapshot(part.name, part.head, part.fingerprint, count, checksum.digest(), part.notes)
+        snapshot = sealing.seal(part.name, part.head, part.fingerprint, part.notes)
         async with self._recovery.loading:
             await self._store.finish(snapshot)
+        self._recovery.useless.discard(snapshot.checksum)
+
+    def _pieces(self, part: Part) -> Iterator[bytes]:
+        try:
+            yield from part.state.snapshot()
+        except Exception:
+            self._broken.add(part.name)
+            raise
 
 
-def parts_of(recovered: Recovered) -> list[Part]:
+def _parts(recovered: Recovered, wanted: Container[str]) -> list[Part]:
     """What there is to be stored; a view that has faulted is not."""
     reads = [read.part() for read in recovered.reads if read.is_sound]
-    return [*recovered.write.parts(recovered.head), *reads]
+    return [part for part in (*recovered.write.parts(recovered.head), *reads) if part.name in wanted]
+
+
+def _moved(parts: Iterable[Part], kept: Mapping[str, _Kept]) -> list[Part]:
+    """Those that differ from their last snapshot."""
+    return [part for part in parts if kept.get(part.name) != (part.head, part.fingerprint, part.notes)]
 
 
 async def _let_go(recovered: Recovered, slicer: Slicer) -> None:

@@ -208,8 +208,11 @@ class ReadState:
             return
         cause, parks = _told(error), self._poison == "park"
         if not self._quiet:
-            line, name = "event_parked" if parks else "event_skipped", type(event).__name__
-            _log.error(line, view=self.name, position=position, event_type=name, key=self._key_of(event), error=cause)
+            facts = {"view": self.name, "position": position, "event_type": type(event).__name__, "error": cause}
+            if parks:
+                _log.error("event_parked", key=self._key_of(event), **facts)
+            else:
+                _log.error("event_skipped", key=self._key_of(event), **facts)
         if parks:
             self._keep(chapter, index, cause)
         else:

@@ -10,28 +10,31 @@ taken at. Otherwise it is set aside with a log line, and that part alone is made
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
+import sys
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
 from penstock.engine.app import App
-from penstock.engine.commit import DIGEST_BYTES, Head, events_in
+from penstock.engine.commit import Commit, Head, events_in
 from penstock.engine.deciding import WriteState
-from penstock.engine.errors import EventsUnreadable, SnapshotMismatch
+from penstock.engine.errors import EventsUnreadable, LogCorrupt, SnapshotMismatch
 from penstock.engine.ledger import LEDGER, LEDGER_FINGERPRINT, Ledger
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log
 from penstock.engine.reading import ReadState
 from penstock.engine.replay import Chapter, Reader, Slicer, follow
-from penstock.engine.snapshots import Part, Snapshot, SnapshotStore, fingerprint_of
+from penstock.engine.snapshots import Part, Sealing, Snapshot, SnapshotStore, fingerprint_of
 from penstock.engine.survey import survey
 
 __all__ = ["Recovered", "Recovery"]
 
 _log = structlog.get_logger("penstock")
+
+#: Where a part stands that nobody wants: past every commit, so that none is applied to it.
+_PAST_ALL = Head(number=sys.maxsize)
 
 
 class Recovered(NamedTuple):
@@ -42,6 +45,16 @@ class Recovered(NamedTuple):
     head: Head
     #: How many events had to be replayed.
     replayed: int
+    #: Up to which event all states that can be put aside were in snapshots.
+    saved: int
+
+
+class _Wanted(NamedTuple):
+    """A part that is to be made."""
+
+    name: str
+    fingerprint: str
+    make: Callable[[], Any]
 
 
 class Recovery:
@@ -65,13 +78,29 @@ class Recovery:
         self.snapshots = snapshots
         #: Held while snapshots are read; whoever replaces one takes it, too.
         self.loading = asyncio.Lock()
+        #: The checksums of snapshots that were set aside: they are as good as none.
+        self.useless: set[bytes] = set()
+        #: Pieces were not what was stored, so that the store is not to be built on.
+        self.doubted = False
+        models = [_Wanted(f"model {model.__name__}", fingerprint_of(model), model) for model in app.models]
+        ledger = _Wanted(LEDGER, LEDGER_FINGERPRINT, lambda: Ledger(limits.receipts_max))
+        self._write_side = (*models, ledger)
+        self._read_side = tuple(_Wanted(f"view {view.__name__}", fingerprint_of(view), view) for view in app.views)
+        #: The names of all parts.
+        self.names = tuple(part.name for part in (*self._write_side, *self._read_side))
+        #: The names of those of which there are snapshots.
+        self.storable = frozenset(part.name for part in (*self._write_side, *self._read_side) if _is_storable(part))
 
-    async def recover(self, slicer: Slicer, *, views: bool = True, quiet: bool = False) -> Recovered:
+    async def recover(
+        self, slicer: Slicer, *, views: bool = True, wanted: Container[str] | None = None, quiet: bool = False
+    ) -> Recovered:
         """Fresh states at the log's head.
 
         Args:
             slicer: says when to rest.
             views: make the views' states, too.
+            wanted: the names of the parts that are needed; the others stay as they begin, and what opening has checked
+                of the log is not checked again. By default all.
             quiet: the live views have said already which events they leave out.
 
         Raises:
@@ -80,22 +109,23 @@ class Recovery:
             ApplyFailed: a write model can't apply what the log holds.
             Exception: the store failed.
         """
-        app, limits = self._app, self._limits
+        wanted = self.names if wanted is None else wanted
         async with self.loading:
-            found = await self._believed()
-            models = [await self._part(found, f"model {m.__name__}", fingerprint_of(m), m, slicer) for m in app.models]
-            ledger = await self._part(found, LEDGER, LEDGER_FINGERPRINT, lambda: Ledger(limits.receipts_max), slicer)
-            reads = [await self._read_state(found, view, slicer, quiet) for view in app.views] if views else []
-        parts = [*models, ledger]
-        write = WriteState(app, [part.state for part in models], ledger.state, check_purity=self._check_purity)
-        heads = [part.head for part in parts] + [read.head for read in reads]
-        first = min(heads, key=lambda head: head.number)
-        await self._check_tail(first, slicer)
-        reader = Reader(self._log, app, first, limits.read_bytes_max)
+            found = await self._believed(wanted)
+            write_side = [await self._part(found, part, wanted, slicer) for part in self._write_side]
+            read_side = [await self._part(found, part, wanted, slicer) for part in self._read_side if views]
+        reads = [self._read_state(found, part, quiet) for part in read_side if part.name in wanted]
+        *models, ledger = write_side
+        write = WriteState(self._app, [m.state for m in models], ledger.state, check_purity=self._check_purity)
+        heads = {part.name: part.head for part in write_side} | {f"view {read.name}": read.head for read in reads}
+        first = min(heads.values(), key=lambda head: head.number)
+        if wanted is self.names:
+            await self._check_tail(first, slicer)
+        reader = Reader(self._log, self._app, first, self._limits.read_bytes_max)
         try:
             while (page := await reader.page()) is not None:
                 for chapter in page:
-                    _replay(write, [part.head.number for part in parts], chapter)
+                    _replay(write, [part.head.number for part in write_side], chapter)
                     for read in reads:
                         for _ in read.steps(chapter):
                             if slicer.is_over:
@@ -103,62 +133,102 @@ class Recovery:
                     if slicer.is_over:
                         await slicer.rest()
         except EventsUnreadable as error:
-            found_all = await survey(self._log, app, after=error.events[0].commit - 1, slicer=slicer)
-            raise EventsUnreadable(self._log.name, app.name, found_all.unreadable) from error
-        return Recovered(write, reads, reader.head, reader.head.position - first.position)
+            found_all = await survey(self._log, self._app, slicer=slicer)
+            raise EventsUnreadable(self._log.name, self._app.name, found_all.unreadable) from error
+        saved = min((heads[name].position for name in self.storable & heads.keys()), default=reader.head.position)
+        return Recovered(write, reads, reader.head, reader.head.position - first.position, saved)
 
-    async def _believed(self) -> Mapping[str, Snapshot]:
+    async def _believed(self, wanted: Container[str]) -> Mapping[str, Snapshot]:
         """The snapshots that were taken of this very log, by part."""
         if self.snapshots is None:
             return {}
         try:
             latest = await self.snapshots.latest()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the log makes it good
-            _set_aside("all", repr(error))
+            _log.warning("snapshot_set_aside", part="all", reason=repr(error))
             return {}
         believed: dict[str, Snapshot] = {}
         digests: dict[int, bytes] = {}
         for snapshot in latest:
             number = snapshot.head.number
+            if snapshot.part not in wanted:
+                continue
             if number not in digests:
-                there = await self._log.read(number - 1, 1)
-                digests[number] = there[0].digest if there else b""
+                digests[number] = await self._digest(number)
             if digests[number] == snapshot.head.digest:
                 believed[snapshot.part] = snapshot
             else:
-                _set_aside(snapshot.part, f"the log has no such commit {number:,}")
+                self._set_aside(snapshot, f"the log has no such commit {number:,}")
         return believed
 
-    async def _part(
-        self,
-        found: Mapping[str, Snapshot],
-        name: str,
-        fingerprint: str,
-        make: Callable[[], Any],
-        slicer: Slicer,
-    ) -> Part:
+    async def _digest(self, number: int) -> bytes:
+        """That of the commit with that number; none if it can't be read: the replay from the first one says why."""
+        try:
+            there = await self._commit(number)
+        except LogCorrupt:
+            return b""
+        return there.digest if there else b""
+
+    async def _commit(self, number: int) -> Commit | None:
+        """The commit with that number, unverified; None if the log has none."""
+        found = await self._log.read(number - 1, 1) if number > 0 else ()
+        return found[0] if found and found[0].number == number else None
+
+    async def _part(self, found: Mapping[str, Snapshot], part: _Wanted, wanted: Container[str], slicer: Slicer) -> Part:
         """A part as its snapshot has it; fresh if there is none that fits."""
+        name, fingerprint, make = part
+        if name not in wanted:
+            return Part(name, fingerprint, make(), _PAST_ALL)
         snapshot = found.get(name)
         if snapshot is not None and self.snapshots is not None:
             try:
                 if snapshot.fingerprint != fingerprint:
                     raise SnapshotMismatch(name, "its shape, its events or its code version are not today's")
-                state = await _restored(self.snapshots, snapshot, make(), slicer)
+                state = await self._restored(self.snapshots, snapshot, make(), slicer)
                 return Part(name, fingerprint, state, snapshot.head, snapshot.notes)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the log makes it good
-                _set_aside(name, str(error) or repr(error))
+                self._set_aside(snapshot, str(error) or repr(error))
         return Part(name, fingerprint, make())
 
-    async def _read_state(
-        self, found: Mapping[str, Snapshot], view: type[Any], slicer: Slicer, quiet: bool
-    ) -> ReadState:
-        part = await self._part(found, f"view {view.__name__}", fingerprint_of(view), view, slicer)
-        parked_max = self._limits.view_parked_max
+    async def _restored(self, store: SnapshotStore, snapshot: Snapshot, state: Any, slicer: Slicer) -> Any:
+        sealing = Sealing()
+        failure: Exception | None = None
+        while sealing.pieces < snapshot.pieces:
+            try:
+                pieces = await store.pieces(snapshot, sealing.pieces)
+            except Exception:
+                self.doubted = True
+                raise
+            if not pieces:
+                raise self._doubt(store, snapshot, f"piece {sealing.pieces:,} of {snapshot.pieces:,} is missing")
+            for piece in pieces:
+                sealing.add(piece)
+                if failure is None:
+                    failure = _failure(state, piece)
+                if slicer.is_over:
+                    await slicer.rest()
+        if sealing.seal(snapshot.part, snapshot.head, snapshot.fingerprint, snapshot.notes) != snapshot:
+            raise self._doubt(store, snapshot, "its pieces are damaged") from failure
+        if failure is not None:
+            raise failure
+        return state
+
+    def _doubt(self, store: SnapshotStore, snapshot: Snapshot, problem: str) -> SnapshotMismatch:
+        self.doubted = True
+        store.doubt(f"{snapshot.part}: {problem}")
+        return SnapshotMismatch(snapshot.part, problem)
+
+    def _set_aside(self, snapshot: Snapshot, reason: str) -> None:
+        self.useless.add(snapshot.checksum)
+        _log.warning("snapshot_set_aside", part=snapshot.part, reason=reason)
+
+    def _read_state(self, found: Mapping[str, Snapshot], part: Part, quiet: bool) -> ReadState:
+        app, view, parked_max = self._app, type(part.state), self._limits.view_parked_max
         try:
-            return ReadState(self._app, view, part.state, part.head, part.notes, parked_max=parked_max, quiet=quiet)
+            return ReadState(app, view, part.state, part.head, part.notes, parked_max=parked_max, quiet=quiet)
         except msgspec.DecodeError as error:
-            _set_aside(part.name, f"what it has parked can't be read: {error}")
-            return ReadState(self._app, view, parked_max=parked_max, quiet=quiet)
+            self._set_aside(found[part.name], f"what it has parked can't be read: {error}")
+            return ReadState(app, view, parked_max=parked_max, quiet=quiet)
 
     async def _check_tail(self, first: Head, slicer: Slicer) -> None:
         """See that the last commits before ``first``, which are not replayed, are what was written."""
@@ -167,10 +237,23 @@ class Recovery:
             return
         known = Head()
         if base > 0:
-            commit = (await self._log.read(base - 1, 1))[0]
-            stored = events_in(commit.body)
+            commit = await self._commit(base)
+            if commit is None:
+                raise LogCorrupt(self._log.name, base, "it is missing, and later ones are there")
+            try:
+                stored = events_in(commit.body)
+            except msgspec.DecodeError as error:
+                problem = f"its body is not an array of commands: {error}"
+                raise LogCorrupt(self._log.name, base, problem) from error
             known = Head(commit.number, commit.position - 1 + stored, commit.recorded_at, commit.digest)
         await follow(self._log, known, first.number, self._limits.read_bytes_max, slicer)
+
+
+def _is_storable(part: _Wanted) -> bool:
+    try:
+        return part.make().snapshot() is not None
+    except Exception:  # noqa: BLE001 - whoever takes it will log it
+        return True
 
 
 def _replay(write: WriteState, numbers: Sequence[int], chapter: Chapter) -> None:
@@ -187,23 +270,10 @@ def _replay(write: WriteState, numbers: Sequence[int], chapter: Chapter) -> None
         write.ledger.replay(number, chapter.start, chapter.records)
 
 
-async def _restored(store: SnapshotStore, snapshot: Snapshot, state: Any, slicer: Slicer) -> Any:
-    checksum = blake2b(digest_size=DIGEST_BYTES)
-    index = 0
-    while index < snapshot.pieces:
-        pieces = await store.pieces(snapshot, index)
-        if not pieces:
-            raise SnapshotMismatch(snapshot.part, f"piece {index:,} of {snapshot.pieces:,} is missing")
-        for piece in pieces:
-            checksum.update(piece)
-            state.restore(piece)
-            index += 1
-            if slicer.is_over:
-                await slicer.rest()
-    if checksum.digest() != snapshot.checksum:
-        raise SnapshotMismatch(snapshot.part, "its pieces are damaged")
-    return state
-
-
-def _set_aside(part: str, reason: str) -> None:
-    _log.warning("snapshot_set_aside", part=part, reason=reason)
+def _failure(state: Any, piece: bytes) -> Exception | None:
+    """What a state raises when it is to take up a piece. That decides nothing while the piece may be damaged."""
+    try:
+        state.restore(piece)
+    except Exception as error:  # noqa: BLE001 - raised when the other pieces were seen, too
+        return error
+    return None

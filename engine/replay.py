@@ -5,7 +5,7 @@ Here: following the chain and saying what is wrong with it. Not here: what is do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -15,9 +15,9 @@ import msgspec
 from penstock.engine.app import App
 from penstock.engine.clock import elapsed
 from penstock.engine.commit import Commit, Head, Stored, events_in, mismatches, verify
-from penstock.engine.errors import EventsUnreadable, LogCorrupt, UnreadableEvent
+from penstock.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
 from penstock.engine.log import Log
-from penstock.engine.messages import Event
+from penstock.engine.messages import Event, UnreadableEvent
 
 __all__ = ["Chapter", "Reader", "Slicer", "follow"]
 
@@ -77,17 +77,21 @@ class Reader:
         try:
             records = self._app.read_body(commit.body)
         except msgspec.DecodeError as error:
-            raise self._explain(commit, error) from error
-        events = [event for record in records for event in record.events]
-        stored = len(events)
-        chapter = Chapter.of(commit, stored, self._app.upcast(events), records)
+            wrong = mismatches(commit.body, self._app.stored)
+            if not wrong:
+                problem = f"its body is not an array of commands: {error}"
+                raise LogCorrupt(self._log.name, commit.number, problem) from error
+            raise self._unreadable(commit, wrong) from error
+        stored = [event for record in records for event in record.events]
+        try:
+            events = self._app.upcast(stored)
+        except HandlerFailed as error:
+            raise self._unreadable(commit, self._app.failed_upcasts(stored)) from error
+        chapter = Chapter.of(commit, len(stored), events, records)
         self.head = chapter.head
         return chapter
 
-    def _explain(self, commit: Commit, error: msgspec.DecodeError) -> Exception:
-        wrong = mismatches(commit.body, self._app.stored)
-        if not wrong:
-            return LogCorrupt(self._log.name, commit.number, f"its body is not an array of commands: {error}")
+    def _unreadable(self, commit: Commit, wrong: Iterable[tuple[int, str, bool, str]]) -> EventsUnreadable:
         found = [
             UnreadableEvent(name, 1, commit.number, commit.position + index, known, problem)
             for index, name, known, problem in wrong

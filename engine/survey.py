@@ -6,14 +6,18 @@ Here: counting. Not here: applying anything.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from penstock.engine.app import App, tag_of
-from penstock.engine.commit import Commit, Head, mismatches
-from penstock.engine.errors import HandlerFailed, LogCorrupt, UnreadableEvent
+from penstock.engine.codec import encode, reader, union_of
+from penstock.engine.commit import Commit, Stored, mismatches
+from penstock.engine.errors import HandlerFailed, LogCorrupt
 from penstock.engine.log import Log
+from penstock.engine.messages import UnreadableEvent
 from penstock.engine.replay import Slicer
 
 __all__ = ["Survey", "survey"]
@@ -32,6 +36,7 @@ class Survey(msgspec.Struct, frozen=True):
 class _Tally:
     def __init__(self, app: App) -> None:
         self.app = app
+        self.read = reader(union_of(app.stored))
         self.commits = self.events = 0
         self.types: Counter[str] = Counter()
         self.unreadable: dict[tuple[str, bool], UnreadableEvent] = {}
@@ -41,46 +46,42 @@ class _Tally:
         try:
             records = self.app.read_body(commit.body)
         except msgspec.DecodeError as error:
-            wrong = mismatches(commit.body, self.app.stored)
-            if not wrong:
-                raise LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}") from error
-            for index, name, known, problem in wrong:
-                self._note(commit, index, name, known, problem)
-            names = msgspec.json.decode(commit.body, type=list[_Typed])
-            self.types.update(event.type for record in names for event in record.events)
-            self.events += sum(len(record.events) for record in names)
+            self._take_unread(log, commit, error)
             return
         stored = [event for record in records for event in record.events]
-        self.types.update(tag_of(type(event)) for event in stored)
-        self.events += len(stored)
+        self._count(Counter(tag_of(type(event)) for event in stored))
         try:
             self.app.upcast(stored)
         except HandlerFailed:
-            self._try_each(commit, stored)
+            self._note(commit, self.app.failed_upcasts(stored))
 
-    def _try_each(self, commit: Commit, stored: list[object]) -> None:
-        for index, event in enumerate(stored):
-            try:
-                self.app.upcast([event])
-            except HandlerFailed as error:
-                self._note(commit, index, tag_of(type(event)), True, error.problem)
+    def _take_unread(self, log: str, commit: Commit, error: msgspec.DecodeError) -> None:
+        wrong = mismatches(commit.body, self.app.stored)
+        if not wrong:
+            raise LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}") from error
+        self._note(commit, wrong)
+        records = msgspec.json.decode(commit.body, type=list[Stored[dict[str, Any]]])
+        events = [event for record in records for event in record.events]
+        self._count(Counter(str(event.get("type")) for event in events))
+        unread = {index for index, *_ in wrong}
+        for index, event in enumerate(events):
+            if index not in unread:
+                failed = self.app.failed_upcasts([self.read(encode(event))])
+                self._note(commit, [(index, name, known, problem) for _, name, known, problem in failed])
 
-    def _note(self, commit: Commit, index: int, name: str, known: bool, problem: str) -> None:
-        place = (name, known)
-        before = self.unreadable.get(place)
-        if before is None:
-            position = commit.position + index
-            self.unreadable[place] = UnreadableEvent(name, 1, commit.number, position, known, problem)
-        else:
-            self.unreadable[place] = replace(before, count=before.count + 1)
+    def _count(self, types: Counter[str]) -> None:
+        self.types.update(types)
+        self.events += types.total()
 
-
-class _Name(msgspec.Struct):
-    type: str = ""
-
-
-class _Typed(msgspec.Struct):
-    events: list[_Name] = []
+    def _note(self, commit: Commit, wrong: Iterable[tuple[int, str, bool, str]]) -> None:
+        for index, name, known, problem in wrong:
+            before = self.unreadable.get((name, known))
+            if before is None:
+                position = commit.position + index
+                first = UnreadableEvent(name, 1, commit.number, position, known, problem)
+                self.unreadable[name, known] = first
+            else:
+                self.unreadable[name, known] = replace(before, count=before.count + 1)
 
 
 async def survey(
@@ -99,12 +100,11 @@ async def survey(
         LogCorrupt: a commit's body is no array of commands. Digests are not looked at: `verify_log` does that.
     """
     slicer, tally = slicer or Slicer(2.0), _Tally(app)
-    head = Head(number=after)
-    while commits := await log.read(head.number, read_bytes_max):
+    while commits := await log.read(after, read_bytes_max):
         for commit in commits:
             tally.take(log.name, commit)
             if slicer.is_over:
                 await slicer.rest()
-        head = Head(number=commits[-1].number)
+        after = commits[-1].number
     unreadable = sorted(tally.unreadable.values(), key=lambda each: each.position)
     return Survey(tally.commits, tally.events, dict(tally.types), unreadable)

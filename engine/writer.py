@@ -144,9 +144,12 @@ class Writer:
         self._closing = False
         self._settled = False
 
-    def start(self, state: WriteState, head: Head) -> None:
-        """Take commands from now on, on the state that the log has at ``head``."""
+    def start(self, state: WriteState, head: Head, *, store_failed: bool = False) -> None:
+        """Take commands from now on, on the state that the log has at ``head``; if the store takes any."""
         self.state, self.head, self._sealed = state, head, head
+        if store_failed:
+            self._store_failed = True
+            self._lose_state()
         self.mailbox.open()
 
     def stop(self) -> None:
@@ -199,7 +202,7 @@ class Writer:
             _log.critical("writer_stopped", log=self._store.name, commit=self.head.number, error=repr(error))
             raise
         finally:
-            self._abandon(reason)
+            self.abandon(reason)
 
     async def _step(self) -> None:
         """One turn: land what has arrived, decide what waits, launch what is ready, answer what has landed; or wait.
@@ -393,8 +396,8 @@ class Writer:
         self.head = self._sealed = found
         self._resync(found)
 
-    def _abandon(self, reason: Callable[[], PenstockError]) -> None:
-        """Answer everyone who is left: what is in flight may yet land, all else never happened."""
+    def abandon(self, reason: Callable[[], PenstockError]) -> None:
+        """Stop, and answer everyone who is left: what is in flight may yet land, all else never happened."""
         self.status = WriterStatus.STOPPED
         self.mailbox.close(reason)
         if self._landed is not None:

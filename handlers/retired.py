@@ -11,7 +11,7 @@ from penstock.engine.messages import Event
 
 __all__ = ["Retired"]
 
-Upcast: TypeAlias = Union[Event, "Retired"]
+_Upcast: TypeAlias = Union[Event, "Retired"]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
@@ -29,7 +29,7 @@ class Retired(msgspec.Struct, frozen=True, tag=True, tag_field="type", gc=False)
                 yield Deposited(self.account, self.amount * 100)
     """
 
-    def upcast(self) -> Iterable[Upcast]:
+    def upcast(self) -> Iterable[_Upcast]:
         """What it means today: events, or retired ones that are upcast in turn, in order. None at all by default.
 
         Must be pure: it runs at every replay. The log is not changed.

@@ -5,8 +5,8 @@ and failing; queries with and without ``after``; cancellations and timeouts; slo
 store that refuses, loses, hides or delays commits; an intruder who appends behind the engine's back; an orderly end, an
 end in the middle of it, or one that gives up waiting. Then every promise is checked that a caller was made.
 
-Time is simulated: the loop's clock moves a little with each look at it and jumps when nothing is left to do. So a history
-takes no time, always goes the same way, and one in which somebody is never answered ends at once.
+They are played in a simulated world (`penstock.engine.testing`): a history takes no time, always goes the same way, and
+one in which somebody is never answered ends at once.
 
 The suite runs a few histories. ``PENSTOCK_TORTURE=1 pytest tests/engine/test_model.py`` runs 5,000 longer ones, a larger
 number as many; they take minutes.
@@ -17,14 +17,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import selectors
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 import anyio
@@ -32,9 +28,9 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 import pytest
-import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.engine import (
     Command,
@@ -47,10 +43,12 @@ from penstock.engine import (
     Receipt,
     ViewFaulted,
     WriterUnavailable,
-    viewing,
+    reading,
 )
 from penstock.engine.commit import Commit, Record, seal
+from penstock.engine.deciding import WriteState
 from penstock.engine.log import MemoryStore
+from penstock.engine.testing import Simulation, simulate
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
 from tests.support import ScriptedLog, Step, StoreBroke, engine_state
 
@@ -78,6 +76,14 @@ class Send(NamedTuple):
     many: bool = False
     timeout: float | None = None
     wait: bool = True
+    #: Which version of its key one command alone expects.
+    expects: Literal["any", "current", "next"] = "any"
+
+
+class Again(NamedTuple):
+    """A command that was sent alone is sent once more, with the same id."""
+
+    which: int
 
 
 class Ask(NamedTuple):
@@ -102,6 +108,7 @@ class StoreFails(NamedTuple):
     steps: Sequence[Step] = ()
     heads: int = 0
     reads: int = 0
+    probes: int = 0
 
 
 class Hold(NamedTuple):
@@ -116,6 +123,13 @@ class Release(NamedTuple):
 
 class Detach(NamedTuple):
     view: int
+
+
+class HoldStill(NamedTuple):
+    """A view applies nothing for some turns, as one with much to do, so that its queue fills."""
+
+    view: int
+    turns: int
 
 
 class Intrude(NamedTuple):
@@ -134,6 +148,7 @@ class Life(NamedTuple):
     open_fails: bool = False
 
 
+KEYED = ("add", "take", "move", "nothing")
 NUMBERED = ("add", "add", "take", "take", "note")
 ALONE_ONLY = ("move", "nothing", "fine", "view")
 NEVER_WRITTEN = ("large", "invalid", "unknown", "raise", "wrong type", "stray", "apply", "mutate")
@@ -146,8 +161,9 @@ timeouts = st.sampled_from([None] * 6 + [0.0, 1e-5, 1e-3])
 fates: list[Step] = ["ok", "refused", "lost", "written"]
 failing = st.lists(st.sampled_from(fates), max_size=3)
 
+expectations = st.sampled_from(["any", "any", "any", "current", "next"])
 sends = st.one_of(
-    st.builds(Send, orders_alone.map(lambda order: (order,)), st.just(False), timeouts, st.booleans()),
+    st.builds(Send, orders_alone.map(lambda order: (order,)), st.just(False), timeouts, st.booleans(), expectations),
     st.builds(Send, orders_anywhere.map(lambda order: (order,)), st.just(False), timeouts, st.booleans()),
     st.builds(Send, st.lists(orders_anywhere, min_size=1, max_size=5).map(tuple), st.just(True), timeouts),
 )
@@ -163,13 +179,15 @@ calm = st.one_of(
     *[sends] * 4,
     *[asks] * 2,
     *[let_run_a_while] * 3,
+    st.builds(Again, st.integers(0, 5)),
     st.builds(Cancel, st.integers(0, 3)),
     st.builds(Detach, st.integers(0, 2)),
+    st.builds(HoldStill, st.integers(0, 2), st.integers(1, 8 * TURNS_MAX)),
     st.builds(TimePasses, st.sampled_from([1e-5, 1e-3])),
 )
 stormy = st.one_of(
     *[calm] * 6,
-    st.builds(StoreFails, failing, st.integers(0, 1), st.integers(0, 2)),
+    st.builds(StoreFails, failing, st.integers(0, 1), st.integers(0, 2), st.integers(0, 1)),
     st.one_of(st.builds(Hold, st.booleans()), st.builds(Release)),
 )
 limits = st.fixed_dictionaries(
@@ -182,6 +200,8 @@ limits = st.fixed_dictionaries(
         "view_waiters_max": st.sampled_from([1, 3, 1000]),
         "read_bytes_max": st.sampled_from([1, 400, 10**6]),
         "slice_ms_max": st.sampled_from([1e-6, 5e-3, 2.0]),
+        "snapshot_events_every": st.sampled_from([1, 5, 10**6]),
+        "verify_commits_min": st.sampled_from([1, 3, 1000]),
     }
 )
 lives = st.builds(
@@ -202,69 +222,20 @@ lives = st.builds(
 )
 
 
-# The simulated world.
-
-
-class Stuck(Exception):
-    """Nothing is left to do, no timer runs, and somebody still waits."""
-
-
-class Time:
-    """The only clock. Each look at it costs a microsecond; when nothing else is left to do it jumps to the next timer."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def elapsed(self) -> float:
-        self.now += 1e-6
-        return self.now
-
-    def of_day(self) -> datetime:
-        """It goes back now and then, as clocks on walls do."""
-        wobble = -3 if int(self.now * 1e6) % 3 == 0 else 0
-        return datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now + wobble)
-
-
-class _Jumps(selectors.SelectSelector):
-    def __init__(self, time: Time) -> None:
-        super().__init__()
-        self._time = time
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise Stuck
-        self._time.now += max(0.0, timeout)
-        return super().select(0)
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self, time: Time) -> None:
-        self._simulated = time
-        super().__init__(_Jumps(time))
-
-    def time(self) -> float:
-        return self._simulated.now
-
-
-@contextmanager
-def simulated() -> Iterator[Time]:
-    time = Time()
-    with ExitStack() as stack:
-        stack.enter_context(structlog.testing.capture_logs())
-        stack.enter_context(mock.patch.object(viewing, "_STRIDE", 1))  # a view may rest within any commit
-        for name, module in list(sys.modules.items()):
-            if name.startswith("penstock.engine.") and "elapsed" in vars(module):
-                stack.enter_context(mock.patch.object(module, "elapsed", time.elapsed))
-        yield time
+# The store.
 
 
 class UnsteadyLog(ScriptedLog):
-    """A scripted log that takes its turns over everything, and can also hold what it has written already."""
+    """A scripted log that takes its turns over everything, and can also hold what it has written already.
+
+    It sees to it that nobody probes while something is being appended.
+    """
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
         self.append_turns = self.read_turns = 0
         self._late: anyio.Event | None = None
+        self._appending = 0
 
     def hold(self) -> None:
         if self._gate is None:
@@ -282,16 +253,25 @@ class UnsteadyLog(ScriptedLog):
     def be_well(self) -> None:
         self.release()
         self.steps.clear()
-        self.heads_fail = self.reads_fail = 0
+        self.heads_fail = self.reads_fail = self.probes_fail = 0
 
     async def append(self, commit: Commit) -> None:
-        await let_run(self.append_turns)
+        self._appending += 1
         try:
-            await super().append(commit)
-        finally:
-            if self._late is not None and len(self.commits) >= commit.number:
-                await self._late.wait()
             await let_run(self.append_turns)
+            try:
+                await super().append(commit)
+            finally:
+                if self._late is not None and len(self.commits) >= commit.number:
+                    await self._late.wait()
+                await let_run(self.append_turns)
+        finally:
+            self._appending -= 1
+
+    async def probe(self) -> None:
+        assert not self._appending, "the store is asked only when nothing is under way"
+        await let_run(self.append_turns)
+        await super().probe()
 
     async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
         await let_run(self.read_turns)
@@ -334,6 +314,10 @@ class Sent(Call):
     numbers: list[int]
     wait: bool
     many: bool
+    #: The version that was expected of the command's key.
+    version: int | None = None
+    #: Whether it is a command that somebody had sent before.
+    again: bool = False
 
 
 @dataclass(kw_only=True)
@@ -387,8 +371,8 @@ QUERIES: dict[str, Callable[[], Query[Any]]] = {
 class World:
     """Plays a history and remembers what everybody heard."""
 
-    def __init__(self, time: Time) -> None:
-        self.time = time
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
         self.log = UnsteadyLog(MemoryStore())
         self.orders: dict[int, Order] = {}
         self.commands: dict[int, Command] = {}
@@ -410,13 +394,12 @@ class World:
                 self.log.reads_fail = 1
                 with pytest.raises(StoreBroke):
                     await self.engine(life).__aenter__()
-            with anyio.fail_after(1e6):
-                await self.live(life)
+            await self.live(life)
             self.log.be_well()
 
     def engine(self, life: Life) -> Engine:
         bounds = Limits(**life.limits, commit_bytes_max=2_000)
-        return Engine(shop, log=self.log, limits=bounds, check_purity=life.check_purity, clock=self.time.of_day)
+        return Engine(shop, log=self.log, limits=bounds, check_purity=life.check_purity)
 
     async def live(self, life: Life) -> None:
         async with anyio.create_task_group() as group, self.engine(life) as engine:
@@ -433,9 +416,9 @@ class World:
                 self.log.hold()
         states = read_log(self.log.commits).states
         for view in engine._views:
-            if view._fault is None:
+            if view.read.fault is None:
                 expected = states[view.head.number].sides[view.name]
-                assert fields(view.state) == expected, f"{view.name} when it was closed"
+                assert fields(view.read.state) == expected, f"{view.name} when it was closed"
 
     async def take_step(
         self, step: Any, engine: Engine, group: anyio.abc.TaskGroup, life: Life, opened_at: int
@@ -443,6 +426,12 @@ class World:
         match step:
             case Send():
                 self.send(step, engine, group, life)
+            case Again(which):
+                alone = [call.numbers[0] for call in self.sent if not call.many and not call.again]
+                alone = [number for number in alone if life.check_purity or self.orders[number].kind != "mutate"]
+                if alone:
+                    number = alone[which % len(alone)]
+                    self.call(self.new_call([number], again=True), engine, group)
             case Ask():
                 await self.ask(step, engine, group, opened_at)
             case Cancel(which):
@@ -452,11 +441,12 @@ class World:
             case LetRun(turns):
                 await let_run(turns)
             case TimePasses(seconds):
-                self.time.now += seconds
-            case StoreFails(steps, heads, reads):
+                self.simulation.stall(seconds)
+            case StoreFails(steps, heads, reads, probes):
                 self.log.steps.extend(steps)
                 self.log.heads_fail += heads
                 self.log.reads_fail += reads
+                self.log.probes_fail += probes
                 if any(step != "ok" for step in steps) or reads:
                     self.troubled.add(self.life)
             case Hold(after_writing):
@@ -465,6 +455,8 @@ class World:
                 self.log.release()
             case Detach(view):
                 engine._views[view].detach(engine._writer.head)
+            case HoldStill(view, turns):
+                group.start_soon(self.hold_still, engine, view, turns)
             case Intrude():
                 self.intruded.add(self.life)
                 head = await self.log.inner.head()
@@ -473,6 +465,10 @@ class World:
                 )
                 await self.log.inner.append(seal(head, head.recorded_at or "2023-12-31T00:00:00.000000Z", [record]))
 
+    async def hold_still(self, engine: Engine, view: int, turns: int) -> None:
+        async with engine._views[view].still:
+            await let_run(turns)
+
     def send(self, step: Send, engine: Engine, group: anyio.abc.TaskGroup, life: Life) -> None:
         numbers = []
         for order in step.orders:
@@ -480,22 +476,54 @@ class World:
             if order.kind == "mutate" and not life.check_purity:
                 order = Order("raise")
             self.orders[number], self.commands[number] = order, make(order, number)
+        item = step.orders[0].item if step.orders[0].kind in KEYED and not step.many else None
+        version = None
+        if step.expects != "any" and item is not None and engine._writer.state is not None:
+            version = engine._writer.state.ledger.versions.get(item, 0) + (step.expects == "next")
+        call = self.new_call(numbers, step.timeout, wait=step.wait, many=step.many, version=version)
+        self.call(call, engine, group)
+
+    def new_call(
+        self,
+        numbers: list[int],
+        timeout: float | None = None,
+        *,
+        wait: bool = True,
+        many: bool = False,
+        version: int | None = None,
+        again: bool = False,
+    ) -> Sent:
         heard = max((receipt.commit for receipt in self.receipts), default=0)
-        call = Sent(
-            anyio.CancelScope(), step.timeout, self.life, heard, numbers=numbers, wait=step.wait, many=step.many
+        made = Sent(
+            anyio.CancelScope(),
+            timeout,
+            self.life,
+            heard,
+            numbers=numbers,
+            wait=wait,
+            many=many,
+            version=version,
+            again=again,
         )
-        self.sent.append(call)
-        commands = [self.commands[number] for number in numbers]
+        self.sent.append(made)
+        return made
+
+    def call(self, call: Sent, engine: Engine, group: anyio.abc.TaskGroup) -> None:
+        commands, number = [self.commands[number] for number in call.numbers], call.numbers[0]
 
         async def wait_for_it() -> None:
             with call.scope:
                 try:
                     result: Any
-                    if step.many:
-                        result = await engine.execute_many(commands, timeout=step.timeout)
+                    if call.many:
+                        result = await engine.execute_many(commands, timeout=call.timeout)
                     else:
                         result = await engine.execute(
-                            commands[0], command_id=f"c{numbers[0]}", timeout=step.timeout, wait=step.wait
+                            commands[0],
+                            command_id=f"c{number}",
+                            expected_version=call.version,
+                            timeout=call.timeout,
+                            wait=call.wait,
                         )
                 except PenstockError as error:
                     result = error
@@ -503,7 +531,7 @@ class World:
                     call.settle(Cancelled(bool(getattr(error, "__notes__", ()))), len(self.log.commits))
                     raise
                 call.settle(result, len(self.log.commits))
-                outcomes = result if step.many else [result]
+                outcomes = result if call.many else [result]
                 self.receipts += [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
 
         group.start_soon(wait_for_it)
@@ -554,6 +582,7 @@ class World:
             with pytest.raises(ViewFaulted):
                 await engine.ask(Broke("x"), after=last)
         assert sides(engine) == expected.sides
+        assert write_state(engine).ledger.versions == expected.versions
         stats = engine.stats()
         assert (stats.writer.commit, stats.writer.position) == (len(self.log.commits), expected.position)
         assert (stats.writer.mailbox_commands, stats.writer.mailbox_entering) == (0, 0)
@@ -563,19 +592,24 @@ class World:
     async def execute_at_last(self, engine: Engine) -> Receipt:
         """One more command, now that the store is well; the first may find the writer just failing to rebuild."""
         try:
-            return await engine.execute(Nothing("a"), command_id="last")
+            return await engine.execute(Nothing("a"), command_id=f"last{self.life}")
         except WriterUnavailable:
             assert self.life in self.troubled
-            return await engine.execute(Nothing("a"), command_id="last")
+            return await engine.execute(Nothing("a"), command_id=f"last{self.life}")
 
 
 def fields(state: Any) -> dict[str, Any]:
     return msgspec.structs.asdict(state)
 
 
+def write_state(engine: Engine) -> WriteState:
+    assert engine._writer.state is not None
+    return engine._writer.state
+
+
 def sides(engine: Engine) -> dict[str, Any]:
-    models, views = engine_state(engine)
-    return {type(state).__name__: fields(state) for state in (*models, *views)}
+    states = [*write_state(engine).models, *(view.read.state for view in engine._views)]
+    return {type(state).__name__: fields(state) for state in states}
 
 
 # The model: the log is the truth.
@@ -588,15 +622,22 @@ class State(NamedTuple):
     position: int
     sides: dict[str, Any]
     fault: int | None
+    versions: dict[str, int]
 
 
 class Entry(NamedTuple):
-    """One command in the log."""
+    """One command in the log, and the states before and after it."""
 
-    commit: int
-    position: int
     record: dict[str, Any]
     before: State
+    after: State
+
+    @property
+    def receipt(self) -> Receipt:
+        """What its caller must have been given."""
+        key, events = self.record.get("key"), len(self.record["events"])
+        version = None if key is None else self.after.versions.get(key, 0)
+        return Receipt(self.after.commit, self.after.position, events, self.record.get("id"), version)
 
 
 class History(NamedTuple):
@@ -615,7 +656,7 @@ def number_of(record: dict[str, Any]) -> int | None:
 
 def read_log(commits: Sequence[Commit]) -> History:
     """The states after each commit and between any two commands, and where each command stands."""
-    state = State(0, 0, {}, None)
+    state = State(0, 0, {}, None, {})
     state = apply([], state)
     history = History([state], [state], {})
     recorded_at = ""
@@ -628,7 +669,7 @@ def read_log(commits: Sequence[Commit]) -> History:
             before, state = state, apply(record["events"], state)._replace(commit=index)
             number = number_of(record)
             if number is not None:
-                history.entries.setdefault(number, []).append(Entry(index, state.position, record, before))
+                history.entries.setdefault(number, []).append(Entry(record, before, state))
             history.between.append(state)
         history.states.append(state._replace(commit=index))
     return history
@@ -640,7 +681,10 @@ def apply(events: list[dict[str, Any]], state: State) -> State:
     notes: list[str] = list(state.sides["Pinboard"]["notes"]) if state.sides else []
     adds, seen, fault = state.sides["Book"]["adds"] if state.sides else 0, 0, state.fault
     seen = state.sides["Fragile"]["seen"] if state.sides else 0
+    versions = dict(state.versions)
     for position, event in enumerate(events, start=state.position + 1):
+        if "item" in event:
+            versions[event["item"]] = versions.get(event["item"], 0) + 1
         match event["type"]:
             case "Added":
                 stock[event["item"]] = stock.get(event["item"], 0) + event["count"]
@@ -660,7 +704,7 @@ def apply(events: list[dict[str, Any]], state: State) -> State:
         "Pinboard": {"notes": notes},
         "Fragile": {"seen": seen},
     }
-    return State(state.commit, state.position + len(events), sides, fault)
+    return State(state.commit, state.position + len(events), sides, fault, versions)
 
 
 def decided(command: Command, state: State) -> list[dict[str, Any]] | None:
@@ -695,12 +739,18 @@ def check_log(world: World, history: History) -> None:
             {k: v for k, v in event.items() if k not in ("by", "at", "id")} for event in entries[0].record["events"]
         ]
         assert events == decided(world.commands[number], entries[0].before), f"command {number}"
-    order = [number for number in history.entries if not sent_by(world, number).many]
+        first = [call for call in calls_of(world, number) if is_first(call.result)]
+        assert len(first) <= 1, f"command {number} was executed for the first time more than once"
+    order = [number for number in history.entries if [call.many for call in calls_of(world, number)] == [False]]
     assert order == sorted(order), "commands are decided in the order in which they came"
 
 
-def sent_by(world: World, number: int) -> Sent:
-    return next(call for call in world.sent if number in call.numbers)
+def calls_of(world: World, number: int) -> list[Sent]:
+    return [call for call in world.sent if number in call.numbers]
+
+
+def is_first(outcome: Any) -> bool:
+    return isinstance(outcome, Receipt) and not outcome.repeated
 
 
 ALWAYS = {"add": "Receipt", "note": "Receipt", "move": "Receipt", "nothing": "Receipt", "fine": "Receipt"} | {
@@ -726,26 +776,36 @@ def check_outcome(world: World, history: History, call: Sent, number: int, outco
     possible |= set() if call.wait or call.many else {"Overloaded"}
     possible |= {"CommitFailed", "OutcomeUnknown", "WriterUnavailable"} if call.life in world.troubled else set()
     possible |= {"Fenced"} if call.life in world.intruded else set()
+    possible |= {"VersionConflict"} if call.version is not None else set()
     assert name in possible, f"command {number}: {outcome!r}"
 
-    written = len(history.entries.get(number, ()))
+    written, others = len(history.entries.get(number, ())), len(calls_of(world, number)) > 1
     may_stand = name == "OutcomeUnknown" or (name in ("DeadlineExceeded", "Cancelled") and outcome.decided)
     may_stand |= name == "Cancelled" and call.many
     if name == "Receipt":
         (entry,) = history.entries[number]
-        events = len(entry.record["events"])
-        assert outcome == Receipt(entry.commit, entry.position, events, entry.record.get("id"))
-        assert call.heard < outcome.commit <= call.durable, "acknowledged when it is durable, after what came before"
+        assert outcome == replace(entry.receipt, repeated=outcome.repeated)
+        assert outcome.commit <= call.durable, "acknowledged when it is durable"
+        if outcome.repeated:
+            assert others, f"command {number} was sent once"
+        else:
+            assert call.heard < outcome.commit, "after what came before"
+            assert call.version in (None, entry.before.versions.get(world.orders[number].item, 0))
     elif not may_stand:
-        assert written == 0, f"command {number} is in the log: {outcome!r}"
+        assert written == 0 or others, f"command {number} is in the log: {outcome!r}"
     elif name == "DeadlineExceeded" or not call.many:
-        calm = call.life not in world.troubled and call.life not in world.intruded
+        calm = call.life not in world.troubled and call.life not in world.intruded and call.version is None
         if calm and ALWAYS[kind] == "Receipt" and name != "OutcomeUnknown":
             assert written == 1, f"command {number} was said to stand: {outcome!r}"
+    states = [state for state in history.between if call.heard <= state.commit <= call.durable]
+    item = world.orders[number].item
     if name == "Rejected":
-        left, item = outcome.details["left"], world.orders[number].item
-        states = [state for state in history.between if call.heard <= state.commit <= call.durable]
+        left = outcome.details["left"]
         assert left in [state.sides["Stock"]["stock"].get(item, 0) for state in states], "refused on what is durable"
+    if name == "VersionConflict":
+        assert (outcome.key, outcome.expected) == (item, call.version)
+        assert outcome.actual != outcome.expected
+        assert outcome.actual in [state.versions.get(item, 0) for state in states], "refused on what is durable"
 
 
 def check_answers(world: World, history: History) -> None:
@@ -815,20 +875,36 @@ WENT_WRONG = {
 }
 
 
-def check(history: Sequence[Life]) -> None:
+#: Histories that chance seldom finds.
+SELDOM_FOUND = {
+    "what another writer has written is not taken for one's own after an unclear failure": Life(
+        BOUNDS, [Hold(), StoreFails(["lost"]), alone("add"), LetRun(9), Intrude(), Release(), LetRun(9)]
+    ),
+    "views learn of a commit that is found only when the state is rebuilt": Life(
+        BOUNDS, [StoreFails(["written"], probes=1), alone("add"), LetRun(12), alone("add"), LetRun(12)]
+    ),
+}
+
+
+def check(history: Sequence[Life], seed: int = 0, stalls: float = 0.0) -> None:
     """Play a history, and see that every promise was kept that was made in it."""
-    with simulated() as time:
-        world = World(time)
-        anyio.run(world.play, history, backend_options={"loop_factory": lambda: _Loop(time)})
-        found = read_log(world.log.commits)
-        check_log(world, found)
-        for call in world.sent:
-            assert call.answered == 1, "everybody is answered exactly once"
-            outcomes = call.result if isinstance(call.result, list) else [call.result] * len(call.numbers)
-            for number, outcome in zip(call.numbers, outcomes, strict=True):
-                check_outcome(world, found, call, number, outcome)
-        assert [call.answered for call in world.asked] == [1] * len(world.asked)
-        check_answers(world, found)
+
+    async def play(simulation: Simulation) -> World:
+        world = World(simulation)
+        await world.play(history)
+        return world
+
+    with mock.patch.object(reading, "_STRIDE", 1):  # a view may rest within any commit
+        world = simulate(play, seed=seed, stalls=stalls).result
+    found = read_log(world.log.commits)
+    check_log(world, found)
+    for call in world.sent:
+        assert call.answered == 1, "everybody is answered exactly once"
+        outcomes = call.result if isinstance(call.result, list) else [call.result] * len(call.numbers)
+        for number, outcome in zip(call.numbers, outcomes, strict=True):
+            check_outcome(world, found, call, number, outcome)
+    assert [call.answered for call in world.asked] == [1] * len(world.asked)
+    check_answers(world, found)
 
 
 @settings(
@@ -838,18 +914,24 @@ def check(history: Sequence[Life]) -> None:
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(st.lists(lives, min_size=1, max_size=3))
-def test_whatever_happens_every_promise_is_kept_and_a_replay_gives_what_lived(history: list[Life]) -> None:
-    check(history)
+@given(st.lists(lives, min_size=1, max_size=3), st.integers(0, 999), st.sampled_from([0.0, 0.0, 0.05]))
+def test_whatever_happens_every_promise_is_kept_and_a_replay_gives_what_lived(
+    history: list[Life], seed: int, stalls: float
+) -> None:
+    check(history, seed, stalls)
 
 
-@pytest.mark.xfail(strict=True, reason="the price of being careful: ARCHITECTURE.md, 'Rolling back is rebuilding'")
 def test_an_event_that_cannot_be_applied_is_not_written_while_the_store_is_not_trusted() -> None:
     check([Life(BOUNDS, [StoreFails(["refused"]), alone("add"), LetRun(12), alone("apply"), LetRun(12)])])
 
 
 @pytest.mark.parametrize("life", WENT_WRONG.values(), ids=WENT_WRONG)
 def test_a_history_that_once_went_wrong_goes_well(life: Life) -> None:
+    check([life])
+
+
+@pytest.mark.parametrize("life", SELDOM_FOUND.values(), ids=SELDOM_FOUND)
+def test_a_history_that_chance_seldom_finds_goes_well(life: Life) -> None:
     check([life])
 
 

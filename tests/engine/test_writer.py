@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -178,7 +179,7 @@ async def test_a_failure_after_the_commit_was_written_is_a_success() -> None:
     log.steps.append("written")
     async with Engine(shop, log=log) as engine:
         assert await engine.execute(Add("a", 1)) == Receipt(1, 1, 1, version=1)
-        assert log.probes_started == 1  # what is there is durable, and not a remnant
+        assert log.probes_started == 2  # at opening, and because what is there must be durable, and not a remnant
         assert await engine.execute(Add("a", 1)) == Receipt(2, 2, 1, version=2)
     assert await numbers(log) == [(1, 1), (2, 2)]
 
@@ -224,6 +225,34 @@ async def test_while_the_log_cannot_be_read_back_commands_are_refused_and_then_i
         assert await engine.ask(StockOf("a")) == 1
         log.reads_fail = 0
         assert await engine.execute(Add("a", 1)) == Receipt(2, 2, 1, version=2)
+
+
+async def test_an_engine_opens_on_a_store_that_takes_nothing_and_goes_on_when_it_does(log_lines: list[Any]) -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log) as engine:
+        await engine.execute(Add("a", 1))
+    log.probes_fail = 2
+    async with Engine(shop, log=log) as engine:
+        assert await engine.ask(StockOf("a")) == 1
+        with pytest.raises(WriterUnavailable, match="the store takes no commits: while probed; views still answer"):
+            await engine.execute(Add("a", 1))
+        assert (await engine.execute(Add("a", 1))).position == 2
+    events = [line["event"] for line in log_lines]
+    assert (events.count("store_failed"), events.count("store_recovered")) == (1, 1)
+
+
+async def test_a_writer_that_is_cancelled_before_its_first_step_answers_whoever_came(log_lines: list[Any]) -> None:
+    outcome = Outcome()
+    async with anyio.create_task_group() as group:
+        engine = Engine(shop, log=ScriptedLog())
+        await engine.__aenter__()
+        engine._tasks[-1].cancel()
+        group.start_soon(outcome.follow, engine.execute(Add("a", 1)))
+        await settled()
+        with pytest.raises(asyncio.CancelledError):
+            await engine._tasks[-1]
+        await engine.__aexit__(None, None, None)
+    assert outcome.kind == "EngineClosed"
 
 
 async def test_a_stale_writer_stops_and_says_who_has_taken_over(log_lines: list[Any]) -> None:
