@@ -14,7 +14,7 @@ from penstock.engine.commit import body_reader
 from penstock.engine.declare import Method, key_field, place_of, yielded_events
 from penstock.engine.errors import DefinitionError, HandlerFailed
 from penstock.engine.messages import Command, Event, Message, Query
-from penstock.engine.sides import Poison, ReadSide, RetiredSide, WriteSide
+from penstock.engine.sides import Poison, ReadSide, RetiredSide, WriteSide, poison_of
 
 __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
 
@@ -76,7 +76,7 @@ class App:
         if not self.models:
             raise DefinitionError("an App needs at least one write model")
         _require_shape(self.models, ("__handlers__", *_SIDE), "a write model")
-        _require_shape(self.views, ("__answerers__", *_SIDE, "poison"), "a view")
+        _require_shape(self.views, ("__answerers__", *_SIDE), "a view")
         _require_poison(self.views)
         _require_code_version((*self.models, *self.views))
         self.name = self.models[0].__name__ if name is None else name
@@ -200,8 +200,8 @@ def _require_shape(classes: Iterable[Any], names: Sequence[str], what: str) -> N
 
 def _require_poison(views: Iterable[type[ReadSide]]) -> None:
     for view in views:
-        if view.poison not in get_args(Poison):
-            raise DefinitionError(f"poison is one of {get_args(Poison)}, not {view.poison!r}", place_of(view))
+        if poison_of(view) not in get_args(Poison):
+            raise DefinitionError(f"poison is one of {get_args(Poison)}, not {poison_of(view)!r}", place_of(view))
 
 
 def _require_code_version(classes: Iterable[type[Any]]) -> None:

@@ -29,7 +29,7 @@ from penstock.engine.codec import encode
 from penstock.engine.commit import Head
 from penstock.engine.messages import Event
 from penstock.engine.replay import Chapter
-from penstock.engine.sides import ReadSide
+from penstock.engine.sides import ReadSide, poison_of
 from penstock.engine.snapshots import Part, fingerprint_of
 
 __all__ = ["Parked", "ReadState"]
@@ -114,7 +114,7 @@ class ReadState:
         self.appliers = {event: m.function.__get__(self.state) for event, m in view.__appliers__.items()}
         self.types = frozenset(self.appliers)
         self._app = app
-        self._poison = view.poison
+        self._poison = poison_of(view)
         self._code_version = view.code_version
         self._parked_max = parked_max
         self._quiet = quiet

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from penstock.engine.declare import Method
 
-__all__ = ["Poison", "ReadSide", "RetiredSide", "Side", "WriteSide"]
+__all__ = ["Poison", "ReadSide", "RetiredSide", "Side", "WriteSide", "poison_of"]
 
 #: What a view does about an event that it can't apply: stop answering; park it, and what follows under the same key;
 #: or leave it out.
@@ -47,7 +47,15 @@ class ReadSide(Side, Protocol):
     """A state that answers. Apply: (state, event) → state, in place. Answer: (state, query) → answer, pure."""
 
     __answerers__: ClassVar[Mapping[type[Any], Method]]
-    poison: ClassVar[Poison]
+
+
+def poison_of(view: type[ReadSide]) -> Poison:
+    """What a view does about an event that it can't apply: its class attribute ``poison``, or else ``"stop"``.
+
+    Not a member of the protocol, because a class that says ``poison = "park"`` is narrower than what may be said.
+    """
+    poison: Poison = getattr(view, "poison", "stop")
+    return poison
 
 
 class RetiredSide(Protocol):

@@ -31,8 +31,8 @@ from penstock.engine.cli.output import (
     show_verified,
 )
 from penstock.engine.commit import DIGEST_BYTES
-from penstock.engine.errors import UnreadableEvent
 from penstock.engine.log import SqliteLog, log_at
+from penstock.engine.messages import UnreadableEvent
 from penstock.engine.survey import Survey, survey
 from penstock.engine.upkeep import (
     StoredEvent,
