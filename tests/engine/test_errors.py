@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from penstock.engine import errors
+from penstock.engine import UnreadableEvent, errors
 from penstock.engine.errors import (
     AnswerFailed,
     ApplyFailed,
@@ -35,7 +35,6 @@ from penstock.engine.errors import (
     StorageError,
     TryAgainLater,
     UnknownMessage,
-    UnreadableEvent,
     VersionConflict,
     ViewBehind,
     ViewFaulted,
