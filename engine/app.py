@@ -14,12 +14,12 @@ from penstock.engine.commit import body_reader
 from penstock.engine.declare import Method, key_field, place_of, yielded_events
 from penstock.engine.errors import DefinitionError, HandlerFailed
 from penstock.engine.messages import Command, Event, Message, Query
-from penstock.engine.sides import Poison, ReadSide, RetiredSide, WriteSide, poison_of
+from penstock.engine.sides import Poison, ReadSide, RetiredSide, WriteSide, code_version_of, poison_of
 
 __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
 
 
-_SIDE = ("__appliers__", "code_version", "snapshot", "restore")
+_SIDE = ("__appliers__", "snapshot", "restore")
 
 
 class CommandEntry(NamedTuple):
@@ -206,7 +206,7 @@ def _require_poison(views: Iterable[type[ReadSide]]) -> None:
 
 def _require_code_version(classes: Iterable[type[Any]]) -> None:
     for cls in classes:
-        if type(cls.code_version) is not int:
+        if type(code_version_of(cls)) is not int:
             raise DefinitionError(
                 "code_version is a number of the class and no field of the state: write it without an annotation",
                 place_of(cls),

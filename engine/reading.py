@@ -29,7 +29,7 @@ from penstock.engine.codec import encode
 from penstock.engine.commit import Head
 from penstock.engine.messages import Event
 from penstock.engine.replay import Chapter
-from penstock.engine.sides import ReadSide, poison_of
+from penstock.engine.sides import ReadSide, code_version_of, poison_of
 from penstock.engine.snapshots import Part, fingerprint_of
 
 __all__ = ["Parked", "ReadState"]
@@ -115,7 +115,7 @@ class ReadState:
         self.types = frozenset(self.appliers)
         self._app = app
         self._poison = poison_of(view)
-        self._code_version = view.code_version
+        self._code_version = code_version_of(view)
         self._parked_max = parked_max
         self._quiet = quiet
         #: The positions of the events of the commit with that number.
