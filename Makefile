@@ -6,9 +6,10 @@ TOOLS := .tools
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --quiet
 LIMIT ?=
+KILLS ?=
 SHIPPED := -p penstock.engine -p penstock.handlers -p penstock.views -p penstock.bench
 
-.PHONY: demo test check format bench bench-smoke clean
+.PHONY: demo test check format bench bench-smoke torture clean
 
 demo: .venv/ready  ## a year of real flights through the engine
 	$(RUN) python -m examples.flights $(if $(LIMIT),--limit $(LIMIT))
@@ -32,6 +33,9 @@ bench: .venv/ready  ## the figures, with the machine and the versions they belon
 
 bench-smoke: .venv/ready  ## every figure once, too small to mean anything: does it run?
 	$(RUN) python -m penstock.bench --smoke
+
+torture: .venv/ready  ## kill a busy engine a hundred times, tear copies of its log: is anything lost?
+	$(RUN) python -m penstock.bench torture $(if $(KILLS),--kills $(KILLS) --images $(KILLS))
 
 .venv/ready: pyproject.toml | uv
 	$(UV) sync --quiet

@@ -1,6 +1,8 @@
 """The command line: ``python -m penstock.bench``. Exit code 1 when a run can't be believed, 2 when it can't begin.
 
 A missed goal is shown and does not change the exit code: it says as much about the machine as about the engine.
+
+``python -m penstock.bench torture`` measures nothing: it kills, and looks for what is lost (`penstock.bench.torture`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _NEEDS_RICH = "penstock.bench shows its report with rich: install the extra pens
 
 
 def main(arguments: list[str]) -> int:
-    """Measure what the arguments name, show it, and return the exit code."""
+    """Measure what the arguments name, show it, and return the exit code; or do what the first argument names."""
+    if arguments[:1] == ["torture"]:
+        return _torture(arguments[1:])
     options = _options(arguments)
     if find_spec("rich") is None:
         sys.stderr.write(_NEEDS_RICH)
@@ -42,6 +46,16 @@ def main(arguments: list[str]) -> int:
     if options.json:
         Path(options.json).write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return 0
+
+
+def _torture(arguments: list[str]) -> int:
+    from penstock.bench.torture import command  # noqa: PLC0415 - a program of its own; nothing is measured with it
+
+    options = command.options(arguments)
+    if find_spec("rich") is None:
+        sys.stderr.write(_NEEDS_RICH)
+        return 2
+    return command.main(options)
 
 
 def _measure(options: argparse.Namespace, directory: str) -> Report:
@@ -70,7 +84,11 @@ def _measure(options: argparse.Namespace, directory: str) -> Report:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m penstock.bench", description="penstock's figures on this machine")
+    parser = argparse.ArgumentParser(
+        prog="python -m penstock.bench",
+        description="penstock's figures on this machine",
+        epilog="'python -m penstock.bench torture' kills processes instead, and looks for what is lost: see its --help",
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="every figure once, on asyncio, too small to mean anything"
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from penstock.engine.commit import Commit, Head, events_in
-from penstock.engine.errors import Fenced, LogLocked, LogRefused
+from penstock.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from penstock.engine.snapshots import MemorySnapshots, SnapshotStore
 
 __all__ = ["MemoryLog", "MemoryStore"]
@@ -63,6 +63,8 @@ class MemoryLog:
         return self.store.application
 
     async def append(self, commit: Commit) -> None:
+        if not self._holds_lock:
+            raise CommitFailed(commit.number, "this log is not open for writing")
         head = len(self.store.commits)
         if commit.number != head + 1:
             raise Fenced(self.name, commit.number, head)
@@ -87,6 +89,8 @@ class MemoryLog:
 
     async def probe(self) -> None:
         """Nothing to find out: a list takes whatever it is given, and what it refused is nowhere."""
+        if not self._holds_lock:
+            raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
 
     async def close(self) -> None:
         if self._holds_lock:

@@ -41,7 +41,7 @@ class Log(Protocol):
     async def attach(self) -> str:
         """Open for reading beside whoever writes: no lock is taken, nothing is created or changed.
 
-        Commits that are appended later are seen. `append` and `probe` are not to be used.
+        Commits that are appended later are seen. `append` and `probe` raise.
 
         Returns:
             The name of the application whose log it is.
@@ -59,8 +59,8 @@ class Log(Protocol):
 
         Raises:
             Fenced: the head is not ``commit.number - 1``; nothing was written.
-            CommitFailed: it is certain that nothing was written.
-            Exception: anything else means that the outcome is not known; `head` tells.
+            CommitFailed: it is certain that nothing was written: the store is full, locked by somebody, not open, gone.
+            Exception: the outcome is not known; a `probe` that succeeds, and `head` after it, tell.
         """
         ...
 
@@ -71,12 +71,20 @@ class Log(Protocol):
         whole or not at all. Safe to call while an append is under way.
 
         Raises:
-            LogCorrupt: the store can't be read; names the first commit that could not.
+            LogCorrupt: what the store holds can't be read; names the first commit that could not.
+            OSError: the store can't be read now; it may later.
+            LogRefused: the store that was attached to is not there any more.
         """
         ...
 
     async def head(self) -> Head:
-        """The last durable commit; ``Head()`` when there is none."""
+        """The last durable commit; ``Head()`` when there is none.
+
+        Raises:
+            LogCorrupt: what the store holds can't be read.
+            OSError: the store can't be read now; it may later.
+            LogRefused: the store that was opened is not there any more.
+        """
         ...
 
     async def probe(self) -> None:
@@ -86,6 +94,7 @@ class Log(Protocol):
         also after a crash of the process or of the machine. Not to be called while an append is under way.
 
         Raises:
+            LogRefused: the store that was opened is not there any more.
             Exception: the store takes nothing now.
         """
         ...

@@ -21,7 +21,13 @@ import sqlite3
 
 from penstock.engine.errors import LogCorrupt, LogRefused
 
-__all__ = ["is_damage", "no_room", "nothing_written", "primary_code", "read_failure", "refusal"]
+__all__ = ["ERRORS", "WRITABLE", "is_damage", "no_room", "nothing_written", "primary_code", "refusal"]
+
+#: What to do about a file that is read-only.
+WRITABLE = "make the file, and its -wal if there is one, writable; or attach to read it"
+
+#: What the driver raises: its own errors, and this one in place of them where SQLite's text quotes damaged bytes.
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 #: Whatever their extended code: raised in 1 or 2. Disk full is one of them, because 3 reports it as ``IOERR_FSYNC``
 #: and 4, where the index must grow, as ``IOERR_SHMSIZE``.
@@ -38,6 +44,7 @@ _BEFORE_THE_COMMIT = {
 _IO_BEFORE_THE_COMMIT = {
     sqlite3.SQLITE_IOERR_READ,
     sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
     sqlite3.SQLITE_IOERR_WRITE,
     sqlite3.SQLITE_IOERR_FSTAT,
     sqlite3.SQLITE_IOERR_ACCESS,
@@ -57,7 +64,7 @@ _DAMAGED = {
     sqlite3.SQLITE_MISMATCH,
     sqlite3.SQLITE_TOOBIG,
 }
-_IO_DAMAGED = {sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+_IO_DAMAGED = {sqlite3.SQLITE_IOERR_SHORT_READ}
 
 
 def nothing_written(error: Exception) -> bool:
@@ -67,43 +74,31 @@ def nothing_written(error: Exception) -> bool:
     closed, a value that can't be bound.
     """
     if isinstance(error, ValueError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
-        return True
+        return not isinstance(error, UnicodeDecodeError)
     return primary_code(error) in _BEFORE_THE_COMMIT or _extended_code(error) in _IO_BEFORE_THE_COMMIT
 
 
-def no_room(error: sqlite3.Error) -> bool:
+def no_room(error: Exception) -> bool:
     """Whether the file system would take no more: it is full, or a quota or a limit on the file's size is reached."""
     return primary_code(error) == sqlite3.SQLITE_FULL or _extended_code(error) == sqlite3.SQLITE_IOERR_WRITE
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether a read that failed with this found the file itself at fault."""
     return primary_code(error) in _DAMAGED or _extended_code(error) in _IO_DAMAGED
 
 
-def read_failure(log: str, commit: int, error: sqlite3.Error) -> Exception:
-    """What reading a log that is open raises instead of SQLite's error.
-
-    Args:
-        log: the log's name.
-        commit: the first commit that can't be read.
-        error: what SQLite raised.
-
-    Returns:
-        `LogCorrupt` where the file is at fault, OSError where the system is and a later read may succeed.
-    """
-    if is_damage(error):
-        return LogCorrupt(log, commit, str(error))
-    return OSError(f"log {log} can't be read now: {error}")
-
-
-def refusal(log: str, error: sqlite3.Error) -> Exception:
+def refusal(log: str, error: Exception) -> Exception:
     """What opening or attaching raises instead of SQLite's error."""
     code = primary_code(error)
+    if _extended_code(error) == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return LogRefused(
+            log, "a crash left a change half done, which only a writer can undo", "open it with its engine"
+        )
     if code == sqlite3.SQLITE_NOTADB:
         return LogRefused(log, "it is not a database", "name another file")
     if code == sqlite3.SQLITE_READONLY:
-        return LogRefused(log, f"it can't be written: {error}", "make the file writable, or attach to read it")
+        return LogRefused(log, f"it can't be written: {error}", WRITABLE)
     if is_damage(error):
         return LogCorrupt(log, 1, str(error))
     return LogRefused(log, f"SQLite can't open it: {error}", "see that file and folder can be written")

@@ -5,7 +5,6 @@ Here: everything that names a table or a column. Not here: connections, threads,
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import msgspec
 
 from penstock.engine.commit import FORMAT, Commit, Head, events_in
 from penstock.engine.errors import LogCorrupt, LogRefused
-from penstock.engine.log.sqlite_faults import is_damage
+from penstock.engine.log.sqlite_faults import ERRORS, is_damage
 
 __all__ = [
     "APPEND",
@@ -78,22 +77,20 @@ LAST = f"SELECT {_COLUMNS} FROM commits ORDER BY number DESC LIMIT 1"
 _SCAN_ROWS = 1_000
 
 
-def commit_of(log: str, expected: int, row: Sequence[Any]) -> Commit:
-    """The commit in a row. A column's type binds nobody (https://www.sqlite.org/datatype3.html), so it is looked at.
+def commit_of(log: str, number: int, row: Sequence[Any]) -> Commit:
+    """The commit in the row that should hold this number.
 
     Raises:
-        LogCorrupt: a value has another type; names commit ``expected``.
+        LogCorrupt: it holds another one, or a value has another type: a column's binds nobody
+            (https://www.sqlite.org/datatype3.html).
     """
-    number, position, recorded_at, body, digest = row
-    if (
-        type(number) is int
-        and type(position) is int
-        and type(recorded_at) is str
-        and type(body) is bytes
-        and type(digest) is bytes
-    ):
+    found, position, recorded_at, body, digest = row
+    if found != number:  # rows come in another order when a page is damaged
+        raise LogCorrupt(log, number, f"commit {found:,} stands where {number:,} should")
+    if type(position) is int and type(recorded_at) is str and type(body) is bytes and type(digest) is bytes:
         return Commit(number, position, recorded_at, body, digest)
-    raise LogCorrupt(log, expected, f"its row holds values of other types: {', '.join(type(v).__name__ for v in row)}")
+    types = ", ".join(type(value).__name__ for value in row)
+    raise LogCorrupt(log, number, f"its row holds values of other types: {types}")
 
 
 def head_of(log: str, commit: Commit) -> Head:
@@ -164,25 +161,32 @@ async def check_pages(log: str, db: aiosqlite.Connection, bytes_max: int) -> Non
         return
     try:
         ((problem,),) = await db.execute_fetchall("PRAGMA quick_check(1)")
-    except sqlite3.DatabaseError as error:
+    except ERRORS as error:
         if not is_damage(error):
             raise
         problem = str(error)
     if problem != "ok":
-        raise LogCorrupt(log, await first_unreadable(db, 0), " ".join(str(problem).split()))
+        commit, _ = await first_unreadable(db, 0)
+        raise LogCorrupt(log, commit, " ".join(str(problem).split()))
 
 
-async def first_unreadable(db: aiosqlite.Connection, after: int) -> int:
-    """The number of the first commit after ``after`` that can't be read; where all can, the one after the last."""
+async def first_unreadable(db: aiosqlite.Connection, after: int) -> tuple[int, bool]:
+    """The number of the first commit after ``after`` that can't be read, and True.
+
+    Where all can, the number after the last one, and False.
+    """
     rows = _SCAN_ROWS
     while True:
         try:
-            found = list(await db.execute_fetchall(READ, (after, rows)))
-        except sqlite3.DatabaseError:
+            found = [row[0] for row in await db.execute_fetchall(READ, (after, rows))]
+        except ERRORS:
             if rows == 1:
-                return after + 1
+                return after + 1, True
             rows = max(1, rows // 10)
             continue
+        for number in found:
+            if number != after + 1:
+                return after + 1, True
+            after = number
         if not found:
-            return after + 1
-        after = found[-1][0]
+            return after + 1, False

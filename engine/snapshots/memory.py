@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from penstock.engine.snapshots.port import Snapshot
 
@@ -11,32 +12,45 @@ __all__ = ["MemorySnapshots"]
 _PIECES_AT_ONCE = 16
 
 
+class _Kept(NamedTuple):
+    snapshot: Snapshot
+    pieces: list[bytes]
+
+
 class MemorySnapshots:
     """The `SnapshotStore` port on two dicts."""
 
     def __init__(self) -> None:
-        self.whole: dict[str, Snapshot] = {}
-        self.kept: dict[tuple[str, int], dict[int, bytes]] = {}
+        self._whole: dict[str, _Kept] = {}
+        self._begun: dict[str, list[bytes]] = {}
 
     async def open(self) -> None:
         """Nothing to do."""
 
     async def latest(self) -> Sequence[Snapshot]:
-        return list(self.whole.values())
+        return [self._whole[part].snapshot for part in sorted(self._whole)]
 
     async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
-        kept = self.kept.get((snapshot.part, snapshot.head.number), {})
-        stop = min(start + _PIECES_AT_ONCE, snapshot.pieces)
-        return [kept[index] for index in range(start, stop) if index in kept]
+        kept = self._whole.get(snapshot.part)
+        if kept is None or kept.snapshot != snapshot:
+            return []
+        return kept.pieces[start : start + _PIECES_AT_ONCE]
 
-    async def add(self, part: str, number: int, index: int, piece: bytes) -> None:
-        self.kept.setdefault((part, number), {})[index] = piece
+    async def add(self, part: str, index: int, piece: bytes) -> None:
+        if index == 0:
+            self._begun[part] = []
+        self._begun[part].append(piece)
 
     async def finish(self, snapshot: Snapshot) -> None:
-        self.whole[snapshot.part] = snapshot
-        for part, number in list(self.kept):
-            if part == snapshot.part and number != snapshot.head.number:
-                del self.kept[part, number]
+        pieces = self._begun.pop(snapshot.part, [])
+        self._whole[snapshot.part] = _Kept(snapshot, pieces if snapshot.pieces else [])
+
+    async def forget(self, parts: Iterable[str]) -> None:
+        for part in parts:
+            self._whole.pop(part, None)
+
+    def doubt(self, problem: str) -> None:
+        """Nothing to do: a list is not damaged by what goes on in it."""
 
     async def close(self) -> None:
         """Nothing to do: what is kept stays for the next engine on the same log."""

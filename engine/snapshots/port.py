@@ -5,14 +5,17 @@ What such a store holds is derived from the log and may be lost at any time: not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from penstock.engine.commit import Head
+from penstock.engine.commit import DIGEST_BYTES, Head
 
-__all__ = ["Part", "Snapshot", "SnapshotStore"]
+__all__ = ["Part", "Sealing", "Snapshot", "SnapshotStore"]
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Part(NamedTuple):
@@ -35,32 +38,72 @@ class Snapshot(msgspec.Struct, frozen=True):
     head: Head
     fingerprint: str
     pieces: int
-    #: BLAKE2b over all pieces in order.
+    #: BLAKE2b over all pieces in order, and all of the above and below.
     checksum: bytes
     notes: bytes = b""
 
 
+class Sealing:
+    """Adds up what a snapshot consists of, piece by piece, while it is taken or taken up."""
+
+    def __init__(self) -> None:
+        self.pieces = 0
+        self._sum = blake2b(digest_size=DIGEST_BYTES)
+
+    def add(self, piece: bytes) -> None:
+        """The next piece."""
+        self._sum.update(len(piece).to_bytes(8, "big"))
+        self._sum.update(piece)
+        self.pieces += 1
+
+    def seal(self, part: str, head: Head, fingerprint: str, notes: bytes) -> Snapshot:
+        """The snapshot that these pieces make up."""
+        whole = self._sum.copy()
+        whole.update(_encode((part, head, fingerprint, self.pieces, notes)))
+        return Snapshot(part, head, fingerprint, self.pieces, whole.digest(), notes)
+
+
 class SnapshotStore(Protocol):
-    """Keeps one whole snapshot of each part. Used by one task at a time; every method may raise what it likes."""
+    """Keeps one whole snapshot of each part.
+
+    Several tasks may use it at once, but only one at a time takes a snapshot of the same part. Every method may raise
+    what it likes; whoever reads looks at the checksum. `tests/engine/snapshots/conformance.py` is this contract as a
+    suite.
+    """
 
     async def open(self) -> None:
         """Make ready; a store that is damaged starts empty."""
         ...
 
     async def latest(self) -> Sequence[Snapshot]:
-        """The whole snapshots, one per part."""
+        """The whole snapshots, one per part, by the part's name."""
         ...
 
     async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
-        """Some of a snapshot's pieces from index ``start`` on, in order; at least one if there is one."""
+        """Some of a snapshot's pieces from index ``start`` on, in order; none if it is not there any more."""
         ...
 
-    async def add(self, part: str, number: int, index: int, piece: bytes) -> None:
-        """Keep a piece of the snapshot of ``part`` at commit ``number``, which is not whole yet."""
+    async def add(self, part: str, index: int, piece: bytes) -> None:
+        """Keep a piece of a new snapshot of ``part``, in order from index 0.
+
+        Index 0 begins the snapshot, and clears away what was left of one that was never finished. The snapshot before
+        it stays whole until `finish`.
+        """
         ...
 
     async def finish(self, snapshot: Snapshot) -> None:
-        """Make the snapshot whole, durably, in place of the one before, whose pieces go."""
+        """Make the pieces that were added a whole snapshot, durably, in place of the one before, whose pieces go."""
+        ...
+
+    async def forget(self, parts: Iterable[str]) -> None:
+        """Drop the snapshots of these parts, if there are any."""
+        ...
+
+    def doubt(self, problem: str) -> None:
+        """A snapshot's pieces are not what was finished: what the store holds is not to be built on.
+
+        What can be read stays; the next snapshot that is taken may begin an empty store.
+        """
         ...
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 
 from penstock.engine import KEY, App, Command, Context, DefinitionError, Event, Key, Query
-from penstock.handlers import WriteModel, applies, handles
+from penstock.handlers import Retired, WriteModel, applies, handles
 from penstock.views import View, answers
 
 
@@ -301,3 +301,86 @@ def test_methods_are_inherited_and_can_be_overridden() -> None:
     child = Child()
     Child.__appliers__[Done].function(child, Done("k"))
     assert child.done == 2
+
+
+class DoneOnce(Retired, tag="Done"):
+    """Has the name of an event of today."""
+
+
+class UndoneOnce(Retired, tag="Undone"):
+    pass
+
+
+class UndoneTwice(Retired, tag="Undone"):
+    pass
+
+
+class DoOnce(Retired, tag="Do"):
+    """Has the name of a command of today. In the log the two never stand in one place."""
+
+
+def test_an_app_knows_its_retired_events_beside_those_of_today() -> None:
+    app = App(models=[Doer], retired=[UndoneOnce])
+    assert app.retired == {UndoneOnce}
+    assert set(app.stored) == {Done, UndoneOnce}
+    assert set(app.events) == {Done}
+
+
+@pytest.mark.parametrize(
+    ("retired", "message", "places"),
+    [
+        ([DoneOnce], "two have the tag 'Done'", ("test_app.Done", "test_app.DoneOnce")),
+        ([UndoneOnce, UndoneTwice], "two have the tag 'Undone'", ("test_app.UndoneOnce", "test_app.UndoneTwice")),
+        ([Undone], "is not a retired event: derive it from penstock.handlers.Retired", ("Undone",)),
+        ([Doer], "is not a retired event", ("Doer",)),
+        ([object], "is not a retired event", ("object",)),
+        ([UndoneOnce()], "is not a retired event", ("UndoneOnce",)),
+    ],
+)
+def test_a_retired_event_that_contradicts_the_others_is_refused_with_both_places(
+    retired: Any, message: str, places: tuple[str, ...]
+) -> None:
+    with pytest.raises(DefinitionError, match=message) as raised:
+        App(models=[Doer], retired=retired)
+    assert all(place in str(raised.value) for place in places)
+
+
+def test_a_retired_event_may_have_the_name_of_a_command_or_query_of_today() -> None:
+    assert App(models=[Doer], retired=[DoOnce]).retired == {DoOnce}
+
+
+def test_the_same_retired_event_may_be_listed_twice() -> None:
+    assert App(models=[Doer], retired=[UndoneOnce, UndoneOnce]).retired == {UndoneOnce}
+
+
+@pytest.mark.parametrize("poison", ["stop", "park", "skip"])
+def test_a_view_says_what_it_does_about_events_that_it_can_not_apply(poison: Any) -> None:
+    view = type("Patient", (Count,), {"__module__": __name__, "poison": poison})
+    assert App(models=[Doer], views=[view]).views == (view,)
+
+
+@pytest.mark.parametrize("poison", ["ignore", "", None, True])
+def test_another_policy_than_those_three_is_refused(poison: Any) -> None:
+    view = type("Patient", (Count,), {"__module__": __name__, "poison": poison})
+    assert f"poison is one of ('stop', 'park', 'skip'), not {poison!r}" in refused("Patient", views=[view])
+
+
+class AsField(Count):
+    code_version: int = 2  # type: ignore[misc]
+
+
+class PoisonAsField(Count):
+    poison: str = "park"  # type: ignore[assignment, misc]
+
+
+@pytest.mark.parametrize("version", ["2", 2.0, None, True])
+def test_a_code_version_that_is_no_whole_number_is_refused(version: Any) -> None:
+    view = type("Versioned", (Count,), {"__module__": __name__, "code_version": version})
+    assert "code_version is a number of the class" in refused("Versioned", views=[view])
+    model = type("Model", (Doer,), {"__module__": __name__, "code_version": version})
+    assert "code_version is a number of the class" in refused("Model", models=[model])
+
+
+def test_a_code_version_or_policy_that_became_a_field_of_the_state_is_refused() -> None:
+    assert "no field of the state: write it without an annotation" in refused("AsField", views=[AsField])
+    assert "poison is one of" in refused("PoisonAsField", views=[PoisonAsField])

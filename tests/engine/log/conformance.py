@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import anyio
 import msgspec
 import pytest
 
-from penstock.engine import Fenced, Log, LogLocked, LogRefused
+from penstock.engine import CommitFailed, Fenced, Log, LogLocked, LogRefused
 from penstock.engine.commit import Commit, Head, Record, seal
 
 APP = "conformance"
@@ -41,6 +41,11 @@ async def read_all(log: Log, after: int = 0, bytes_max: int = READ_BYTES) -> lis
     return found
 
 
+async def append_all(log: Log, written: Sequence[Commit]) -> None:
+    for commit in written:
+        await log.append(commit)
+
+
 class LogConformance(ABC):
     """Every promise of `penstock.engine.log.port.Log`, on a real store."""
 
@@ -51,6 +56,10 @@ class LogConformance(ABC):
     @abstractmethod
     def break_lock(self) -> None:
         """Make the store forget that the log is locked, as a network file system might."""
+
+    @abstractmethod
+    def traces(self) -> object:
+        """What the store has put down, for comparing before and after."""
 
     @pytest.fixture(autouse=True)
     async def _close_all(self) -> AsyncIterator[None]:
@@ -222,3 +231,167 @@ class LogConformance(ABC):
         await log.close()
         await log.open(APP)
         assert await log.head() == Head()
+
+    # Probing.
+
+    async def test_a_probe_of_an_empty_log_changes_nothing(self) -> None:
+        log, written = self.handle(), commits(1)
+        await log.open(APP)
+        await log.probe()
+        assert await log.head() == Head()
+        assert await read_all(log) == []
+        await log.append(written[0])
+        assert await read_all(log) == written
+
+    async def test_probes_between_commits_leave_no_gap_and_move_no_head(self) -> None:
+        log, written = self.handle(), commits(4)
+        await log.open(APP)
+        for commit in written:
+            await log.append(commit)
+            for _ in range(3):
+                await log.probe()
+            assert await log.head() == head_of(commit)
+        assert await read_all(log) == written
+        await log.close()
+        again = self.handle()
+        await again.open(APP)
+        assert await read_all(again) == written
+
+    # Attaching.
+
+    async def test_attaching_names_the_application_and_reads_what_is_there(self) -> None:
+        writer, reader, written = self.handle(), self.handle(), commits(40)
+        await writer.open(APP)
+        await append_all(writer, written)
+        await writer.close()
+        assert await reader.attach() == "conformance"
+        assert await reader.head() == head_of(written[-1])
+        assert await read_all(reader) == written
+        assert await read_all(reader, after=38, bytes_max=1) == written[38:]
+
+    async def test_attaching_to_what_is_not_there_is_refused_and_makes_nothing(self) -> None:
+        before = self.traces()
+        for _ in range(2):
+            with pytest.raises(LogRefused, match="there"):
+                await self.handle().attach()
+        assert self.traces() == before
+
+    async def test_attaching_to_an_empty_log_finds_it_empty(self) -> None:
+        writer, reader = self.handle(), self.handle()
+        await writer.open(APP)
+        assert await reader.attach() == "conformance"
+        assert await reader.head() == Head()
+        assert await read_all(reader) == []
+
+    async def test_who_attached_sees_what_is_appended_later(self) -> None:
+        writer, reader, written = self.handle(), self.handle(), commits(20)
+        await writer.open(APP)
+        await append_all(writer, written[:1])
+        await reader.attach()
+        for count in range(1, 20):
+            assert await read_all(reader) == written[:count]
+            await writer.append(written[count])
+            assert await reader.head() == head_of(written[count])
+        assert await read_all(reader) == written
+
+    async def test_who_attached_while_nobody_wrote_sees_what_later_writers_append(self) -> None:
+        reader, written = self.handle(), commits(6)
+        for index in range(6):
+            writer = self.handle()
+            await writer.open(APP)
+            await writer.append(written[index])
+            if index == 0:
+                await writer.close()
+                await reader.attach()
+            assert await reader.head() == head_of(written[index])
+            assert await read_all(reader) == written[: index + 1]
+            await writer.close()
+            assert await reader.head() == head_of(written[index])
+            assert await read_all(reader) == written[: index + 1]
+
+    async def test_several_read_through_one_attached_handle_while_a_writer_comes(self) -> None:
+        writer, reader, written = self.handle(), self.handle(), commits(30)
+        await writer.open(APP)
+        await append_all(writer, written[:10])
+        await writer.close()
+        await reader.attach()
+        found: list[list[Commit]] = []
+
+        async def follow() -> None:
+            seen: list[Commit] = []
+            while len(seen) < 30:
+                seen += await reader.read(len(seen), 500)
+                await anyio.lowlevel.checkpoint()
+            found.append(seen)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(follow)
+            await writer.open(APP)
+            await append_all(writer, written[10:])
+        assert found == [written] * 3
+
+    async def test_attaching_takes_no_lock_and_closing_it_frees_none(self) -> None:
+        first, second, writer, rival = self.handle(), self.handle(), self.handle(), self.handle()
+        await writer.open(APP)
+        await writer.close()
+        await first.attach()
+        await second.attach()
+        await writer.open(APP)
+        await first.close()
+        await second.close()
+        with pytest.raises(LogLocked):
+            await rival.open(APP)
+        await writer.append(commits(1)[0])
+
+    async def test_attaching_and_reading_leave_no_trace_on_a_log_that_is_closed(self) -> None:
+        writer, reader = self.handle(), self.handle()
+        await writer.open(APP)
+        await append_all(writer, commits(3))
+        await writer.close()
+        before = self.traces()
+        await reader.attach()
+        assert len(await read_all(reader)) == 3
+        await reader.head()
+        assert self.traces() == before
+        await reader.close()
+        assert self.traces() == before
+
+    async def test_attaching_and_reading_leave_no_trace_beside_a_writer(self) -> None:
+        writer, reader = self.handle(), self.handle()
+        await writer.open(APP)
+        await append_all(writer, commits(3))
+        before = self.traces()
+        await reader.attach()
+        assert len(await read_all(reader)) == 3
+        await reader.close()
+        assert self.traces() == before
+
+    async def test_an_attached_log_takes_no_commits(self) -> None:
+        writer, reader = self.handle(), self.handle()
+        await writer.open(APP)
+        await reader.attach()
+        with pytest.raises(CommitFailed, match="not open for writing"):
+            await reader.append(commits(1)[0])
+        with pytest.raises(RuntimeError, match="not open for writing"):
+            await reader.probe()
+        assert await writer.head() == Head()
+
+    async def test_a_closed_log_takes_no_commits(self) -> None:
+        log = self.handle()
+        await log.open(APP)
+        await log.close()
+        with pytest.raises(CommitFailed, match="not open for writing"):
+            await log.append(commits(1)[0])
+        await log.open(APP)
+        assert await log.head() == Head()
+
+    async def test_attaching_again_after_closing_is_allowed(self) -> None:
+        writer, reader = self.handle(), self.handle()
+        await writer.open(APP)
+        await writer.append(commits(1)[0])
+        for _ in range(2):
+            await reader.attach()
+            assert (await reader.head()).number == 1
+            await reader.close()
+            await reader.close()

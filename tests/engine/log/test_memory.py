@@ -19,3 +19,6 @@ class TestMemoryLog(LogConformance):
 
     def break_lock(self) -> None:
         self.store.locked = False
+
+    def traces(self) -> object:
+        return self.store.application, list(self.store.commits), self.store.locked

@@ -27,6 +27,11 @@ class TestSqliteLog(LogConformance):
     def break_lock(self) -> None:
         Path(f"{self.path}-lock").unlink()
 
+    def traces(self) -> object:
+        """The shared index is not looked into: whoever reads notes there how far, and it is made anew after a crash."""
+        found = {path.name: path.stat() for path in self.path.parent.iterdir()}
+        return {name: (stat.st_size, stat.st_mtime_ns * (not name.endswith("-shm"))) for name, stat in found.items()}
+
 
 async def written(path: Path, count: int = 3) -> None:
     log = SqliteLog(path)
@@ -49,6 +54,17 @@ async def opened(path: Path) -> None:
     try:
         await log.open(APP)
         await read_all(log)
+        await log.head()
+    finally:
+        await log.close()
+
+
+async def attached(path: Path) -> None:
+    log = SqliteLog(path)
+    try:
+        await log.attach()
+        await read_all(log)
+        await log.head()
     finally:
         await log.close()
 
@@ -137,6 +153,28 @@ async def test_a_file_that_is_not_ours_is_refused_and_left_alone(
     assert (tmp_path / "log.db").read_bytes() == before
 
 
+async def test_attaching_refuses_what_is_no_log_of_ours_and_leaves_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    cases: list[tuple[Callable[[Path], None], str]] = [
+        (make_text, "it is not a database; name another file"),
+        (make_foreign, "it is a database of something else; name another file"),
+        (Path.mkdir, "SQLite can't open it: disk I/O error; see that file and folder can be written"),
+    ]
+    for make, message in cases:
+        make(path)
+        with pytest.raises(LogRefused, match=message):
+            await attached(path)
+        assert [file.name for file in tmp_path.iterdir()] == ["log.db"]
+        path.rmdir() if path.is_dir() else path.unlink()
+    for missing in (path, tmp_path / "nowhere" / "log.db"):
+        with pytest.raises(LogRefused, match=r"it is not there: .*; name a log that is there"):
+            await attached(missing)
+    await written(path)
+    make_newer(path)
+    with pytest.raises(LogRefused, match=r"it has format 2, this penstock reads up to 1; update penstock"):
+        await attached(path)
+
+
 async def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:
     await written(tmp_path / "log.db")
     make_newer(tmp_path / "log.db")
@@ -171,6 +209,45 @@ async def test_a_file_that_lost_its_application_name_is_refused(tmp_path: Path) 
     change(tmp_path / "log.db", "DELETE FROM meta WHERE name = 'application'")
     with pytest.raises(LogCorrupt, match="names no application"):
         await opened(tmp_path / "log.db")
+
+
+@pytest.mark.parametrize(
+    ("statement", "commit", "problem"),
+    [
+        ("UPDATE commits SET digest = 'text' WHERE number = 2", 2, "values of other types: int, int, str, bytes, str"),
+        ("UPDATE commits SET position = 2.5 WHERE number = 3", 3, "values of other types: int, float, str, bytes, byt"),
+        ("UPDATE commits SET recorded_at = x'00' WHERE number = 1", 1, "other types: int, int, bytes, bytes, bytes"),
+        ("UPDATE commits SET recorded_at = CAST(x'ff' AS TEXT) WHERE number = 2", 2, "Could not decode to UTF-8"),
+        ("UPDATE commits SET body = '[{\"events\":7}]' WHERE number = 3", 3, "its body is not an array of commands"),
+        ("DELETE FROM commits WHERE number = 2", 2, "commit 3 stands where 2 should"),
+        ("UPDATE commits SET number = 9 WHERE number = 3", 3, "commit 9 stands where 3 should"),
+        ("DROP TABLE commits", 1, "no such table: commits"),
+        ("DROP TABLE meta", 1, "no such table: meta"),
+    ],
+)
+async def test_a_row_that_is_no_commit_is_named(tmp_path: Path, statement: str, commit: int, problem: str) -> None:
+    await written(tmp_path / "log.db")
+    change(tmp_path / "log.db", statement)
+    for find in (opened, attached):
+        with pytest.raises(LogCorrupt, match=problem) as raised:
+            await find(tmp_path / "log.db")
+        assert raised.value.commit == commit
+
+
+async def test_a_handle_that_is_opened_again_has_the_files_that_are_there_now(tmp_path: Path) -> None:
+    path, log = tmp_path / "log.db", SqliteLog(tmp_path / "log.db")
+    await log.open(APP)
+    await log.append(commits(1)[0])
+    await log.close()
+    path.unlink()
+    await written(path, 2)
+    assert await log.attach() == APP
+    assert await read_all(log) == commits(2)
+    await log.close()
+    await log.open(APP)
+    await log.append(commits(3)[2])
+    assert await read_all(log) == commits(3)
+    await log.close()
 
 
 async def test_a_full_store_refuses_the_commit_and_takes_it_when_there_is_room(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""Proves that nothing acknowledged is lost: kills processes and tears files. ``python -m penstock.bench torture``.
+
+Goals: to kill a busy engine at random moments, many times, and to find every command that was acknowledged in the log
+afterwards, once, where its receipt said; to open copies of a log's files as a crash could have left them, and to find
+in them all that was acknowledged by then; to be a program that anybody can run on a machine and a disk of theirs.
+
+Non-goals: the moment between a write and its fsync. What a killed process has written is still in the operating
+system's cache, so no kill shows whether the disk has it. The torn images stand for that: whatever was not synced may be
+cut off, zeroed or garbage after a power failure. A disk that lies about an fsync is found by pulling the plug, only.
+
+Method:
+
+- Each round runs a bank in a process of its own, on a log that grows from round to round. Many callers execute
+  deposits, transfers that touch two accounts and whole lists of commands, and ask for what they have just written. The
+  process says through a pipe what was acknowledged, after `execute` has returned; what it did not get to say before it
+  died counts as not acknowledged.
+- A round ends with SIGKILL: at any moment since the process began, while opening (a new log, too), under load, while
+  closing. Some end with SIGTERM. Some stop the process for a moment before. In some nothing can be written any more in
+  the last moments, as with a disk that has stopped to answer, and in some the kill comes with an answer: what was
+  acknowledged or shown too early is found then. In some a second process wants the same log, and must be refused. In
+  some a thread checkpoints all the time, so that the kill falls into a checkpoint. In some the next process sends
+  commands again whose answer nobody heard, and some whose answer was heard: each may be in the log once.
+- Then the log is opened, in its place or as a copy (so that the next process has to recover it), and read by plain
+  sqlite3. Numbers and digests are verified on those rows; each command has the events that it yields; the balances that
+  the engine's view and its write model hold, from snapshots and log, must be those that a loop over the raw JSON finds.
+- Images: a copy of the files taken while the process is stopped is what a crash of the process leaves. A part of the
+  WAL's copy is then cut off, zeroed or made garbage from a random byte on. It must open to the first commits of the
+  log, byte for byte, with everything that lay wholly before the tear; where the main file could hold checkpointed pages
+  of what the tear destroyed, which no crash leaves, `LogCorrupt` or `LogRefused` will do.
+- Everything random comes from one seed: which rounds, which moments. The moments themselves are the machine's: a seed
+  repeats the plan, not the run.
+
+Rooms: `plan` (what is done when), `work` (the commands), `reports` (what a child says), `check` and `wal` (what must
+hold) are pure. `child`, `process`, `rounds`, `images` and `run` do it, `show` and `command` are for people.
+"""
+
+__all__: list[str] = []

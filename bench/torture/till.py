@@ -1,0 +1,103 @@
+"""The application that is tortured: the bank that is measured, with transfers, and a way to see the write side's state.
+
+Here also: the limits that it runs with. Not here: what is asked of it (`work`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+
+from penstock.bench.bank import Balances, Bank, Deposited, Opened
+from penstock.engine import App, Command, Event, Key, Limits, Query
+from penstock.handlers import Rejected, applies, handles
+from penstock.views import answers
+
+__all__ = ["Audit", "Audited", "EventsSeen", "Till", "TillBalances", "Transfer", "Withdrawn", "limits", "till"]
+
+#: Few, so that most processes take several snapshots.
+_SNAPSHOT_EVENTS_EVERY = 3_000
+
+
+class Transfer(Command):
+    account: Key
+    to: str
+    amount: Annotated[int, msgspec.Meta(gt=0)]
+
+
+class Withdrawn(Event):
+    account: Key
+    amount: int
+
+
+class Audit(Command):
+    """Never executed: its preview is the write side's balances."""
+
+
+class Audited(Event):
+    balances: dict[str, int]
+
+
+class EventsSeen(Query[int]):
+    """How many events the answers are made of; there is no other kind in the log, so it is a position too."""
+
+
+class Till(Bank):
+    """The bank, with a command that touches two keys."""
+
+    @handles
+    def transfer(self, command: Transfer) -> Iterator[Event]:
+        for account in (command.account, command.to):
+            if account not in self.balances:
+                raise Rejected("no_such_account", f"no account {account!r}")
+        if self.balances[command.account] < command.amount:
+            raise Rejected("insufficient_funds", details={"balance": self.balances[command.account]})
+        yield Withdrawn(command.account, command.amount)
+        yield Deposited(command.to, command.amount)
+
+    @handles
+    def audit(self, command: Audit) -> Iterator[Event]:
+        yield Audited(dict(self.balances))
+
+    @applies
+    def withdrawn(self, event: Withdrawn) -> None:
+        self.balances[event.account] -= event.amount
+
+    @applies
+    def audited(self, event: Audited) -> None:
+        pass
+
+
+class TillBalances(Balances):
+    """The view of it, which counts what it has seen."""
+
+    events: int = 0
+
+    @applies
+    def opened(self, event: Opened) -> None:
+        self.events += 1
+        self.balances[event.account] = 0
+
+    @applies
+    def deposited(self, event: Deposited) -> None:
+        self.events += 1
+        self.balances[event.account] += event.amount
+
+    @applies
+    def withdrawn(self, event: Withdrawn) -> None:
+        self.events += 1
+        self.balances[event.account] -= event.amount
+
+    @answers
+    def seen(self, query: EventsSeen) -> int:
+        return self.events
+
+
+till = App(models=[Till], views=[TillBalances], name="penstock-torture")
+
+
+def limits() -> Limits:
+    """The engine's own, but for snapshots: so many of them that kills fall into one."""
+    return Limits(snapshot_events_every=_SNAPSHOT_EVENTS_EVERY)

@@ -1,0 +1,180 @@
+"""Reading a log in a SQLite file: beside the writer of the same handle, or attached beside whoever writes.
+
+Here: the connection that reads, and what its rows and errors become. Not here: anything that writes (`sqlite`).
+
+Whatever is wrong with the files, a read returns commits in order without a gap, or raises; and never SQLite's errors.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import anyio
+import anyio.to_thread
+
+from penstock.engine.commit import Commit, Head
+from penstock.engine.errors import LogCorrupt, LogRefused
+from penstock.engine.log.sqlite_faults import ERRORS, is_damage
+from penstock.engine.log.sqlite_files import FileWatch, Resting, reading_address
+from penstock.engine.log.sqlite_schema import (
+    LAST,
+    READ,
+    check_pages,
+    commit_of,
+    first_unreadable,
+    head_of,
+    owner_of,
+)
+
+__all__ = ["SqliteReader", "connect"]
+
+_ROWS_MAX = 10_000
+
+
+async def connect(address: str, busy_seconds_max: float, *, uri: bool = False) -> aiosqlite.Connection:
+    """A connection in a thread of its own.
+
+    aiosqlite does not wait for the thread of a connection that fails, and that thread raises if the loop is closed
+    before it is done. So one that fails is one to nothing, and is closed.
+    """
+    failures: list[Exception] = []
+
+    def opening() -> sqlite3.Connection:
+        try:
+            return sqlite3.connect(address, uri=uri, isolation_level=None, timeout=busy_seconds_max)
+        except ERRORS as error:
+            failures.append(error)
+            return sqlite3.connect(":memory:")
+
+    connection = await aiosqlite.Connection(opening, iter_chunk_size=1)
+    if failures:
+        await connection.close()
+        raise failures[0]
+    return connection
+
+
+class SqliteReader:
+    """The reading half of `SqliteLog`.
+
+    Args:
+        path: the database file.
+        watch: of its files; begun here when the reader attaches beside a writer, else by whoever opens the log.
+        busy_seconds_max: how long to wait for another program's lock.
+        checked_bytes_max: up to this size, attaching checks the pages.
+    """
+
+    def __init__(self, path: Path, watch: FileWatch, busy_seconds_max: float, checked_bytes_max: int) -> None:
+        self._path = path
+        self._name = str(path)
+        self._watch = watch
+        self._busy_seconds_max = busy_seconds_max
+        self._checked_bytes_max = checked_bytes_max
+        self._db: aiosqlite.Connection | None = None
+        self._attached = False
+        #: How the files looked when they were attached to, while nobody has written them since.
+        self._resting: Resting | None = None
+        self._turn = anyio.Lock()
+        #: How many rows the next read asks for: as many as fitted into the last one's bytes.
+        self._rows = 64
+
+    async def open(self) -> None:
+        """Read beside the writer of the same handle."""
+        self._db = await connect(self._name, self._busy_seconds_max)
+        await self._db.execute_fetchall("PRAGMA query_only=1")
+        await self._db.execute_fetchall(LAST)  # opens the -wal now: later there might be another one in its place
+
+    async def attach(self) -> str:
+        """Read beside whoever writes; the application's name. Raises SQLite's errors, LogRefused, LogCorrupt."""
+        owner = await self._connect_without_trace()
+        self._attached = True
+        return owner
+
+    async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
+        try:
+            rows = await self._fetch(READ, (after, self._rows))
+        except ERRORS as error:
+            raise await self._failure(after, error) from error
+        page = [commit_of(self._name, number, row) for number, row in enumerate(rows, after + 1)]
+        if page:
+            mean = max(1, sum(len(commit.body) for commit in page) // len(page))
+            self._rows = max(1, min(_ROWS_MAX, bytes_max // mean, 2 * self._rows))
+        return page
+
+    async def head(self) -> Head:
+        try:
+            rows = await self._fetch(LAST)
+        except ERRORS as error:
+            raise await self._failure(0, error) from error
+        return head_of(self._name, commit_of(self._name, rows[0][0], rows[0])) if rows else Head()
+
+    async def close(self) -> None:
+        db, self._db = self._db, None
+        self._attached, self._resting = False, None
+        if db is not None:
+            await db.close()
+
+    async def _connect_without_trace(self) -> str:
+        """Connect the way that leaves no trace as the files are now; again if they change meanwhile."""
+        while True:
+            try:
+                resting = await anyio.to_thread.run_sync(Resting.look, self._path)
+            except OSError as error:
+                raise LogRefused(self._name, f"it is not there: {error}", "name a log that is there") from error
+            db = await connect(reading_address(self._path, resting), self._busy_seconds_max, uri=True)
+            try:
+                owner = await owner_of(self._name, db)
+                await check_pages(self._name, db, self._checked_bytes_max)
+                if resting is None:
+                    self._watch.begin()
+            except BaseException as error:
+                with anyio.CancelScope(shield=True):
+                    await db.close()
+                if isinstance(error, (*ERRORS, LogCorrupt)) and await self._moved_on(resting):
+                    continue
+                raise
+            self._db, self._resting = db, resting
+            return owner
+
+    async def _moved_on(self, resting: Resting | None) -> bool:
+        return resting is not None and not await anyio.to_thread.run_sync(resting.holds, self._path)
+
+    async def _fetch(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Sequence[Any]]:
+        """Rows. Where the files rested, they must still rest afterwards: what was read while somebody began to write
+        them counts for nothing, and is read again beside that writer.
+        """
+        if not self._attached:
+            return list(await self._opened().execute_fetchall(sql, parameters))
+        async with self._turn:
+            while True:
+                self._watch.require(self._name)
+                if self._db is None:
+                    await self._connect_without_trace()
+                failure: Exception | None = None
+                try:
+                    rows = list(await self._opened().execute_fetchall(sql, parameters))
+                except ERRORS as error:
+                    failure = error
+                if not await self._moved_on(self._resting):
+                    break
+                behind, self._db = self._opened(), None
+                await behind.close()
+            if failure:
+                raise failure
+            return rows
+
+    async def _failure(self, after: int, error: Exception) -> Exception:
+        """What a read raises: damage only if a second look finds it, since SQLite calls a disk's error so, too."""
+        if self._db is not None and is_damage(error):
+            commit, still = await first_unreadable(self._db, after)
+            if still:
+                return LogCorrupt(self._name, commit, str(error))
+        return OSError(f"log {self._name} can't be read now: {error}")
+
+    def _opened(self) -> aiosqlite.Connection:
+        if self._db is None:
+            raise RuntimeError("this log is not open: Engine opens it, or call open()")
+        return self._db

@@ -1,0 +1,111 @@
+"""What a state looks like: whether a snapshot that was taken once can still be taken up.
+
+Here: fingerprints of classes. Not here: any state.
+
+Two classes with the same fingerprint hold the same fields of the same types, all the way down, have the same
+``code_version``, and apply the same types of events. Names of modules, order of fields, docstrings and methods are not
+in it, and neither is anything that differs from run to run.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, get_origin
+
+import msgspec
+from msgspec import inspect
+
+from penstock.engine.declare import place_of
+from penstock.engine.sides import Side, code_version_of
+
+__all__ = ["fingerprint_of", "parts_of"]
+
+#: The version of how states become pieces: another one makes all snapshots useless.
+_FORMAT = 2
+
+_CLASSES = (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType, inspect.TypedDictType)
+
+
+def fingerprint_of(side: type[Side]) -> str:
+    """What must be the same for a snapshot to fit: the state's shape, its code version, and the events it applies.
+
+    A class that msgspec does not understand makes its pieces itself; its annotations are taken as they are written.
+    """
+    try:
+        kind = inspect.type_info(side)
+        shape: Any = _shape(kind, ())
+        written = _annotations(side) if _has_custom(kind, ()) else []
+    except Exception:  # noqa: BLE001 - a name that can't be resolved, a type that msgspec refuses: all the same here
+        shape, written = "its own", _annotations(side)
+    applied = sorted(str(event.__struct_config__.tag) for event in side.__appliers__)
+    parts = (_FORMAT, shape, written, code_version_of(side), applied)
+    return blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+
+
+def _annotations(side: type[Side]) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for cls in reversed(side.__mro__):
+        found |= {name: str(annotation) for name, annotation in vars(cls).get("__annotations__", {}).items()}
+    return sorted(item for item in found.items() if "ClassVar" not in item[1])
+
+
+def _has_custom(kind: inspect.Type, inside: tuple[Any, ...]) -> bool:
+    """Whether a field holds what msgspec knows by its class only: what it is made of is then in its annotation."""
+    if isinstance(kind, inspect.CustomType):
+        return True
+    if isinstance(kind, _CLASSES):
+        if kind.cls in inside:
+            return False
+        inside = (*inside, kind.cls)
+    return any(_has_custom(each, inside) for each in parts_of(kind))
+
+
+def parts_of(kind: inspect.Type) -> list[inspect.Type]:
+    """The types that a type is made of: of its fields, its items, its members."""
+    values = [getattr(kind, name) for name in kind.__struct_fields__]
+    flat = [each for value in values for each in (value if isinstance(value, tuple) else (value,))]
+    flat = [each.type if isinstance(each, inspect.Field) else each for each in flat]
+    return [each for each in flat if isinstance(each, inspect.Type)]
+
+
+def _shape(kind: inspect.Type, inside: tuple[Any, ...]) -> Any:
+    """A type as nested tuples of plain values, without what may differ from run to run."""
+    name = type(kind).__name__
+    if isinstance(kind, inspect.Metadata):
+        return _shape(kind.type, inside)
+    if isinstance(kind, inspect.CustomType):
+        return name, place_of(kind.cls)
+    if isinstance(kind, inspect.EnumType):
+        return name, sorted(repr(member.value) for member in kind.cls)
+    if isinstance(kind, inspect.LiteralType):
+        return name, sorted(map(repr, kind.values))
+    if isinstance(kind, inspect.UnionType):
+        return name, sorted(repr(_shape(each, inside)) for each in kind.types)
+    if isinstance(kind, _CLASSES):
+        return name, *_fields(kind, inside)
+    plain = [repr(value) for value in map(kind.__getattribute__, kind.__struct_fields__) if not _is_kind(value)]
+    return name, plain, [_shape(each, inside) for each in parts_of(kind)]
+
+
+def _is_kind(value: Any) -> bool:
+    return isinstance(value[0] if isinstance(value, tuple) and value else value, inspect.Type)
+
+
+def _fields(kind: Any, inside: tuple[Any, ...]) -> tuple[Any, ...]:
+    if kind.cls in inside:
+        return ("again", inside.index(kind.cls))
+    inside = (*inside, kind.cls)
+    config = getattr(get_origin(kind.cls) or kind.cls, "__struct_config__", None)
+    fields = [(each.name, each.encode_name, _shape(each.type, inside), _default(each, config)) for each in kind.fields]
+    if not isinstance(kind, inspect.StructType):
+        return (fields if isinstance(kind, inspect.NamedTupleType) else sorted(fields, key=repr),)
+    return kind.tag_field, repr(kind.tag), kind.array_like, fields if kind.array_like else sorted(fields, key=repr)
+
+
+def _default(field: inspect.Field, config: Any) -> str | None:
+    """What a field is taken for where a snapshot does not have it."""
+    if config is None or not config.omit_defaults:
+        return None
+    if field.default_factory is not msgspec.NODEFAULT:
+        return getattr(field.default_factory, "__qualname__", "")
+    return repr(field.default) if isinstance(field.default, int | float | str | bytes | None) else ""
