@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import msgspec
@@ -76,7 +77,7 @@ class Recovery:
         self._limits = limits
         self._check_purity = check_purity
         self.snapshots = snapshots
-        #: Held while snapshots are read; whoever replaces one takes it, too.
+        #: Held while snapshots are read beside whoever takes them, who takes it to replace one.
         self.loading = asyncio.Lock()
         #: The checksums of snapshots that were set aside: they are as good as none.
         self.useless: set[bytes] = set()
@@ -99,8 +100,8 @@ class Recovery:
         Args:
             slicer: says when to rest.
             views: make the views' states, too.
-            wanted: the names of the parts that are needed; the others stay as they begin, and what opening has checked
-                of the log is not checked again. By default all.
+            wanted: for whoever takes snapshots, and so replaces none meanwhile: the names of the parts that are needed.
+                The others stay as they begin, and what opening has checked of the log is not checked again.
             quiet: the live views have said already which events they leave out.
 
         Raises:
@@ -109,8 +110,8 @@ class Recovery:
             ApplyFailed: a write model can't apply what the log holds.
             Exception: the store failed.
         """
-        wanted = self.names if wanted is None else wanted
-        async with self.loading:
+        opening, wanted = wanted is None, self.names if wanted is None else wanted
+        async with self.loading if opening else nullcontext():
             found = await self._believed(wanted)
             write_side = [await self._part(found, part, wanted, slicer) for part in self._write_side]
             read_side = [await self._part(found, part, wanted, slicer) for part in self._read_side if views]
@@ -119,7 +120,7 @@ class Recovery:
         write = WriteState(self._app, [m.state for m in models], ledger.state, check_purity=self._check_purity)
         heads = {part.name: part.head for part in write_side} | {f"view {read.name}": read.head for read in reads}
         first = min(heads.values(), key=lambda head: head.number)
-        if wanted is self.names:
+        if opening:
             await self._check_tail(first, slicer)
         reader = Reader(self._log, self._app, first, self._limits.read_bytes_max)
         try:

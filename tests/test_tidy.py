@@ -64,6 +64,8 @@ CLOCK = ("engine/clock.py",)
 HANDOVER = ("engine/writer.py", "engine/testing/loop.py")
 #: All that is random there comes from a seed that the caller gives.
 SIMULATION = tuple(f"engine/testing/{name}.py" for name in ("faulty", "loop", "simulation"))
+#: It names the class of ids that a state may hold, and makes none.
+LOOKS = ("engine/snapshots/exact.py",)
 TIME = "penstock.engine.clock.utc_now, or the clock that was injected"
 ELAPSED = "penstock.engine.clock.elapsed, the one clock that measures"
 WAITING = "tests.support.settled, an event, or anyio.lowlevel.checkpoint(): tests never wait for time to pass"
@@ -85,7 +87,7 @@ BANS = (
     Ban("asyncio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep_until", frozenset({"tests"}), WAITING),
-    Ban("uuid", PURE, CHANCE),
+    Ban("uuid", PURE, CHANCE, LOOKS),
     Ban("random", PURE, CHANCE, SIMULATION),
     Ban("secrets", PURE, CHANCE),
     Ban("builtins.print", SHIPPED, "structlog for what an operator acts on, the report's rich console in bench"),

@@ -159,12 +159,12 @@ class SqliteLog:
             raise
 
     def _take_lock(self) -> sqlite3.Connection:
-        if self.path.exists() and not os.access(
-            self.path, os.W_OK
-        ):  # before SQLite makes a -wal that is read-only, too
+        # Before SQLite makes a -wal for it, which would be read-only, too, and stay so.
+        if self.path.exists() and not os.access(self.path, os.W_OK):
             raise LogRefused(self.name, "it can't be written", WRITABLE)
         try:
-            lock = sqlite3.connect(f"{self.path}-lock", isolation_level=None, timeout=0, check_same_thread=False)
+            path = f"{os.path.realpath(self.path)}-lock"  # one for all names that the file has by symbolic links
+            lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         except sqlite3.OperationalError as error:
             raise LogRefused(self.name, f"its lock can't be made: {error}", "the folder must be writable") from error
         try:

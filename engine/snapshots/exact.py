@@ -50,7 +50,7 @@ _Class: TypeAlias = inspect.StructType | inspect.DataclassType | inspect.NamedTu
 _SAME_AS_JSON = {type(None), bool, int, float, str, bytes}
 _INT_IN_FLOAT_MAX = 2**53
 
-Values: TypeAlias = Sequence[Any]
+_Values: TypeAlias = Sequence[Any]
 
 
 class Exact:
@@ -66,7 +66,7 @@ class Exact:
         self._several = {cls for cls, places in _places(state, ()).items() if places > 1}
         self._seen: set[int] = set()
 
-    def look(self, field: inspect.Field, values: Values) -> None:
+    def look(self, field: inspect.Field, values: _Values) -> None:
         """See that what a field holds, or pieces of what it holds, is what the field's annotation says.
 
         Raises:
@@ -75,7 +75,7 @@ class Exact:
         self._field = field.name
         self._look(field.type, values)
 
-    def _look(self, kind: inspect.Type, values: Values) -> None:
+    def _look(self, kind: inspect.Type, values: _Values) -> None:
         if not values:
             return
         found = set(map(type, values))
@@ -100,7 +100,7 @@ class Exact:
         else:
             raise self._wrong(f"what a snapshot can't hold ({type(kind).__name__.removesuffix('Type')})")
 
-    def _look_inside(self, kind: inspect.Type, values: Values) -> None:
+    def _look_inside(self, kind: inspect.Type, values: _Values) -> None:
         match kind:
             case inspect.DictType():
                 self._look(kind.key_type, list(chain.from_iterable(values)))
@@ -121,7 +121,7 @@ class Exact:
                 for zone in {value.tzinfo for value in values}:
                     self._look_at_zone(zone)
 
-    def _look_at_class(self, kind: _Class, values: Values, found: set[type]) -> None:
+    def _look_at_class(self, kind: _Class, values: _Values, found: set[type]) -> None:
         cls = _bare(kind.cls)
         self._require(found, {cls})
         if cls in self._several:
@@ -136,7 +136,7 @@ class Exact:
             get = itemgetter(index) if isinstance(kind, inspect.NamedTupleType) else attrgetter(field.name)
             self._look(field.type, [value for value in map(get, values) if value is not msgspec.UNSET])
 
-    def _look_at_union(self, kind: inspect.UnionType, values: Values, found: set[type]) -> None:
+    def _look_at_union(self, kind: inspect.UnionType, values: _Values, found: set[type]) -> None:
         members = {cls: each for each in kind.types for cls in _classes(each)}
         if int not in members and float in members:
             members[int] = members[float]
@@ -144,7 +144,7 @@ class Exact:
         for cls in found:
             self._look(members[cls], [value for value in values if type(value) is cls])
 
-    def _look_at_any(self, values: Values, found: set[type]) -> None:
+    def _look_at_any(self, values: _Values, found: set[type]) -> None:
         self._require(found - {list, dict}, _SAME_AS_JSON)
         lists = [value for value in values if type(value) is list]
         dicts = [value for value in values if type(value) is dict]
@@ -153,7 +153,7 @@ class Exact:
         if inside:
             self._look_at_any(inside, set(map(type, inside)))
 
-    def _look_at_ints(self, values: Values) -> None:
+    def _look_at_ints(self, values: _Values) -> None:
         if max(values) > _INT_IN_FLOAT_MAX or min(values) < -_INT_IN_FLOAT_MAX:
             raise self._wrong("an int too large for a float, where float is declared")
 

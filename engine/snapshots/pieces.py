@@ -31,7 +31,7 @@ PIECE_BYTES = 64 * 1024
 #: Entries that are written at once: so many large ones may follow small ones before a piece is known to be full.
 _STRIDE_MAX = 64
 
-Collection: TypeAlias = dict[Any, Any] | list[Any] | set[Any]
+_Collection: TypeAlias = dict[Any, Any] | list[Any] | set[Any]
 
 _encoder = msgspec.msgpack.Encoder()
 _HEAD = re.compile(rb"([^=+]+)([=+])")
@@ -78,7 +78,7 @@ def _is_sliced(kind: inspect.Type, value: Any) -> bool:
 
 def in_pieces(
     name: str,
-    value: Collection,
+    value: _Collection,
     look: Callable[[Sequence[Any]], None] = lambda chunks: None,
     plain: Callable[[Any], Any] | None = None,
 ) -> Iterator[bytes]:
@@ -116,7 +116,7 @@ def _stride(written: int, count: int) -> int:
     return max(1, min(_STRIDE_MAX, (PIECE_BYTES - written) // mean))
 
 
-def _append(piece: bytearray, chunk: Collection) -> None:
+def _append(piece: bytearray, chunk: _Collection) -> None:
     """Write a small collection's entries to the end, without the header that goes before them."""
     short = len(chunk) < 16
     offset = len(piece) - (1 if short else 3)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from penstock.engine import App, Engine, Limits, Log, MemoryLog, Query, SqliteLog, ViewFaulted
+from penstock.engine import App, CommitFailed, Engine, Limits, Log, MemoryLog, Query, SqliteLog, ViewFaulted
 from penstock.engine.commit import Head
 from penstock.engine.keeper import Keeper
 from penstock.engine.log import MemoryStore
@@ -176,6 +176,11 @@ class HeldMemory(MemorySnapshots):
             await self.held.wait()
         await super().finish(snapshot)
 
+    async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
+        if self.at == "pieces":
+            await self.held.wait()
+        return await super().pieces(snapshot, start)
+
 
 class HeldSqlite(SqliteSnapshots):
     def __init__(self, path: str, held: Held, at: str) -> None:
@@ -273,6 +278,31 @@ async def test_callers_and_queries_go_on_while_the_store_of_snapshots_does_not(l
         held.gate.set()
         await until(lambda: len(told(log_lines, "snapshots_taken")) == 2)
         assert [line["position"] for line in told(log_lines, "snapshots_taken")] == [10, 30]
+
+
+async def test_a_state_that_is_lost_is_rebuilt_while_the_keeper_reads_the_same_snapshots(log_lines: list[Any]) -> None:
+    held, store = Held(), MemoryStore()
+    async with Engine(shop, log=MemoryLog(store)) as engine:
+        await engine.execute_many([Add("a", 1)] * 5)
+    snapshots = HeldMemory(held, "pieces")
+    snapshots._whole = store.snapshots._whole
+    store.snapshots = snapshots
+    log = ScriptedLog(store)
+    async with Engine(shop, log=log, limits=EVERY_FIVE) as engine:
+        held.gate = anyio.Event()
+        await engine.execute_many([Add("a", 10)] * 5)
+        await until(lambda: held.waiting)
+        keeper, held.gate = held.gate, None
+        log.steps.append("refused")
+        with pytest.raises(CommitFailed):
+            await engine.execute(Add("a", 1_000))
+        with anyio.fail_after(5):
+            receipt = await engine.execute(Add("a", 100))
+        assert await engine.ask(StockOf("a"), after=receipt) == 155
+        assert told(log_lines, "snapshots_taken") == []
+        keeper.set()
+        await until(lambda: told(log_lines, "snapshots_taken"))
+    assert told(log_lines, "snapshot_set_aside") == []
 
 
 # Failures.

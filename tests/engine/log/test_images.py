@@ -292,6 +292,34 @@ async def test_a_page_that_says_it_holds_fewer_rows_than_it_does_is_found(tmp_pa
     await log.close()
 
 
+async def test_a_page_in_the_middle_that_lost_rows_is_named_by_the_first_of_them(tmp_path: Path, image: Image) -> None:
+    await files_of(tmp_path / "log.db", following([12] * 30))
+    database = bytearray((tmp_path / "log.db").read_bytes())
+    leaves = [at for at in range(PAGE_BYTES, len(database), PAGE_BYTES) if database[at] == 13]
+    assert len(leaves) > 3
+    cell = leaves[2] + int.from_bytes(database[leaves[2] + 8 : leaves[2] + 10], "big")
+    first, rows = database[cell + 2], database[leaves[2] + 4]  # the number of its first row, after two bytes of length
+    assert first > rows > 2
+    database[leaves[2] + 4] -= 1
+    image.put(bytes(database))
+    with pytest.raises(LogCorrupt) as raised:
+        await image.opened()
+    assert raised.value.commit == first + rows - 1
+
+
+async def test_a_schema_that_is_not_even_text_is_damage(tmp_path: Path, image: Image) -> None:
+    """SQLite quotes it in its error, and the driver fails to decode that."""
+    await files_of(tmp_path / "log.db", following([1]))
+    database = (tmp_path / "log.db").read_bytes()
+    for old, new in ((b"tablemetameta", b"table\xffetameta"), (b"CREATE TABLE meta", b"CREATE TABXE meta")):
+        assert database.count(old) == 1
+        database = database.replace(old, new)
+    image.put(database)
+    for find in (image.attached, image.opened):
+        with pytest.raises(LogCorrupt, match="can't decode byte 0xff"):
+            await find()
+
+
 async def test_a_change_that_another_program_left_half_done_is_undone_by_a_writer_and_refused_to_a_reader(
     tmp_path: Path, image: Image
 ) -> None:

@@ -124,6 +124,15 @@ async def test_a_writer_in_another_process_is_locked_out_until_that_process_ends
     await opened(tmp_path / "log.db")
 
 
+async def test_a_writer_that_knows_the_file_by_another_name_is_locked_out(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    (tmp_path / "link.db").symlink_to(tmp_path / "log.db")
+    await log.open(APP)
+    with pytest.raises(LogLocked, match=r"link\.db is open in another writer"):
+        await opened(tmp_path / "link.db")
+    await log.close()
+
+
 def make_text(path: Path) -> None:
     path.write_text("these are my notes, not a database" * 100)
 

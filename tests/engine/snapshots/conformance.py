@@ -198,6 +198,18 @@ class SnapshotConformance(ABC):
         assert list(await store.latest()) == [snapshot]
         assert await read(store, snapshot) == made
 
+    async def test_a_store_that_is_doubted_is_read_on_and_takes_the_next_snapshots(self) -> None:
+        store = await self.opened()
+        before = await take(store, "view A", 3, pieces(20))
+        store.doubt("a piece is not what was stored")
+        assert await read(store, before) == pieces(20)
+        assert list(await store.latest()) == [before]
+        after = [await take(store, part, 4, pieces(5, part)) for part in ("view A", "view B")]
+        assert list(await store.latest()) == after
+        store = await self.again(store)
+        assert list(await store.latest()) == after
+        assert await read(store, after[1]) == pieces(5, "view B")
+
     async def test_closing_twice_or_without_opening_is_allowed(self) -> None:
         store = self.make()
         await store.close()
