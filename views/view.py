@@ -44,7 +44,8 @@ class View(msgspec.Struct):
     #: Raise it when the same events lead to another state than before: snapshots of the old one are then set aside.
     code_version: ClassVar[int] = 1
     #: What to do about an event whose method raises: ``"stop"`` answering, ``"park"`` it and what follows under the
-    #: same key, or ``"skip"`` it. With the latter two queries must say that an incomplete answer will do.
+    #: same key, or ``"skip"`` it. With the latter two queries must say that an incomplete answer will do. What the
+    #: method changed before it raised stays changed: look first, then change.
     poison: ClassVar[Poison] = "stop"
 
     def __init_subclass__(cls) -> None:

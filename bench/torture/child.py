@@ -2,7 +2,7 @@
 
 It opens the bank on a log, lets callers loose on it, and says on standard output what became of their commands, each
 after it knows it: `reports` has the lines. SIGTERM makes it close the engine under its callers and end. Exit code 0
-when every command was answered, 3 when another process has the log.
+when every command was answered, 3 when another process has the log, 4 when nobody listens any more.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from penstock.engine import (
 __all__ = ["EXIT_LOCKED", "Order", "main"]
 
 EXIT_LOCKED = 3
+_EXIT_UNHEARD = 4
 
 #: One in so many deposits is given so little time that the time may be over before it is decided, or after.
 _HURRIED = 16
@@ -85,8 +86,11 @@ class _Reporter:
         """Say what is left to say."""
         left = b"".join(self._lines)
         self._lines.clear()
-        while left:
-            left = left[os.write(self._pipe, left) :]
+        try:
+            while left:
+                left = left[os.write(self._pipe, left) :]
+        except BrokenPipeError:
+            os._exit(_EXIT_UNHEARD)  # the parent was killed: nobody would ever end this load
 
 
 class _Crowd:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ def play(
             images = _until_the_end(plan, shots, child, folder, checkpointed=checkpointed)
         except TimeoutError as error:
             problems.append(Problem(Kind.PROCESS, str(error)))
-        codes = [each.wait(_SECONDS_MAX) if "locked" in each.marks else each.kill() for each in children]
+        codes = [_end_of(each) for each in children]
         for each, code in zip(children, codes, strict=True):
             problems += _wrong_end(plan, each, code, alone=each is child)
         killed = codes[children.index(child)] == -signal.SIGKILL
@@ -119,6 +119,14 @@ def _kill(plan: Round, child: Child) -> None:
     if plan.at_answer:
         listen([child], lambda: child.said > said, _ANSWER_SECONDS_MAX)
     child.kill()
+
+
+def _end_of(child: Child) -> int:
+    """Kill it, unless it was refused the log: then it is about to end by itself. Returns its exit code."""
+    if "locked" in child.marks:
+        with suppress(TimeoutError):
+            return child.wait(_SECONDS_MAX)
+    return child.kill()
 
 
 def _answered(child: Child, each: float) -> None:

@@ -23,7 +23,7 @@ from penstock.bench.torture.child import Order
 from penstock.bench.torture.files import DATABASE, copy_log, read_commits, stalled, wal_of
 from penstock.bench.torture.images import Image, judge
 from penstock.bench.torture.plan import Ending, round_of
-from penstock.bench.torture.process import Child, hold, listen
+from penstock.bench.torture.process import PROGRAM, Child, hold, listen
 from penstock.bench.torture.reopening import Reopened, reopen
 from penstock.bench.torture.reports import Ack, Place, Refusal, Report
 from penstock.bench.torture.rounds import Played, play
@@ -177,6 +177,16 @@ def test_a_process_that_is_told_to_close_answers_everybody_and_ends_well(tmp_pat
     assert {last[str(caller)] for caller in range(8)} == {
         Refusal(last[str(caller)].name, "EngineClosed") for caller in range(8)
     }
+
+
+def test_a_process_whose_parent_is_gone_ends_by_itself(tmp_path: Path) -> None:
+    order = Order(log=str(tmp_path / DATABASE), generation=0, callers=8)
+    command = [*PROGRAM, msgspec.json.encode(order).decode()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout is not None
+        assert orphan.stdout.readline() == b"= opening\n"
+        orphan.stdout.close()
+        assert orphan.wait(SECONDS) == 4
 
 
 def test_of_two_processes_one_is_refused_and_the_other_one_is_killed(tmp_path: Path) -> None:

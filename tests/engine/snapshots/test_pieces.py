@@ -166,3 +166,11 @@ def test_entries_are_written_as_messagepack_that_others_can_read() -> None:
     assert entries(in_pieces("counts", {"a": 1, "b": 2})) == [{"a": 1, "b": 2}]
     assert entries(in_pieces("names", [])) == [[]]
     assert entries(in_pieces("names", list(range(40)))) == [list(range(40))]
+
+
+@pytest.mark.parametrize("collection", [list, set, dict.fromkeys])
+def test_collections_of_any_size_are_written_with_the_number_of_their_entries(collection: Any) -> None:
+    for size in range(200):
+        value = collection(range(size))
+        (entry,) = entries(in_pieces("names", value))
+        assert type(value)(entry) == value

@@ -165,6 +165,26 @@ class Branch(msgspec.Struct):
     leaves: int = 0
 
 
+class Outer(msgspec.Struct):
+    inner: ToOuter | None = None
+
+
+class ToOuter(msgspec.Struct):
+    back: Outer | None = None
+
+
+class OuterToo(msgspec.Struct):
+    inner: ToItself | None = None
+
+
+class ToItself(msgspec.Struct):
+    back: ToItself | None = None
+
+
+def test_types_that_hold_themselves_at_another_depth_have_another_fingerprint() -> None:
+    assert fingerprint_of(view({"a": Outer})) != fingerprint_of(view({"a": OuterToo}))
+
+
 def test_a_type_that_holds_itself_has_a_fingerprint() -> None:
     assert fingerprint_of(view({"a": Node})) == fingerprint_of(view({"a": Node}))
     assert fingerprint_of(view({"a": Node})) != fingerprint_of(view({"a": Branch}))
