@@ -10,7 +10,7 @@ smaller limit, and lacks what had to be forgotten for it, does not fit.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,7 +31,16 @@ LEDGER_FINGERPRINT = "1"
 
 _versions = msgspec.msgpack.Decoder(dict[str, int]).decode
 _window = msgspec.msgpack.Decoder(tuple[int, int]).decode
-_remembered = msgspec.msgpack.Decoder(list[tuple[str, Receipt]]).decode
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A receipt, and the digest of the command that it was given for. As a tuple it would keep the collector busy."""
+
+    payload: str
+    receipt: Receipt
+
+
+_remembered = msgspec.msgpack.Decoder(list[_Kept]).decode
 
 
 class Ledger:
@@ -41,21 +50,22 @@ class Ledger:
         receipts_max: how many receipts are kept; the oldest is forgotten first.
     """
 
-    __slots__ = ("_forgot", "_receipts", "_receipts_max", "versions")
+    __slots__ = ("_forgot", "_order", "_receipts", "_receipts_max", "versions")
 
     def __init__(self, receipts_max: int) -> None:
         #: How many events each key has.
         self.versions: dict[str, int] = {}
-        #: By id, oldest first, each with the digest of the command that it was given for. A dict would look for its
-        #: first entry behind all those that were deleted before it: 20 µs among 50,000, where this takes about one.
-        self._receipts: OrderedDict[str, tuple[str, Receipt]] = OrderedDict()
+        self._receipts: dict[str, _Kept] = {}
+        #: The same ids, oldest first. A dict would look for its first entry behind all those that were deleted before
+        #: it: 20 µs among 50,000. An OrderedDict takes 0.3 µs more for each command than these two.
+        self._order: deque[str] = deque()
         self._receipts_max = receipts_max
         self._forgot = False
 
     @property
     def receipts(self) -> list[tuple[str, Receipt]]:
         """What is remembered, oldest first: the digest of the command, and its receipt."""
-        return list(self._receipts.values())
+        return [(kept.payload, kept.receipt) for kept in self._receipts.values()]
 
     def count(self, key: str | None, keys: Sequence[str | None] | None, events: int) -> int | None:
         """Count a command's events to their keys; returns the version of the command's own key.
@@ -86,10 +96,9 @@ class Ledger:
             VersionConflict: the key is at another version.
         """
         if terms.command_id is not None and (found := self._receipts.get(terms.command_id)) is not None:
-            payload, receipt = found
-            if payload != terms.payload:
-                raise CommandIdReused(terms.command_id, command, receipt.commit)
-            return replace(receipt, repeated=True)
+            if found.payload != terms.payload:
+                raise CommandIdReused(terms.command_id, command, found.receipt.commit)
+            return replace(found.receipt, repeated=True)
         if terms.expected_version is not None and key is not None:
             actual = self.versions.get(key, 0)
             if actual != terms.expected_version:
@@ -104,12 +113,14 @@ class Ledger:
             payload: the digest of the command.
             receipt: what it was given.
         """
-        receipts = self._receipts
+        receipts, order = self._receipts, self._order
         if command_id in receipts:  # it had been forgotten when the command came again, under a smaller limit
-            receipts.move_to_end(command_id)
-        receipts[command_id] = payload, receipt
-        if len(receipts) > self._receipts_max:
-            receipts.popitem(last=False)
+            del receipts[command_id]
+            order.remove(command_id)
+        receipts[command_id] = _Kept(payload, receipt)
+        order.append(command_id)
+        if len(order) > self._receipts_max:
+            del receipts[order.popleft()]
             self._forgot = True
 
     def replay(self, number: int, position: int, records: Sequence[Stored[Any]]) -> None:
@@ -132,7 +143,7 @@ class Ledger:
         """The ledger in pieces, as a model's state."""
         yield from in_pieces("window", [self._receipts_max, int(self._forgot)])
         yield from in_pieces("versions", self.versions)
-        yield from in_pieces("receipts", self.receipts)
+        yield from in_pieces("receipts", list(self._receipts.values()))
 
     def restore(self, piece: bytes) -> None:
         """Take up the next piece.
@@ -144,8 +155,8 @@ class Ledger:
         if name == "versions":
             self.versions.update(_versions(data))
         elif name == "receipts":
-            for payload, receipt in _remembered(data):
-                self.remember(str(receipt.command_id), payload, receipt)
+            for kept in _remembered(data):
+                self.remember(str(kept.receipt.command_id), kept.payload, kept.receipt)
         elif name == "window":
             self._fit(*_window(data))
         else:

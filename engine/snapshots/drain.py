@@ -6,14 +6,14 @@ Here: one plain function. Not here: who rests between its steps (`keeper`).
 from __future__ import annotations
 
 import sys
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["drained"]
 
 _AT_ONCE = 256
-_COLLECTIONS = (dict, list, set, OrderedDict, defaultdict, Counter)
+_COLLECTIONS = (dict, list, set, deque, OrderedDict, defaultdict, Counter)
 
 
 def drained(state: object) -> Iterator[None]:
