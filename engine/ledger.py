@@ -114,10 +114,11 @@ class Ledger:
             receipt: what it was given.
         """
         receipts, order = self._receipts, self._order
-        if command_id in receipts:  # it had been forgotten when the command came again, under a smaller limit
-            del receipts[command_id]
-            order.remove(command_id)
+        before = len(receipts)
         receipts[command_id] = _Kept(payload, receipt)
+        if len(receipts) == before:  # it had been forgotten when the command came again, under a smaller limit
+            receipts[command_id] = receipts.pop(command_id)
+            order.remove(command_id)
         order.append(command_id)
         if len(order) > self._receipts_max:
             del receipts[order.popleft()]
