@@ -17,6 +17,7 @@ from penstock.engine.keeper import Keeper
 from penstock.engine.log import MemoryStore
 from penstock.engine.recovery import Recovery
 from penstock.engine.snapshots import MemorySnapshots, Snapshot, SnapshotStore, SqliteSnapshots
+from penstock.handlers import WriteModel
 from penstock.views import View, answers, applies
 from tests.engine.snapshots.conformance import begin, read
 from tests.shop import Add, Added, Book, Break, Broke, Fragile, Note, Pinboard, Shelf, Stock, StockOf, shop
@@ -438,6 +439,35 @@ async def test_a_state_that_can_not_be_put_into_pieces_is_not_made_again_until_c
     async with Engine(odd_shop, log=MemoryLog(log.inner.store)) as engine:
         assert await engine.ask(Counted()) == 10
     assert opened(log_lines) == 0
+
+
+class Tally(WriteModel):
+    """Has no snapshots. Tells how often it was given an event."""
+
+    given: ClassVar[int] = 0
+
+    @applies
+    def added(self, event: Added) -> None:
+        Tally.given += 1
+
+    def snapshot(self) -> None:
+        return None
+
+
+async def test_a_write_model_without_snapshots_is_not_made_beside_the_live_one(log_lines: list[Any]) -> None:
+    log, Tally.given = ScriptedLog(), 0
+    app = App(models=[Tally, Stock, Book], views=[Shelf], name="shop")
+    async with Engine(app, log=log, limits=EVERY_FIVE) as engine:
+        for _ in range(2):
+            await engine.execute_many([Add("a", 1)] * 5)
+            await until(lambda: engine.stats().snapshot_position == engine.stats().writer.position)
+        assert len(told(log_lines, "snapshots_taken")) == 2
+        assert Tally.given == 10
+        before = log.reads_started
+        await engine.execute_many([Add("a", 1)] * 5)
+        await until(lambda: engine.stats().snapshot_position == 15)
+        assert log.reads_started - before == 3, "the commit that the snapshots are at, what came after it, the end"
+    assert await kept(log.snapshots) == dict.fromkeys(["ledger", "model Book", "model Stock", "view Shelf"], 3)
 
 
 # Of what.

@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import sqlite3
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -68,12 +69,14 @@ def child(program: Callable[..., Any], folder: Path, *, wrapper: Sequence[str] =
         wrapper: the command line in front of Python's.
     """
     command = [*wrapper, sys.executable, "-m", "tests.engine.log.children", program.__name__, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         try:
             yield Child(process)
         finally:
-            if process.poll() is None:
-                process.kill()
+            with contextlib.suppress(ProcessLookupError):  # the wrapper, and the child of it, which outlives it
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def in_own_mounts(folder: Path, size_bytes: int) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,26 @@ def change(path: Path, *statements: str) -> None:
     db.close()
 
 
-async def written(path: Path, size: int = 200) -> None:
-    """A closed file with two snapshots of so many pieces."""
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteSnapshots]:
     store = SqliteSnapshots(path)
     await store.open()
-    for part in ("model A", "view A"):
-        await take(store, part, 3, pieces(size, part))
-    await store.close()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def written(path: Path, size: int = 200) -> None:
+    """A closed file with two snapshots of so many pieces."""
+    async with opened(path) as store:
+        for part in ("model A", "view A"):
+            await take(store, part, 3, pieces(size, part))
 
 
 async def works(path: Path) -> None:
     """See that the store takes snapshots and gives them back, after at most one that failed or could not be read."""
-    store = SqliteSnapshots(path)
-    await store.open()
-    try:
+    async with opened(path) as store:
         for attempt in range(2):
             try:
                 snapshot = await take(store, "view B", 7, pieces(30))
@@ -75,8 +82,6 @@ async def works(path: Path) -> None:
                 assert attempt == 0, "what is damaged is set aside after the first failure"
             store.doubt("as recovery says where pieces are not what was finished")
         raise AssertionError("it gives back something else")
-    finally:
-        await store.close()
 
 
 def lines(log_lines: list[Any]) -> list[str]:
@@ -131,10 +136,8 @@ async def test_a_file_that_is_not_as_it_should_be_is_renamed_and_made_anew(
     path = tmp_path / "log.db-snapshots"
     await written(path)
     harm(path)
-    store = SqliteSnapshots(path)
-    await store.open()
-    assert list(await store.latest()) == []
-    await store.close()
+    async with opened(path) as store:
+        assert list(await store.latest()) == []
     assert lines(log_lines) == ["warning snapshots_damaged"]
     await works(path)
     assert len(log_lines) == 1
@@ -166,37 +169,33 @@ async def test_a_file_that_can_not_be_written_fails_each_snapshot_and_is_not_tak
 ) -> None:
     path = tmp_path / "log.db-snapshots"
     await written(path)
-    store = SqliteSnapshots(path)
-    await store.open()
-    assert store._db is not None
-    await store._db.execute_fetchall("PRAGMA query_only=1")
-    for _ in range(3):
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            await take(store, "view A", 9, pieces(3))
-    assert [snapshot.head for snapshot in await store.latest()] == [head(3), head(3)]
-    await store._db.execute_fetchall("PRAGMA query_only=0")
-    snapshot = await take(store, "view A", 9, pieces(3))
-    assert await read(store, snapshot) == pieces(3)
-    await store.close()
+    async with opened(path) as store:
+        assert store._db is not None
+        await store._db.execute_fetchall("PRAGMA query_only=1")
+        for _ in range(3):
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                await take(store, "view A", 9, pieces(3))
+        assert [snapshot.head for snapshot in await store.latest()] == [head(3), head(3)]
+        await store._db.execute_fetchall("PRAGMA query_only=0")
+        snapshot = await take(store, "view A", 9, pieces(3))
+        assert await read(store, snapshot) == pieces(3)
     assert log_lines == []
 
 
 async def test_a_disk_that_is_full_leaves_the_snapshot_before_and_room_is_used_again(tmp_path: Path) -> None:
     path = tmp_path / "log.db-snapshots"
     await written(path)
-    store = SqliteSnapshots(path)
-    await store.open()
-    assert store._db is not None
-    ((size,),) = await store._db.execute_fetchall("PRAGMA page_count")
-    await store._db.execute_fetchall(f"PRAGMA max_page_count={size + 10}")
-    for _ in range(3):
-        with pytest.raises(sqlite3.OperationalError, match="full"):
-            await take(store, "view A", 9, [bytes(30_000)] * 10)
-    (_, before) = await store.latest()
-    assert await read(store, before) == pieces(200, "view A")
-    snapshot = await take(store, "view A", 9, [bytes(30_000)])
-    assert await read(store, snapshot) == [bytes(30_000)]
-    await store.close()
+    async with opened(path) as store:
+        assert store._db is not None
+        ((size,),) = await store._db.execute_fetchall("PRAGMA page_count")
+        await store._db.execute_fetchall(f"PRAGMA max_page_count={size + 10}")
+        for _ in range(3):
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                await take(store, "view A", 9, [bytes(30_000)] * 10)
+        (_, before) = await store.latest()
+        assert await read(store, before) == pieces(200, "view A")
+        snapshot = await take(store, "view A", 9, [bytes(30_000)])
+        assert await read(store, snapshot) == [bytes(30_000)]
 
 
 async def test_damage_that_shows_only_later_fails_what_finds_it_and_is_mended_by_the_next_snapshot(
@@ -204,18 +203,16 @@ async def test_damage_that_shows_only_later_fails_what_finds_it_and_is_mended_by
 ) -> None:
     path = tmp_path / "log.db-snapshots"
     await written(path)
-    store = SqliteSnapshots(path)
-    await store.open()
-    first, second = await store.latest()
-    change(path, "DROP TABLE pieces")
-    with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        await store.pieces(first, 0)
-    assert list(await store.latest()) == [first, second]
-    snapshot = await take(store, "view A", 9, pieces(30))
-    assert lines(log_lines) == ["warning snapshots_damaged"]
-    assert list(await store.latest()) == [snapshot]
-    assert await read(store, snapshot) == pieces(30)
-    await store.close()
+    async with opened(path) as store:
+        first, second = await store.latest()
+        change(path, "DROP TABLE pieces")
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            await store.pieces(first, 0)
+        assert list(await store.latest()) == [first, second]
+        snapshot = await take(store, "view A", 9, pieces(30))
+        assert lines(log_lines) == ["warning snapshots_damaged"]
+        assert list(await store.latest()) == [snapshot]
+        assert await read(store, snapshot) == pieces(30)
 
 
 async def test_a_file_whose_pieces_are_doubted_is_read_on_and_made_anew_with_the_next_snapshot(
@@ -223,18 +220,16 @@ async def test_a_file_whose_pieces_are_doubted_is_read_on_and_made_anew_with_the
 ) -> None:
     path = tmp_path / "log.db-snapshots"
     await written(path, 3)
-    store = SqliteSnapshots(path)
-    await store.open()
-    first, second = await store.latest()
-    store.doubt("its pieces are damaged")
-    assert await read(store, second) == pieces(3, "view A")
-    assert list(await store.latest()) == [first, second]
-    snapshot = await take(store, "view A", 9, pieces(30))
-    assert [(line["event"], line["error"]) for line in log_lines] == [
-        ("snapshots_damaged", "ValueError('its pieces are damaged')")
-    ]
-    assert list(await store.latest()) == [snapshot]
-    await store.close()
+    async with opened(path) as store:
+        first, second = await store.latest()
+        store.doubt("its pieces are damaged")
+        assert await read(store, second) == pieces(3, "view A")
+        assert list(await store.latest()) == [first, second]
+        snapshot = await take(store, "view A", 9, pieces(30))
+        assert [(line["event"], line["error"]) for line in log_lines] == [
+            ("snapshots_damaged", "ValueError('its pieces are damaged')")
+        ]
+        assert list(await store.latest()) == [snapshot]
 
 
 async def read_all(store: SqliteSnapshots) -> None:
@@ -247,9 +242,6 @@ async def read_all(store: SqliteSnapshots) -> None:
         name = snapshot.part
         if found != pieces(200, name) and len(found) == snapshot.pieces:
             assert sealed(name, 3, found, snapshot.notes) != snapshot
-
-
-SIZE = 200
 
 
 @pytest.mark.parametrize("eighth", range(8))
@@ -265,10 +257,8 @@ async def test_wherever_a_file_is_damaged_nothing_wrong_is_read_and_the_store_wo
             for beside in tmp_path.glob("log.db-snapshots*"):
                 beside.unlink()
             path.write_bytes(harm(whole, at))
-            store = SqliteSnapshots(path)
-            await store.open()
-            await read_all(store)
-            await store.close()
+            async with opened(path) as store:
+                await read_all(store)
             await works(path)
 
 
