@@ -11,8 +11,8 @@ import contextlib
 import json
 import os
 import resource
-import sqlite3
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
