@@ -106,10 +106,11 @@ async def _pauses(job: Job, app: App, **options: Any) -> Result:
     async with Engine(app, log=path) as engine:
         for start in range(0, len(work.opening), _CALL_COMMANDS):
             require_receipts(await engine.execute_many(work.opening[start : start + _CALL_COMMANDS]))
+    shares = [work.measured[number :: job.workload.callers] for number in range(job.workload.callers)]
+    del work  # a million commands in a list: the collector would walk over those, too
     gc.collect()
     async with Engine(app, log=path, **options) as engine:
         with _watched() as pauses:
-            shares = [work.measured[number :: job.workload.callers] for number in range(job.workload.callers)]
             started = elapsed()
             await asyncio.gather(*(_caller(engine, share) for share in shares))
             gc.collect()  # the one that would come at some time, if none has
