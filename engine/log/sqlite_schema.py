@@ -33,16 +33,17 @@ __all__ = [
 #: Written into the file's header, so that ``file bank.db`` and we can tell whose it is: "PSTK".
 APPLICATION_ID = 0x5053544B
 
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE commits (
+#: As SQLite keeps it, word for word, so that damage to it is seen.
+_SCHEMA = {
+    "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "commits": """CREATE TABLE commits (
     number INTEGER PRIMARY KEY,
     position INTEGER NOT NULL,
     recorded_at TEXT NOT NULL,
     body TEXT NOT NULL,
     digest BLOB NOT NULL
-);
-CREATE VIEW events AS
+)""",
+    "events": """CREATE VIEW events AS
 SELECT
     commits.position + coalesce(json_extract(command.value, '$.offset'), 0) + event.key AS position,
     commits.number AS number,
@@ -54,8 +55,8 @@ SELECT
     END AS key,
     event.value AS data,
     json_extract(command.value, '$.id') AS command_id
-FROM commits, json_each(commits.body) AS command, json_each(command.value, '$.events') AS event;
-"""
+FROM commits, json_each(commits.body) AS command, json_each(command.value, '$.events') AS event""",
+}
 
 #: The rule of the log is inside the statement, so no time passes between looking at the head and writing after it.
 APPEND = """
@@ -86,7 +87,7 @@ def commit_of(log: str, number: int, row: Sequence[Any]) -> Commit:
     """
     found, position, recorded_at, body, digest = row
     if found != number:  # rows come in another order when a page is damaged
-        raise LogCorrupt(log, number, f"commit {found:,} stands where {number:,} should")
+        raise LogCorrupt(log, number, f"commit {found} stands where {number:,} should")
     if type(position) is int and type(recorded_at) is str and type(body) is bytes and type(digest) is bytes:
         return Commit(number, position, recorded_at, body, digest)
     types = ", ".join(type(value).__name__ for value in row)
@@ -118,7 +119,7 @@ async def owner_of(log: str, db: aiosqlite.Connection) -> str:
 
     Raises:
         LogRefused: it holds something else, or a log in a newer format.
-        LogCorrupt: it holds a log that names no application.
+        LogCorrupt: it holds a log that names no application, or whose tables are not as they were made.
     """
     ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
     ((version,),) = await db.execute_fetchall("PRAGMA user_version")
@@ -128,6 +129,11 @@ async def owner_of(log: str, db: aiosqlite.Connection) -> str:
         raise LogRefused(
             log, f"it has format {version}, this penstock reads up to {FORMAT}", "update penstock to open it"
         )
+    schema = {row[0]: row[1] for row in await db.execute_fetchall("SELECT name, sql FROM sqlite_master")}
+    for name, made in _SCHEMA.items():
+        if schema.get(name) != made:
+            commit, _ = await first_unreadable(db, 0)
+            raise LogCorrupt(log, commit, f"what its schema says of {name!r} is not what penstock made")
     rows = list(await db.execute_fetchall("SELECT value FROM meta WHERE name = 'application'"))
     if not rows:
         raise LogCorrupt(log, 1, "its meta table names no application")
@@ -138,7 +144,7 @@ async def create(db: aiosqlite.Connection, application: str) -> None:
     """Make an empty log. One transaction, so that a crash leaves an empty file or a whole log."""
     await db.execute_fetchall("PRAGMA synchronous=EXTRA")
     await db.execute_fetchall("BEGIN IMMEDIATE")
-    for statement in filter(str.strip, _SCHEMA.split(";")):
+    for statement in _SCHEMA.values():
         await db.execute_fetchall(statement)
     await db.execute_fetchall("INSERT INTO meta VALUES ('application', ?), ('format', ?)", (application, str(FORMAT)))
     await db.execute_fetchall(f"PRAGMA application_id={APPLICATION_ID}")

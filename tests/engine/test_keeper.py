@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from penstock.engine.snapshots import MemorySnapshots, Snapshot, SnapshotStore, 
 from penstock.handlers import WriteModel
 from penstock.views import View, answers, applies
 from tests.engine.snapshots.conformance import begin, read
-from tests.shop import Add, Added, Book, Break, Broke, Fragile, Note, Pinboard, Shelf, Stock, StockOf, shop
+from tests.shop import Add, Added, Book, Break, Broke, Broken, Fragile, Note, Pinboard, Shelf, Stock, StockOf, shop
 from tests.stores import MemoryPlace, SqlitePlace
 from tests.support import ScriptedLog, StoreBroke, engine_state, settled, start
 
@@ -306,6 +307,51 @@ async def test_a_state_that_is_lost_is_rebuilt_while_the_keeper_reads_the_same_s
     assert told(log_lines, "snapshot_set_aside") == []
 
 
+# The garbage collector.
+
+
+@pytest.fixture
+def thresholds() -> Iterator[tuple[int, int, int]]:
+    before = gc.get_threshold()
+    gc.set_threshold(701, 11, 12)
+    yield 701, 11, 12
+    gc.set_threshold(*before)
+
+
+async def test_only_young_objects_are_collected_while_a_second_state_is_there(
+    thresholds: tuple[int, int, int], log_lines: list[Any]
+) -> None:
+    held, place = Held(), MemoryPlace()
+    async with interrupted(place, "finish", held) as engine:
+        assert gc.get_threshold() == (701, 2**31 - 1, 2**31 - 1)
+        assert gc.isenabled()
+        assert held.gate is not None
+        held.gate.set()
+        await until(lambda: told(log_lines, "snapshots_taken"))
+        await until(lambda: gc.get_threshold() == thresholds)
+        assert await engine.ask(StockOf("a")) == 55
+
+
+async def test_the_collector_is_as_it_was_after_a_snapshot_that_was_interrupted_or_failed(
+    thresholds: tuple[int, int, int],
+) -> None:
+    async with interrupted(MemoryPlace(), "finish", held := Held()):
+        held.gate = None
+    assert gc.get_threshold() == thresholds
+    store = MemoryStore(snapshots=Failing("latest"))
+    async with Engine(shop, log=MemoryLog(store), limits=EVERY_FIVE) as engine:
+        await engine.execute_many([Add("a", 1)] * 5)
+        await settled()
+    assert gc.get_threshold() == thresholds
+
+
+async def test_whoever_changes_the_collector_meanwhile_is_not_overruled(thresholds: tuple[int, int, int]) -> None:
+    async with interrupted(MemoryPlace(), "finish", held := Held()):
+        gc.set_threshold(900, 5, 5)
+        held.gate = None
+    assert gc.get_threshold() == (900, 5, 5)
+
+
 # Failures.
 
 
@@ -543,6 +589,38 @@ async def test_a_view_that_has_faulted_keeps_the_snapshot_from_before_and_all_ot
             await engine.ask(Broke("fine"))
     assert opened(log_lines) == 6
     assert await kept(place.store.snapshots) == {**dict.fromkeys(PARTS, 3), "view Fragile": 1}
+
+
+class Mended(View):
+    """The shop's Fragile, which can apply everything now."""
+
+    seen: int = 0
+
+    @applies
+    def broken(self, event: Broken) -> None:
+        self.seen += 1
+
+    @answers
+    def answer(self, query: Broke) -> str:
+        return f"{query.how} {self.seen}"
+
+
+Mended.__name__ = "Fragile"
+mended_shop = App(models=[Stock, Book], views=[Shelf, Pinboard, Mended], name="shop")
+
+
+async def test_a_view_that_has_faulted_within_a_commit_is_stored_neither_meanwhile_nor_at_closing(
+    log_lines: list[Any],
+) -> None:
+    place = MemoryPlace()
+    async with Engine(shop, log=place.log(), limits=EVERY_FIVE) as engine:
+        await engine.execute_many([Break("fine")] * 3)
+        await engine.execute_many([Break("fine"), Break("fine"), Break("view")])
+        await until(lambda: told(log_lines, "snapshots_taken"))
+        assert "view Fragile" not in await kept(place.store.snapshots)
+    assert "view Fragile" not in await kept(place.store.snapshots)
+    async with Engine(mended_shop, log=place.log()) as engine:
+        assert await engine.ask(Broke("fine")) == "fine 6"
 
 
 async def test_a_store_that_was_found_damaged_gets_everything_anew(log_lines: list[Any]) -> None:

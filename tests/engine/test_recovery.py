@@ -155,6 +155,7 @@ async def test_a_snapshot_that_fits_is_used_and_nothing_is_replayed(place: Place
     was = await live(place)
     async with Engine(shop, log=place.log()) as engine:
         assert engine_state(engine) == was
+        assert engine.stats().snapshot_position == 8
     assert (opened(log_lines), set_aside(log_lines)) == (0, [])
 
 

@@ -307,6 +307,18 @@ async def test_a_page_in_the_middle_that_lost_rows_is_named_by_the_first_of_them
     assert raised.value.commit == first + rows - 1
 
 
+async def test_a_table_that_says_of_its_numbers_that_they_are_something_else_is_found(
+    tmp_path: Path, image: Image
+) -> None:
+    """Without a look at the schema this would be an empty log: the numbers are in the rows' keys, and not looked for."""
+    await files_of(tmp_path / "log.db", following([1] * 3))
+    database = (tmp_path / "log.db").read_bytes()
+    image.put(database.replace(b"number INTEGER PRIMARY", b"number INTEGES PRIMARY"))
+    for find in (image.attached, image.opened):
+        with pytest.raises(LogCorrupt, match="at commit 1: what its schema says of 'commits' is not what"):
+            await find()
+
+
 async def test_a_schema_that_is_not_even_text_is_damage(tmp_path: Path, image: Image) -> None:
     """SQLite quotes it in its error, and the driver fails to decode that."""
     await files_of(tmp_path / "log.db", following([1]))
