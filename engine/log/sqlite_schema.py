@@ -135,9 +135,9 @@ async def owner_of(log: str, db: aiosqlite.Connection) -> str:
             commit, _ = await first_unreadable(db, 0)
             raise LogCorrupt(log, commit, f"what its schema says of {name!r} is not what penstock made")
     rows = list(await db.execute_fetchall("SELECT value FROM meta WHERE name = 'application'"))
-    if not rows:
+    if not rows or type(rows[0][0]) is not str:
         raise LogCorrupt(log, 1, "its meta table names no application")
-    return str(rows[0][0])
+    return rows[0][0]
 
 
 async def create(db: aiosqlite.Connection, application: str) -> None:

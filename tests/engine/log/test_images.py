@@ -97,7 +97,8 @@ class Image:
         """What a reader finds."""
         log = SqliteLog(self.path)
         try:
-            assert await log.attach() == APP
+            if (owner := await log.attach()) != APP:
+                raise LogRefused(log.name, f"it belongs to application {owner!r}", "as an engine would say")
             return await self._read(log)
         finally:
             await log.close()

@@ -230,6 +230,7 @@ async def test_a_file_that_lost_its_application_name_is_refused(tmp_path: Path) 
         ("UPDATE commits SET body = '[{\"events\":7}]' WHERE number = 3", 3, "its body is not an array of commands"),
         ("DELETE FROM commits WHERE number = 2", 2, "commit 3 stands where 2 should"),
         ("UPDATE commits SET number = 9 WHERE number = 3", 3, "commit 9 stands where 3 should"),
+        ("UPDATE meta SET value = x'00' WHERE name = 'application'", 1, "its meta table names no application"),
         ("DROP VIEW events", 4, "what its schema says of 'events' is not what penstock made"),
         ("DROP TABLE commits", 1, "what its schema says of 'commits' is not what penstock made"),
         ("DROP TABLE meta", 4, "what its schema says of 'meta' is not what penstock made"),
