@@ -1,0 +1,149 @@
+"""The caller must change the request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.engine.errors.root import CallerError
+
+__all__ = [
+    "CommandIdReused",
+    "CommitTooLarge",
+    "InvalidMessage",
+    "NotAuthenticated",
+    "NotPermitted",
+    "ProtocolViolated",
+    "Rejected",
+    "UnknownMessage",
+    "VersionConflict",
+]
+
+
+class Rejected(CallerError):
+    """A rule of the application said no. Raised by handlers; nothing changes, and nothing is written.
+
+    ``code`` is for programs (stable, like ``"no_such_account"``), ``message`` for people, ``details`` for both:
+    a mapping of whatever JSON can hold.
+    """
+
+    def __init__(self, code: str, message: str = "", details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(code, message, details)
+        self.code = code
+        self.message = message
+        self.details: Mapping[str, Any] = details or {}
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}" if self.message else self.code
+
+
+class InvalidMessage(CallerError):
+    """A message is not what its class declares: wrong type, out of bounds, or a field that is not known."""
+
+    def __init__(self, message_type: str, problem: str) -> None:
+        super().__init__(message_type, problem)
+        self.message_type = message_type
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.message_type} is not valid: {self.problem}"
+
+
+class UnknownMessage(CallerError):
+    """No part of the application knows this message. ``known`` names those of its kind that are known."""
+
+    def __init__(self, kind: str, message_type: str, app: str, known: tuple[str, ...] = (), place: str = "") -> None:
+        super().__init__(kind, message_type, app, known, place)
+        self.kind = kind
+        self.message_type = message_type
+        self.app = app
+        self.known = known
+        self.place = place
+
+    def __str__(self) -> str:
+        where = f" ({self.place})" if self.place else ""
+        known = ", ".join(self.known) or "none"
+        return f"application {self.app!r} has no {self.kind} {self.message_type!r}{where}; it has: {known}"
+
+
+class VersionConflict(CallerError):
+    """The key is not at the version that the caller expected. The command was not decided, and nothing changed."""
+
+    def __init__(self, key: str, expected: int, actual: int) -> None:
+        super().__init__(key, expected, actual)
+        self.key = key
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return (
+            f"key {self.key!r} is at version {self.actual:,}, not at {self.expected:,}: "
+            "somebody changed it since; look again and decide anew"
+        )
+
+
+class CommandIdReused(CallerError):
+    """The command id belongs to another command, which is in the log. Nothing changed."""
+
+    def __init__(self, command_id: str, command: str, commit: int) -> None:
+        super().__init__(command_id, command, commit)
+        self.command_id = command_id
+        self.command = command
+        self.commit = commit
+
+    def __str__(self) -> str:
+        return (
+            f"command id {self.command_id!r} belongs to a command with another content, in commit {self.commit:,}: "
+            f"this {self.command} was not executed; give it an id of its own"
+        )
+
+
+class CommitTooLarge(CallerError):
+    """One command yielded more than a commit may hold; nothing of it was applied."""
+
+    def __init__(self, command: str, size_bytes: int, commit_bytes_max: int) -> None:
+        super().__init__(command, size_bytes, commit_bytes_max)
+        self.command = command
+        self.size_bytes = size_bytes
+        self.commit_bytes_max = commit_bytes_max
+
+    def __str__(self) -> str:
+        return (
+            f"{self.command} yielded {self.size_bytes:,} bytes of events; a commit holds at most "
+            f"commit_bytes_max={self.commit_bytes_max:,}: split the command, or raise the limit"
+        )
+
+
+class NotAuthenticated(CallerError):
+    """The server wants a token and got none that it knows. Which ones it knows, it does not say."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"not authenticated: {self.problem}; call authenticate with a token first, or give Client(token=…)"
+
+
+class NotPermitted(CallerError):
+    """The role that the token stands for may not do this."""
+
+    def __init__(self, method: str, role: str) -> None:
+        super().__init__(method, role)
+        self.method = method
+        self.role = role
+
+    def __str__(self) -> str:
+        return f"role {self.role!r} may not call {self.method!r}: use a token of a role that may"
+
+
+class ProtocolViolated(CallerError):
+    """What was sent is not a request of the protocol. ``code`` is the one that JSON-RPC 2.0 has for it."""
+
+    def __init__(self, code: int, problem: str) -> None:
+        super().__init__(code, problem)
+        self.code = code
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
