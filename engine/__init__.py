@@ -45,15 +45,29 @@ from penstock.engine.errors import (
     WatchOverrun,
     WriterUnavailable,
 )
+from penstock.engine.gateway import Gateway
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log, MemoryLog, SqliteLog
-from penstock.engine.messages import KEY, Command, Context, Event, Key, Metadata, Query, Receipt, UnreadableEvent
+from penstock.engine.messages import (
+    KEY,
+    Answered,
+    Command,
+    Context,
+    Event,
+    Key,
+    Metadata,
+    Query,
+    Receipt,
+    Token,
+    UnreadableEvent,
+)
 from penstock.engine.reading import Parked
 from penstock.engine.stats import EngineStats, ViewStats, WriterStats
 
 __all__ = [
     "KEY",
     "AnswerFailed",
+    "Answered",
     "App",
     "ApplyFailed",
     "AuthorError",
@@ -72,6 +86,7 @@ __all__ = [
     "Event",
     "EventsUnreadable",
     "Fenced",
+    "Gateway",
     "HandlerFailed",
     "ImpureHandler",
     "InvalidMessage",
@@ -100,6 +115,7 @@ __all__ = [
     "SnapshotMismatch",
     "SqliteLog",
     "StorageError",
+    "Token",
     "TryAgainLater",
     "UnknownMessage",
     "UnreadableEvent",

@@ -13,12 +13,13 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Self
 
 import anyio
 import structlog
 from msgspec.structs import replace
 
+from penstock.engine.answering import Answering
 from penstock.engine.app import App
 from penstock.engine.clock import Clock, elapsed, utc_now
 from penstock.engine.codec import checked_metadata, encode
@@ -26,26 +27,22 @@ from penstock.engine.collector import frozen
 from penstock.engine.commit import Head
 from penstock.engine.deciding import Envelope
 from penstock.engine.errors import (
-    AnswerFailed,
     EngineClosed,
-    ImpureHandler,
     Overloaded,
     PenstockError,
     UnknownMessage,
     ViewFaulted,
-    ViewIncomplete,
 )
 from penstock.engine.intake import Intake
 from penstock.engine.keeper import Keeper
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log, log_at
-from penstock.engine.messages import Command, Event, Metadata, Query, Receipt
-from penstock.engine.purity import fingerprint
+from penstock.engine.messages import Command, Event, Metadata, Receipt
 from penstock.engine.reading import Parked
 from penstock.engine.recovery import Recovery
 from penstock.engine.replay import Chapter, Reader, Slicer
 from penstock.engine.snapshots import SnapshotStore
-from penstock.engine.stats import EngineStats, ViewStats, WriterStats
+from penstock.engine.stats import EngineStats, WriterStats
 from penstock.engine.terms import Deadline, Terms
 from penstock.engine.viewing import ViewActor
 from penstock.engine.writer import Writer
@@ -53,8 +50,6 @@ from penstock.engine.writer import Writer
 __all__ = ["Engine"]
 
 _log = structlog.get_logger("penstock")
-
-Answer = TypeVar("Answer")
 
 
 class _Status(StrEnum):
@@ -67,7 +62,7 @@ class _Status(StrEnum):
     CLOSED = "closed"
 
 
-class Engine:
+class Engine(Answering):
     """Runs an application: ``async with Engine(app, log="bank.db") as engine``. Under asyncio and uvloop.
 
     Opening makes write models and views from their snapshots and the log; when it is done all of them are at the log's
@@ -102,23 +97,21 @@ class Engine:
         snapshots: bool = True,
         freeze_gc: bool = False,
     ) -> None:
-        self.app = app
-        self.limits = limits or Limits()
-        self._log = log_at(log)
+        limits = limits or Limits()
+        views = [ViewActor(app, index, limits, self._reader) for index in range(len(app.views))]
+        super().__init__(app, limits, views, check_purity=check_purity)
+        #: Where commits are kept. It is the engine's to open, write and close.
+        self.log = log_at(log)
         self._status = _Status.NEW
-        self._check_purity = check_purity
         self._freeze_gc = freeze_gc
-        self._snapshots = self._log.snapshots if snapshots else None
-        self._recovery = Recovery(app, self._log, self.limits, check_purity=check_purity)
+        self._snapshots = self.log.snapshots if snapshots else None
+        self._recovery = Recovery(app, self.log, self.limits, check_purity=check_purity)
         self._keeper: Keeper | None = None
-        self._views = [ViewActor(app, index, self.limits, self._reader) for index in range(len(app.views))]
-        self._writer = Writer(self._log, self._recovery, self.limits, clock, publish=self._publish, resync=self._resync)
+        self._writer = Writer(self.log, self._recovery, self.limits, clock, publish=self._publish, resync=self._resync)
         self._mailbox = self._writer.mailbox
-        self._intake = Intake(app, self._mailbox, self.limits)
-        self._readers = self._intake.readers
-        self._answers = {
-            query: (self._views[entry.view], entry.method.function) for query, entry in app.queries.items()
-        }
+        #: How commands get to the writer: `execute` goes this way, and so does a server.
+        self.intake = Intake(app, self._mailbox, self.limits)
+        self._readers = self.intake.readers
         self._tasks: list[asyncio.Task[None]] = []
 
     # Asking for changes.
@@ -165,15 +158,15 @@ class Engine:
         try:
             command = self._readers[type(command)](encode(command))
         except Exception as error:
-            raise self._intake.refusal(command, error) from error
+            raise self.intake.refusal(command, error) from error
         terms: Terms | None = None
         if command_id is not None or expected_version is not None or metadata is not None:
-            terms = self._intake.terms(command, command_id, expected_version, metadata)
+            terms = self.intake.terms(command, command_id, expected_version, metadata)
         promise: asyncio.Future[Receipt] = get_running_loop().create_future()
         if timeout is not None:
             deadline = Deadline(elapsed() + timeout, timeout)
             terms = replace(terms or Terms(), deadline=deadline)
-            return await self._intake.execute_in_time((promise, command, terms), promise, deadline, wait)
+            return await self.intake.execute_in_time((promise, command, terms), promise, deadline, wait)
         envelope: Envelope = (promise, command, terms)
         try:
             ticket = self._mailbox.put_nowait(envelope)
@@ -184,7 +177,7 @@ class Engine:
         try:
             return await promise
         except asyncio.CancelledError as error:
-            self._intake.note_cancelled(error, promise, ticket)
+            self.intake.note_cancelled(error, promise, ticket)
             raise
 
     async def execute_many(
@@ -212,7 +205,7 @@ class Engine:
         Raises:
             InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
         """
-        return await self._intake.execute_many(list(commands), command_ids, metadata, timeout)
+        return await self.intake.execute_many(list(commands), command_ids, metadata, timeout)
 
     def preview(self, command: Command, *, metadata: Metadata | None = None) -> list[Event]:
         """The events that a command would yield if it were decided now; nothing happens.
@@ -223,70 +216,11 @@ class Engine:
             Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler: as `execute`.
             WriterUnavailable, Fenced, EngineClosed: the engine takes no commands.
         """
-        command = self._intake.command(command)
+        command = self.intake.command(command)
         metadata = Metadata() if metadata is None else checked_metadata(metadata)
         if self._status is not _Status.OPEN:
             raise EngineClosed(self._status)
         return self._writer.preview(command, metadata)
-
-    # Asking questions.
-
-    async def ask(
-        self,
-        query: Query[Answer],
-        *,
-        after: Receipt | int | None = None,
-        timeout: float | None = None,
-        incomplete: bool = False,
-    ) -> Answer:
-        """The answer of the view that answers such queries, from memory.
-
-        The answer reflects whole commits only, at least up to ``after``. What it returns may be the view's own object:
-        treat it as immutable. When the view is there already, nothing is awaited and no other task runs.
-
-        Args:
-            query: the question.
-            after: a receipt, or a position: wait until the view has applied it.
-            timeout: seconds to wait for that.
-            incomplete: take an answer, too, from a view that has parked or skipped events.
-
-        Raises:
-            UnknownMessage: no view answers this query.
-            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
-            ViewBehind: too many queries wait for this view.
-            ViewFaulted: the view could not apply an event, and answers no more.
-            ViewIncomplete: the view has left out events; the error holds its answer.
-            AnswerFailed: the view raised while answering.
-            EngineClosed: the engine is not open.
-        """
-        found = self._answers.get(type(query))
-        if found is None:
-            known = tuple(entry.tag for entry in self.app.queries.values())
-            raise UnknownMessage("query", type(query).__name__, self.app.name, known)
-        view, answer = found
-        if after is not None or not view.ready:
-            position = 0 if after is None else after if isinstance(after, int) else after.position
-            if not view.ready or view.position < position:
-                await view.reach(position, timeout)
-        read = view.read
-        if self._check_purity:
-            answer = _watched(view, answer)
-        try:
-            answered = answer(read.state, query)
-        except PenstockError:
-            raise
-        except Exception as error:
-            raise AnswerFailed(view.name, type(query).__name__, repr(error)) from error
-        if (read.parked or read.skipped) and not incomplete:
-            raise ViewIncomplete(view.name, view.position, read.parked_count, read.skipped, answered)
-        return cast(Answer, answered)
-
-    # What views have left out.
-
-    def parked(self) -> list[Parked]:
-        """The events that views have parked, view by view, in order; see `View.poison`."""
-        parked = [each for view in self._views for waiting in view.read.parked.values() for each in waiting]
-        return sorted(parked, key=lambda each: (each.view, each.position))
 
     async def replay_parked(self, view: str | None = None) -> list[Parked]:
         """Let views try again what they have parked: key by key, in order, after what they have applied since.
@@ -319,6 +253,16 @@ class Engine:
                     await each.replay_parked(None if keeper is None else keeper.take)
         return [each for each in self.parked() if view in (None, each.view)]
 
+    @property
+    def status(self) -> str:
+        """``open``, or what it is instead."""
+        return self._status.value
+
+    @property
+    def position(self) -> int:
+        """That of the last durable event."""
+        return self._writer.head.position
+
     def stats(self) -> EngineStats:
         """Figures of this moment: mailbox, batches, positions, lags."""
         writer, counts = self._writer, self._writer.counts
@@ -338,18 +282,7 @@ class Engine:
                 batch_max=counts.batch_max,
                 batch_mean=counts.commands / counts.commits if counts.commits else 0.0,
             ),
-            views={
-                view.name: ViewStats(
-                    view.status,
-                    view.position,
-                    view.lag,
-                    view.queued,
-                    view.detached,
-                    view.read.parked_count,
-                    view.read.skipped,
-                )
-                for view in self._views
-            },
+            views=self._view_stats(),
             snapshot_position=0 if self._keeper is None else self._keeper.position,
         )
 
@@ -360,13 +293,13 @@ class Engine:
             raise EngineClosed(f"{self._status} and can't be opened again: make a new Engine")
         self._status = _Status.OPENING
         try:
-            await self._log.open(self.app.name)
+            await self.log.open(self.app.name)
             await self._recover()
         except BaseException:
             self._status = _Status.CLOSED
             with anyio.CancelScope(shield=True):
-                await self._log.snapshots.close()
-                await self._log.close()
+                await self.log.snapshots.close()
+                await self.log.close()
             raise
         self._tasks = [asyncio.create_task(view.run(), name=f"penstock-view-{view.name}") for view in self._views]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="penstock-writer"))
@@ -396,7 +329,7 @@ class Engine:
         seconds = elapsed() - started
         _log.info(
             "opened",
-            log=self._log.name,
+            log=self.log.name,
             app=self.app.name,
             commits=head.number,
             events=head.position,
@@ -412,9 +345,9 @@ class Engine:
         machine: nobody is to hear of it before it is as durable as any other.
         """
         try:
-            await self._log.probe()
+            await self.log.probe()
         except Exception as error:  # noqa: BLE001 - queries can be answered; commands will hear why they can't
-            _log.error("store_failed", log=self._log.name, error=repr(error))
+            _log.error("store_failed", log=self.log.name, error=repr(error))
             return False
         return True
 
@@ -422,7 +355,7 @@ class Engine:
         try:
             await store.open()
         except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
-            _log.warning("snapshots_unavailable", log=self._log.name, error=repr(error))
+            _log.warning("snapshots_unavailable", log=self.log.name, error=repr(error))
             return None
         self._recovery.snapshots = store
         return Keeper(self._recovery, store, self.limits)
@@ -434,21 +367,23 @@ class Engine:
         self._writer.stop()
         await asyncio.wait([writer], timeout=self.limits.drain_seconds_max)
         if not writer.done():
-            _log.error("drain_timed_out", log=self._log.name, commands=len(self._mailbox.queue))
+            _log.error("drain_timed_out", log=self.log.name, commands=len(self._mailbox.queue))
             writer.cancel()
         for view in self._views:
             view.stop()
         ended = await asyncio.gather(writer, *views, return_exceptions=True)
+        for view in self._views:
+            await view.watches.close()
         self._writer.abandon(partial(EngineClosed, _Status.CLOSED))  # if it was cancelled before its first step
         if self._keeper is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
             await self._last_snapshot(self._keeper)
-        await self._log.snapshots.close()
-        await self._log.close()
+        await self.log.snapshots.close()
+        await self.log.close()
         self._status = _Status.CLOSED
         head = self._writer.head
-        _log.info("closed", log=self._log.name, app=self.app.name, commits=head.number, events=head.position)
+        _log.info("closed", log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in ended:
             if isinstance(problem, Exception):
                 raise problem
@@ -465,7 +400,7 @@ class Engine:
     # Inside.
 
     def _reader(self, head: Head) -> Reader:
-        return Reader(self._log, self.app, head, self.limits.read_bytes_max)
+        return Reader(self.log, self.app, head, self.limits.read_bytes_max)
 
     def _publish(self, chapter: Chapter) -> None:
         for view in self._views:
@@ -476,19 +411,3 @@ class Engine:
     def _resync(self, head: Head) -> None:
         for view in self._views:
             view.detach(head)
-
-
-def _watched(view: ViewActor, answer: Any) -> Any:
-    """The answering method, with a look at the view's state before and after it."""
-
-    def watched(state: Any, query: Query[Any]) -> Any:
-        before = fingerprint(state)
-        try:
-            return answer(state, query)
-        finally:
-            if fingerprint(state) != before:
-                error = ImpureHandler(f"{view.name}.{answer.__name__}", type(query).__name__)
-                view.fault(error)
-                raise error
-
-    return watched

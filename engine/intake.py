@@ -36,8 +36,8 @@ class Intake:
     """
 
     def __init__(self, app: App, mailbox: Mailbox, limits: Limits) -> None:
+        self.mailbox = mailbox
         self._app = app
-        self._mailbox = mailbox
         self._limits = limits
         #: By type of command: the function that reads and checks it.
         self.readers: Mapping[type[Command], Callable[[bytes], Command]] = {
@@ -132,10 +132,10 @@ class Intake:
                 promise.set_exception(DeadlineExceeded(name, seconds, decided=self.is_decided(ticket)))
 
         if not wait:
-            ticket = self._mailbox.put_nowait(envelope)
+            ticket = self.mailbox.put_nowait(envelope)
         else:
             with anyio.move_on_after(seconds):
-                ticket = await self._mailbox.put(envelope)
+                ticket = await self.mailbox.put(envelope)
         if not ticket:
             raise DeadlineExceeded(name, seconds, decided=False)
         timer = asyncio.get_running_loop().call_later(deadline.at - elapsed(), expire)
@@ -149,14 +149,14 @@ class Intake:
 
     def is_decided(self, ticket: int) -> bool:
         """Whether the writer has taken the command with this ticket."""
-        return 0 < ticket <= self._mailbox.taken_out
+        return 0 < ticket <= self.mailbox.taken_out
 
     def note_cancelled(self, error: asyncio.CancelledError, promise: asyncio.Future[Receipt], ticket: int) -> None:
         """Say that the command stands, if it was decided before the promise was cancelled.
 
         The cancellation arrives here a turn of the loop later, and the writer may have passed the command over since.
         """
-        if self.is_decided(ticket) and promise not in self._mailbox.skipped:
+        if self.is_decided(ticket) and promise not in self.mailbox.skipped:
             error.add_note("penstock: the command was decided before it was cancelled; it stands once it is durable")
 
     async def _put_all(
@@ -176,9 +176,9 @@ class Intake:
                     terms = self.terms(command, ids[index], None, metadata)
                 envelope: Envelope = (Place(group, index), command, terms)
                 try:
-                    tickets[index] = self._mailbox.put_nowait(envelope)
+                    tickets[index] = self.mailbox.put_nowait(envelope)
                 except Overloaded:
-                    tickets[index] = await self._mailbox.put(envelope)
+                    tickets[index] = await self.mailbox.put(envelope)
             except PenstockError as error:
                 group.settle(index, error)
             if not index & 63 and slicer.is_over:

@@ -39,6 +39,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     view_queue_bytes_max: int = 64 * 1024 * 1024
     #: Queries that may wait for one view to reach their position; past it `ask` raises `ViewBehind`.
     view_waiters_max: int = 10_000
+    #: Watches that are open at once, on all views together; past it `watch` raises `WatchesFull`.
+    watches_max: int = 20_000
+    #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.
+    watch_answers_max: int = 1_000
     #: Events that one view may have parked, those that wait behind them included; past it the view faults.
     view_parked_max: int = 10_000
     #: Events after which a snapshot is taken.

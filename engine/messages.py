@@ -10,11 +10,25 @@ fields. It is not checked when it is constructed in process (msgspec never does)
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar, dataclass_transform
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, dataclass_transform
 
 import msgspec
 
-__all__ = ["KEY", "Command", "Context", "Event", "Key", "Message", "Metadata", "Query", "Receipt", "UnreadableEvent"]
+__all__ = [
+    "KEY",
+    "Answered",
+    "Command",
+    "Context",
+    "Event",
+    "Key",
+    "Message",
+    "Metadata",
+    "Query",
+    "Receipt",
+    "Token",
+    "UnreadableEvent",
+    "position_of",
+]
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 
@@ -64,6 +78,25 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     command_id: str | None = None
     version: int | None = None
     repeated: bool = False
+
+
+class Answered(msgspec.Struct, Generic[Answer_co], frozen=True, gc=False):
+    """An answer, and the position at which it is true: it reflects every event up to there, and none after it.
+
+    It is a token, too: whoever asks again with ``after=answered`` never sees an older state.
+    """
+
+    answer: Answer_co
+    position: int
+
+
+#: What ``after=`` takes: a write or an answer that is to be seen, or a position.
+Token: TypeAlias = Receipt | Answered[Any] | int
+
+
+def position_of(token: Token | None) -> int:
+    """The position that a token stands for; 0 for none."""
+    return 0 if token is None else token if isinstance(token, int) else token.position
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -42,6 +42,8 @@ class ViewStats(msgspec.Struct, frozen=True):
     #: Events that it could not apply: parked, with those that wait behind them, and skipped.
     parked: int = 0
     skipped: int = 0
+    #: Watches that are open.
+    watches: int = 0
 
 
 class EngineStats(msgspec.Struct, frozen=True):

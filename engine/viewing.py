@@ -33,6 +33,7 @@ from penstock.engine.limits import Limits
 from penstock.engine.reading import ReadState
 from penstock.engine.replay import Chapter, Reader, Slicer
 from penstock.engine.snapshots import Part
+from penstock.engine.watching import Watches
 
 __all__ = ["ViewActor", "ViewStatus"]
 
@@ -71,6 +72,8 @@ class ViewActor:
         self.ready = False
         #: How often its queue was full.
         self.detached = 0
+        #: Who wants to know when its answers change.
+        self.watches = Watches(self, limits)
         self._limits = limits
         self._reader = reader
         self._queue: deque[Chapter] = deque()
@@ -184,6 +187,10 @@ class ViewActor:
                 return
             self.ready = ready
             self._moved()
+            if not self.read.types.isdisjoint(chapter.types):
+                self.watches.touch()
+                if self.watches.is_each:
+                    await self.watches.touch_each(slicer)
         if slicer.is_over:
             await slicer.rest()
 
@@ -198,6 +205,8 @@ class ViewActor:
                 raise EngineClosed("closing")
             if self.read.is_sound:
                 applied = self.read.replay_parked()
+                self.watches.touch()
+                await self.watches.touch_each(Slicer(self._limits.slice_ms_max))
                 _log.info("parked_replayed", view=self.name, events=applied, parked=self.read.parked_count)
                 if applied and keep is not None:
                     await keep([self.read.part()], Slicer(self._limits.slice_ms_max))
@@ -285,6 +294,7 @@ class ViewActor:
         self.ready = False
         self._clear_queue()
         self._wake_waiting()
+        self.watches.end()
         _log.error("view_faulted", view=self.name, position=position, error=repr(error))
 
     def _wake_waiting(self) -> None:

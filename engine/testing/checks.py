@@ -164,7 +164,7 @@ def _restless(engine: Engine) -> str:
         return f"behind the log: {', '.join(late)}"
     if engine._writer.state is None:
         return "the write models are not rebuilt"
-    if isinstance(engine._log, FaultyLog) and not engine._log.is_idle:
+    if isinstance(engine.log, FaultyLog) and not engine.log.is_idle:
         return "a commit is being written"
     return "commands wait" if stats.writer.mailbox_commands or stats.writer.mailbox_entering else ""
 

@@ -103,18 +103,18 @@ class Simulation:
         """Throw an engine away as if its process had been killed; nothing is drained, nothing is closed.
 
         Nothing that comes after this reaches the log; what was being written is there or not, as the seed says. Callers
-        Nothing that comes after this reaches the log; what was being written is there or not, as the seed says. Callers
         that wait get a typed error. It may be called at any time, also while the engine opens or closes; leave the
         engine's ``async with`` before opening another one on the same log.
+
         Args:
             engine: one whose log was made by `log`.
 
         Raises:
             SimulationError: its log is another one.
         """
-        log = engine._log
+        log = engine.log
         if not isinstance(log, FaultyLog):
-            raise SimulationError(f"an engine on {engine._log.name} can't crash here: open it on a log of world.log()")
+            raise SimulationError(f"an engine on {engine.log.name} can't crash here: open it on a log of world.log()")
         log.counts["crashes"] += 1
         self.note(f"crash, with {len(log.commits)} commits in the log")
         log.crash()

@@ -536,10 +536,10 @@ def test_an_address_that_no_store_knows_is_refused(address: str) -> None:
 
 
 def test_addresses_name_stores() -> None:
-    assert isinstance(Engine(shop, log=":memory:")._log, MemoryLog)
-    assert isinstance(Engine(shop, log="memory:")._log, MemoryLog)
+    assert isinstance(Engine(shop, log=":memory:").log, MemoryLog)
+    assert isinstance(Engine(shop, log="memory:").log, MemoryLog)
     for address in ("a.db", "sqlite:a.db", Path("a.db")):
-        log = Engine(shop, log=address)._log
+        log = Engine(shop, log=address).log
         assert isinstance(log, SqliteLog)
         assert log.name == "a.db"
 

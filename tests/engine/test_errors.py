@@ -15,6 +15,7 @@ from penstock.engine.errors import (
     CommandIdReused,
     CommitFailed,
     CommitTooLarge,
+    ConnectionLost,
     DeadlineExceeded,
     DefinitionError,
     EngineClosed,
@@ -23,14 +24,20 @@ from penstock.engine.errors import (
     HandlerFailed,
     ImpureHandler,
     InvalidMessage,
+    LimitReached,
     LogCorrupt,
     LogLocked,
     LogRefused,
+    NotAuthenticated,
+    NotLeader,
+    NotPermitted,
     NotYetVisible,
     OutcomeUnknown,
     Overloaded,
     PenstockError,
+    ProtocolViolated,
     Rejected,
+    RemoteError,
     SnapshotMismatch,
     StorageError,
     TryAgainLater,
@@ -39,6 +46,8 @@ from penstock.engine.errors import (
     ViewBehind,
     ViewFaulted,
     ViewIncomplete,
+    WatchesFull,
+    WatchOverrun,
     WriterUnavailable,
 )
 
@@ -196,6 +205,55 @@ TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
         "'Deposited' does not fit its class (Expected `int`, got `str` - at `$.amount`): 1 of them, the first at position "
         "1,002. Give App(retired=…) a Retired class for each: what it means today, or nothing any more",
     ),
+    (
+        CallerError,
+        NotAuthenticated("no token was given"),
+        "not authenticated: no token was given; call authenticate with a token first, or give Client(token=…)",
+    ),
+    (
+        CallerError,
+        NotPermitted("execute", "reader"),
+        "role 'reader' may not call 'execute': use a token of a role that may",
+    ),
+    (CallerError, ProtocolViolated(-32600, "a request is an object"), "a request is an object"),
+    (
+        TryAgainLater,
+        WatchOverrun("Balances", 1_007, 1_000),
+        "a watch of view Balances fell behind: watch_answers_max=1,000 answers waited, the last of them at position 1,007; "
+        "watch again, or without every=True",
+    ),
+    (
+        TryAgainLater,
+        WatchesFull(20_000, 20_000),
+        "20,000 watches are open, watches_max=20,000: end some, or try again later",
+    ),
+    (
+        TryAgainLater,
+        NotLeader("tcp://127.0.0.1:7411"),
+        "this is a replica and takes no commands: send them to the writer, at tcp://127.0.0.1:7411",
+    ),
+    (
+        TryAgainLater,
+        NotLeader(None),
+        "this is a replica and takes no commands: send them to the writer, whose address it was not given",
+    ),
+    (
+        TryAgainLater,
+        ConnectionLost("tcp://127.0.0.1:7411", "it was closed", sent=True),
+        "no connection to tcp://127.0.0.1:7411: it was closed; what was sent may have happened: look, or send it again "
+        "under the same command_id",
+    ),
+    (
+        TryAgainLater,
+        ConnectionLost("unix:///run/bank", "nobody listens", sent=False),
+        "no connection to unix:///run/bank: nobody listens; nothing was sent: it is safe to retry",
+    ),
+    (
+        TryAgainLater,
+        LimitReached("connections_max", 2_000),
+        "the server's limit connections_max=2,000 is reached: end something, or try again later",
+    ),
+    (PenstockError, RemoteError(4_711, "no such luck"), "the server says (4711): no such luck"),
 ]
 
 #: Every error with its values, by their names: what a program reads instead of the text.

@@ -263,7 +263,7 @@ async def test_closing_in_the_middle_of_a_snapshot_takes_one_of_the_state_at_clo
     assert told(log_lines, "snapshot_failed") == []
     async with Engine(shop, log=place.log()) as engine:
         assert await engine.ask(StockOf("a")) == 155
-        store = engine._log.snapshots
+        store = engine.log.snapshots
         assert await kept(store) == dict.fromkeys(PARTS, 3)
     assert opened(log_lines) == 0
     assert told(log_lines, "snapshot_set_aside") == []
@@ -566,7 +566,7 @@ async def test_the_states_at_closing_are_what_is_stored(place: MemoryPlace | Sql
         assert engine_state(engine)[0][:3] == [Stock({"a": 5, "b": 1}), Book(["one"], 3), {"a": 2, "b": 1}]
         assert [receipt.command_id for _, receipt in engine_state(engine)[0][3]] == ["1", "2", "3"]
         assert engine_state(engine)[1] == [Shelf({"a": 5, "b": 1}), Pinboard(["one"]), Fragile()]
-        assert await kept(engine._log.snapshots) == dict.fromkeys(PARTS, 2)
+        assert await kept(engine.log.snapshots) == dict.fromkeys(PARTS, 2)
     assert opened(log_lines) == 0
 
 

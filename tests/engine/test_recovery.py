@@ -420,7 +420,7 @@ async def test_a_new_view_is_made_from_the_whole_log_and_a_removed_one_leaves_no
     assert was[1][0].stock == {"a": 1, "b": 3}
     await live(place, [], app=few)
     async with Engine(few, log=place.log()) as engine:
-        kept = [snapshot.part for snapshot in await engine._log.snapshots.latest()]
+        kept = [snapshot.part for snapshot in await engine.log.snapshots.latest()]
     assert kept == ["ledger", "model Book", "model Stock", "view Pinboard"]
 
 

@@ -86,7 +86,7 @@ async def gone(engine: Engine, path: Path) -> AsyncIterator[None]:
 
 async def tell(engine: Engine, pragma: str) -> list[Any]:
     """Tell something to the connection that appends."""
-    log = engine._log
+    log = engine.log
     assert isinstance(log, SqliteLog)
     assert log._writer is not None
     return list(await log._writer.execute_fetchall(pragma))

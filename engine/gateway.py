@@ -1,0 +1,82 @@
+"""The way to an application: one protocol, whether it runs here (`Engine`), elsewhere (`Client`), or both (`Replica`).
+
+Code that is written for a `Gateway` does not notice which it has: the same calls, the same types, the same errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
+
+from penstock.engine.errors import PenstockError
+from penstock.engine.messages import Answered, Command, Metadata, Query, Receipt, Token
+
+__all__ = ["Gateway"]
+
+Answer = TypeVar("Answer")
+
+
+class Gateway(Protocol):
+    """What can be done with an application, wherever it runs. `Engine` says what each call promises, and its errors.
+
+    Where the application runs elsewhere there is one more error: `ConnectionLost`, which says whether what was sent may
+    have happened.
+    """
+
+    async def execute(
+        self,
+        command: Command,
+        *,
+        command_id: str | None = None,
+        expected_version: int | None = None,
+        metadata: Metadata | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
+    ) -> Receipt:
+        """Decide a command and make its events durable."""
+        ...
+
+    async def execute_many(
+        self,
+        commands: Iterable[Command],
+        *,
+        command_ids: Iterable[str] | None = None,
+        metadata: Metadata | None = None,
+        timeout: float | None = None,
+    ) -> list[Receipt | PenstockError]:
+        """Execute commands in order; one outcome for each, in the same order."""
+        ...
+
+    async def ask(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answer:
+        """The answer of the view that answers such queries."""
+        ...
+
+    async def answer(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answered[Answer]:
+        """The same, with the position at which it is true: a token for the next question."""
+        ...
+
+    def watch(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        every: bool = False,
+        incomplete: bool = False,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Answered[Answer]]]:
+        """The answer now, then each changed one."""
+        ...
