@@ -30,7 +30,7 @@ from penstock.engine.replay import Chapter, Reader, Slicer, follow
 from penstock.engine.snapshots import Part, Sealing, Snapshot, SnapshotStore, fingerprint_of
 from penstock.engine.survey import survey
 
-__all__ = ["Recovered", "Recovery"]
+__all__ = ["Recovered", "RecoveredViews", "Recovery"]
 
 _log = structlog.get_logger("penstock")
 
@@ -48,6 +48,15 @@ class Recovered(NamedTuple):
     replayed: int
     #: Up to which event all states that can be put aside were in snapshots.
     saved: int
+
+
+class RecoveredViews(NamedTuple):
+    """The views' states at one head of the log, for who decides nothing."""
+
+    reads: Sequence[ReadState]
+    head: Head
+    #: How many events had to be replayed.
+    replayed: int
 
 
 class _Wanted(NamedTuple):
@@ -119,14 +128,46 @@ class Recovery:
         *models, ledger = write_side
         write = WriteState(self._app, [m.state for m in models], ledger.state, check_purity=self._check_purity)
         heads = {part.name: part.head for part in write_side} | {f"view {read.name}": read.head for read in reads}
-        first = min(heads.values(), key=lambda head: head.number)
+        first = min(heads.values(), key=_number)
         if opening:
             await self._check_tail(first, slicer)
+        head = await self._replay_all(first, reads, slicer, (write, [part.head.number for part in write_side]))
+        saved = min((heads[name].position for name in self.storable & heads.keys()), default=head.position)
+        return Recovered(write, reads, head, head.position - first.position, saved)
+
+    async def recover_views(self, slicer: Slicer) -> RecoveredViews:
+        """Fresh states of the views alone at the log's head; no write model is made.
+
+        Args:
+            slicer: says when to rest.
+
+        Raises:
+            LogCorrupt, EventsUnreadable, Exception: as `recover`.
+        """
+        names = [part.name for part in self._read_side]
+        async with self.loading:
+            found = await self._believed(names)
+            read_side = [await self._part(found, part, names, slicer) for part in self._read_side]
+        reads = [self._read_state(found, part, quiet=False) for part in read_side]
+        first = min((read.head for read in reads), key=_number, default=Head())
+        await self._check_tail(first, slicer)
+        head = await self._replay_all(first, reads, slicer)
+        return RecoveredViews(reads, head, head.position - first.position)
+
+    async def _replay_all(
+        self,
+        first: Head,
+        reads: Sequence[ReadState],
+        slicer: Slicer,
+        write_side: tuple[WriteState, Sequence[int]] | None = None,
+    ) -> Head:
+        """Hand what the log holds after ``first`` to each state that does not have it; returns the head."""
         reader = Reader(self._log, self._app, first, self._limits.read_bytes_max)
         try:
             while (page := await reader.page()) is not None:
                 for chapter in page:
-                    _replay(write, [part.head.number for part in write_side], chapter)
+                    if write_side is not None:
+                        _replay(*write_side, chapter)
                     for read in reads:
                         for _ in read.steps(chapter):
                             if slicer.is_over:
@@ -136,8 +177,7 @@ class Recovery:
         except EventsUnreadable as error:
             found_all = await survey(self._log, self._app, slicer=slicer)
             raise EventsUnreadable(self._log.name, self._app.name, found_all.unreadable) from error
-        saved = min((heads[name].position for name in self.storable & heads.keys()), default=reader.head.position)
-        return Recovered(write, reads, reader.head, reader.head.position - first.position, saved)
+        return reader.head
 
     async def _believed(self, wanted: Container[str]) -> Mapping[str, Snapshot]:
         """The snapshots that were taken of this very log, by part."""
@@ -248,6 +288,10 @@ class Recovery:
                 raise LogCorrupt(self._log.name, base, problem) from error
             known = Head(commit.number, commit.position - 1 + stored, commit.recorded_at, commit.digest)
         await follow(self._log, known, first.number, self._limits.read_bytes_max, slicer)
+
+
+def _number(head: Head) -> int:
+    return head.number
 
 
 def _is_storable(part: _Wanted) -> bool:

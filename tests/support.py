@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Literal
 
 import anyio
@@ -12,7 +12,7 @@ import anyio.lowlevel
 
 from penstock.engine import CommitFailed, Engine, MemoryLog, PenstockError
 from penstock.engine.commit import Commit, Head
-from penstock.engine.log import MemoryStore
+from penstock.engine.log import MemoryStore, followed
 from penstock.engine.snapshots import SnapshotStore
 
 #: How an append goes: well; refused for certain; failed before anything was written; failed after it was written.
@@ -35,6 +35,7 @@ class ScriptedLog:
         self.appends_started = 0
         self.reads_started = 0
         self.probes_started = 0
+        self.hurried = 0
         self._gate: anyio.Event | None = None
 
     @property
@@ -84,6 +85,12 @@ class ScriptedLog:
             self.reads_fail -= 1
             raise StoreBroke("while reading")
         return await self.inner.read(after, bytes_max)
+
+    def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
+        return followed(self.read, self.inner.news, after, bytes_max)
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
     async def head(self) -> Head:
         if self.heads_fail:

@@ -2,7 +2,8 @@
 
 from penstock.engine.log.address import log_at
 from penstock.engine.log.memory import MemoryLog, MemoryStore
+from penstock.engine.log.news import News, followed
 from penstock.engine.log.port import Log
 from penstock.engine.log.sqlite import SqliteLog
 
-__all__ = ["Log", "MemoryLog", "MemoryStore", "SqliteLog", "log_at"]
+__all__ = ["Log", "MemoryLog", "MemoryStore", "News", "SqliteLog", "followed", "log_at"]

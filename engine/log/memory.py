@@ -6,12 +6,13 @@ same `MemoryLog` again finds what was appended.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
 from penstock.engine.commit import Commit, Head, events_in
 from penstock.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from penstock.engine.log.news import News, followed
 from penstock.engine.snapshots import MemorySnapshots, SnapshotStore
 
 __all__ = ["MemoryLog", "MemoryStore"]
@@ -24,6 +25,14 @@ class MemoryStore(msgspec.Struct):
     application: str | None = None
     locked: bool = False
     snapshots: MemorySnapshots = msgspec.field(default_factory=MemorySnapshots)
+    #: Those of the handles that are followed.
+    news: list[News] = []
+
+    def add(self, commit: Commit) -> None:
+        """Keep the next commit, and tell whoever follows."""
+        self.commits.append(commit)
+        for news in self.news:
+            news.tell()
 
 
 class MemoryLog:
@@ -36,6 +45,7 @@ class MemoryLog:
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = MemoryStore() if store is None else store
         self._holds_lock = False
+        self._news: News | None = None
 
     @property
     def name(self) -> str:
@@ -68,7 +78,7 @@ class MemoryLog:
         head = len(self.store.commits)
         if commit.number != head + 1:
             raise Fenced(self.name, commit.number, head)
-        self.store.commits.append(commit)
+        self.store.add(commit)
 
     async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
         page: list[Commit] = []
@@ -80,6 +90,20 @@ class MemoryLog:
             room -= len(commit.body)
             page.append(commit)
         return page
+
+    def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
+        return followed(self.read, self.news, after, bytes_max)
+
+    @property
+    def news(self) -> News:
+        """Is told of what is appended to the store, until this handle is closed."""
+        if self._news is None:
+            self._news = News()
+            self.store.news.append(self._news)
+        return self._news
+
+    def hurry(self) -> None:
+        """Nothing to do: every append is told."""
 
     async def head(self) -> Head:
         if not self.store.commits:
@@ -95,3 +119,7 @@ class MemoryLog:
     async def close(self) -> None:
         if self._holds_lock:
             self.store.locked = self._holds_lock = False
+        news, self._news = self._news, None
+        if news is not None:
+            self.store.news.remove(news)
+            news.end()

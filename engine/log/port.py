@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from penstock.engine.commit import Commit, Head
@@ -74,6 +74,31 @@ class Log(Protocol):
             LogCorrupt: what the store holds can't be read; names the first commit that could not.
             OSError: the store can't be read now; it may later.
             LogRefused: the store that was attached to is not there any more.
+        """
+        ...
+
+    def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
+        """Pages as `read` gives them, from the commits after ``after`` on; at the end of the log it waits for more.
+
+        Nothing is left out and nothing comes twice, whoever appends: this handle, another one, or another process, and
+        the next one when that has gone. What this handle appends is there at once, what others do within a few ms.
+        What comes is durable: it survives a crash of the machine. A page is read when it is asked for and not before,
+        so who takes them slowly is waited for by nobody.
+
+        It ends when this handle is closed. Cancelled or closed before, wherever it is, it leaves nothing behind. After
+        an error it is over: follow again from the last commit that came.
+
+        Raises (while iterating):
+            LogCorrupt: what the store holds can't be read; names the first commit that could not.
+            OSError: the store can't be read now; it may later.
+            LogRefused: the store that was followed is not there any more, also where another one is in its place.
+        """
+        ...
+
+    def hurry(self) -> None:
+        """Something was appended, as the caller knows: whoever follows is to look now, and not only in a few ms.
+
+        Never raises, and does nothing where appends are told anyway.
         """
         ...
 

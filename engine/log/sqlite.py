@@ -13,9 +13,11 @@ What may not happen, whatever fails: a commit is acknowledged and gone later, or
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +27,7 @@ import anyio.to_thread
 
 from penstock.engine.commit import Commit, Head
 from penstock.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from penstock.engine.log.news import News, followed
 from penstock.engine.log.sqlite_faults import ERRORS, WRITABLE, no_room, nothing_written, primary_code, refusal
 from penstock.engine.log.sqlite_files import NEXT_STEP, FileWatch
 from penstock.engine.log.sqlite_reading import SqliteReader, connect
@@ -69,6 +72,9 @@ class SqliteLog:
         self._snapshots = SqliteSnapshots(f"{self.path}-snapshots")
         self._lock: sqlite3.Connection | None = None
         self._writer: aiosqlite.Connection | None = None
+        self._news = News()
+        #: Waits for a commit whose caller was cancelled.
+        self._telling: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -99,11 +105,15 @@ class SqliteLog:
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
         try:
             written = await self._writer.execute_fetchall(APPEND, row)
+        except asyncio.CancelledError:
+            self._telling = asyncio.create_task(self._tell_later(self._writer))
+            raise
         except (sqlite3.Error, ValueError) as error:
             await self._leave_transaction()
             if nothing_written(error):
                 raise CommitFailed(commit.number, str(error)) from error
             raise
+        self._news.tell()
         if not written:
             raise Fenced(self.name, commit.number, (await self.head()).number)
 
@@ -116,15 +126,29 @@ class SqliteLog:
         except sqlite3.Error:
             await self._leave_transaction()
             raise
+        self._news.tell()  # of a commit whose append failed, and which is there after all
 
     async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
         return await self._reader.read(after, bytes_max)
+
+    def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
+        if self._writer is None:
+            return self._reader.follow(after, bytes_max)
+        return followed(self.read, self._news, after, bytes_max)
+
+    def hurry(self) -> None:
+        if self._writer is None:
+            self._reader.hurry()
 
     async def head(self) -> Head:
         self._watch.require(self.name)
         return await self._reader.head()
 
     async def close(self) -> None:
+        self._news.end()
+        if self._telling is not None:
+            await asyncio.wait([self._telling])
+            self._telling = None
         await self._reader.close()
         self._watch.end()
         if self._writer is not None:
@@ -192,6 +216,7 @@ class SqliteLog:
         await check_pages(self.name, db, self._checked_bytes_max)
         await self._reader.open()
         self._watch.begin()
+        self._news = News()
 
     async def _settle(self, db: aiosqlite.Connection) -> None:
         """Make what a crash left in the ``-wal`` as durable as the rest, and see that both files can be written.
@@ -205,6 +230,12 @@ class SqliteLog:
         except sqlite3.OperationalError as error:
             if not no_room(error):  # the -wal is synced before the first page is written
                 raise
+
+    async def _tell_later(self, writer: aiosqlite.Connection) -> None:
+        """A commit whose caller was cancelled is written all the same: what its thread is asked next comes after it."""
+        with suppress(sqlite3.Error, ValueError):
+            await writer.execute_fetchall("SELECT 1")
+        self._news.tell()
 
     async def _leave_transaction(self) -> None:
         """After an error: SQLite has rolled back what failed, and nothing must keep a transaction open around it."""

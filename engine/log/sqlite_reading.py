@@ -3,12 +3,14 @@
 Here: the connection that reads, and what its rows and errors become. Not here: anything that writes (`sqlite`).
 
 Whatever is wrong with the files, a read returns commits in order without a gap, or raises; and never SQLite's errors.
+What it returns is durable: see `sync_wal`.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ import aiosqlite
 import anyio
 import anyio.to_thread
 
+from penstock.engine.beside import Resting, reading_address, sync_wal
 from penstock.engine.commit import Commit, Head
 from penstock.engine.errors import LogCorrupt, LogRefused
+from penstock.engine.log.news import followed
 from penstock.engine.log.sqlite_faults import ERRORS, is_damage
-from penstock.engine.log.sqlite_files import FileWatch, Resting, reading_address
+from penstock.engine.log.sqlite_files import NEXT_STEP, FileWatch
+from penstock.engine.log.sqlite_pulse import Pulse, look_connection, version_of
 from penstock.engine.log.sqlite_schema import (
     LAST,
     READ,
@@ -77,6 +82,10 @@ class SqliteReader:
         self._attached = False
         #: How the files looked when they were attached to, while nobody has written them since.
         self._resting: Resting | None = None
+        #: Which file is read, by inode and device.
+        self._file: tuple[int, int] | None = None
+        self._pulse = Pulse(self._state)
+        self._looking: sqlite3.Connection | None = None
         self._turn = anyio.Lock()
         #: How many rows the next read asks for: as many as fitted into the last one's bytes.
         self._rows = 64
@@ -90,7 +99,7 @@ class SqliteReader:
     async def attach(self) -> str:
         """Read beside whoever writes; the application's name. Raises SQLite's errors, LogRefused, LogCorrupt."""
         owner = await self._connect_without_trace()
-        self._attached = True
+        self._attached, self._pulse = True, Pulse(self._state)
         return owner
 
     async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
@@ -104,6 +113,15 @@ class SqliteReader:
             self._rows = max(1, min(_ROWS_MAX, bytes_max // mean, 2 * self._rows))
         return page
 
+    def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
+        """What `Log.follow` promises, beside whoever writes."""
+        return followed(partial(self._read_on, self._file), self._pulse, after, bytes_max)
+
+    def hurry(self) -> None:
+        """Look now."""
+        if self._attached:
+            self._pulse.look()
+
     async def head(self) -> Head:
         try:
             rows = await self._fetch(LAST)
@@ -112,10 +130,38 @@ class SqliteReader:
         return head_of(self._name, commit_of(self._name, rows[0][0], rows[0])) if rows else Head()
 
     async def close(self) -> None:
-        db, self._db = self._db, None
+        self._pulse.end()
         self._attached, self._resting = False, None
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        looking, self._looking = self._looking, None
+        db, self._db = self._db, None
+        if looking is not None:
+            looking.close()
         if db is not None:
             await db.close()
+
+    # Following.
+
+    async def _read_on(self, file: object, after: int, bytes_max: int) -> Sequence[Commit]:
+        """The next page of this file; while it rests, another one may have taken its place."""
+        page = await self.read(after, bytes_max)
+        if self._file != file:
+            raise LogRefused(self._name, f"{self._name} was replaced while it was followed", NEXT_STEP)
+        return page
+
+    def _state(self) -> object:
+        """What differs when somebody has written. Here on the loop's thread: see `sqlite_pulse`."""
+        if self._resting is not None:
+            return Resting.look(self._path)
+        if self._db is None or self._watch.lost():
+            return object()
+        if self._looking is None:
+            self._looking = look_connection(reading_address(self._path, None))
+        return version_of(self._looking)
+
+    # Attaching.
 
     async def _connect_without_trace(self) -> str:
         """Connect the way that leaves no trace as the files are now; again if they change meanwhile."""
@@ -130,6 +176,7 @@ class SqliteReader:
                 await check_pages(self._name, db, self._checked_bytes_max)
                 if resting is None:
                     self._watch.begin()
+                    await anyio.to_thread.run_sync(sync_wal, self._path)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await db.close()
@@ -137,6 +184,7 @@ class SqliteReader:
                     continue
                 raise
             self._db, self._resting = db, resting
+            self._file = self._watch.database if resting is None else resting.file
             return owner
 
     async def _moved_on(self, resting: Resting | None) -> bool:
@@ -160,8 +208,7 @@ class SqliteReader:
                     failure = error
                 if not await self._moved_on(self._resting):
                     break
-                behind, self._db = self._opened(), None
-                await behind.close()
+                await self._disconnect()
             if failure:
                 raise failure
             return rows

@@ -27,6 +27,9 @@ class MemorySnapshots:
     async def open(self) -> None:
         """Nothing to do."""
 
+    async def attach(self) -> None:
+        """Nothing to do."""
+
     async def latest(self) -> Sequence[Snapshot]:
         return [self._whole[part].snapshot for part in sorted(self._whole)]
 

@@ -75,6 +75,14 @@ class SnapshotStore(Protocol):
         """Make ready; a store that is damaged starts empty."""
         ...
 
+    async def attach(self) -> None:
+        """Make ready for reading only, beside whoever takes snapshots: nothing is made or changed, not even repaired.
+
+        Raises:
+            Exception: there is nothing to read, or it can't be read.
+        """
+        ...
+
     async def latest(self) -> Sequence[Snapshot]:
         """The whole snapshots, one per part, by the part's name."""
         ...

@@ -22,6 +22,7 @@ import anyio.to_thread
 import msgspec
 import structlog
 
+from penstock.engine.beside import Resting, reading_address
 from penstock.engine.snapshots.port import Snapshot
 
 __all__ = ["SqliteSnapshots"]
@@ -98,6 +99,7 @@ class SqliteSnapshots:
         self._attempts: dict[str, int] = {}
         self._last_attempt: int | None = None
         self._damage: Exception | None = None
+        self._attached = False
 
     async def open(self) -> None:
         """Open or make the file.
@@ -112,12 +114,32 @@ class SqliteSnapshots:
                 raise
             await self._start_anew(error)
 
+    async def attach(self) -> None:
+        """Read what is there now, whoever takes snapshots meanwhile: all is read in one transaction, until `close`.
+
+        Where somebody begins to write a file that rested, what is read may be torn; its checksum tells.
+
+        Raises:
+            OSError, sqlite3.Error, msgspec.ValidationError: there is no file, or it can't be read.
+        """
+        resting = await anyio.to_thread.run_sync(Resting.look, self.path)
+        db = await self._connect(reading_address(self.path, resting))
+        try:
+            await _require_ours(self.path, db)
+            await db.execute_fetchall("BEGIN")
+            await db.execute_fetchall(_LATEST)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await db.close()
+            raise
+        self._db, self._attached = db, True
+
     async def latest(self) -> Sequence[Snapshot]:
         try:
             rows = await self._all(_LATEST)
             return [_snapshot(row) for row in rows]
         except (sqlite3.Error, msgspec.ValidationError) as error:
-            if not _is_damage(error):
+            if self._attached or not _is_damage(error):
                 raise
             await self._start_anew(error)
             return []
@@ -163,6 +185,7 @@ class SqliteSnapshots:
         db, self._db = self._db, None
         self._attempts.clear()
         self._damage = self._last_attempt = None
+        self._attached = False
         if db is not None:
             await db.close()
 
@@ -202,17 +225,12 @@ class SqliteSnapshots:
             self._db = await self._opened()
 
     async def _opened(self) -> aiosqlite.Connection:
-        db = await self._connect()
+        db = await self._connect(self.path)
         try:
-            ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
-            ((version,),) = await db.execute_fetchall("PRAGMA user_version")
-            ((objects,),) = await db.execute_fetchall("SELECT count(*) FROM sqlite_master")
-            if owner == 0 and objects == 0:
+            if await _is_empty(db):
                 await db.executescript(f"PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA} COMMIT;")
-            elif owner != _APPLICATION_ID:
-                raise FileExistsError(f"{self.path} is a database of something else: move it away to have snapshots")
-            elif version != _FORMAT:
-                raise msgspec.ValidationError(f"it has format {version}, and not {_FORMAT}")
+            else:
+                await _require_ours(self.path, db)
             # A snapshot that is lost with the machine is only a slower opening: no fsync but at checkpoints.
             await db.execute_fetchall("PRAGMA synchronous=NORMAL")
             await db.execute_fetchall(f"PRAGMA journal_size_limit={_WAL_BYTES_KEPT_MAX}")
@@ -223,7 +241,7 @@ class SqliteSnapshots:
             raise
         return db
 
-    async def _connect(self) -> aiosqlite.Connection:
+    async def _connect(self, address: str | Path) -> aiosqlite.Connection:
         """A connection in a thread of its own. That of one that fails is not waited for by aiosqlite, and would outlive
         the loop; so one that fails is a connection to nothing until it is closed.
         """
@@ -231,7 +249,7 @@ class SqliteSnapshots:
 
         def connect() -> sqlite3.Connection:
             try:
-                return sqlite3.connect(self.path, isolation_level=None)
+                return sqlite3.connect(address, isolation_level=None, uri=isinstance(address, str))
             except sqlite3.Error as error:
                 failures.append(error)
                 return sqlite3.connect(":memory:")
@@ -246,6 +264,21 @@ class SqliteSnapshots:
         for suffix in ("-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         self.path.replace(f"{self.path}-damaged")
+
+
+async def _is_empty(db: aiosqlite.Connection) -> bool:
+    ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
+    ((objects,),) = await db.execute_fetchall("SELECT count(*) FROM sqlite_master")
+    return bool(owner == 0 and objects == 0)
+
+
+async def _require_ours(path: Path, db: aiosqlite.Connection) -> None:
+    ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
+    ((version,),) = await db.execute_fetchall("PRAGMA user_version")
+    if owner != _APPLICATION_ID:
+        raise FileExistsError(f"{path} is a database of something else: move it away to have snapshots")
+    if version != _FORMAT:
+        raise msgspec.ValidationError(f"it has format {version}, and not {_FORMAT}")
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ import msgspec
 
 from penstock.engine.commit import Commit, Head
 from penstock.engine.errors import CommitFailed, DefinitionError, Fenced
-from penstock.engine.log import MemoryLog, MemoryStore
+from penstock.engine.log import MemoryLog, MemoryStore, followed
 from penstock.engine.snapshots import SnapshotStore
 from penstock.engine.testing.errors import StoreFault
 from penstock.engine.testing.faulty_snapshots import FaultySnapshots
@@ -166,6 +166,7 @@ class FaultyLog:
             self._leave(self._ghost, "came back after the crash")
         self._ghost = None
         self._inner.store.locked = False
+        self._inner.news.tell()  # whoever follows finds out, too
 
     async def open(self, application: str) -> None:
         self._crashed = False
@@ -196,6 +197,12 @@ class FaultyLog:
         page = await self._inner.read(after, bytes_max)
         await anyio.sleep(self._latency())
         return page
+
+    def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
+        return followed(self.read, self._inner.news, after, bytes_max)
+
+    def hurry(self) -> None:
+        """Nothing to do: every append is told."""
 
     async def head(self) -> Head:
         await self._work("head", self.faults.head_fails)
@@ -242,7 +249,7 @@ class FaultyLog:
     def _take(self, commit: Commit) -> bool:
         if commit.number != len(self.commits) + 1:
             return False
-        self._inner.store.commits.append(commit)
+        self._inner.store.add(commit)
         self._flushed()
         return True
 

@@ -28,6 +28,10 @@ class FaultySnapshots:
         await self._work()
         await self._inner.open()
 
+    async def attach(self) -> None:
+        await self._work()
+        await self._inner.attach()
+
     async def latest(self) -> Sequence[Snapshot]:
         await self._work()
         return await self._inner.latest()

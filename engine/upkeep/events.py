@@ -6,7 +6,8 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence, Set
+from contextlib import aclosing
 
 import msgspec
 
@@ -16,7 +17,7 @@ from penstock.engine.log import Log
 from penstock.engine.replay import Slicer
 from penstock.engine.upkeep.verify import PAGE_BYTES, SLICE_MS
 
-__all__ = ["StoredEvent", "stored_events"]
+__all__ = ["StoredEvent", "event_pages", "stored_events"]
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
@@ -44,9 +45,6 @@ async def stored_events(
 ) -> AsyncIterator[StoredEvent]:
     """The events of a log in order, until its end.
 
-    Where to begin is found by halving: some 20 reads of one commit, however long the log is. From there on every commit
-    is read: there is no index on keys and types.
-
     Args:
         log: open, or attached.
         after: only those with a higher position.
@@ -56,15 +54,57 @@ async def stored_events(
     Raises:
         LogCorrupt: a commit can't be read; names it.
     """
+    keys = None if key is None else frozenset((key,))
+    tags = None if tag is None else frozenset((tag,))
+    async for events in event_pages(log, after=after, keys=keys, tags=tags):
+        for event in events:
+            yield event
+
+
+async def event_pages(
+    log: Log,
+    *,
+    after: int = 0,
+    keys: Set[str] | None = None,
+    tags: Set[str] | None = None,
+    endless: bool = False,
+) -> AsyncGenerator[list[StoredEvent], None]:
+    """The events of a log in order, those of each commit together; commits that have none of them are passed over.
+
+    Where to begin is found by halving: some 20 reads of one commit, however long the log is. From there on every commit
+    is read: there is no index on keys and types.
+
+    Args:
+        log: open, or attached.
+        after: only those with a higher position.
+        keys: only those with one of these keys.
+        tags: only those of one of these types.
+        endless: at the end of the log wait for more, instead of ending.
+
+    Raises:
+        LogCorrupt: a commit can't be read; names it.
+    """
     slicer = Slicer(SLICE_MS)
     number = await _last_before(log, after + 1)
+    async with aclosing(log.follow(number, PAGE_BYTES) if endless else _until_end(log, number)) as pages:
+        async for page in pages:
+            for commit in page:
+                found = [
+                    event
+                    for event in _events_of(log.name, commit)
+                    if event.position > after
+                    and (keys is None or event.key in keys)
+                    and (tags is None or event.type in tags)
+                ]
+                if found:
+                    yield found
+                if slicer.is_over:
+                    await slicer.rest()
+
+
+async def _until_end(log: Log, number: int) -> AsyncGenerator[Sequence[Commit], None]:
     while page := await log.read(number, PAGE_BYTES):
-        for commit in page:
-            for event in _events_of(log.name, commit):
-                if event.position > after and key in (None, event.key) and tag in (None, event.type):
-                    yield event
-            if slicer.is_over:
-                await slicer.rest()
+        yield page
         number = page[-1].number
 
 

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import aiosqlite
 
+from penstock.engine.beside import Resting, reading_address
 from penstock.engine.errors import LogCorrupt
 from penstock.engine.log.sqlite_faults import ERRORS, is_damage
-from penstock.engine.log.sqlite_files import Resting, reading_address
 from penstock.engine.log.sqlite_schema import create
 
 __all__ = ["check_rows", "check_structure", "copy_pages", "schema_made"]

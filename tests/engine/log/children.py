@@ -19,11 +19,15 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
+import structlog
 
-from penstock.engine import PenstockError, SqliteLog
+from penstock.engine import Engine, PenstockError, Receipt, SqliteLog
 from penstock.engine.commit import Commit, events_in
 from tests.engine.log.conformance import APP, commits, head_of, read_all
+from tests.shop import Add, shop
 
 __all__ = ["Child", "child", "in_own_mounts"]
 
@@ -49,10 +53,16 @@ class Child:
             pytest.fail(f"the child ended with exit code {self.process.wait()}")
         return json.loads(line)
 
-    def go_on(self) -> None:
+    def go_on(self, told: Any = "") -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write("\n")
+        self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
+
+    def end(self) -> None:
+        """Tell it that nothing more comes, and wait until it is over."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait() == 0
 
     def kill(self) -> None:
         self.process.kill()
@@ -304,7 +314,29 @@ async def crash(folder: Path) -> None:
     wait()
 
 
+async def write_on(folder: Path) -> None:
+    """A writer that appends a commit each time that it is told to, until nobody can tell it any more."""
+    log = SqliteLog(folder / "log.db")
+    await log.open(APP)
+    say((await log.head()).number)
+    while sys.stdin.readline():
+        commit = commits(1, await log.head())[0]
+        await log.append(commit)
+        say(commit.number)
+    await log.close()
+
+
+async def keep_shop(folder: Path) -> None:
+    """An engine that adds to its stock what it is told to, until nobody can tell it any more."""
+    async with Engine(shop, log=folder / "log.db") as engine:
+        say(engine.position)
+        while line := await anyio.to_thread.run_sync(sys.stdin.readline):
+            receipts = await engine.execute_many(Add(item, 1) for item in json.loads(line))
+            say([receipt.position for receipt in receipts if isinstance(receipt, Receipt)])
+
+
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is said is for the tests
     chosen = globals()[sys.argv[1]](Path(sys.argv[2]))
     if chosen is not None:
         asyncio.run(chosen)
