@@ -7,7 +7,7 @@ message of two fields (CPython 3.11), which is why there is no second, cleverer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeVar, Union
 
@@ -20,6 +20,7 @@ __all__ = [
     "COMMAND_ID_CHARS_MAX",
     "PAYLOAD_DIGEST_BYTES",
     "checked_command_id",
+    "checked_command_ids",
     "checked_metadata",
     "encode",
     "list_reader",
@@ -78,6 +79,22 @@ def checked_command_id(command_id: str) -> str:
             raise InvalidMessage("command_id", f"characters that UTF-8 has, not {command_id!a:.80}") from error
         return command_id
     raise InvalidMessage("command_id", f"a string of 1 to {COMMAND_ID_CHARS_MAX} characters, not {command_id!r:.80}")
+
+
+def checked_command_ids(command_ids: Iterable[str] | None, count: int) -> Sequence[str | None]:
+    """The caller's ids for several commands, one for each; what each is, is checked with its command.
+
+    Raises:
+        InvalidMessage: there are more or fewer.
+    """
+    if command_ids is None:
+        return [None] * count
+    if isinstance(command_ids, str):
+        raise InvalidMessage("command_ids", f"an id for each command, not one string {command_ids!r:.80}")
+    ids = list(command_ids)
+    if len(ids) != count:
+        raise InvalidMessage("command_ids", f"one for each of {count:,} commands, not {len(ids):,}")
+    return ids
 
 
 def payload_digest(command: Any) -> str:

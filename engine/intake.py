@@ -13,7 +13,7 @@ import anyio
 
 from penstock.engine.app import App
 from penstock.engine.clock import elapsed
-from penstock.engine.codec import checked_command_id, checked_metadata, encode, payload_digest
+from penstock.engine.codec import checked_command_id, checked_command_ids, checked_metadata, encode, payload_digest
 from penstock.engine.deciding import Envelope
 from penstock.engine.errors import DeadlineExceeded, InvalidMessage, Overloaded, PenstockError, UnknownMessage
 from penstock.engine.limits import Limits
@@ -102,11 +102,7 @@ class Intake:
         """Put commands into the mailbox one after another and wait for all outcomes; see `Engine.execute_many`."""
         if metadata is not None:
             metadata = checked_metadata(metadata)
-        if isinstance(command_ids, str):
-            raise InvalidMessage("command_ids", f"an id for each command, not one string {command_ids!r:.80}")
-        ids = [None] * len(todo) if command_ids is None else list(command_ids)
-        if len(ids) != len(todo):
-            raise InvalidMessage("command_ids", f"one for each of {len(todo):,} commands, not {len(ids):,}")
+        ids = checked_command_ids(command_ids, len(todo))
         if not todo:
             return []
         group, tickets = Group(len(todo)), [0] * len(todo)

@@ -113,9 +113,9 @@ class EngineClosed(TryAgainLater):
 
 
 class ConnectionLost(TryAgainLater):
-    """The server can't be reached, or went away. ``sent`` tells whether the request may have arrived.
+    """The server can't be reached, or went away. ``sent`` tells whether a command may have arrived, and be executed.
 
-    Only a command that was sent without an id is in doubt: with one, sending it again is safe.
+    A question changes nothing, so it is never in doubt. Under the same id it is safe to send a command again.
     """
 
     def __init__(self, address: str, problem: str, sent: bool) -> None:
@@ -126,22 +126,22 @@ class ConnectionLost(TryAgainLater):
 
     def __str__(self) -> str:
         if self.sent:
-            doubt = "what was sent may have happened: look, or send it again under the same command_id"
+            doubt = "the command may have happened: look, or send it again under the same command_id"
         else:
-            doubt = "nothing was sent: it is safe to retry"
+            doubt = "nothing happened: it is safe to retry"
         return f"no connection to {self.address}: {self.problem}; {doubt}"
 
 
 class LimitReached(TryAgainLater):
-    """A bound of the server is reached; ``limit`` is its name in `ServerLimits`."""
+    """A bound of the server or the client is reached; ``limit`` is its name in `ServerLimits` or `ClientLimits`."""
 
-    def __init__(self, limit: str, value: int) -> None:
+    def __init__(self, limit: str, value: int | float) -> None:
         super().__init__(limit, value)
         self.limit = limit
         self.value = value
 
     def __str__(self) -> str:
-        return f"the server's limit {self.limit}={self.value:,} is reached: end something, or try again later"
+        return f"the limit {self.limit}={self.value:,} is reached: end something, or try again later"
 
 
 class NotLeader(TryAgainLater):

@@ -2,22 +2,33 @@
 
 ``data`` is an object: ``error`` is the name of the class, the other fields are those that the class is made with. A
 client that knows the class makes the same error from it; one that does not gets a `RemoteError`.
+
+Invariant: whatever an application raises, and whatever a server sends, becomes one of these errors; nothing is raised.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_type_hints
 
 import msgspec
 
 from penstock.engine import errors
 from penstock.engine.errors import PenstockError, ProtocolViolated, RemoteError
-from penstock.engine.messages import UnreadableEvent
 
-__all__ = ["CODES", "INTERNAL_ERROR", "INVALID_PARAMS", "INVALID_REQUEST", "METHOD_NOT_FOUND", "PARSE_ERROR",
-           "ErrorObject", "error_from", "error_object"]  # fmt: skip
+__all__ = [
+    "BRANCHES",
+    "CODES",
+    "INTERNAL_ERROR",
+    "INVALID_PARAMS",
+    "INVALID_REQUEST",
+    "METHOD_NOT_FOUND",
+    "PARSE_ERROR",
+    "ErrorObject",
+    "error_from",
+    "error_object",
+]
 
 #: Those of JSON-RPC 2.0 itself.
 PARSE_ERROR = -32700
@@ -28,7 +39,7 @@ INTERNAL_ERROR = -32603
 
 #: Ours. The thousand tells who must act: 1 the caller, 2 nobody, try again later, 3 whoever looks after the store,
 #: 4 the application's author. A code is never given to another error.
-CODES: dict[str, int] = {
+CODES: Mapping[str, int] = {
     "Rejected": 1001,
     "InvalidMessage": 1002,
     "UnknownMessage": 1003,
@@ -65,8 +76,14 @@ CODES: dict[str, int] = {
     "EventsUnreadable": 4009,
 }
 
+#: For errors of an application's own: who must act is told, and their text.
+BRANCHES: Mapping[str, int] = {"CallerError": 1000, "TryAgainLater": 2000, "StorageError": 3000, "AuthorError": 4000}
 
-class ErrorObject(msgspec.Struct, frozen=True):
+#: What JSON-RPC says is wrong with a request: `ProtocolViolated`.
+_VIOLATIONS = frozenset((PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS))
+
+
+class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error of JSON-RPC."""
 
     code: int
@@ -74,66 +91,100 @@ class ErrorObject(msgspec.Struct, frozen=True):
     data: Any = None
 
 
+class _Elsewhere(Exception):
+    """What somebody raised in another process: all that came over is how it looked."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def error_object(error: BaseException) -> ErrorObject:
-    """An error as it is sent. Of one that penstock did not raise on purpose only its kind is told."""
-    if isinstance(error, ProtocolViolated | RemoteError):
-        return ErrorObject(error.code, str(error), getattr(error, "data", None))
-    name = type(error).__name__
-    if not isinstance(error, PenstockError) or name not in CODES:
-        return ErrorObject(INTERNAL_ERROR, f"the server failed: {name}; its log says more")
-    return ErrorObject(CODES[name], str(error), {"error": name, **_fields(error)})
+    """An error as it is sent: as its nearest class that has a code. Of an error that is not raised on purpose, only its
+    kind is told.
+    """
+    try:
+        return _told(error)
+    except Exception:  # noqa: BLE001 - an application's own error may raise anything when it is looked at
+        return _untold(error)
 
 
 def error_from(code: int, message: str, data: Any) -> PenstockError:
     """The error that was sent; a `RemoteError` where it can't be made anew."""
-    if PARSE_ERROR <= code <= INVALID_REQUEST and code != INTERNAL_ERROR:
+    if code in _VIOLATIONS:
         return ProtocolViolated(code, message)
-    if isinstance(data, dict) and isinstance(name := data.get("error"), str) and CODES.get(name) == code:
+    name = data.get("error") if isinstance(data, dict) else None
+    if isinstance(name, str) and CODES.get(name) == code:
         try:
             return _made(name, data)
-        except (TypeError, KeyError, ValueError):
-            pass
+        except Exception:  # noqa: BLE001 - its fields are not those that we know
+            return RemoteError(code, message, data)
     return RemoteError(code, message, data)
 
 
-def _fields(error: PenstockError) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name in _PARAMETERS[type(error).__name__]:
-        value = getattr(error, name)
-        if isinstance(value, BaseException):
-            value = repr(value)
-        fields[name] = _plain(value)
-    return fields
+def _told(error: BaseException) -> ErrorObject:
+    if isinstance(error, ProtocolViolated | RemoteError):
+        return ErrorObject(error.code, _sound(str(error)), _plain(getattr(error, "data", None)))
+    for cls in type(error).__mro__:
+        name = _NAMES.get(cls)
+        if name is not None:
+            shape = _SHAPES.get(name)
+            fields = {} if shape is None else {each: _plain(getattr(error, each)) for each in shape.__struct_fields__}
+            return ErrorObject(CODES[name] if shape else BRANCHES[name], _sound(str(error)), {"error": name, **fields})
+    return _untold(error)
+
+
+def _untold(error: BaseException) -> ErrorObject:
+    return ErrorObject(INTERNAL_ERROR, f"the server failed: {type(error).__name__}; its log says more")
+
+
+def _made(name: str, data: Any) -> PenstockError:
+    fields = msgspec.structs.asdict(msgspec.convert(data, _SHAPES[name], dec_hook=_revived))
+    cls: type[PenstockError] = getattr(errors, name)
+    places = fields.pop("places", ())
+    made = cls(*fields.values(), *places) if places else cls(**fields)
+    str(made)  # what it can't say it says here, and not where the text is wanted
+    return made
+
+
+def _revived(kind: type[Any], value: Any) -> Any:
+    if kind is BaseException and isinstance(value, str):
+        return _Elsewhere(value)
+    raise NotImplementedError(kind)
 
 
 def _plain(value: Any) -> Any:
     """The value as JSON has it, or as text if JSON can't hold it: an application may put anything into its errors."""
-    try:
-        return msgspec.to_builtins(value, str_keys=True)
-    except Exception:  # noqa: BLE001 - whatever it is, it becomes text
-        return repr(value)
+    if not isinstance(value, BaseException):
+        try:
+            return msgspec.json.decode(msgspec.json.encode(value))
+        except Exception:  # noqa: BLE001 - whatever it is, it becomes text
+            return _sound(repr(value))
+    return _sound(repr(value))
 
 
-def _made(name: str, data: Mapping[str, Any]) -> PenstockError:
-    cls: type[PenstockError] = getattr(errors, name)
-    values = {each: data[each] for each in _PARAMETERS[name] if each in data}
-    for each, revive in _REVIVED.items():
-        if each in values and name in ("ViewFaulted", "EventsUnreadable", "UnknownMessage", "DefinitionError"):
-            values[each] = revive(values[each])
-    if name == "DefinitionError":
-        return errors.DefinitionError(values["problem"], *values.get("places", ()))
-    made = cls(**values)
-    str(made)  # a field of the wrong type shows here, and not where the text is wanted
-    return made
+def _sound(text: str) -> str:
+    """The text with what UTF-8 can't hold escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _parameters(cls: type[PenstockError]) -> tuple[str, ...]:
-    return tuple(list(inspect.signature(cls.__init__).parameters)[1:])
+def _shape(cls: type[PenstockError]) -> type[msgspec.Struct]:
+    """The fields that an error is made with, as a Struct that checks them."""
+    hints = get_type_hints(cls.__init__)
+    fields: list[Any] = []
+    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+        kind: Any = hints[name]
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            fields.append((name, tuple[kind, ...], ()))
+        elif parameter.default is inspect.Parameter.empty:
+            fields.append((name, kind))
+        else:
+            fields.append((name, kind, parameter.default))
+    return msgspec.defstruct(cls.__name__, fields, frozen=True)
 
 
-_PARAMETERS = {name: _parameters(getattr(errors, name)) for name in CODES}
-_REVIVED: dict[str, Callable[[Any], Any]] = {
-    "cause": RuntimeError,
-    "known": tuple,
-    "events": lambda events: msgspec.convert(events, tuple[UnreadableEvent, ...]),
-}
+_NAMES: Mapping[type[Any], str] = {getattr(errors, name): name for name in (*CODES, *BRANCHES)}
+_SHAPES: Mapping[str, type[msgspec.Struct]] = {name: _shape(getattr(errors, name)) for name in CODES}

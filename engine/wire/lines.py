@@ -1,19 +1,26 @@
 """Framing: one message is one line. Whatever the pieces in which bytes arrive, the same lines come out.
 
-Invariant: what is kept between two pieces is never longer than ``frame_bytes_max``.
+Invariants: what is kept between two pieces is never longer than ``frame_bytes_max``; a byte costs the same whether it
+comes alone or with many, so nobody is made busy by a line that arrives in crumbs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 __all__ = ["FrameTooLarge", "Lines"]
 
 
 class FrameTooLarge(Exception):
-    """A line is longer than allowed: where the next one begins can't be told, so the connection is to be closed."""
+    """A line is longer than allowed: where the next one begins can't be told, so the connection is to be closed.
 
-    def __init__(self, frame_bytes_max: int) -> None:
-        super().__init__(frame_bytes_max)
+    ``lines`` are those that were complete before it, and not returned yet.
+    """
+
+    def __init__(self, frame_bytes_max: int, lines: Sequence[bytes] = ()) -> None:
+        super().__init__(frame_bytes_max, lines)
         self.frame_bytes_max = frame_bytes_max
+        self.lines = lines
 
     def __str__(self) -> str:
         return f"a line is longer than frame_bytes_max={self.frame_bytes_max:,}: split the request"
@@ -28,7 +35,9 @@ class Lines:
 
     def __init__(self, frame_bytes_max: int) -> None:
         self.frame_bytes_max = frame_bytes_max
-        self._rest = b""
+        self._rest = bytearray()
+        #: Up to here no line of a piece can be too long; -1 once the stream is broken.
+        self._whole_bytes_max = frame_bytes_max
 
     @property
     def pending(self) -> int:
@@ -39,14 +48,31 @@ class Lines:
         """The lines that ``data`` completes, without their ends.
 
         Raises:
-            FrameTooLarge: a line is too long; nothing more can be read from this stream.
+            FrameTooLarge: a line is too long; nothing more can be read from this stream, then or later.
         """
-        if not self._rest and data.endswith(b"\n") and len(data) <= self.frame_bytes_max:  # whole, as nearly always
+        if not self._rest and data.endswith(b"\n") and len(data) <= self._whole_bytes_max:  # whole, as nearly always
             lines = data.split(b"\n")
             lines.pop()
             return lines
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > self.frame_bytes_max or any(len(line) > self.frame_bytes_max for line in lines):
-            self._rest = b""
+        return self._cut(data)
+
+    def _cut(self, data: bytes) -> list[bytes]:
+        if self._whole_bytes_max < 0:
             raise FrameTooLarge(self.frame_bytes_max)
+        begun, *more = data.split(b"\n")
+        if len(self._rest) + len(begun) > self.frame_bytes_max:
+            raise self._broken([])
+        self._rest += begun
+        if not more:
+            return []
+        lines = [bytes(self._rest), *more]
+        for index, line in enumerate(lines):
+            if len(line) > self.frame_bytes_max:
+                raise self._broken(lines[:index])
+        self._rest = bytearray(lines.pop())
         return lines
+
+    def _broken(self, lines: list[bytes]) -> FrameTooLarge:
+        self._whole_bytes_max = -1
+        self._rest = bytearray()
+        return FrameTooLarge(self.frame_bytes_max, lines)

@@ -1,43 +1,61 @@
 """The messages of the protocol, JSON-RPC 2.0 (https://www.jsonrpc.org/specification), as msgspec Structs.
 
-Here: what does not depend on the application. Not here: requests that hold its messages (`requests`).
+Here: what does not depend on the application, as one side writes it and the other one reads it. Not here: requests as a
+server reads them (`requests`), since they hold the application's messages.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from penstock.engine.wire.faults import INTERNAL_ERROR, ErrorObject, error_object
 
 __all__ = [
-    "METHODS",
-    "AuthenticateParams",
-    "FollowParams",
-    "NoParams",
+    "Count",
+    "ErrorShape",
+    "Failure",
     "Notification",
     "Reply",
     "ReplyId",
     "Request",
-    "UnwatchParams",
+    "Result",
+    "Watching",
+    "answer_line",
+    "ended_line",
+    "events_line",
+    "failure_of",
 ]
 
 #: Who a reply is for, as the caller named it. A request without one is a notification, and gets no reply.
-ReplyId: TypeAlias = int | str | float | None
+ReplyId: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | str | float | None
+
+#: A position, a version, the number of a watch: what any language's integers can hold.
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+_encode = msgspec.json.Encoder().encode
 
 
-class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A request as a client writes it. ``params`` is by name."""
+# What a client writes.
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="jsonrpc", tag="2.0", gc=False):
+    """A request. ``params`` is by name."""
 
     method: str
     params: Any = UNSET
     id: int | UnsetType = UNSET
-    jsonrpc: Literal["2.0"] = msgspec.field(default="2.0")
 
     @property
     def line(self) -> bytes:
         """As it is sent."""
-        return _encode({"jsonrpc": "2.0", **msgspec.structs.asdict(self)}) + b"\n"
+        return _encode(self) + b"\n"
+
+
+# What a client reads.
 
 
 class ErrorShape(msgspec.Struct, frozen=True):
@@ -49,8 +67,8 @@ class ErrorShape(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """Whatever a server sends, as a client reads it: an answer (``id`` and ``result`` or ``error``) or a notification
-    (``method`` and ``params``).
+    """Whatever a server sends: an answer (``id`` and ``result`` or ``error``) or a notification (``method`` and
+    ``params``).
     """
 
     id: int | str | float | UnsetType | None = UNSET
@@ -65,47 +83,76 @@ class Notification(msgspec.Struct, frozen=True):
 
     watch: int
     answer: Raw | UnsetType = UNSET
-    events: list[dict[str, Any]] | UnsetType = UNSET
+    events: Raw | UnsetType = UNSET
     position: int = 0
     error: ErrorShape | UnsetType = UNSET
 
 
-class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """For methods without parameters."""
+# What a server writes.
 
 
-class UnwatchParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Which watch is to end: the number that ``watch`` or ``follow`` gave."""
+class Result(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
+    """The answer to a request."""
+
+    id: Any
+    result: Any
+
+
+class Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
+    """The answer to a request that failed; the id is None where it can't be told whose it was."""
+
+    id: Any
+    error: ErrorObject
+
+
+class Watching(msgspec.Struct, frozen=True, gc=False):
+    """The result of ``watch`` and ``follow``: the number that its notifications have."""
 
     watch: int
 
 
-class FollowParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Events after a position, of any of these keys and of any of these types; all of them by default."""
-
-    after: int = 0
-    keys: frozenset[str] | None = None
-    types: frozenset[str] | None = None
+class _Note(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
+    method: str
+    params: Any
 
 
-class AuthenticateParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Who is there."""
+class _Events(msgspec.Struct, gc=False):
+    watch: int
+    events: Sequence[Any]
+    position: int
 
-    token: str
+
+class _Ended(msgspec.Struct, gc=False):
+    watch: int
+    error: ErrorObject
 
 
-#: The methods, each with the parameters it takes (None: they hold messages of the application) and the role it needs.
-METHODS: dict[str, type[msgspec.Struct] | None] = {
-    "execute": None,
-    "ask": None,
-    "watch": None,
-    "unwatch": UnwatchParams,
-    "follow": FollowParams,
-    "describe": NoParams,
-    "rpc.discover": NoParams,
-    "health": NoParams,
-    "stats": NoParams,
-    "authenticate": AuthenticateParams,
-}
+def failure_of(to: ReplyId, error: BaseException) -> bytes:
+    """The answer to a request that failed, as JSON without a line end. Never raises, whatever the error holds."""
+    return _encode_with(error, lambda told: Failure(to, told))
 
-_encode = msgspec.json.Encoder().encode
+
+def answer_line(watch: int, answer: bytes, position: int) -> bytes:
+    """The notification of an answer, whose JSON is put in as it is: thousands may be due at once."""
+    return b'{"jsonrpc":"2.0","method":"watch","params":{"watch":%d,"answer":%b,"position":%d}}\n' % (
+        watch,
+        answer,
+        position,
+    )
+
+
+def events_line(watch: int, events: Sequence[Any], position: int) -> bytes:
+    """The notification of events that a log holds, up to a position."""
+    return _encode(_Note("follow", _Events(watch, events, position))) + b"\n"
+
+
+def ended_line(method: str, watch: int, error: BaseException) -> bytes:
+    """The last notification of a watch that did not end because it was told to. Never raises."""
+    return _encode_with(error, lambda told: _Note(method, _Ended(watch, told))) + b"\n"
+
+
+def _encode_with(error: BaseException, message: Callable[[ErrorObject], Any]) -> bytes:
+    try:
+        return _encode(message(error_object(error)))
+    except RecursionError:  # each of its fields could just be written, all of them together could not
+        return _encode(message(ErrorObject(INTERNAL_ERROR, f"{type(error).__name__} is nested too deeply")))

@@ -6,22 +6,26 @@ says why; nothing else is raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from penstock.engine.app import App, tag_of
+from penstock.engine.codec import problem_with, reader, union_of
 from penstock.engine.errors import InvalidMessage, PenstockError, ProtocolViolated, UnknownMessage
 from penstock.engine.messages import Metadata
 from penstock.engine.wire.faults import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
-from penstock.engine.wire.messages import METHODS, ReplyId
+from penstock.engine.wire.messages import Count, ReplyId
 
-__all__ = ["Malformed", "Requests"]
+__all__ = ["Malformed", "Requests", "params_of"]
 
-_Seconds = Meta(ge=0, le=1e9)
+_Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
+
+#: Characters of a caller's own text that an error repeats.
+_TOLD_CHARS = 80
 
 
 class Malformed(NamedTuple):
@@ -34,8 +38,8 @@ class Malformed(NamedTuple):
 class Requests:
     """Reads requests for one application.
 
-    What `read` returns has the fields ``method``, by the name of its class, ``id``, `UNSET` for a notification, and
-    ``params`` with those that docs/protocol.md lists.
+    What `read` returns for a good one is an instance of the class that `types` has for its method. It has the fields
+    ``id``, `UNSET` for a notification, and ``params``, with those that `params_of` lists.
 
     Args:
         app: whose commands and queries are read.
@@ -45,21 +49,29 @@ class Requests:
     def __init__(self, app: App, batch_max: int) -> None:
         self._app = app
         self._batch_max = batch_max
-        self._params = {name: params or _params(app, name) for name, params in METHODS.items()}
-        self._types = {name: _request(name, params) for name, params in self._params.items()}
-        union: Any = Union[tuple(self._types.values())]  # noqa: UP007 - known only at run time
-        self._decode = msgspec.json.Decoder(union).decode
+        self._params = params_of(app)
+        #: By method: the class of its requests.
+        self.types: Mapping[str, type[msgspec.Struct]] = {
+            name: _request(name, params) for name, params in self._params.items()
+        }
+        union: Any = union_of(self.types.values())
+        self._decode = reader(union)
+        self._decode_batch = reader(list[union])
 
     def read(self, line: bytes) -> Any:
         """A request, a `Malformed`, a list of both for a batch, or None for an empty line."""
         try:
             return self._decode(line)
         except Exception:  # noqa: BLE001 - whatever it is, the line is to blame, and looked at again with care
-            return self._diagnosed(line)
+            return self._looked_at(line)
 
-    def _diagnosed(self, line: bytes) -> Any:
-        if not line.strip():
+    def _looked_at(self, line: bytes) -> Any:
+        start = line.lstrip()[:1]
+        if not start:
             return None
+        if start == b"[":
+            with suppress(Exception):  # explained by what follows
+                return self._bounded(self._decode_batch(line))
         try:
             found = msgspec.json.decode(line)
         except RecursionError:
@@ -68,11 +80,17 @@ class Requests:
             return _violated(PARSE_ERROR, f"this is no JSON in UTF-8 on one line: {error}")
         if not isinstance(found, list):
             return self._one(line, found)
-        if not found:
+        if not 0 < len(found) <= self._batch_max:
+            return self._bounded(found)
+        raws: list[Raw] = msgspec.json.decode(line, type=list[Raw])
+        return [self._one(bytes(raw), each) for raw, each in zip(raws, found, strict=True)]
+
+    def _bounded(self, batch: list[Any]) -> Any:
+        if not batch:
             return _violated(INVALID_REQUEST, "a batch has at least one request")
-        if len(found) > self._batch_max:
+        if len(batch) > self._batch_max:
             return _violated(INVALID_REQUEST, f"a batch has at most in_flight_max={self._batch_max:,} requests")
-        return [self._one(bytes(raw), each) for raw, each in zip(_raws(line), found, strict=True)]
+        return batch
 
     def _one(self, line: bytes, found: Any) -> Any:
         """One request whose JSON is ``found``."""
@@ -80,70 +98,106 @@ class Requests:
             return self._decode(line)
         if not isinstance(found, dict):
             return _violated(INVALID_REQUEST, "a request is an object")
-        name, reply = found.get("method"), found.get("id", UNSET)
-        if isinstance(reply, bool | list | dict):
-            return _violated(INVALID_REQUEST, "an id is a string or a number")
+        try:
+            reply = msgspec.convert(found["id"], ReplyId) if "id" in found else UNSET
+        except msgspec.ValidationError:
+            return _violated(INVALID_REQUEST, "an id is a string, or a number of at most 64 bits")
+        name, heard = found.get("method"), None if reply is UNSET else reply
         if found.get("jsonrpc") != "2.0":
-            return _violated(INVALID_REQUEST, 'the field "jsonrpc" says "2.0"', reply)
+            return _violated(INVALID_REQUEST, 'the field "jsonrpc" says "2.0"', heard)
         if not isinstance(name, str):
-            return _violated(INVALID_REQUEST, 'the field "method" names the method', reply)
+            return _violated(INVALID_REQUEST, 'the field "method" names the method', heard)
+        if unknown := sorted(found.keys() - {"jsonrpc", "id", "method", "params"}):
+            return _violated(INVALID_REQUEST, f"a request has no field {unknown[0][:_TOLD_CHARS]!r}", heard)
         if name not in self._params:
-            known = ", ".join(sorted(self._params))
-            return _violated(METHOD_NOT_FOUND, f"there is no method {name!r:.80}; there are: {known}", reply)
-        if unknown := sorted(set(found) - {"jsonrpc", "id", "method", "params"}):
-            return _violated(INVALID_REQUEST, f"a request has no field {unknown[0]!r:.80}", reply)
+            known = ", ".join(self._params)
+            problem = f"there is no method {name[:_TOLD_CHARS]!r}; there are: {known}"
+            return _violated(METHOD_NOT_FOUND, problem, reply)
         return Malformed(reply, self._wrong_params(name, found.get("params", UNSET)))
 
-    def _wrong_params(self, name: str, params: Any) -> PenstockError:
+    def _wrong_params(self, method: str, params: Any) -> PenstockError:
         if params is UNSET:
-            return ProtocolViolated(INVALID_PARAMS, f"method {name!r} needs params")
+            return ProtocolViolated(INVALID_PARAMS, f"method {method!r} needs params")
         if not isinstance(params, dict):
             return ProtocolViolated(INVALID_PARAMS, "params are given by name: an object")
-        for kind, table in (("command", self._app.commands), ("query", self._app.queries)):
+        for kind, messages in (("command", self._app.commands), ("query", self._app.queries)):
             given = params.get(kind)
-            if kind in self._params[name].__struct_fields__ and isinstance(given, dict):
-                known = {entry.tag: message for message, entry in table.items()}  # type: ignore[attr-defined]
-                if (wrong := self._wrong_message(kind, known, given)) is not None:
+            if kind in self._params[method].__struct_fields__ and isinstance(given, dict):
+                wrong = self._wrong_message(kind, messages, given)
+                if wrong is not None:
                     return wrong
         try:
-            msgspec.convert(params, self._params[name])
-        except (msgspec.ValidationError, RecursionError) as error:
-            return ProtocolViolated(INVALID_PARAMS, f"params of {name!r}: {error}")
-        return ProtocolViolated(INVALID_PARAMS, f"params of {name!r} can't be read")
-
-    def _wrong_message(self, kind: str, known: dict[str, Any], given: dict[str, Any]) -> PenstockError | None:
-        """What is wrong with the application's own message, as the engine itself would say it."""
-        tag = given.get("type")
-        if not isinstance(tag, str) or tag not in known:
-            told = tag[:80] if isinstance(tag, str) else repr(tag)[:80]
-            return UnknownMessage(kind, told, self._app.name, tuple(known))
-        try:
-            msgspec.json.decode(msgspec.json.encode(given), type=known[tag])
+            msgspec.convert(params, self._params[method])
         except Exception as error:  # noqa: BLE001 - its text is what the caller hears
-            return InvalidMessage(tag, str(error) or repr(error))
-        return None
+            return ProtocolViolated(INVALID_PARAMS, f"params of {method!r}: {error}")
+        return ProtocolViolated(INVALID_PARAMS, f"params of {method!r} can't be read")
+
+    def _wrong_message(self, kind: str, messages: Iterable[type[Any]], given: dict[str, Any]) -> PenstockError | None:
+        """What is wrong with the application's own message, as the engine itself would say it."""
+        tags = {message.__struct_config__.tag: message for message in messages}
+        tag = given.get("type")
+        message = tags.get(tag) if isinstance(tag, str | int) else None
+        if message is None:
+            known = tuple(map(str, tags))
+            return UnknownMessage(
+                kind, (tag if isinstance(tag, str) else repr(tag))[:_TOLD_CHARS], self._app.name, known
+            )
+        problem = problem_with(given, reader(message))
+        return None if problem is None else InvalidMessage(message.__name__, problem)
 
 
-def _violated(code: int, problem: str, reply: Any = None) -> Malformed:
-    return Malformed(reply, ProtocolViolated(code, problem))
+def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
+    """The methods of the protocol, and for each the class of its parameters for this application."""
+    timeout = ("timeout", _Seconds | None, None)
+    after = ("after", Count, 0)
+    incomplete = ("incomplete", bool, False)
+    return {
+        "execute": _params(
+            "execute",
+            ("command", _any_of(app.commands)),
+            ("command_id", str | None, None),
+            ("expected_version", Count | None, None),
+            ("metadata", Metadata | None, None),
+            timeout,
+            ("wait", bool, True),
+        ),
+        "ask": _params("ask", ("query", _any_of(app.queries)), after, timeout, incomplete),
+        "watch": _params("watch", ("query", _any_of(app.queries)), after, ("every", bool, False), incomplete),
+        "unwatch": _params("unwatch", ("watch", int)),
+        "follow": _params(
+            "follow", after, ("keys", frozenset[str] | None, None), ("types", frozenset[str] | None, None)
+        ),
+        "describe": _params("describe"),
+        "rpc.discover": _params("rpc.discover"),
+        "health": _params("health"),
+        "stats": _params("stats"),
+        "authenticate": _params("authenticate", ("token", str), namespace={"__repr__": _secretive}),
+    }
 
 
-def _raws(line: bytes) -> list[Raw]:
-    return msgspec.json.decode(line, type=list[Raw])
-
-
-def _request(name: str, params: Any) -> type[msgspec.Struct]:
-    """The class of one method's requests."""
-    optional = params.__struct_fields__ == () or not _required(params)
+def _params(method: str, *fields: Any, namespace: dict[str, Any] | None = None) -> type[msgspec.Struct]:
     return msgspec.defstruct(
-        name,
+        f"{method}_params", fields, namespace=namespace, frozen=True, forbid_unknown_fields=True, gc=False
+    )
+
+
+def _secretive(_: Any) -> str:
+    """A token is shown nowhere, not even where a traceback shows what its functions were called with."""
+    return "authenticate_params(token='…')"
+
+
+def _request(method: str, params: Any) -> type[msgspec.Struct]:
+    """The class of one method's requests."""
+    optional = not any(field.required for field in msgspec.structs.fields(params))
+    return msgspec.defstruct(
+        method,
         [
             ("jsonrpc", Literal["2.0"]),
             ("params", params, params() if optional else msgspec.NODEFAULT),
             ("id", ReplyId | UnsetType, UNSET),
         ],
         tag_field="method",
-        tag=name,
+        tag=method,
         frozen=True,
         forbid_unknown_fields=True,
         gc=False,
@@ -151,33 +205,15 @@ def _request(name: str, params: Any) -> type[msgspec.Struct]:
     )
 
 
-def _required(params: type[msgspec.Struct]) -> bool:
-    return any(field.required for field in msgspec.structs.fields(params))
-
-
-def _params(app: App, method: str) -> type[msgspec.Struct]:
-    """The class of parameters that hold a message of the application."""
-    timeout = ("timeout", Annotated[float, _Seconds] | None, None)
-    after = ("after", Annotated[int, Meta(ge=0)], 0)
-    incomplete = ("incomplete", bool, False)
-    fields: dict[str, Iterable[Any]] = {
-        "execute": [
-            ("command", _union(app.commands)),
-            ("command_id", str | None, None),
-            ("expected_version", int | None, None),
-            ("metadata", Metadata | None, None),
-            timeout,
-            ("wait", bool, True),
-        ],
-        "ask": [("query", _union(app.queries)), after, timeout, incomplete],
-        "watch": [("query", _union(app.queries)), after, ("every", bool, False), incomplete],
-    }
-    return msgspec.defstruct(f"{method}_params", fields[method], frozen=True, forbid_unknown_fields=True, gc=False)
+def _violated(code: int, problem: str, reply: Any = None) -> Malformed:
+    return Malformed(reply, ProtocolViolated(code, problem))
 
 
 class _Never(msgspec.Struct, tag="", tag_field="type"):
-    """Stands where an application has no message of a kind."""
+    """Stands where an application has no message of a kind: there is none like this either."""
+
+    never: Annotated[int, Meta(ge=1, le=0)]
 
 
-def _union(messages: Iterable[type[Any]]) -> Any:
-    return Union[tuple(sorted(messages, key=tag_of)) or (_Never,)]  # noqa: UP007 - known only at run time
+def _any_of(messages: Iterable[type[Any]]) -> Any:
+    return union_of(sorted(messages, key=tag_of) or (_Never,))

@@ -240,18 +240,18 @@ TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
     (
         TryAgainLater,
         ConnectionLost("tcp://127.0.0.1:7411", "it was closed", sent=True),
-        "no connection to tcp://127.0.0.1:7411: it was closed; what was sent may have happened: look, or send it again "
+        "no connection to tcp://127.0.0.1:7411: it was closed; the command may have happened: look, or send it again "
         "under the same command_id",
     ),
     (
         TryAgainLater,
         ConnectionLost("unix:///run/bank", "nobody listens", sent=False),
-        "no connection to unix:///run/bank: nobody listens; nothing was sent: it is safe to retry",
+        "no connection to unix:///run/bank: nobody listens; nothing happened: it is safe to retry",
     ),
     (
         TryAgainLater,
         LimitReached("connections_max", 2_000),
-        "the server's limit connections_max=2,000 is reached: end something, or try again later",
+        "the limit connections_max=2,000 is reached: end something, or try again later",
     ),
     (PenstockError, RemoteError(4_711, "no such luck"), "the server says (4711): no such luck"),
 ]

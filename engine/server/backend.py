@@ -1,0 +1,62 @@
+"""What a server serves: an `Engine`, or a `Replica`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from penstock.engine.app import App
+from penstock.engine.gateway import Gateway
+from penstock.engine.log import Log
+from penstock.engine.messages import Query
+from penstock.engine.stats import ViewStats
+from penstock.engine.watching import Watch
+
+__all__ = ["Backend", "BackendStats"]
+
+
+class BackendStats(Protocol):
+    """What the figures of either have in common. They are a Struct."""
+
+    @property
+    def views(self) -> Mapping[str, ViewStats]:
+        """By name."""
+        ...
+
+
+class Backend(Gateway, Protocol):
+    """An open engine or replica."""
+
+    @property
+    def app(self) -> App:
+        """What it runs."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """Where `follow` reads."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """``open``, or what it is instead."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """The last event that it knows to be durable."""
+        ...
+
+    def stats(self) -> BackendStats:
+        """Figures of this moment."""
+        ...
+
+    def answer_now(self, query: Query[Any], after: int, incomplete: bool) -> tuple[Any, int] | None:
+        """An answer and its position, if nothing has to be waited for."""
+        ...
+
+    async def open_watch(
+        self, query: Query[Any], *, after: int = 0, every: bool = False, incomplete: bool = False
+    ) -> Watch:
+        """A watch whose answers come as JSON."""
+        ...

@@ -1,0 +1,435 @@
+"""One connection: bytes in, requests taken up in turn, replies out.
+
+Here: when a connection reads, waits, and ends. Not here: what a method does (`methods`), what a request is (`wire`).
+
+    status    reads                        answers                 it moves on
+    ------    -----                        -------                 -----------
+    OPEN      as far as it may             what it takes up        ENDING when the other side says that it sends no
+                                                                   more, or by `end`
+    ENDING    nothing more                 what it has read        CLOSING when all of that is answered
+    CLOSING   to throw it away, so that    nothing: it says that   GONE when the other side has closed too, or after
+              the answers still get there  it sends no more        `linger_seconds_max`
+    GONE      nothing                      nothing
+
+Nothing is read from a connection while it has as much as it may have: requests in flight, a command that waits for room
+in the mailbox, or replies that it does not take. So a flood fills the sender's socket and not our memory. Requests are
+taken up some at a time, so that one connection with many does not keep the others waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias, cast
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from penstock.engine.clock import elapsed
+from penstock.engine.errors import LimitReached, NotAuthenticated, NotPermitted, PenstockError, ProtocolViolated
+from penstock.engine.server.limits import ServerLimits
+from penstock.engine.server.tokens import Role
+from penstock.engine.wire import FrameTooLarge, Lines, Malformed, Requests
+from penstock.engine.wire.faults import INVALID_REQUEST
+from penstock.engine.wire.messages import Result, failure_of
+
+__all__ = ["Batch", "Connection", "ConnectionStatus", "Handler", "Surroundings"]
+
+_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class ConnectionStatus(StrEnum):
+    """How far a connection has come; the table above says what follows from it."""
+
+    OPEN = "open"
+    ENDING = "ending"
+    CLOSING = "closing"
+    GONE = "gone"
+
+
+class Batch:
+    """The replies to a batch, which go out together once all are there."""
+
+    __slots__ = ("left", "replies", "size_bytes")
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.replies: list[Any] = []
+        self.size_bytes = 0
+
+
+class Surroundings(Protocol):
+    """What a connection needs of the server that it belongs to."""
+
+    limits: ServerLimits
+    requests: Requests
+    #: By role, and by class of request: what is done.
+    handlers: Mapping[Role | None, Mapping[type[Any], Handler]]
+    #: The role of a connection that has not authenticated.
+    first_role: Role | None
+
+    def flush_soon(self, connection: Connection) -> None: ...
+    def admit(self, connection: Connection) -> bool: ...
+    def gone(self, connection: Connection, reason: str | None) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one connection.
+
+    Args:
+        server: which it belongs to.
+        is_tls: whether the transport is one of TLS, which can't close one direction alone.
+    """
+
+    def __init__(self, server: Surroundings, *, is_tls: bool) -> None:
+        self.server = server
+        self.status = ConnectionStatus.OPEN
+        self.role: Role | None
+        #: Requests that were taken up and not answered yet.
+        self.in_flight = 0
+        #: A command of this connection waits for room in the mailbox.
+        self.is_held = False
+        #: The other side takes no answer any more.
+        self.is_gone = False
+        #: By number: what sends notifications.
+        self.streams: dict[int, asyncio.Task[None]] = {}
+        #: When it came, when it last sent a whole line, since when its output is full, since when it is CLOSING.
+        self.made_at = self.heard_at = elapsed()
+        self.slow_since: float | None = None
+        self.closing_since = 0.0
+        #: Why the server ended it, if it did.
+        self.reason: str | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport
+        self._limits = server.limits
+        self._lines = Lines(server.limits.frame_bytes_max)
+        self._is_tls = is_tls
+        #: What was read and not taken up: lines, and requests of a batch that was begun.
+        self._backlog: deque[bytes | tuple[Any, Batch]] = deque()
+        #: What is to be written at the next `flush`, and about how many bytes that are, receipts not counted.
+        self._out: list[Any] = []
+        self._out_bytes = 0
+        self._is_reading = True
+        self._is_scheduled = False
+        self._other_side_ended = False
+        self._last_words: bytes | None = None
+        self._drained = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stream_number = 0
+        self.become(server.first_role)
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are none by their class
+        transport.set_write_buffer_limits(high=self._limits.output_bytes_max)
+        if not self.server.admit(self):
+            self.fail(None, LimitReached("connections_max", self._limits.connections_max), None)
+            self.flush()
+            self.status = ConnectionStatus.CLOSING
+            self.reason = "connections_max"
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self.status is not ConnectionStatus.OPEN:
+            return
+        try:
+            lines = self._lines.feed(data)
+        except FrameTooLarge as error:
+            self._backlog.extend(error.lines)
+            self.end("frame_bytes_max", ProtocolViolated(INVALID_REQUEST, str(error)))
+            return
+        if lines:
+            self.heard_at = elapsed()
+            self._backlog.extend(lines)
+            if not self._is_scheduled:
+                self.work()
+
+    def eof_received(self) -> bool:
+        """Whoever only asks, as ``nc -N`` does, still hears all answers; not on TLS, which ends both ways at once.
+
+        Watches end: one who has gone and one who listens on look the same until something is written.
+        """
+        self._other_side_ended = True
+        if self.status is ConnectionStatus.OPEN:
+            self.status = ConnectionStatus.ENDING
+            self._end_streams_soon()
+            self.work()
+        return not self._is_tls and self.status is ConnectionStatus.ENDING
+
+    def pause_writing(self) -> None:
+        self.slow_since = elapsed()
+        self._drained.clear()
+
+    def resume_writing(self) -> None:
+        self.slow_since = None
+        self._drained.set()
+        if self.status is ConnectionStatus.CLOSING:
+            self._say_goodbye()
+        else:
+            self._schedule()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_gone = True
+        self.status = ConnectionStatus.GONE
+        self._backlog.clear()
+        self._out.clear()
+        for task in (*self._tasks, *self.streams.values()):
+            task.cancel()
+        self._drained.set()
+        self.server.gone(self, self.reason)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    # Taking requests up.
+
+    def become(self, role: Role | None) -> None:
+        """Do what this role may do, from the next request on."""
+        self.role = role
+        self._handlers = self.server.handlers[role]
+
+    def work(self) -> None:
+        """Take up what was read, as far as this connection may; then read on, or don't."""
+        self._is_scheduled = False
+        backlog, turns = self._backlog, self._limits.turn_requests_max
+        while backlog and self.may_take:
+            if not turns:
+                self._schedule()
+                break
+            turns -= 1
+            self._take(backlog.popleft())
+        if self.status is ConnectionStatus.OPEN:
+            self._read(not backlog and self.may_take)
+        elif self.status is ConnectionStatus.ENDING:
+            self._read(False)
+            if self.is_done:
+                self._close()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the other side takes what it is sent."""
+        return self.slow_since is None and self._out_bytes < self._limits.output_bytes_max
+
+    @property
+    def may_take(self) -> bool:
+        """Whether it may have one more request."""
+        return (
+            self.in_flight < self._limits.in_flight_max
+            and not self.is_held
+            and self.slow_since is None
+            and self._out_bytes < self._limits.output_bytes_max
+            and not self.is_gone
+        )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was read is answered."""
+        return not (self._backlog or self.in_flight or self.is_held or self.streams)
+
+    def _take(self, item: bytes | tuple[Any, Batch]) -> None:
+        if isinstance(item, tuple):
+            self._do(*item)
+            return
+        request = self.server.requests.read(item)
+        if request.__class__ is list:
+            batch = Batch(len(request))
+            self._backlog.extendleft((each, batch) for each in reversed(request))
+        elif request is not None:
+            self._do(request, None)
+
+    def _do(self, request: Any, batch: Batch | None) -> None:
+        handler = self._handlers.get(request.__class__)
+        try:
+            if handler is None:
+                raise self._refusal(request)
+            handler(self, request, batch)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            self.fail(request.id, error, batch)
+
+    def _refusal(self, request: Any) -> PenstockError:
+        if isinstance(request, Malformed):
+            return request.error
+        if self.role is None:
+            return NotAuthenticated("no token was given")
+        return NotPermitted(request.__struct_config__.tag, self.role)
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled and not self.is_gone:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self.work)
+
+    # Replies.
+
+    def reply(self, to: Any, result: Any, batch: Batch | None) -> None:
+        """Answer a request; one without an id gets nothing.
+
+        Raises:
+            LimitReached: the batch has as many answers as it may.
+            Exception: the result can't be written as JSON.
+        """
+        if to is UNSET:
+            self._deliver(to, None, 0, batch)
+            return
+        line = _encode(Result(to, result))
+        if batch is not None and batch.size_bytes + len(line) > self._limits.output_bytes_max:
+            raise LimitReached("output_bytes_max", self._limits.output_bytes_max)
+        self._deliver(to, Raw(line), len(line), batch)
+
+    def fail(self, to: Any, error: BaseException, batch: Batch | None) -> None:
+        """Answer a request with an error; one without an id gets nothing."""
+        self.server.failed(error)
+        line = b"" if to is UNSET else failure_of(to, error)
+        self._deliver(to, Raw(line), len(line), batch)
+
+    def confirm(self, to: Any, result: Any, batch: Batch | None) -> None:
+        """Answer with what can surely be written, such as a receipt: all that are due are written together."""
+        self._deliver(to, Result(to, result), 0, batch)
+
+    def settle(self, to: Any, receipt: Any, batch: Batch | None) -> None:
+        """Answer a command that was in flight."""
+        self._deliver(to, Result(to, receipt), 0, batch)
+        self.settled()
+
+    def settled(self) -> None:
+        """One request less in flight."""
+        self.in_flight -= 1
+        if self._backlog or not self._is_reading:
+            self._schedule()
+
+    def notify(self, line: bytes) -> None:
+        """Send something that is no reply: a line with its end."""
+        self._deliver(None, Raw(line[:-1]), len(line), None)
+
+    def _deliver(self, to: Any, reply: Any, size: int, batch: Batch | None) -> None:
+        if batch is not None:
+            batch.left -= 1
+            if to is not UNSET:
+                batch.replies.append(reply)
+                batch.size_bytes += size
+            if batch.left or not batch.replies:
+                return
+            reply, size = batch.replies, batch.size_bytes
+        elif to is UNSET:
+            return
+        if self.status is ConnectionStatus.CLOSING or self.is_gone:
+            return
+        if not self._out:
+            self.server.flush_soon(self)
+        self._out.append(reply)
+        self._out_bytes += size
+
+    def flush(self) -> None:
+        """Give the transport what waits to be written."""
+        if self._out and not self.is_gone:
+            data = _encode_lines(self._out)
+            self._out.clear()
+            self._out_bytes = 0
+            self.transport.write(data)
+            if not self._is_reading and self.slow_since is None:
+                self._schedule()
+
+    async def writable(self) -> None:
+        """Wait until the other side takes what it is sent."""
+        while not self.has_room and not self.is_gone:
+            self.flush()
+            if self.slow_since is not None:
+                await self._drained.wait()
+
+    # Work that takes longer.
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let something run that answers a request in flight later; it ends with the connection."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def stream(self, work: Callable[[int], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """Let something run that sends notifications under a number of its own, until it ends or is ended.
+
+        Raises:
+            LimitReached: the connection has as many as it may.
+        """
+        if len(self.streams) >= self._limits.connection_watches_max:
+            raise LimitReached("connection_watches_max", self._limits.connection_watches_max)
+        self._stream_number = number = self._stream_number + 1
+        self.streams[number] = task = asyncio.get_running_loop().create_task(work(number))
+        task.add_done_callback(lambda _: self._streamed(number))
+        return task
+
+    def _streamed(self, number: int) -> None:
+        self.streams.pop(number, None)
+        if self.status is ConnectionStatus.ENDING:
+            self._schedule()
+
+    # The end.
+
+    def end(self, reason: str, last: PenstockError | None = None) -> None:
+        """Read nothing more; close once what was read is answered.
+
+        Args:
+            reason: the limit, or what else it was, for the log.
+            last: is told when everything else was.
+        """
+        if self.status not in (ConnectionStatus.OPEN, ConnectionStatus.ENDING):
+            return
+        self.status = ConnectionStatus.ENDING
+        self.reason = self.reason or reason
+        if last is not None:
+            self._last_words = failure_of(None, last)
+        self._read(False)
+        self._end_streams_soon()
+        self._schedule()
+
+    def _end_streams_soon(self) -> None:
+        """When those that were begun just now have started: only then can they answer who began them."""
+        asyncio.get_running_loop().call_soon(lambda: [task.cancel() for task in self.streams.values()])
+
+    def abort(self, reason: str | None) -> None:
+        """Close at once."""
+        self.reason = self.reason or reason
+        self.transport.abort()
+
+    def _close(self) -> None:
+        if self._last_words is not None:
+            self._out.append(Raw(self._last_words))
+        self.flush()
+        self.status = ConnectionStatus.CLOSING
+        self.closing_since = elapsed()
+        if self._other_side_ended or self._is_tls:
+            self.transport.close()
+            return
+        self.transport.set_write_buffer_limits(high=0)  # so that it says when all is written
+        self._read(True)
+        if self.slow_since is None:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        """Everything is written: say so, and wait for the other side to close.
+
+        To close while it still sends would make it see an error, and many then don't read the answers that are there.
+        """
+        self.closing_since = elapsed()
+        if self.transport.is_closing():
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:
+            self.transport.abort()
+
+    def _read(self, wanted: bool) -> None:
+        if wanted == self._is_reading or self.transport.is_closing():
+            return
+        self._is_reading = wanted
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+
+#: What a method does: replies now, or later. What it raises is the reply.
+Handler: TypeAlias = Callable[[Connection, Any, "Batch | None"], None]

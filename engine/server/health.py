@@ -1,0 +1,44 @@
+"""Is it alive, and is it of use: two questions that whoever restarts and whoever routes must be able to tell apart."""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.engine.engine import Engine
+from penstock.engine.server.backend import Backend
+from penstock.engine.stats import EngineStats
+from penstock.engine.viewing import ViewStatus
+from penstock.engine.writer import WriterStatus
+
+__all__ = ["Health", "health_of"]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """``live``: the process answers at all; restart it if it does not. ``ready``: it does what it is for; ``reasons``
+    say what is missing. ``role`` is ``writer`` or ``replica``. ``position`` is that of the last event that it knows to
+    be durable, ``lag_events`` how many of those its slowest view has not applied.
+    """
+
+    live: bool
+    ready: bool
+    role: str
+    position: int
+    lag_events: int
+    reasons: list[str]
+
+
+def health_of(backend: Backend) -> Health:
+    """Of an engine or a replica, now."""
+    stats, reasons = backend.stats(), []
+    if str(backend.status) != "open":
+        reasons.append(f"it is {backend.status}")
+    if isinstance(stats, EngineStats) and stats.writer.status != WriterStatus.DECIDING:
+        reasons.append(f"the writer is {stats.writer.status}")
+    reasons += [
+        f"view {name} is {view.status}"
+        for name, view in stats.views.items()
+        if view.status in (ViewStatus.OPENING, ViewStatus.FAULTED, ViewStatus.CLOSED)
+    ]
+    lag = max((view.lag_events for view in stats.views.values()), default=0)
+    role = "writer" if isinstance(backend, Engine) else "replica"
+    return Health(True, not reasons, role, backend.position, lag, reasons)

@@ -1,0 +1,56 @@
+"""Every bound of a server, by name and with its unit last."""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.engine.errors import DefinitionError
+
+__all__ = ["ServerLimits"]
+
+
+class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The server's bounds. Past one, a connection waits, is told `LimitReached`, or is closed.
+
+    Raises:
+        DefinitionError: a limit is not positive.
+    """
+
+    #: Connections at once, on all addresses together. One more is told so and closed; on TLS it is closed untold.
+    connections_max: int = 2_000
+    #: Bytes of one line. A longer one is told so and closes the connection: where the next begins can't be told.
+    frame_bytes_max: int = 1024 * 1024
+    #: Requests of one connection that are not answered yet; past it nothing is read from it. Requests in a batch; a
+    #: larger one is refused.
+    in_flight_max: int = 1_024
+    #: Requests of one connection that are taken up before others have their turn.
+    turn_requests_max: int = 64
+    #: Watches of one connection, `follow` included; one more is told `LimitReached`.
+    connection_watches_max: int = 1_000
+    #: `follow` at once, by all connections together: each reads the log. One more is told `LimitReached`.
+    follows_max: int = 100
+    #: Commands that a replica has passed on and that are not answered yet; one more is told `LimitReached`.
+    forwards_max: int = 4_096
+    #: Bytes that wait for a slow reader. Past it nothing is read from it, and its watches wait; one answer may exceed
+    #: it. In a batch, answers to questions past it are `LimitReached` instead.
+    output_bytes_max: int = 1024 * 1024
+    #: How long a question may wait for a view that is behind, if it names no shorter time: then `NotYetVisible`.
+    answer_seconds_max: float = 60.0
+    #: How long a TLS handshake may take.
+    handshake_seconds_max: float = 10.0
+    #: How long one may take to authenticate, where tokens are wanted, before it is told so and closed.
+    authenticate_seconds_max: float = 10.0
+    #: How long a connection without a watch may send no whole line, and wait for nothing, before it is told so and
+    #: closed.
+    idle_seconds_max: float = 600.0
+    #: How long a reader may leave ``output_bytes_max`` before the connection is closed.
+    slow_seconds_max: float = 30.0
+    #: How long a connection that is closed waits for the other side to close it too.
+    linger_seconds_max: float = 1.0
+    #: How long stopping waits for requests that were taken, and for their answers to be read.
+    drain_seconds_max: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not getattr(self, name) > 0:
+                raise DefinitionError(f"{name} must be positive, not {getattr(self, name)!r}", "ServerLimits")

@@ -1,0 +1,90 @@
+"""The methods of the protocol: a table of who handles what, and those that are about the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from penstock.engine.engine import Engine
+from penstock.engine.errors import NotAuthenticated
+from penstock.engine.server.backend import Backend
+from penstock.engine.server.commands import Commands, Forwarding
+from penstock.engine.server.connection import Batch, Connection, Handler
+from penstock.engine.server.health import health_of
+from penstock.engine.server.limits import ServerLimits
+from penstock.engine.server.questions import Questions
+from penstock.engine.server.stats import ServerStats
+from penstock.engine.server.tokens import MAY, Role, Tokens
+from penstock.engine.wire import Requests
+from penstock.engine.wire.openrpc import describe
+
+__all__ = ["Methods"]
+
+
+class Methods:
+    """What each method does, for one engine or replica.
+
+    Args:
+        backend: who is served.
+        requests: how requests are read.
+        tokens: those that `authenticate` knows; None: everybody may do everything.
+        limits: the server's.
+        stats: tells the server's own figures.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        requests: Requests,
+        tokens: Tokens | None,
+        limits: ServerLimits,
+        stats: Callable[[], ServerStats],
+    ) -> None:
+        self._backend = backend
+        self._tokens = tokens
+        self._server_stats = stats
+        self._description: Raw | None = None
+        #: None where commands are passed on.
+        self.commands = Commands(backend) if isinstance(backend, Engine) else None
+        questions = Questions(backend, limits)
+        table: dict[str, Handler] = {
+            "execute": (self.commands or Forwarding(backend, limits.forwards_max)).execute,
+            "ask": questions.ask,
+            "watch": questions.watch,
+            "unwatch": questions.unwatch,
+            "follow": questions.follow,
+            "describe": self._describe,
+            "rpc.discover": self._describe,
+            "health": self._health,
+            "stats": self._stats,
+            "authenticate": self._authenticate,
+        }
+        #: By role, and by class of request.
+        self.handlers: Mapping[Role | None, Mapping[type[Any], Handler]] = {
+            role: {requests.types[name]: handler for name, handler in table.items() if name in names}
+            for role, names in MAY.items()
+        }
+
+    def _describe(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        if self._description is None:
+            self._description = Raw(msgspec.json.encode(describe(self._backend.app)))
+        connection.reply(request.id, self._description, batch)
+
+    def _health(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        connection.reply(request.id, health_of(self._backend), batch)
+
+    def _stats(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        figures = msgspec.to_builtins(self._backend.stats())
+        connection.reply(request.id, {**figures, "server": self._server_stats()}, batch)
+
+    def _authenticate(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        role = Role.WRITER if self._tokens is None else self._tokens.role_of(request.params.token)
+        if role is None or connection.reason is not None:  # one guess a connection, also in a batch
+            connection.become(None)
+            connection.end("unknown_token")
+            raise NotAuthenticated("the token is not known")
+        connection.become(role)
+        connection.reply(request.id, {"role": role}, batch)

@@ -1,0 +1,94 @@
+"""What an application understands: an OpenRPC document (https://spec.open-rpc.org) with a JSON Schema of each message.
+
+Parameters are described by the classes that requests are read with, so what is described is what is understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from penstock.engine.app import App
+from penstock.engine.declare import answer_type
+from penstock.engine.messages import Receipt
+from penstock.engine.wire.faults import CODES
+from penstock.engine.wire.messages import Watching
+from penstock.engine.wire.requests import params_of
+
+__all__ = ["describe"]
+
+_REF = "#/components/schemas/{name}"
+
+#: By method: its result, where that is no matter of the application.
+_RESULTS: Mapping[str, type[Any]] = {"execute": Receipt, "watch": Watching, "unwatch": Watching, "follow": Watching}
+
+
+def describe(app: App) -> dict[str, Any]:
+    """The OpenRPC document of an application: methods, messages, errors; by tag, the answers to its queries, and its
+    events.
+
+    What msgspec has no schema for, such as an answer of a type of the application's own, is described as anything.
+    """
+    params = params_of(app)
+    answers = {entry.tag: answer_type(query) for query, entry in app.queries.items()}
+    events = {entry.tag: event for event, entry in app.events.items()}
+    groups: tuple[Mapping[str, Any], ...] = (params, _RESULTS, answers, events)
+    found, components = _schemas([each for group in groups for each in group.values()])
+    schemas = iter(found)
+    inputs, results, outputs, happenings = ({name: next(schemas) for name in group} for group in groups)
+    results["ask"] = {
+        "type": "object",
+        "properties": {"answer": {"anyOf": list(outputs.values())}, "position": {"type": "integer", "minimum": 0}},
+        "required": ["answer", "position"],
+    }
+    return {
+        "openrpc": "1.3.2",
+        "info": {"title": app.name, "version": version("penstock")},
+        "methods": [
+            {
+                "name": name,
+                "paramStructure": "by-name",
+                "params": _parameters(params[name], _taken(schema, components)),
+                "result": {"name": f"{name} result", "schema": results.get(name, {"type": "object"})},
+            }
+            for name, schema in inputs.items()
+        ],
+        "components": {
+            "schemas": components,
+            "errors": {name: {"code": code, "message": name} for name, code in CODES.items()},
+        },
+        "x-answers": outputs,
+        "x-events": happenings,
+    }
+
+
+def _schemas(types: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """A schema for each type, and those that they refer to by name; in one call, so that each has a name of its own."""
+    described = [each if _has_schema(each) else Any for each in types]
+    schemas, components = msgspec.json.schema_components(described, ref_template=_REF)
+    return list(schemas), components
+
+
+def _has_schema(kind: Any) -> bool:
+    try:
+        msgspec.json.schema(kind)
+    except Exception:  # noqa: BLE001 - msgspec raises many kinds
+        return False
+    return True
+
+
+def _taken(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """The schema that this one refers to, taken out of those that others may refer to."""
+    _, _, name = schema.get("$ref", "").rpartition("/")
+    return dict(components.pop(name, schema))
+
+
+def _parameters(params: type[msgspec.Struct], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    schemas = schema.get("properties", {})
+    return [
+        {"name": field.name, "required": field.required, "schema": schemas.get(field.name, {})}
+        for field in msgspec.structs.fields(params)
+    ]

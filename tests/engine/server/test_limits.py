@@ -1,0 +1,549 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from penstock.engine import App, Command, DefinitionError, Event, Query
+from penstock.engine.clock import elapsed
+from penstock.engine.server import Server, ServerLimits, Tokens
+from penstock.engine.server.connection import Connection
+from penstock.handlers import WriteModel, applies, handles
+from penstock.views import View, answers
+from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
+from tests.support import ScriptedLog
+
+pytestmark = pytest.mark.anyio
+
+
+class Grow(Command):
+    bytes: int
+
+
+class Grown(Event):
+    bytes: int
+
+
+class Large(Query[str]):
+    """Its answer is as long as it has grown; who asked is noted."""
+
+    who: str
+
+
+class Size(WriteModel):
+    @handles
+    def grow(self, command: Grow) -> Iterator[Event]:
+        yield Grown(command.bytes)
+
+    @applies
+    def grown(self, event: Grown) -> None: ...
+
+
+#: Who was answered, in order.
+asked: list[str] = []
+
+
+class Text(View):
+    bytes: int = 0
+
+    @applies
+    def grown(self, event: Grown) -> None:
+        self.bytes = event.bytes
+
+    @answers
+    def large(self, query: Large) -> str:
+        asked.append(query.who)
+        return "x" * self.bytes
+
+
+large = App(models=[Size], views=[Text], name="large")
+
+
+def question(who: str, to: Any = 1) -> bytes:
+    return request("ask", {"query": {"type": "Large", "who": who}}, to)
+
+
+def grow(size: int, to: Any = ...) -> bytes:
+    return request("execute", {"command": {"type": "Grow", "bytes": size}}, to)
+
+
+def only(server: Server) -> Connection:
+    (connection,) = server.connections
+    return connection
+
+
+def waiting_bytes(connection: Connection) -> int:
+    """What waits to be written."""
+    return connection._out_bytes + connection.transport.get_write_buffer_size()
+
+
+@pytest.mark.parametrize("name", ServerLimits.__struct_fields__)
+def test_a_limit_that_is_not_positive_is_refused_by_name(name: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(DefinitionError, match=f"{name} must be positive, not {value} "):
+            ServerLimits(**{name: value})
+
+
+# Connections.
+
+
+async def test_one_connection_too_many_is_told_so_and_closed_and_there_is_room_again_when_one_ends() -> None:
+    async with served(limits=ServerLimits(connections_max=2)) as server, calling(server) as one:
+        await one.call("health")
+        async with calling(server) as two:
+            await two.call("health")
+            async with calling(server) as three:
+                (told,) = await three.rest()
+                assert told == {
+                    "jsonrpc": "2.0",
+                    "id": None,
+                    "error": {
+                        "code": 2011,
+                        "message": "the limit connections_max=2 is reached: end something, or try again later",
+                        "data": {"error": "LimitReached", "limit": "connections_max", "value": 2},
+                    },
+                }
+            assert (await two.call("health"))["live"] is True
+        await until(lambda: len(server.connections) == 1)
+        async with calling(server) as four:
+            await four.call("health")
+        assert server.stats().dropped == {"connections_max": 1}
+
+
+# Lines.
+
+
+async def test_a_line_that_is_too_long_is_told_so_after_all_before_it_was_answered_and_closes() -> None:
+    log = ScriptedLog()
+    async with served(log=log, limits=ServerLimits(frame_bytes_max=1_000)) as server, calling(server) as caller:
+        log.hold()
+        await caller.send(request("execute", {"command": ADD}, 1) + request("health", to=2) + b"x" * 1_001)
+        assert (await caller.reply())["id"] == 2
+        assert server.stats().in_flight == 1
+        log.release()
+        first, last = await caller.rest()
+        assert first["result"]["position"] == 1
+        assert last == {
+            "jsonrpc": "2.0",
+            "id": None,
+            "error": {"code": -32600, "message": "a line is longer than frame_bytes_max=1,000: split the request"},
+        }
+        caller.close()
+        await until(lambda: not server.connections)
+        assert server.stats().dropped == {"frame_bytes_max": 1}
+
+
+async def test_whoever_goes_on_with_a_line_that_is_too_long_hears_so_all_the_same() -> None:
+    async with served(limits=ServerLimits(frame_bytes_max=1_000)) as server, calling(server) as caller:
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller.send, b"x" * 20_000_000)
+            (told,) = await caller.rest()
+        assert told["error"]["code"] == -32600
+        assert only(server)._lines.pending == 0  # what still came was thrown away
+
+
+async def test_a_line_is_as_long_as_it_may_be() -> None:
+    note = request("execute", {"command": {"type": "Note", "text": "@"}})
+    longest = note.replace(b"@", b"x" * (1_001 - len(note)))
+    async with served(limits=ServerLimits(frame_bytes_max=len(longest) - 1)) as server, calling(server) as caller:
+        await caller.send(longest)
+        assert (await caller.reply())["result"]["position"] == 1
+
+
+# Requests in flight.
+
+
+async def test_a_connection_with_as_much_in_flight_as_it_may_have_is_not_read_and_others_are(tmp_path: Path) -> None:
+    log, limits = ScriptedLog(), ServerLimits(in_flight_max=3)
+    listen = ("tcp://127.0.0.1:0", f"unix://{tmp_path}/socket")  # a Unix socket holds less
+    async with (
+        served(log=log, limits=limits, listen=listen) as server,
+        calling(server) as other,
+        calling(server, 1) as flood,
+    ):
+        await other.call("health")
+        log.hold()
+        add, sent, fits = request("execute", {"command": ADD}), 0, True
+        while fits:  # as much as the system takes for a server that does not read
+            taken = flood.push((add * 10_000)[sent % len(add) :])
+            fits, sent = taken > 0, sent + taken
+            assert (await other.call("ask", {"query": STOCK}))["answer"] == 0
+        assert server.stats().in_flight == 3
+        held = sum(len(line) + 1 for each in server.connections for line in each._backlog if isinstance(line, bytes))
+        assert held <= 300_000
+        log.release()
+        await flood.send(add[sent % len(add) :])
+        count = sent // len(add) + 1
+        positions = [(await flood.reply())["result"]["position"] for _ in range(count)]
+        assert positions == list(range(1, count + 1))
+
+
+async def test_a_batch_with_more_requests_than_may_be_in_flight_is_refused_whole() -> None:
+    async with served(limits=ServerLimits(in_flight_max=3)) as server, calling(server) as caller:
+        add = request("execute", {"command": ADD}).strip()
+        await caller.send(b"[" + b",".join([add] * 4) + b"]\n")
+        assert (await caller.reply())["error"]["message"] == "a batch has at most in_flight_max=3 requests"
+        await caller.send(b"[" + b",".join([add] * 3) + b"]\n")
+        assert [each["result"]["position"] for each in await caller.reply()] == [1, 2, 3]
+
+
+async def test_one_connection_with_many_requests_leaves_others_their_turn() -> None:
+    async with (
+        served(large, limits=ServerLimits(turn_requests_max=10)) as server,
+        calling(server) as flood,
+        calling(server) as other,
+    ):
+        await flood.call("health")
+        await other.call("health")
+        asked.clear()
+        assert flood.push(question("flood") * 500) == len(question("flood")) * 500
+        other.push(question("other"))
+        await other.reply()
+        assert asked.index("other") <= 20
+        assert len(await flood.replies(500)) == 500
+        asked.clear()
+        batch = b"[" + b",".join([question("flood").strip()] * 500) + b"]\n"
+        flood.push(batch)
+        other.push(question("other"))
+        await other.reply()
+        assert asked.index("other") <= 20
+        assert len(await flood.reply()) == 500
+
+
+# Watches.
+
+
+async def test_a_connection_has_as_many_watches_as_it_may_have() -> None:
+    async with (
+        served(limits=ServerLimits(connection_watches_max=2)) as server,
+        calling(server) as caller,
+        calling(server) as other,
+    ):
+        assert await caller.call("watch", {"query": STOCK}) == {"watch": 1}
+        await caller.reply()
+        assert await caller.call("follow") == {"watch": 2}
+        for method, params in (("watch", {"query": STOCK}), ("follow", {})):
+            full = await caller.call(method, params)
+            assert full["data"] == {"error": "LimitReached", "limit": "connection_watches_max", "value": 2}
+        assert await other.call("watch", {"query": STOCK}) == {"watch": 1}
+        await caller.call("unwatch", {"watch": 1})
+        assert await caller.call("follow") == {"watch": 3}
+
+
+async def test_all_connections_together_follow_as_often_as_they_may() -> None:
+    async with served(limits=ServerLimits(follows_max=2)) as server, calling(server) as one, calling(server) as two:
+        assert await one.call("follow") == {"watch": 1}
+        assert await two.call("follow") == {"watch": 1}
+        full = await two.call("follow")
+        assert full["data"] == {"error": "LimitReached", "limit": "follows_max", "value": 2}
+        one.close()
+        await until(lambda: server.stats().watches == 1)
+        assert await two.call("follow") == {"watch": 2}
+
+
+# Slow readers.
+
+
+async def test_a_slow_reader_is_not_read_and_what_waits_for_it_is_bounded_and_others_are_quick() -> None:
+    answer_bytes, output_bytes_max = 200_000, 100_000
+    limits = ServerLimits(output_bytes_max=output_bytes_max)
+    async with served(large, limits=limits) as server, calling(server) as quick:
+        await quick.send(grow(answer_bytes, 1))
+        await quick.reply()
+        async with calling(server, receive_bytes=4_096) as slow:
+            asked.clear()
+            await slow.send(b"".join(question("slow", number) for number in range(100)))
+            connection = await only_of(server, slow)
+            await until(lambda: connection.slow_since is not None)
+            for _ in range(50):
+                assert len((await quick.call("ask", {"query": {"type": "Large", "who": "quick"}}))["answer"]) == 200_000
+            assert waiting_bytes(connection) <= 2 * (output_bytes_max + answer_bytes + 100)
+            assert asked.count("slow") < 60  # the others wait in the sender's socket, and in ours
+            replies = await slow.replies(100)
+            assert [each["id"] for each in replies] == list(range(100))
+            assert connection.slow_since is None
+
+
+async def only_of(server: Server, caller: Caller) -> Connection:
+    """The server's side of a caller's connection."""
+    name = caller.socket.getsockname()
+
+    def found() -> list[Connection]:
+        return [each for each in server.connections if each.transport.get_extra_info("peername") == name]
+
+    await until(lambda: bool(found()))
+    return found()[0]
+
+
+async def test_a_slow_readers_watch_waits_and_goes_on_with_the_newest_answer() -> None:
+    limits = ServerLimits(output_bytes_max=50_000)
+    async with (
+        served(large, limits=limits) as server,
+        calling(server) as writer,
+        calling(server, receive_bytes=4_096) as slow,
+    ):
+        await slow.call("watch", {"query": {"type": "Large", "who": "slow"}})
+        await slow.reply()
+        connection, size = await only_of(server, slow), 100_000
+        while connection.slow_since is None:
+            size += 1
+            await writer.send(grow(size, 1))
+            await writer.reply()
+        most = waiting_bytes(connection)
+        for _ in range(50):
+            size += 1
+            await writer.send(grow(size, 1))
+            await writer.reply()
+        assert waiting_bytes(connection) <= most + size + 100
+        last, news = 0, 0
+        while last < size:
+            found = len((await slow.reply())["params"]["answer"])
+            assert found > last
+            last, news = found, news + 1
+        assert news <= size - 100_000 - 40  # those in between were passed over
+
+
+async def test_who_follows_the_log_slowly_misses_nothing() -> None:
+    async with (
+        served(limits=ServerLimits(output_bytes_max=10_000)) as server,
+        calling(server) as writer,
+        calling(server, receive_bytes=4_096) as slow,
+    ):
+        await slow.call("follow")
+        connection, count = await only_of(server, slow), 0
+        note = request("execute", {"command": {"type": "Note", "text": "x" * 100_000}})
+        while connection.slow_since is None or count < 60:
+            await writer.send(note)
+            await writer.reply()
+            count += 1
+        assert waiting_bytes(connection) <= 400_000
+        positions: list[int] = []
+        while len(positions) < count:
+            positions += [event["position"] for event in (await slow.reply())["params"]["events"]]
+        assert positions == list(range(1, count + 1))
+
+
+async def test_an_answer_that_was_waited_for_is_made_when_its_reader_takes_it() -> None:
+    async with (
+        served(large, limits=ServerLimits(output_bytes_max=50_000)) as server,
+        calling(server) as writer,
+        calling(server, receive_bytes=4_096) as slow,
+    ):
+        later = {"query": {"type": "Large", "who": "slow"}, "after": 1}
+        await slow.send(b"".join(request("ask", later, number) for number in range(100)))
+        await until(lambda: server.stats().in_flight == 100)
+        connection = await only_of(server, slow)
+        await writer.send(grow(200_000, 1))
+        await writer.reply()
+        await until(lambda: connection.slow_since is not None)
+        await writer.call("health")
+        assert waiting_bytes(connection) <= 1_000_000
+        assert sorted(each["id"] for each in await slow.replies(100)) == list(range(100))
+        assert server.stats().in_flight == 0
+
+
+async def test_a_batch_has_no_more_answers_than_its_reader_may_leave() -> None:
+    async with served(large, limits=ServerLimits(output_bytes_max=10_000)) as server, calling(server) as caller:
+        await caller.send(grow(3_000, 1))
+        await caller.reply()
+        batch = [question("a", 1), question("a", 2), question("a", 3), question("a", 4), grow(1, 5)]
+        await caller.send(b"[" + b",".join(each.strip() for each in batch) + b"]\n")
+        found = {each["id"]: each for each in await caller.reply()}
+        assert [len(found[number]["result"]["answer"]) for number in (1, 2, 3)] == [3_000] * 3
+        assert found[4]["error"]["data"] == {"error": "LimitReached", "limit": "output_bytes_max", "value": 10_000}
+        assert found[5]["result"]["position"] == 2
+
+
+async def test_a_reader_that_is_slow_for_too_long_is_closed() -> None:
+    async with served(large, limits=ServerLimits(output_bytes_max=10_000)) as server, calling(server) as caller:
+        await caller.send(grow(1_000_000, 1))
+        await caller.reply()
+        await caller.send(question("slow") * 50)
+        connection = only(server)
+        await until(lambda: connection.slow_since is not None)
+        server.sweep(elapsed() + 29)
+        assert server.connections
+        server.sweep(elapsed() + 31)
+        await until(lambda: not server.connections)
+        assert server.stats().dropped == {"slow_seconds_max": 1}
+
+
+# Time.
+
+
+async def test_a_connection_that_says_nothing_for_long_is_told_so_and_closed() -> None:
+    async with served() as server, calling(server) as caller:
+        await caller.call("health")
+        await caller.send(b"{")  # is no line
+        server.sweep(elapsed() + 599)
+        assert (only(server).status, server.stats().dropped) == ("open", {})
+        server.sweep(elapsed() + 601)
+        (told,) = await caller.rest()
+        assert told["error"]["data"] == {"error": "LimitReached", "limit": "idle_seconds_max", "value": 600.0}
+        caller.close()
+        await until(lambda: not server.connections)
+        assert server.stats().dropped == {"idle_seconds_max": 1}
+
+
+async def test_a_connection_that_waits_for_something_is_not_idle_and_its_time_begins_when_it_has_it() -> None:
+    log = ScriptedLog()
+    async with served(log=log) as server, calling(server) as waiting, calling(server) as watching:
+        log.hold()
+        await watching.call("watch", {"query": STOCK})
+        await watching.reply()
+        await waiting.send(request("execute", {"command": ADD}))
+        await until(lambda: server.stats().in_flight == 1)
+        later = elapsed() + 601
+        server.sweep(later)
+        log.release()
+        assert (await waiting.reply())["result"]["position"] == 1
+        server.sweep(later + 599)
+        assert {each.status for each in server.connections} == {"open"}
+        server.sweep(later + 601)
+        assert [each["error"]["data"]["limit"] for each in await waiting.rest()] == ["idle_seconds_max"]
+        assert (await only_of(server, watching)).status == "open"
+
+
+async def test_one_who_does_not_authenticate_in_time_is_told_so_and_closed() -> None:
+    tokens = Tokens(["writer:0123456789abcdef"])
+    async with served(tokens=tokens) as server, calling(server) as silent, calling(server) as known:
+        await known.call("authenticate", {"token": "0123456789abcdef"})
+        await silent.call("health")
+        server.sweep(elapsed() + 11)
+        (told,) = await silent.rest()
+        assert told["error"]["data"] == {"error": "LimitReached", "limit": "authenticate_seconds_max", "value": 10.0}
+        assert (await known.call("health"))["live"] is True
+
+
+async def test_a_connection_that_the_other_side_does_not_close_is_closed_after_a_while() -> None:
+    async with served(limits=ServerLimits(frame_bytes_max=10)) as server, calling(server) as caller:
+        await caller.send(b"x" * 11)
+        await caller.rest()
+        assert only(server).status == "closing"
+        server.sweep(elapsed() + 0.5)
+        assert server.connections
+        server.sweep(elapsed() + 1.5)
+        await until(lambda: not server.connections)
+
+
+async def test_what_is_closed_while_its_reader_is_slow_is_closed_after_a_while_too() -> None:
+    async with served(large, limits=ServerLimits(frame_bytes_max=1_000)) as server, calling(server) as caller:
+        await caller.send(grow(20_000_000, 1))
+        await caller.reply()
+        await caller.send(question("slow") + b"x" * 1_001)
+        await until(lambda: only(server).status == "closing" and only(server).slow_since is not None)
+        server.sweep(elapsed() + 2)
+        assert server.connections
+        server.sweep(elapsed() + 31)
+        await until(lambda: not server.connections)
+
+
+async def test_the_sweep_is_made_by_itself_and_says_in_one_line_what_was_dropped(
+    log_lines: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.engine.server.server._SWEEP_SECONDS", 0.01)
+    limits = ServerLimits(idle_seconds_max=0.001)
+    async with served(limits=limits) as server, calling(server) as one, calling(server) as two:
+        await one.rest()
+        await two.rest()
+        one.close()
+        two.close()
+        await until(lambda: not server.connections)
+        server.sweep(elapsed())
+        server.sweep(elapsed())
+    told = [line for line in log_lines if line["event"] == "connections_dropped"]
+    assert told == [
+        {"event": "connections_dropped", "log_level": "warning", "reason": "idle_seconds_max", "connections": 2}
+    ]
+
+
+# Those who come and go.
+
+
+async def test_a_flood_of_connections_that_come_and_go_leaves_nothing_behind() -> None:
+    async with served(limits=ServerLimits(answer_seconds_max=0.01)) as server:
+        async with calling(server) as first:
+            await first.call("watch", {"query": STOCK})
+            await first.reply()
+        await until(lambda: not server.connections)
+        before = len(asyncio.all_tasks())
+        for number in range(200):
+            async with calling(server) as caller:
+                if number % 4 == 0:
+                    await caller.send(request("watch", {"query": STOCK}) + request("follow") + b"{")
+                elif number % 4 == 1:
+                    await caller.send(request("ask", {"query": STOCK, "after": 9}))
+                elif number % 4 == 2:
+                    await caller.call("health")
+                if number % 8 < 4:
+                    caller.vanish()
+        await until(lambda: not server.connections)
+        assert server.stats().accepted == 201
+        await until(lambda: len(asyncio.all_tasks()) <= before)
+        async with calling(server) as caller:
+            assert (await caller.call("execute", {"command": ADD}))["position"] == 1
+
+
+async def test_a_command_of_one_who_has_gone_before_it_was_decided_never_happens() -> None:
+    log = ScriptedLog()
+    async with served(log=log) as server, calling(server) as other:
+        log.hold()
+        await other.send(request("execute", {"command": ADD}))
+        await until(lambda: log.appends_started == 1)
+        async with calling(server) as caller:
+            await caller.send(request("execute", {"command": {**ADD, "count": 100}}) * 3)
+            await until(lambda: server.stats().in_flight == 4)
+            caller.vanish()
+        await until(lambda: len(server.connections) == 1)
+        log.release()
+        await other.reply()
+        answer = await other.call("ask", {"query": STOCK, "after": 1})
+        stats = await other.call("stats")
+        assert answer["answer"] - 1 in (0, 100, 200, 300)  # what was decided already stands
+        assert stats["server"]["in_flight"] == 0
+
+
+async def test_when_the_system_has_no_file_left_it_says_so_and_tries_again(
+    log_lines: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.engine.server.server._ACCEPT_RETRY_SECONDS", 0.001)
+    loop, fails = asyncio.get_running_loop(), 2
+    accept = loop.sock_accept
+
+    async def failing(listening: socket.socket) -> Any:
+        nonlocal fails
+        if fails:
+            fails -= 1
+            raise OSError(24, "Too many open files")
+        return await accept(listening)
+
+    class Loop:
+        """The running loop, but for this."""
+
+        sock_accept = staticmethod(failing)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loop, name)
+
+    monkeypatch.setattr("penstock.engine.server.server.asyncio", _Patched(asyncio, Loop()))
+    async with served() as server, calling(server) as caller:
+        assert (await caller.call("health"))["live"] is True
+    assert [line["error"] for line in log_lines if line["event"] == "accept_failed"] == [
+        "OSError(24, 'Too many open files')"
+    ] * 2
+
+
+class _Patched:
+    """A module whose running loop is another."""
+
+    def __init__(self, module: Any, loop: Any) -> None:
+        self._module = module
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda: self._loop) if name == "get_running_loop" else getattr(self._module, name)

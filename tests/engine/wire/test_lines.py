@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.engine.wire import FrameTooLarge, Lines
+
+FRAME_BYTES_MAX = 5
+
+#: A stream, the lines it holds, how many bytes of an unfinished one are left at its end, and whether one is too long.
+STREAMS: tuple[tuple[bytes, list[bytes], int, bool], ...] = (
+    (b"", [], 0, False),
+    (b"ab\n", [b"ab"], 0, False),
+    (b"ab", [], 2, False),
+    (b"\n", [b""], 0, False),
+    (b"\n\n", [b"", b""], 0, False),
+    (b"ab\ncd\n", [b"ab", b"cd"], 0, False),
+    (b"ab\ncd", [b"ab"], 2, False),
+    (b"ab\r\n", [b"ab\r"], 0, False),
+    (b"a\x00\xff\n", [b"a\x00\xff"], 0, False),
+    (b"12345\n", [b"12345"], 0, False),
+    (b"12345", [], 5, False),
+    (b"123456", [], 0, True),
+    (b"123456\n", [], 0, True),
+    (b"ab\n123456", [b"ab"], 0, True),
+    (b"ab\n\n123456\ncd\n", [b"ab", b""], 0, True),
+    (b"ab\ncd\nef\n1234567890\nxy", [b"ab", b"cd", b"ef"], 0, True),
+)
+
+
+def fed(pieces: Iterable[bytes]) -> tuple[list[bytes], int, bool]:
+    """The lines that come of the pieces, what is left, and whether a line was too long."""
+    lines, found = Lines(FRAME_BYTES_MAX), []  # type: tuple[Lines, list[bytes]]
+    for piece in pieces:
+        try:
+            found += lines.feed(piece)
+        except FrameTooLarge as error:
+            return [*found, *error.lines], lines.pending, True
+        assert lines.pending <= FRAME_BYTES_MAX
+    return found, lines.pending, False
+
+
+@pytest.mark.parametrize(("stream", "lines", "left", "too_long"), STREAMS)
+def test_a_stream_that_comes_whole_is_cut_at_its_line_ends(
+    stream: bytes, lines: list[bytes], left: int, too_long: bool
+) -> None:
+    assert fed([stream]) == (lines, left, too_long)
+
+
+@pytest.mark.parametrize(("stream", "lines", "left", "too_long"), STREAMS)
+def test_a_stream_that_comes_byte_by_byte_has_the_same_lines(
+    stream: bytes, lines: list[bytes], left: int, too_long: bool
+) -> None:
+    assert fed(bytes([byte]) for byte in stream) == (lines, left, too_long)
+
+
+@pytest.mark.parametrize(("stream", "lines", "left", "too_long"), STREAMS)
+def test_what_follows_on_a_stream_is_one_more_line_unless_it_is_broken(
+    stream: bytes, lines: list[bytes], left: int, too_long: bool
+) -> None:
+    rest = stream.rpartition(b"\n")[2]
+    more = [] if too_long else [rest] if left == FRAME_BYTES_MAX else [rest + b"!"]
+    assert fed([stream, b"!\n" if left < FRAME_BYTES_MAX else b"\n"]) == ([*lines, *more], 0, too_long)
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60)))
+def test_it_makes_no_difference_where_a_stream_is_cut(stream: bytes, cuts: Sequence[int]) -> None:
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    pieces = [stream[start:end] for start, end in pairwise(places)]
+    assert fed(pieces) == fed([stream])
+
+
+def test_a_stream_with_a_line_that_is_too_long_is_read_no_further() -> None:
+    lines = Lines(3)
+    with pytest.raises(FrameTooLarge) as first:
+        lines.feed(b"ab\n1234")
+    assert (first.value.lines, str(first.value)) == (
+        [b"ab"],
+        "a line is longer than frame_bytes_max=3: split the request",
+    )
+    for later in (b"ab\n", b"\n", b"x"):
+        with pytest.raises(FrameTooLarge) as again:
+            lines.feed(later)
+        assert list(again.value.lines) == []
+
+
+def test_a_line_in_crumbs_costs_no_more_for_being_long() -> None:
+    lines = Lines(1_000_000)
+    lines.feed(b"x" * 999_000)
+    kept = lines._rest
+    for _ in range(900):
+        assert lines.feed(b"y") == []
+    assert lines._rest is kept  # it grows where it is, and is not copied for each crumb
+    assert lines.feed(b"\n") == [b"x" * 999_000 + b"y" * 900]
