@@ -1,0 +1,218 @@
+"""Requests from being made to their outcome, without any socket: what is sent next, and what again.
+
+    a call        a connection has room   its reply comes   the connection is lost       its time is over
+    ------        ---------------------   ---------------   ----------------------       ----------------
+    waits         is sent                                                                fails: not executed
+    was sent      waits for its reply     is settled        where that is safe, waits    is given `late_seconds_max` for
+                                                            again, in front; or fails    the server's word, then fails
+    waits again   is sent                                                                fails: may have happened
+
+Safe is what changes nothing, and a command with an id, which the server does not execute twice.
+
+Invariants: a call is settled once, and whoever gave it up is not told any more; what is sent again is sent in the order
+in which it was sent first; no more than `in_flight_max` wait for their replies, those that were given up included, as
+the server still has them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Protocol
+
+import msgspec
+
+from penstock.engine.client.limits import ClientLimits
+from penstock.engine.errors import ConnectionLost, DeadlineExceeded, LimitReached, PenstockError, ProtocolViolated
+from penstock.engine.terms import Deadline
+from penstock.engine.wire import FrameTooLarge, error_from
+from penstock.engine.wire.faults import INVALID_REQUEST
+from penstock.engine.wire.messages import ErrorShape
+
+__all__ = ["Call", "Calls", "Promise", "error_of"]
+
+#: What a line has beside a call's params, at most: the method, an id, a timeout.
+_ENVELOPE_BYTES = 160
+#: The methods that are told how long their caller waits.
+_TIMED = frozenset({b"execute", b"ask"})
+
+
+class Promise(Protocol):
+    """Where an outcome goes: a future of asyncio, or what looks like one."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+class Call:
+    """One request.
+
+    Args:
+        method: the method's name.
+        params: their JSON without the braces around it.
+        promise: where the reply's ``result`` goes, as `Raw`, or the error.
+        name: what errors call it.
+        changes: whether it may change something, so that it is in doubt when no reply comes.
+        repeatable: whether sending it twice does what sending it once does.
+        deadline: when its caller gives up.
+    """
+
+    __slots__ = ("changes", "deadline", "id", "method", "name", "params", "promise", "repeatable", "sends")
+
+    def __init__(
+        self,
+        method: bytes,
+        params: bytes,
+        promise: Promise,
+        *,
+        name: str = "",
+        changes: bool = False,
+        repeatable: bool = True,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.method = method
+        self.params = params
+        self.promise = promise
+        self.name = name
+        self.changes = changes
+        self.repeatable = repeatable
+        self.deadline = deadline
+        self.id = 0
+        #: How often it was given to a socket.
+        self.sends = 0
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it may have happened."""
+        return self.changes and self.sends > 0
+
+
+class Calls:
+    """The calls of one client.
+
+    Args:
+        address: where they go, as errors call it.
+        limits: the client's.
+    """
+
+    def __init__(self, address: str, limits: ClientLimits) -> None:
+        #: Those to be sent, in order.
+        self.waiting: deque[Call] = deque()
+        #: Those whose replies are awaited, in the order in which they were sent.
+        self.sent: dict[int, Call] = {}
+        self._address = address
+        self._limits = limits
+        self._ids = count(1)
+
+    @property
+    def may_send(self) -> bool:
+        """Whether something waits that could be sent."""
+        return bool(self.waiting) and len(self.sent) < self._limits.in_flight_max
+
+    @property
+    def has_commands(self) -> bool:
+        """Whether somebody waits for the outcome of a command."""
+        return any(
+            call.changes and not call.promise.done() for calls in (self.sent.values(), self.waiting) for call in calls
+        )
+
+    def add(self, call: Call) -> None:
+        """Let a call wait to be sent.
+
+        Raises:
+            ProtocolViolated: it is longer than a server reads.
+            LimitReached: too many wait already.
+        """
+        limits = self._limits
+        if len(call.params) > limits.frame_bytes_max - _ENVELOPE_BYTES:
+            raise ProtocolViolated(INVALID_REQUEST, str(FrameTooLarge(limits.frame_bytes_max)))
+        if len(self.waiting) >= limits.waiting_calls_max:
+            self.waiting = deque(each for each in self.waiting if not each.promise.done())
+            if len(self.waiting) >= limits.waiting_calls_max:
+                raise LimitReached("waiting_calls_max", limits.waiting_calls_max)
+        call.id = next(self._ids)
+        self.waiting.append(call)
+
+    def take(self, now: float) -> list[bytes]:
+        """The lines to be sent now: as many as may be in flight, and as may be given to the socket at once."""
+        waiting, sent, lines, size = self.waiting, self.sent, [], 0
+        in_flight_max, bytes_max = self._limits.in_flight_max, self._limits.output_bytes_max
+        while waiting and len(sent) < in_flight_max and size < bytes_max:
+            call = waiting.popleft()
+            if call.promise.done():
+                continue
+            params = call.params
+            if call.deadline is not None:
+                left = call.deadline.at - now
+                if left <= 0:
+                    self.give_up(call)
+                    continue
+                if call.method in _TIMED:
+                    params = b'%b,"timeout":%.6f' % (params, left)
+            line = b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":{%b}}\n' % (call.id, call.method, params)
+            call.sends += 1
+            sent[call.id] = call
+            lines.append(line)
+            size += len(line)
+        return lines
+
+    def lost(self, problem: str, *, taken: bool = True) -> None:
+        """The connection is gone: what was sent waits again where that is safe, and fails where it is not.
+
+        Args:
+            problem: why it is gone.
+            taken: False if the server is known to have taken nothing of what was sent to it.
+        """
+        again: list[Call] = []
+        for call in self.sent.values():
+            if call.promise.done():
+                continue
+            if not taken:
+                call.sends -= 1
+            if not call.sends or (call.repeatable and call.sends < self._limits.sends_max):
+                again.append(call)
+            else:
+                call.promise.set_exception(ConnectionLost(self._address, problem, call.is_in_doubt))
+        self.sent.clear()
+        self.waiting.extendleft(reversed(again))
+
+    def give_up(self, call: Call, problem: str | None = None) -> None:
+        """A call's time is over: it fails.
+
+        Args:
+            call: which one.
+            problem: what is wrong with the connection, if anything.
+        """
+        lost = ConnectionLost(self._address, problem or "there was no room to send it again", call.is_in_doubt)
+        if call.is_in_doubt or call.deadline is None:
+            call.promise.set_exception(lost)
+            return
+        error = DeadlineExceeded(call.name, call.deadline.timeout_seconds, decided=False)
+        error.__cause__ = lost if problem is not None else None
+        call.promise.set_exception(error)
+
+    def abandon(
+        self, reason: Callable[[Call], PenstockError], *, only: Callable[[Call], bool] = lambda call: True
+    ) -> None:
+        """Let all fail for which ``only`` holds.
+
+        Args:
+            reason: makes the error, one for each.
+            only: all by default.
+        """
+        left: deque[Call] = deque()
+        for call in [*self.sent.values(), *self.waiting]:
+            if call.promise.done():
+                continue
+            if only(call):
+                call.promise.set_exception(reason(call))
+            elif call.id not in self.sent:
+                left.append(call)
+        self.waiting = left
+
+
+def error_of(shape: ErrorShape) -> PenstockError:
+    """The error that a server sent."""
+    return error_from(shape.code, shape.message, msgspec.json.decode(shape.data))

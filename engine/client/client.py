@@ -1,0 +1,316 @@
+"""The client: an application that runs elsewhere, with the types, the calls and the errors of an engine.
+
+Here: from commands and queries to what is sent, and back. Not here: how it gets there (`link`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from asyncio import get_running_loop
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from msgspec import Raw
+
+from penstock.engine.client.alarm import Alarm
+from penstock.engine.client.answers import Answers
+from penstock.engine.client.calls import Call
+from penstock.engine.client.chance import command_ids as new_command_ids
+from penstock.engine.client.executions import (
+    Executions,
+    as_asked,
+    as_told,
+    deadline_in,
+    execution,
+    json_of,
+    outcome_of,
+    receipt_of,
+)
+from penstock.engine.client.limits import ClientLimits
+from penstock.engine.client.link import Link
+from penstock.engine.client.subscriptions import Policy
+from penstock.engine.clock import elapsed
+from penstock.engine.codec import checked_command_ids, checked_metadata
+from penstock.engine.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    NotYetVisible,
+    PenstockError,
+)
+from penstock.engine.messages import Answered, Command, Metadata, Query, Receipt, Token, position_of
+from penstock.engine.promises import Place
+from penstock.engine.replay import Slicer
+from penstock.engine.wire.address import Address
+
+__all__ = ["Client"]
+
+Answer = TypeVar("Answer")
+
+_SLICE_MS_MAX = 2.0
+
+
+class Client:
+    """Uses an application that a server runs: ``async with Client("tcp://127.0.0.1:7411") as engine``.
+
+    It is used as an `Engine` is: the same calls, the same types, the same errors, from as many tasks as there are. They
+    share one connection, and none waits for another's answer. When the connection is lost it is made again, and
+    what was sent is sent again where that is safe: what changes nothing, and commands with a ``command_id``, which the
+    server executes once however often they come. A command without one whose answer was lost ends with
+    ``ConnectionLost(sent=True)``, and so does one with an id that is out of time or attempts: it may have happened.
+
+    Leaving the block waits for commands that were given to it, and closes the connection.
+
+    Args:
+        address: ``tcp://HOST:PORT``, ``tls://HOST:PORT`` or ``unix://PATH``.
+        token: who calls, where the server wants to know.
+        tls: for ``tls://``; see `client_tls`. By default the authorities of the system are trusted.
+        name_commands: give each command without an id one that nobody else has, so that all are safe to send again.
+            The server keeps ids with the commands, and remembers as many as its ``receipts_max``.
+        eager: connect on entering; otherwise with the first call, so that a server may start later.
+        limits: the bounds.
+
+    Raises:
+        DefinitionError: the address is none.
+        ConnectionLost (on entering): nobody is there. Only one attempt is made.
+        NotAuthenticated (on entering): the server does not know the token.
+    """
+
+    def __init__(
+        self,
+        address: str | Address,
+        *,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        name_commands: bool = False,
+        eager: bool = True,
+        limits: ClientLimits | None = None,
+    ) -> None:
+        self.link = Link(address, token=token, tls=tls, eager=eager, limits=limits)
+        self._names: Iterator[str] | None = new_command_ids() if name_commands else None
+        self._answers = Answers()
+
+    async def __aenter__(self) -> Self:
+        await self.link.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.link.__aexit__(kind, error, traceback)
+
+    # Asking for changes.
+
+    async def execute(
+        self,
+        command: Command,
+        *,
+        command_id: str | None = None,
+        expected_version: int | None = None,
+        metadata: Metadata | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
+    ) -> Receipt:
+        """Decide a command and make its events durable; see `Engine.execute`.
+
+        Args:
+            command: the command.
+            command_id: the caller's own name for it. With one it may be sent again when the connection is lost, and
+                happens once; the receipt then says ``repeated`` if an earlier attempt had arrived.
+            expected_version: execute only if the command's key is at this version.
+            metadata: is kept with it in the log.
+            timeout: seconds for all of it, waiting for a connection included.
+            wait: whether to wait for room when the server's mailbox is full.
+
+        Raises:
+            as `Engine.execute` does, and:
+            DeadlineExceeded: with ``decided`` false also where it was not sent in time; ``__cause__`` says why.
+            ConnectionLost: the server is out of reach; ``sent`` tells whether the command may have happened.
+            NotPermitted, NotAuthenticated: the token is for less than that, or there is none.
+            NotLeader: the server is a replica that does not know the writer.
+            ProtocolViolated: the command is longer than ``frame_bytes_max``.
+            LimitReached: too many calls wait.
+        """
+        if command_id is None and self._names is not None:
+            command_id = next(self._names)
+        call = execution(
+            command,
+            get_running_loop().create_future(),
+            command_id,
+            expected_version,
+            metadata,
+            deadline_in(timeout),
+            wait,
+        )
+        try:
+            return receipt_of(await self.link.outcome(call))
+        except DeadlineExceeded as error:
+            raise as_told(error, command, call.deadline) from error.__cause__
+        except ConnectionLost as error:
+            if error.sent and command_id is not None:
+                error.add_note(f"penstock: it was sent under the command_id {command_id!r}")
+            raise
+
+    async def execute_many(
+        self,
+        commands: Iterable[Command],
+        *,
+        command_ids: Iterable[str] | None = None,
+        metadata: Metadata | None = None,
+        timeout: float | None = None,
+    ) -> list[Receipt | PenstockError]:
+        """Execute commands in order; one outcome for each, in the same order; see `Engine.execute_many`.
+
+        They are sent without waiting for each other's outcomes, up to ``in_flight_max`` of them.
+
+        Args:
+            commands: any number.
+            command_ids: an id for each of them, as with `execute`.
+            metadata: is kept with each of them.
+            timeout: seconds for all of them together.
+
+        Returns:
+            For each command its receipt, or the error that `execute` would have raised.
+
+        Raises:
+            InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
+        """
+        todo = list(commands)
+        if metadata is not None:
+            metadata = checked_metadata(metadata)
+        if command_ids is None and self._names is not None:
+            command_ids = islice(self._names, len(todo))
+        ids = checked_command_ids(command_ids, len(todo))
+        if not todo:
+            return []
+        group, deadline = Executions(len(todo), self.link.limits.in_flight_max), deadline_in(timeout)
+        alarm = None if deadline is None else Alarm(self.link, group.calls, deadline, self.link.limits.late_seconds_max)
+        slicer = Slicer(_SLICE_MS_MAX)
+        try:
+            for index, command in enumerate(todo):
+                try:
+                    if deadline is not None and elapsed() >= deadline.at:
+                        raise DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False)
+                    call = execution(command, Place(group, index), ids[index], None, metadata, deadline, True)
+                    self.link.send(call)
+                except PenstockError as error:
+                    group.settle(index, error)
+                else:
+                    if deadline is not None:
+                        group.calls.append(call)
+                if group.is_full(index + 1):
+                    await group.room(index + 1)
+                if not index & 63 and slicer.is_over:
+                    await slicer.rest()
+            await group.future
+        finally:
+            group.abandoned = True
+            if alarm is not None:
+                alarm.cancel()
+        return [outcome_of(*each, deadline) for each in zip(group.outcomes, todo, strict=True)]
+
+    # Asking questions.
+
+    async def ask(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answer:
+        """The answer of the view that answers such queries; see `Engine.ask`.
+
+        Args:
+            query: the question.
+            after: a receipt, an earlier answer, or a position: wait until the view has applied it.
+            timeout: seconds for all of it, waiting for a connection included.
+            incomplete: take an answer, too, from a view that has parked or skipped events.
+
+        Raises:
+            as `Engine.ask` does, and:
+            AnswerFailed: the answer is not what the query promises, too.
+            DeadlineExceeded: it was not sent in time, or not answered; ``__cause__`` says why.
+            ConnectionLost: the server is out of reach.
+            NotAuthenticated: the server wants a token.
+            ProtocolViolated: the query is longer than ``frame_bytes_max``.
+            LimitReached: too many calls wait.
+        """
+        return (await self.answer(query, after=after, timeout=timeout, incomplete=incomplete)).answer
+
+    async def answer(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answered[Answer]:
+        """The same with the position at which the answer is true, which is a token for the next question.
+
+        Args:
+            query: the question.
+            after: as `ask` takes it, and so are the others.
+            timeout: seconds.
+            incomplete: whether an incomplete answer will do.
+
+        Raises:
+            as `ask` does.
+        """
+        params = b'"query":' + json_of(query)
+        if after is not None:
+            params += b',"after":%d' % max(0, position_of(after))
+        if incomplete:
+            params += b',"incomplete":true'
+        future: asyncio.Future[Raw] = get_running_loop().create_future()
+        call = Call(b"ask", params, future, name=type(query).__name__, deadline=deadline_in(timeout))
+        try:
+            return cast(Answered[Answer], self._answers.read(query, await self.link.outcome(call)))
+        except NotYetVisible as error:
+            raise as_asked(error, call.deadline) from None
+        except PenstockError as error:
+            self._answers.mend(query, error)
+            raise
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        every: bool = False,
+        incomplete: bool = False,
+    ) -> AsyncGenerator[AsyncIterator[Answered[Answer]], None]:
+        """The answer now, then each changed one; see `Engine.watch`.
+
+        When the connection is lost the watch goes on with the next one, from the position of its last answer. A watch
+        of every answer can't do that without a gap, and ends.
+
+        Args:
+            query: the question.
+            after: begin with an answer that reflects this token.
+            every: get every change. Up to the client's ``watch_answers_max`` of them wait, besides the server's.
+            incomplete: take answers, too, from a view that has parked or skipped events.
+
+        Raises (on entering, or while iterating):
+            as `Engine.watch` does, and:
+            ConnectionLost: the server is out of reach; or ``every`` change was wanted, and the connection was lost.
+            LimitReached: the connection, or the server, has as many watches as it may.
+            NotAuthenticated: the server wants a token.
+        """
+        params: dict[str, Any] = {"query": Raw(json_of(query)), "every": every, "incomplete": incomplete}
+        policy = Policy.EVERY if every else Policy.NEWEST
+        try:
+            subscription = await self.link.subscribe(
+                "watch", params, after=max(0, position_of(after)), policy=policy, name=type(query).__name__
+            )
+        except PenstockError as error:
+            self._answers.mend(query, error)
+            raise
+        try:
+            yield self._answers.follow(query, subscription)
+        finally:
+            subscription.close()

@@ -1,0 +1,153 @@
+"""One connection: bytes in, replies out, and whether it still lives. Not here: whom a reply is for (`link`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+import msgspec
+from msgspec import UNSET
+
+from penstock.engine.client.calls import error_of
+from penstock.engine.client.dialling import told
+from penstock.engine.client.limits import ClientLimits
+from penstock.engine.clock import elapsed
+from penstock.engine.codec import encode
+from penstock.engine.errors import PenstockError
+from penstock.engine.wire import FrameTooLarge, Lines, Reply
+
+__all__ = ["OWN_ID", "Connection", "Owner"]
+
+#: The id of what the connection itself asks: to be let in, and whether the server is still there.
+OWN_ID = 0
+
+_TOLD_BYTES = 80
+
+_read: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
+
+
+class Owner(Protocol):
+    """What a connection tells, and whom."""
+
+    def received(self, connection: Connection, replies: Sequence[Reply]) -> None: ...
+    def writable(self, connection: Connection) -> None: ...
+    def lost(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one connection, from being made to being lost.
+
+    Args:
+        owner: who is told.
+        limits: the client's.
+    """
+
+    def __init__(self, owner: Owner, limits: ClientLimits) -> None:
+        self._owner = owner
+        self._limits = limits
+        self._lines = Lines(limits.reply_bytes_max)
+        self._is_full = False
+        #: Why it is lost, or is to be.
+        self.problem = ""
+        #: What the server said to the connection as a whole, before it closed it.
+        self.refusal: PenstockError | None = None
+        #: Done when it is lost.
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport
+        self._heard_at = elapsed()
+        #: Whether it was asked if it is there, and has said nothing since.
+        self._is_asked = False
+        self._greeting: asyncio.Future[None] | None = None
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
+        self.transport.set_write_buffer_limits(high=self._limits.output_bytes_max)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at, self._is_asked = elapsed(), False
+        try:
+            lines = self._lines.feed(data)
+        except FrameTooLarge as error:
+            lines = list(error.lines)
+            self.drop(f"its reply was longer than reply_bytes_max={self._limits.reply_bytes_max:,}")
+        replies: list[Reply] = []
+        try:
+            for line in lines:
+                replies.append(_read(line))
+        except Exception:  # noqa: BLE001 - whatever is wrong with the line, nothing after it can be trusted
+            # What it says to a token may be that token.
+            said = f", but said {line[:_TOLD_BYTES]!r}" if self._greeting is None or self._greeting.done() else ""
+            self.drop(f"it does not speak the protocol{said}")
+        if replies:
+            self._owner.received(self, replies)
+
+    def eof_received(self) -> None:
+        """A server that says nothing more answers nothing more."""
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._owner.writable(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = self.refusal or exc
+        self.problem = self.problem or ("it closed the connection" if reason is None else told(reason))
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(ConnectionResetError(self.problem))
+        self._owner.lost(self)
+        self.closed.set_result(None)
+
+    # What its owner calls.
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether more may be written: it reads what it was given, and is not about to be lost."""
+        return not self._is_full and not self.transport.is_closing()
+
+    def say(self, method: str, params: bytes, to: int | None = None) -> None:
+        """Write a request, with this id or without one, if the connection still is one."""
+        if self.transport.is_closing():
+            return
+        head = b"" if to is None else b'"id":%d,' % to
+        self.transport.write(b'{"jsonrpc":"2.0",%b"method":"%b","params":{%b}}\n' % (head, method.encode(), params))
+
+    async def authenticate(self, token: str) -> None:
+        """Say who is there.
+
+        Raises:
+            PenstockError: what the server says to that.
+            OSError: the connection was lost.
+        """
+        self._greeting = asyncio.get_running_loop().create_future()
+        self.say("authenticate", b'"token":' + encode(token), OWN_ID)
+        await self._greeting
+
+    def answered(self, reply: Reply) -> None:
+        """The server has replied to the connection's own question."""
+        if self._greeting is not None and not self._greeting.done():
+            if reply.error is UNSET:
+                self._greeting.set_result(None)
+            else:
+                self._greeting.set_exception(error_of(reply.error))
+
+    def look(self, quiet_seconds_max: float) -> None:
+        """Ask a server that is quiet whether it is there; one that was asked and stayed quiet is not."""
+        quiet = elapsed() - self._heard_at
+        if quiet < quiet_seconds_max:
+            return
+        if self._is_asked:
+            self.drop(f"nothing was heard from it for {quiet:.3g} s")
+        else:
+            self._is_asked = True
+            self.say("health", b"", OWN_ID)
+
+    def drop(self, problem: str) -> None:
+        """Close at once, for this reason."""
+        self.problem = self.problem or problem
+        self.transport.abort()

@@ -1,0 +1,367 @@
+"""The link to a server: one connection at a time, made again when it is lost, and shared by everybody who calls.
+
+Here: when a connection is made, used, and given up. Not here: what is sent, and what again (`calls`); what is told
+again and again (`subscriptions`); the types of an application (`client`).
+
+    status    a call                         the connection is lost
+    ------    ------                         ----------------------
+    NEW       refused, `EngineClosed`        there is none
+    OPEN      sent, or waits                 made again, as long as somebody waits for it
+    CLOSING   refused; commands are awaited  whoever is left hears `ConnectionLost`
+    CLOSED    refused                        there is none
+
+Invariants: there is at most one connection; a call gets one outcome; nothing is written to a connection that does not
+take it; what was called in one turn of the loop goes out in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import msgspec
+import structlog
+from msgspec import UNSET, Raw
+
+from penstock.engine.client.alarm import Alarm
+from penstock.engine.client.calls import Call, Calls, error_of
+from penstock.engine.client.connection import OWN_ID, Connection
+from penstock.engine.client.limits import ClientLimits
+from penstock.engine.client.reaching import Reach
+from penstock.engine.client.subscriptions import Policy, Subscription
+from penstock.engine.clock import elapsed
+from penstock.engine.codec import encode
+from penstock.engine.errors import ConnectionLost, EngineClosed, LimitReached, PenstockError
+from penstock.engine.terms import Deadline
+from penstock.engine.wire import Reply
+from penstock.engine.wire.address import Address, parse_address
+from penstock.engine.wire.messages import Notification
+
+__all__ = ["Link"]
+
+_log = structlog.get_logger("penstock")
+
+_read = msgspec.json.Decoder(Notification).decode
+
+
+class _Status(StrEnum):
+    """Only forward: NEW → OPEN → CLOSING → CLOSED."""
+
+    NEW = "not open yet"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Link:
+    """A connection to a server that comes back: ``async with Link("tcp://127.0.0.1:7411") as link``.
+
+    Args:
+        address: ``tcp://HOST:PORT``, ``tls://HOST:PORT`` or ``unix://PATH``.
+        token: who calls, where the server wants to know.
+        tls: for ``tls://``; see `client_tls`. By default the authorities of the system are trusted.
+        eager: connect on entering; otherwise with the first call, so that a server may start later.
+        limits: the bounds.
+
+    Raises:
+        DefinitionError: the address is none.
+        ConnectionLost (on entering): nobody is there. Only one attempt is made.
+        NotAuthenticated (on entering): the server does not know the token.
+    """
+
+    def __init__(
+        self,
+        address: str | Address,
+        *,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        eager: bool = True,
+        limits: ClientLimits | None = None,
+    ) -> None:
+        self.limits = limits or ClientLimits()
+        self.address = parse_address(address) if isinstance(address, str) else address
+        self.name = str(self.address)
+        #: What is told on this connection, by the number that the server gave it.
+        self.running: dict[int, Subscription] = {}
+        self._reach = Reach(self.address, token, tls, self.limits)
+        self._eager = eager
+        self._status = _Status.NEW
+        self._calls = Calls(self.name, self.limits)
+        self._loop: asyncio.AbstractEventLoop
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._is_flushing = False
+        self._drained: asyncio.Future[None] | None = None
+        self._beat: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._status is not _Status.NEW:
+            raise EngineClosed(self._status)
+        self._loop = asyncio.get_running_loop()
+        if self._eager:
+            self._connection = await self._reach.connect(self, once=True)
+        self._status = _Status.OPEN
+        self._beat = self._loop.call_later(self.limits.quiet_seconds_max, self._listen)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._close()
+
+    # Calling.
+
+    async def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Raw:
+        """Call any method of the protocol; returns its result as JSON.
+
+        Args:
+            method: its name.
+            params: by name.
+            timeout: seconds, for all of it. The server is told, where the method has such a parameter.
+
+        Raises:
+            PenstockError: what the server answered.
+            ConnectionLost: the server can't be reached.
+            DeadlineExceeded: the time is over, and nothing happened.
+        """
+        given = params or {}
+        changes = method == "execute"
+        call = Call(
+            method.encode(),
+            encode(given)[1:-1],
+            asyncio.get_running_loop().create_future(),
+            name=method,
+            changes=changes,
+            repeatable=not changes or given.get("command_id") is not None,
+            deadline=None if timeout is None else Deadline(elapsed() + timeout, timeout),
+        )
+        result: Raw = await self.outcome(call)
+        return result
+
+    async def outcome(self, call: Call) -> Any:
+        """Send a call and wait for its outcome; its promise is a future.
+
+        Raises:
+            as `call` does.
+        """
+        assert isinstance(call.promise, asyncio.Future)
+        self.send(call)
+        alarm = None if call.deadline is None else Alarm(self, [call], call.deadline, self.limits.late_seconds_max)
+        try:
+            return await call.promise
+        except asyncio.CancelledError as error:
+            if call.is_in_doubt:
+                error.add_note("penstock: the command was sent before it was cancelled; it may have happened")
+            raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+
+    def send(self, call: Call) -> None:
+        """Send a call, now or when there is room and a connection; its promise hears of its outcome.
+
+        Raises:
+            EngineClosed: the link is not open.
+            LimitReached: too many calls wait.
+            ProtocolViolated: the call is longer than a server reads.
+        """
+        if self._status is not _Status.OPEN:
+            raise EngineClosed(self._status)
+        self._calls.add(call)
+        if not self._is_flushing:
+            self._wake()
+
+    def post(self, method: str, params: bytes) -> None:
+        """Say something that needs no reply, and that nobody needs to hear once the connection is gone."""
+        if self._connection is not None:
+            self._connection.say(method, params)
+
+    def expire(self, calls: Iterable[Call], late: str | None = None) -> None:
+        """The time of calls is over: those fail that the server does not have.
+
+        Args:
+            calls: which.
+            late: why not even those are waited for that it has.
+        """
+        problem = self._reach.outage.problem if self._connection is None else None
+        for call in calls:
+            if not call.promise.done():
+                is_sent = call.id in self._calls.sent
+                if late is not None or not is_sent:
+                    self._calls.give_up(call, late if is_sent else problem)
+
+    async def subscribe(
+        self, method: str, params: Mapping[str, Any], *, after: int = 0, policy: Policy, name: str = ""
+    ) -> Subscription:
+        """Begin a ``watch`` or ``follow``; it is to be closed.
+
+        Args:
+            method: which of them.
+            params: by name, without ``after``.
+            after: the position to begin with.
+            policy: what is kept for whoever takes slowly.
+            name: what errors call it.
+
+        Raises:
+            PenstockError: what the server answered.
+            ConnectionLost: it can't be reached.
+        """
+        waiting_max = self.limits.stream_pages_max if policy is Policy.STREAM else self.limits.watch_answers_max
+        subscription = Subscription(
+            self, method.encode(), encode(params)[1:-1], name or method, after, policy, waiting_max
+        )
+        try:
+            await subscription.begin()
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
+
+    # What a connection tells.
+
+    def received(self, connection: Connection, replies: Sequence[Reply]) -> None:
+        """Replies have come: whoever waits for one gets it."""
+        sent, is_proven = self._calls.sent, False
+        for reply in replies:
+            to = reply.id
+            call = sent.pop(to, None) if type(to) is int else None
+            if call is not None:
+                if call.promise.done():
+                    pass
+                elif reply.error is UNSET:
+                    call.promise.set_result(Raw(b"null") if reply.result is UNSET else reply.result)
+                else:
+                    call.promise.set_exception(error_of(reply.error))
+            elif reply.params is not UNSET:
+                self._told(reply.params)
+            elif to == OWN_ID:
+                connection.answered(reply)
+            elif to is None and reply.error is not UNSET:
+                connection.refusal = error_of(reply.error)
+                continue
+            is_proven = True
+        if is_proven:
+            self._reach.outage.end()
+        self._wake()
+        self._look_if_drained()
+
+    def writable(self, connection: Connection) -> None:
+        """It takes more."""
+        self._wake()
+
+    def lost(self, connection: Connection) -> None:
+        """It is gone."""
+        if connection is not self._connection:
+            return
+        self._connection = None
+        problem, refusal = connection.problem, connection.refusal
+        self._reach.outage.problem = problem
+        is_full = isinstance(refusal, LimitReached) and refusal.limit == "connections_max"
+        self._calls.lost(problem, taken=not is_full)
+        running, self.running = self.running, {}
+        for subscription in running.values():
+            subscription.lost(problem)
+        if self._status is not _Status.OPEN:
+            self._calls.abandon(self._closed)
+            self._look_if_drained()
+            return
+        _log.warning("connection_lost", address=self.name, problem=problem, waiting=len(self._calls.waiting))
+        self._wake()
+
+    def _told(self, params: Raw) -> None:
+        """Something was told of a watch, or of one that nobody wants any more."""
+        try:
+            news = _read(params)
+        except msgspec.DecodeError:
+            return
+        subscription = self.running.get(news.watch)
+        if subscription is not None:
+            subscription.tell(news)
+
+    # Sending.
+
+    def _wake(self) -> None:
+        """Let what waits be sent, or let a connection be made for it."""
+        connection = self._connection
+        if connection is None:
+            if self._connecting is None and self._calls.waiting and self._status is _Status.OPEN:
+                self._connecting = self._loop.create_task(self._connect(), name="penstock-link")
+        elif not self._is_flushing and self._calls.may_send and connection.takes_more:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        connection = self._connection
+        if connection is not None and connection.takes_more:
+            lines = self._calls.take(elapsed())
+            if lines:
+                connection.transport.write(b"".join(lines))
+        self._wake()
+
+    # Connecting.
+
+    async def _connect(self) -> None:
+        """Connect, or tell everybody who waits that there is no connection."""
+        try:
+            self._connection = await self._reach.connect(self)
+        except PenstockError as error:
+            self._calls.abandon(partial(self._unreached, error))
+        finally:
+            self._connecting = None
+        self._wake()
+
+    def _unreached(self, error: PenstockError, call: Call) -> PenstockError:
+        if call.is_in_doubt or isinstance(error, ConnectionLost):
+            problem = error.problem if isinstance(error, ConnectionLost) else str(error)
+            return ConnectionLost(self.name, problem, call.is_in_doubt)
+        return type(error)(*error.args)
+
+    def _listen(self) -> None:
+        if self._connection is not None:
+            self._connection.look(self.limits.quiet_seconds_max)
+        self._beat = self._loop.call_later(self.limits.quiet_seconds_max, self._listen)
+
+    # Closing.
+
+    async def _close(self) -> None:
+        """Wait for the outcome of commands, tell everybody else that there is none, and close the connection."""
+        self._status = _Status.CLOSING
+        for timer in (self._beat, self._connecting):
+            if timer is not None:
+                timer.cancel()
+        if self._connecting is not None:
+            await asyncio.wait([self._connecting])
+        for subscription in list(self.running.values()):
+            subscription.end(EngineClosed(self._status))
+        connection = self._connection
+        if connection is not None:
+            self._calls.abandon(self._closed, only=lambda call: not call.changes)
+            with anyio.move_on_after(self.limits.drain_seconds_max):
+                if self._calls.has_commands:
+                    self._drained = self._loop.create_future()
+                    await self._drained
+        self._status = _Status.CLOSED
+        self._calls.abandon(self._closed)
+        if connection is not None and not connection.closed.done():
+            connection.transport.close()
+            with anyio.move_on_after(self.limits.connect_seconds_max):
+                await asyncio.shield(connection.closed)
+            connection.transport.abort()
+            await connection.closed
+
+    def _closed(self, call: Call) -> PenstockError:
+        if call.is_in_doubt:
+            return ConnectionLost(self.name, "the client was closed", sent=True)
+        return EngineClosed(self._status)
+
+    def _look_if_drained(self) -> None:
+        if self._drained is not None and not self._drained.done() and not self._calls.has_commands:
+            self._drained.set_result(None)

@@ -1,0 +1,221 @@
+"""What a server tells again and again: watches and follows, over lost connections.
+
+    a subscription   begins with                ends with            it is told               its connection is lost
+    --------------   -----------                ---------            ----------               ----------------------
+    ASKED            being made, asking again   the reply            nothing                  is asked again, by `calls`
+    RUNNING          the reply                  unwatch, an error    answers; that its        asks again, from the last
+                                                                     server stops → ASKED     position on; every: OVER
+    OVER             `close`, an error          never                nothing                  nothing
+
+Invariant: whoever takes what it was told gets it in order, none twice, and none left out that the policy promises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from penstock.engine.client.calls import Call, error_of
+from penstock.engine.errors import ConnectionLost, EngineClosed, PenstockError, RemoteError, WatchOverrun
+from penstock.engine.wire.faults import INTERNAL_ERROR
+from penstock.engine.wire.messages import Notification
+
+__all__ = ["Policy", "Subscription", "Told"]
+
+
+class Policy(StrEnum):
+    """What whoever takes too slowly misses."""
+
+    #: All but the newest.
+    NEWEST = "newest"
+    #: Nothing; too much ends the subscription, and so does a lost connection.
+    EVERY = "every"
+    #: Nothing: too much is let go of, and asked for again.
+    STREAM = "stream"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One thing that was told: an answer, or events, as JSON."""
+
+    content: Raw
+    position: int
+
+
+class _Teller(Protocol):
+    """The link that a subscription belongs to."""
+
+    running: dict[int, Subscription]
+
+    @property
+    def name(self) -> str: ...
+    def send(self, call: Call) -> None: ...
+    def post(self, method: str, params: bytes) -> None: ...
+
+
+class _Begun(msgspec.Struct):
+    watch: int
+
+
+_read = msgspec.json.Decoder(_Begun).decode
+
+
+class Subscription:
+    """One watch or follow. `Link.subscribe` makes it; whoever has it closes it, and takes from it in one task.
+
+    Args:
+        link: which it belongs to.
+        method: ``watch`` or ``follow``.
+        params: their JSON without the braces and without ``after``.
+        name: what errors call it.
+        after: the position to begin with.
+        policy: what is kept for whoever takes slowly.
+        waiting_max: how much of it.
+    """
+
+    def __init__(
+        self, link: _Teller, method: bytes, params: bytes, name: str, after: int, policy: Policy, waiting_max: int
+    ) -> None:
+        self._link = link
+        self._method = method
+        self._params = params
+        self._name = name
+        self._policy = policy
+        self._waiting_max = waiting_max
+        self._waiting: deque[Told] = deque(maxlen=1 if policy is Policy.NEWEST else None)
+        self._number: int | None = None
+        self._error: PenstockError | None = None
+        self._is_over = False
+        self._is_behind = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: The position of what it was told last, and so what it goes on after.
+        self.position = after
+
+    async def begin(self) -> None:
+        """Ask for it, and wait until the server has taken it.
+
+        Raises:
+            PenstockError: what the server says.
+            ConnectionLost: it can't be reached.
+        """
+        self._ask()
+        await self._begun
+
+    async def next(self) -> Told:
+        """The next thing that it is told.
+
+        Raises:
+            PenstockError: it has ended, for this reason; all that was told before was given.
+        """
+        while not self._waiting:
+            if self._error is not None:
+                raise self._error
+            if self._is_behind:
+                self._is_behind = False
+                self._ask()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        """Take no more."""
+        self._is_over = True
+        self._waiting.clear()
+        self._leave()
+
+    def tell(self, news: Notification) -> None:
+        """It is told something."""
+        if news.error is not UNSET:
+            self._ended(error_of(news.error))
+            return
+        content = news.events if news.answer is UNSET else news.answer
+        if content is UNSET:
+            return
+        if self._policy is not Policy.NEWEST and len(self._waiting) >= self._waiting_max:
+            self._leave()
+            self._is_behind = True
+            if self._policy is Policy.EVERY:
+                self.end(WatchOverrun(f"that answers {self._name}", self.position, self._waiting_max))
+            return
+        self._waiting.append(Told(content, news.position))
+        self.position = news.position
+        self._wake()
+
+    def lost(self, problem: str) -> None:
+        """The connection on which it ran is gone."""
+        self._number = None
+        if self._policy is Policy.EVERY:
+            problem += f"; a watch of every answer can't go on without a gap, and its last one was at {self.position:,}"
+            self.end(ConnectionLost(self._link.name, problem, sent=False))
+        else:
+            self._ask()
+
+    def end(self, error: PenstockError) -> None:
+        """It ends by itself, for this reason."""
+        if not self._is_over:
+            self._is_over, self._error = True, error
+            if not self._begun.done():
+                self._begun.set_exception(error)
+            self._wake()
+
+    # What its request takes for its promise.
+
+    def done(self) -> bool:
+        """Whether nobody wants the reply: never, as what has begun at the server is to be ended there."""
+        return False
+
+    def set_result(self, result: Any, /) -> None:
+        try:
+            self._number = number = _read(result).watch
+        except msgspec.DecodeError as error:
+            self.end(RemoteError(INTERNAL_ERROR, f"the reply to {self._name} has no number of a watch: {error}"))
+            return
+        if self._is_over:
+            self._leave()
+            return
+        self._link.running[number] = self
+        if not self._begun.done():
+            self._begun.set_result(None)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        assert isinstance(exception, PenstockError)
+        self.end(exception)
+
+    # Inside.
+
+    def _ask(self) -> None:
+        params = b'%b,"after":%d' % (self._params, self.position) if self._params else b'"after":%d' % self.position
+        try:
+            self._link.send(Call(self._method, params, self, name=self._name))
+        except PenstockError as error:
+            self.end(error)
+
+    def _ended(self, error: PenstockError) -> None:
+        self._forget()
+        if isinstance(error, EngineClosed) and self._policy is not Policy.EVERY:
+            self._ask()  # that server stops, and perhaps another one takes its place
+        else:
+            self.end(error)
+
+    def _leave(self) -> None:
+        number = self._forget()
+        if number is not None:
+            self._link.post("unwatch", b'"watch":%d' % number)
+
+    def _forget(self) -> int | None:
+        number, self._number = self._number, None
+        if number is not None:
+            self._link.running.pop(number, None)
+        return number
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

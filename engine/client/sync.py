@@ -1,0 +1,166 @@
+"""The client for scripts: the same calls without ``await``, from any thread."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from penstock.engine.client.client import Client
+from penstock.engine.client.limits import ClientLimits
+from penstock.engine.errors import EngineClosed, PenstockError
+from penstock.engine.messages import Answered, Command, Metadata, Query, Receipt, Token
+from penstock.engine.wire.address import Address
+
+__all__ = ["SyncClient"]
+
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+
+class SyncClient:
+    """`Client` for programs without an event loop: ``with SyncClient("tcp://127.0.0.1:7411") as engine``.
+
+    It runs a loop of its own in a thread of its own, and may be used from several threads at once.
+
+    Args:
+        address: as `Client` takes it, and so are the others.
+        token: who calls.
+        tls: for ``tls://``.
+        name_commands: give each command an id.
+        eager: connect on entering.
+        limits: the bounds.
+
+    Raises:
+        as `Client` does.
+    """
+
+    def __init__(
+        self,
+        address: str | Address,
+        *,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        name_commands: bool = False,
+        eager: bool = True,
+        limits: ClientLimits | None = None,
+    ) -> None:
+        self._client = Client(address, token=token, tls=tls, name_commands=name_commands, eager=eager, limits=limits)
+        self._portal: BlockingPortal | None = None
+        self._open = ExitStack()
+        self._state = "not open yet"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal(name="penstock-client"))
+            stack.enter_context(portal.wrap_async_context_manager(self._client))
+            self._open, self._portal = stack.pop_all(), portal
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._portal, self._state = None, "closed"
+        self._open.__exit__(kind, error, traceback)
+
+    def execute(
+        self,
+        command: Command,
+        *,
+        command_id: str | None = None,
+        expected_version: int | None = None,
+        metadata: Metadata | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
+    ) -> Receipt:
+        """Decide a command and make its events durable; see `Client.execute`."""
+        return self._run(
+            partial(
+                self._client.execute,
+                command,
+                command_id=command_id,
+                expected_version=expected_version,
+                metadata=metadata,
+                timeout=timeout,
+                wait=wait,
+            )
+        )
+
+    def execute_many(
+        self,
+        commands: Iterable[Command],
+        *,
+        command_ids: Iterable[str] | None = None,
+        metadata: Metadata | None = None,
+        timeout: float | None = None,
+    ) -> list[Receipt | PenstockError]:
+        """Execute commands in order; one outcome for each, in the same order; see `Client.execute_many`."""
+        todo, ids = (
+            list(commands),
+            command_ids if command_ids is None or isinstance(command_ids, str) else list(command_ids),
+        )
+        return self._run(partial(self._client.execute_many, todo, command_ids=ids, metadata=metadata, timeout=timeout))
+
+    def ask(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answer:
+        """The answer of the view that answers such queries; see `Client.ask`."""
+        return self.answer(query, after=after, timeout=timeout, incomplete=incomplete).answer
+
+    def answer(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answered[Answer]:
+        """The same, with the position at which it is true; see `Client.answer`."""
+        return self._run(partial(self._client.answer, query, after=after, timeout=timeout, incomplete=incomplete))
+
+    @contextmanager
+    def watch(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        every: bool = False,
+        incomplete: bool = False,
+    ) -> Generator[Iterator[Answered[Answer]], None, None]:
+        """The answer now, then each changed one, as they come; see `Client.watch`."""
+        watched = self._client.watch(query, after=after, every=every, incomplete=incomplete)
+        with self._running.wrap_async_context_manager(watched) as answers:
+            yield self._each(answers)
+
+    def _each(self, answers: AsyncIterator[Answered[Answer]]) -> Iterator[Answered[Answer]]:
+        while True:
+            yield self._run(partial(_next, answers))
+
+    def _run(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Let the loop do it, and wait; whoever is interrupted meanwhile has cancelled it."""
+        future = self._running.start_task_soon(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    @property
+    def _running(self) -> BlockingPortal:
+        if self._portal is None:
+            raise EngineClosed(self._state)
+        return self._portal
+
+
+async def _next(answers: AsyncIterator[Answered[Answer]]) -> Answered[Answer]:
+    return await anext(answers)

@@ -1,0 +1,83 @@
+"""A server in a process of its own, which a test can kill: ``python -m tests.engine.client.serving LOG PORT``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import anyio
+import anyio.to_thread
+import pytest
+import structlog
+
+from penstock.engine import Engine
+from penstock.engine.server import Server
+from tests.shop import shop
+
+__all__ = ["Served", "served"]
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Served:
+    """The shop, served from a log, always at the same address."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start, and wait until it listens."""
+        command = [sys.executable, "-m", "tests.engine.client.serving", str(self.log), str(self.port)]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self._process.stdout is not None
+        said = await anyio.to_thread.run_sync(_line, self._process.stdout)
+        if not said:
+            pytest.fail(f"the server ended with exit code {self._process.wait()}")
+        self.port = int(said)
+
+    def kill(self) -> None:
+        """End it as a crash does: at once, whatever it was doing."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            self._process = None
+
+
+def _line(stream: IO[str]) -> str:
+    return stream.readline().strip()
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Served]:
+    """A server that can be started, and is killed with the block."""
+    server = Served(folder / "shop.db")
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+async def _serve(log: str, port: int) -> None:
+    async with Engine(shop, log=log) as engine, Server(engine, listen=[f"tcp://127.0.0.1:{port}"]) as server:
+        sys.stdout.write(f"{server.addresses[0].port}\n")
+        sys.stdout.flush()
+        await anyio.sleep_forever()
+
+
+if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    anyio.run(_serve, sys.argv[1], int(sys.argv[2]))
