@@ -62,7 +62,8 @@ from penstock.engine.messages import (
     UnreadableEvent,
 )
 from penstock.engine.reading import Parked
-from penstock.engine.stats import EngineStats, ViewStats, WriterStats
+from penstock.engine.replica import Replica
+from penstock.engine.stats import EngineStats, ReplicaStats, ViewStats, WriterStats
 
 __all__ = [
     "KEY",
@@ -112,6 +113,8 @@ __all__ = [
     "Receipt",
     "Rejected",
     "RemoteError",
+    "Replica",
+    "ReplicaStats",
     "SnapshotMismatch",
     "SqliteLog",
     "StorageError",

@@ -1,10 +1,10 @@
-"""What `Engine.stats` returns: figures of one moment, for metrics and for people."""
+"""What `Engine.stats` and `Replica.stats` return: figures of one moment, for metrics and for people."""
 
 from __future__ import annotations
 
 import msgspec
 
-__all__ = ["EngineStats", "ViewStats", "WriterStats"]
+__all__ = ["EngineStats", "ReplicaStats", "ViewStats", "WriterStats"]
 
 
 class WriterStats(msgspec.Struct, frozen=True):
@@ -53,3 +53,20 @@ class EngineStats(msgspec.Struct, frozen=True):
     views: dict[str, ViewStats]
     #: Up to which event the states are in snapshots; what comes after it is replayed at opening.
     snapshot_position: int
+
+
+class ReplicaStats(msgspec.Struct, frozen=True):
+    """A replica, and how far behind the log it is."""
+
+    #: ``open`` while it follows, or what it does instead, and why.
+    status: str
+    problem: str | None
+    #: The last commit that it has read, and its last event.
+    commit: int
+    position: int
+    #: The last event of the log, as far as is known: while commits come it looks once a second.
+    log_position: int
+    #: How many of the log's events its slowest view has not applied, and how long ago the first of them was recorded.
+    lag_events: int
+    lag_seconds: float
+    views: dict[str, ViewStats]
