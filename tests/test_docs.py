@@ -1,8 +1,9 @@
 """The documentation is held to the code: its programs run, its output is what they print, and what it names exists.
 
 Per page: all ```python blocks run in order, in one module and one empty directory, with ``await`` allowed at the top
-level; a ```text block is what the blocks since the last one printed; a ```console block is either SQL on a file that the
-page made, whose output is compared, or a command that must exist.
+level; a ```text block is what the blocks since the last one printed; a ```console block is SQL on a file that the page
+made, or a command. Where output is shown it is compared: ``penstock serve`` is started and goes on until the page's end, and
+what the page then says to it, with ``penstock`` or with ``nc``, is said to it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import os
 import re
 import shlex
+import socket
 import sqlite3
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -21,12 +25,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import typer
 
 import penstock.engine
 import penstock.engine.cli.root
+from examples.bank import app as bank
 from penstock.engine import Limits, PenstockError
+from penstock.engine.client import ClientLimits
+from penstock.engine.server import ServerLimits
+from penstock.engine.wire.faults import CODES
+from penstock.engine.wire.requests import params_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
@@ -101,14 +111,73 @@ def sql_output(command: str) -> str:
     return "".join("|".join("" if value is None else str(value) for value in row) + "\n" for row in rows)
 
 
-def check_console(block: Block, page: Path) -> None:
+class Served:
+    """What a page serves with ``penstock serve``, and what it says to it. The address is one of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "served.sock"
+        self.environment = {
+            **os.environ,
+            "PENSTOCK_ADDRESS": f"unix://{self.socket}",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "200",
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, arguments: list[str]) -> None:
+        command = [sys.executable, "-m", "penstock.engine.cli", *arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=self.environment)
+        assert self.process.stderr is not None
+        lines: list[bytes] = []
+        for line in self.process.stderr:
+            lines.append(line)
+            if b"server_listening" in line:
+                return
+        pytest.fail(b"".join(lines).decode())
+
+    def output_of(self, command: str) -> str:
+        """What a command prints, ``penstock …`` or ``… | nc …``."""
+        if " | nc " in command:
+            sent = subprocess.run(command.partition(" | nc ")[0], shell=True, capture_output=True, check=True).stdout
+            return self.said(sent)
+        program = shlex.split(command)[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "penstock.engine.cli", *program],
+            capture_output=True,
+            env=self.environment,
+            check=False,
+        )
+        return (done.stdout + done.stderr).decode()
+
+    def said(self, lines: bytes) -> str:
+        """What ``nc -N`` prints: not every machine has the program."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self.socket))
+            connection.sendall(lines)
+            connection.shutdown(socket.SHUT_WR)
+            return connection.makefile("rb").read().decode()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            _, errors = self.process.communicate(timeout=30)
+            assert self.process.returncode == 0, errors.decode()
+
+
+def check_console(block: Block, page: Path, served: Served) -> None:
     for entry in re.split(r"^\$ ", block.content, flags=re.MULTILINE)[1:]:
         command, _, shown = entry.partition("\n")
+        where = f"{page.name}, line {block.line}: {command}"
         if command.startswith("sqlite3 "):
-            assert sql_output(command) == shown, f"{page.name}, line {block.line}: {command}"
+            assert sql_output(command) == shown, where
+        elif served.process is not None and not command.startswith("penstock serve "):
+            assert served.output_of(command) == shown, where
         else:
             assert not shown, f"{page.name}: output of {command!r} is not checked, so it is not shown"
             check_command(command)
+            if command.startswith("penstock serve ") and "--listen" not in command:
+                served.start(shlex.split(command)[1:])
 
 
 def check_command(command: str) -> None:
@@ -119,7 +188,7 @@ def check_command(command: str) -> None:
         case ["pip", "install", requirement]:
             name, _, extra = requirement.rstrip("]").partition("[")
             assert name == project["name"], command
-            assert not extra or extra in project["optional-dependencies"], command
+            assert set(filter(None, extra.split(","))) <= set(project["optional-dependencies"]), command
         case ["python", "-m", program]:
             file = ROOT.joinpath(*program.removeprefix("penstock.").split("."))
             assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), command
@@ -146,23 +215,27 @@ def test_every_program_of_a_page_runs_and_prints_what_the_page_says(
     module = ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.chdir(tmp_path)
-    for block in blocks_of(page):
-        match block.language:
-            case "python":
-                run(block, page, module)
-            case "text":
-                assert capsys.readouterr().out == block.content, f"{page.name}, line {block.line}"
-            case "console":
-                check_console(block, page)
-            case "json" | "":
-                pass
-            case other:
-                pytest.fail(f"{page.name}, line {block.line}: nothing here checks a block of {other!r}")
+    served = Served(tmp_path)
+    try:
+        for block in blocks_of(page):
+            match block.language:
+                case "python":
+                    run(block, page, module)
+                case "text":
+                    assert capsys.readouterr().out == block.content, f"{page.name}, line {block.line}"
+                case "console":
+                    check_console(block, page, served)
+                case "json" | "":
+                    pass
+                case other:
+                    pytest.fail(f"{page.name}, line {block.line}: nothing here checks a block of {other!r}")
+    finally:
+        served.stop()
 
 
 def test_the_readme_has_the_api_on_one_page_and_the_price() -> None:
     languages = [block.language for block in blocks_of(ROOT / "README.md")]
-    assert languages.count("python") == 1
+    assert languages.count("python") == 2
     for name in ("Rejected", "LogLocked"):
         assert name in mentioned(ROOT / "README.md")
 
@@ -203,7 +276,9 @@ def test_every_test_that_a_page_names_is_there(page: Path) -> None:
 @every_page
 def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
     named = {text for text in mentioned(page) if re.fullmatch(r"[a-z_]+", text) and text.endswith(UNITS)}
-    assert sorted(named - set(Limits.__struct_fields__)) == []
+    limits = {name for cls in (Limits, ServerLimits, ClientLimits) for name in cls.__struct_fields__}
+    fields = {name for error in all_errors() for name in inspect.signature(error.__init__).parameters}
+    assert sorted(named - limits - fields) == []
 
 
 @every_page
@@ -211,6 +286,32 @@ def test_every_make_target_that_a_page_names_is_one(page: Path) -> None:
     for text in mentioned(page):
         if text.startswith("make "):
             check_command(text)
+
+
+def all_errors() -> list[type[PenstockError]]:
+    return [getattr(penstock.engine, name) for name in CODES]
+
+
+def test_the_protocols_table_of_errors_has_each_with_its_code_and_values() -> None:
+    text = (ROOT / "docs/protocol.md").read_text("utf-8")
+    shown = {
+        name: (int(code), re.findall(r"`(\w+)`", values))
+        for code, name, values in re.findall(r"^\| (\d+) \| `(\w+)` \| ([^|]+) \|$", text, re.MULTILINE)
+    }
+    values = {error.__name__: list(inspect.signature(error.__init__).parameters)[1:] for error in all_errors()}
+    assert shown == {name: (code, values[name]) for name, code in CODES.items()}
+
+
+def test_the_protocols_table_of_methods_has_each_with_its_params() -> None:
+    text = (ROOT / "docs/protocol.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[^|]+`) \|([^|]*)\| [^|]+ \|$", text, re.MULTILINE)
+    shown = {
+        name: re.findall(r"`(\w+)(\??)`", params) for names, params in rows for name in re.findall(r"`([\w.]+)`", names)
+    }
+    assert shown == {
+        name: [(field.name, "" if field.required else "?") for field in msgspec.structs.fields(params)]
+        for name, params in params_of(bank).items()
+    }
 
 
 def test_the_readmes_table_of_errors_is_the_tree() -> None:
@@ -232,13 +333,20 @@ def test_the_readme_names_a_test_file_for_each_of_the_ten_invariants() -> None:
     assert all(re.search(r"`tests/[\w/]+\.py`", where) for _, where in rows)
 
 
-def test_the_table_of_limits_has_each_with_its_default() -> None:
-    text = (ROOT / "docs/running.md").read_text("utf-8")
+@pytest.mark.parametrize(
+    ("page", "heading", "limits"),
+    [
+        ("docs/running.md", "## Limits\n", Limits()),
+        ("docs/serving.md", "## Limits of the server\n", ServerLimits()),
+        ("docs/serving.md", "## Limits of the client\n", ClientLimits()),
+    ],
+)
+def test_a_table_of_limits_has_each_with_its_default(page: str, heading: str, limits: msgspec.Struct) -> None:
+    text = (ROOT / page).read_text("utf-8").partition(heading)[2].partition("\n## ")[0]
     shown = {
         name: ast.literal_eval(value) for name, value in re.findall(r"^\| `(\w+)` \| ([\d_.]+) \|", text, re.MULTILINE)
     }
-    limits = Limits()
-    assert shown == {name: getattr(limits, name) for name in Limits.__struct_fields__}
+    assert shown == msgspec.structs.asdict(limits)
 
 
 def test_the_table_of_log_lines_has_each_with_its_level() -> None:

@@ -8,11 +8,17 @@ from enum import IntEnum
 from penstock.engine.errors import (
     AuthorError,
     CallerError,
+    CommandIdReused,
     LogCorrupt,
     LogLocked,
     LogRefused,
+    NotAuthenticated,
+    NotPermitted,
+    Rejected,
+    RemoteError,
     StorageError,
     TryAgainLater,
+    VersionConflict,
 )
 from penstock.engine.upkeep import BackupFailed
 
@@ -28,6 +34,8 @@ class ExitCode(IntEnum):
     NOT_OPENED = 3
     STORE_FAILED = 4
     APPLICATION = 5
+    REFUSED = 6
+    TRY_LATER = 7
     BUG = 70
     INTERRUPTED = 130
     READER_GONE = 141
@@ -39,7 +47,9 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.USAGE: "the arguments are wrong, or the extra cli is not installed",
     ExitCode.NOT_OPENED: "something can't be opened: it is not there, not ours, locked, or there already",
     ExitCode.STORE_FAILED: "the store or the file system failed",
-    ExitCode.APPLICATION: "the application can't be loaded, or contradicts itself",
+    ExitCode.APPLICATION: "the application can't be loaded, contradicts itself, or failed",
+    ExitCode.REFUSED: "the application's rules, or the server, said no",
+    ExitCode.TRY_LATER: "not now: the server can't be reached, is not ready, or the time is over",
     ExitCode.BUG: "a bug in penstock; the traceback is on standard error",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.READER_GONE: "whoever read the output went away",
@@ -52,9 +62,15 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (LogRefused, ExitCode.NOT_OPENED),
     (LogLocked, ExitCode.NOT_OPENED),
     (StorageError, ExitCode.STORE_FAILED),
-    (TryAgainLater, ExitCode.STORE_FAILED),
+    (TryAgainLater, ExitCode.TRY_LATER),
+    (Rejected, ExitCode.REFUSED),
+    (VersionConflict, ExitCode.REFUSED),
+    (CommandIdReused, ExitCode.REFUSED),
+    (NotAuthenticated, ExitCode.REFUSED),
+    (NotPermitted, ExitCode.REFUSED),
     (CallerError, ExitCode.USAGE),
     (AuthorError, ExitCode.APPLICATION),
+    (RemoteError, ExitCode.APPLICATION),
     (BrokenPipeError, ExitCode.READER_GONE),
     (OSError, ExitCode.STORE_FAILED),
     (sqlite3.Error, ExitCode.STORE_FAILED),

@@ -30,6 +30,15 @@ from penstock.engine.cli.output import (
     show_table,
     show_verified,
 )
+from penstock.engine.cli.reaching import (
+    AuthoritiesOption,
+    CertificateOption,
+    KeyOption,
+    Server,
+    TokenOption,
+    with_link,
+)
+from penstock.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
 from penstock.engine.commit import DIGEST_BYTES
 from penstock.engine.log import SqliteLog, log_at
 from penstock.engine.messages import UnreadableEvent
@@ -233,9 +242,51 @@ def _show(
     elif not events:
         show_note("no such events", err=True)
     else:
-        show_table(("position#", "commit#", "recorded at", "type", "key", "command id", "event"), map(_row, events))
+        show_table(
+            ("position#", "commit#", "recorded at", "type", "key", "command id", "event"), map(event_row, events)
+        )
         if more:
             show_note(f"more follow: --after {events[-1].position}", err=True)
+
+
+@app.command("tail")
+def _tail(
+    log: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOG|ADDRESS",
+            help="A log's path, or where a server listens: tcp://HOST:PORT, tls://HOST:PORT, unix://PATH.",
+            show_default=False,
+        ),
+    ],
+    after: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Begin after position N. [default: ten events before the end]"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after N events.", show_default=False)
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="K", help="Only events with this key.", show_default=False)] = None,
+    tag: Annotated[
+        str | None, typer.Option("--type", metavar="T", help="Only events of this type.", show_default=False)
+    ] = None,
+    token_file: TokenOption = None,
+    authorities: AuthoritiesOption = None,
+    certificate: CertificateOption = None,
+    private_key: KeyOption = None,
+    json: Json = False,
+) -> None:
+    """Show a log's last events, and each that is appended, until interrupted.
+
+    A log that is in use is read beside its writer. From a server, a lost connection is made again without a gap.
+    """
+    wanted = Wanted(after, limit, key, tag)
+    show = tail_lines(json=json)
+    if "://" in log:
+        server = Server(log, token_file, authorities, certificate, private_key)
+        with_link(server, lambda link: tail_server(link, wanted, show))
+    else:
+        anyio.run(tail_log, log, wanted, show)
 
 
 @app.command("check")
@@ -296,18 +347,6 @@ def _problem(found: UnreadableEvent | None) -> str:
         return ""
     what = found.problem if found.known else "the application has no such event"
     return printable(f"{found.count:,} can't be read, the first at position {found.position:,}: {what}")
-
-
-def _row(event: StoredEvent) -> tuple[str, ...]:
-    return (
-        str(event.position),
-        str(event.commit),
-        printable(event.recorded_at),
-        printable(event.type),
-        printable(event.key),
-        printable(event.command_id),
-        printable(bytes(event.data).decode("utf-8", "replace")),
-    )
 
 
 def _run(what: str, total_bytes: int | None, work: Callable[[Callable[[Verified], None] | None], Awaitable[T]]) -> T:

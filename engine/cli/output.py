@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import msgspec
+import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -19,7 +20,17 @@ from rich.text import Text
 
 from penstock.engine.upkeep import Verified
 
-__all__ = ["Json", "printable", "progress_of", "show_figures", "show_json", "show_note", "show_table", "show_verified"]
+__all__ = [
+    "Json",
+    "printable",
+    "progress_of",
+    "show_figures",
+    "show_json",
+    "show_note",
+    "show_row",
+    "show_table",
+    "show_verified",
+]
 
 #: The option ``--json`` of a command.
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output instead of tables.")]
@@ -33,11 +44,11 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def show_json(value: Any, *, err: bool = False) -> None:
-    """One line of JSON, in UTF-8 wherever the terminal is set to something else."""
+def show_json(value: Any, *, err: bool = False, flush: bool = False) -> None:
+    """One line of JSON, in UTF-8 wherever the terminal is set to something else; at once, if more comes only later."""
     stream = sys.stderr if err else sys.stdout
     stream.buffer.write(msgspec.json.encode(value) + b"\n")
-    if err:
+    if err or flush:
         stream.flush()
 
 
@@ -48,7 +59,7 @@ def show_note(text: str, *, err: bool = False) -> None:
 
 def show_figures(figures: Mapping[str, str], *, err: bool = False) -> None:
     """Names and values, a line each."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 0, 0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in figures.items():
@@ -95,11 +106,35 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     _console().print(table)
 
 
+def show_row(cells: Iterable[str]) -> None:
+    """One line of a table that has no end, and so no widths to be known: its cells, two blanks apart."""
+    console = _console()
+    console.print(Text("  ".join(cells)), soft_wrap=True)
+    console.file.flush()
+
+
 def printable(text: str | None) -> str:
     """A text from a log as a terminal may get it: what would move the cursor or change colours is escaped."""
     if text is None:
         return ""
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def log_to_stderr(level: Literal["info", "warning"]) -> None:
+    """Log lines from this level on: for people on a terminal, else as JSON for whoever collects them."""
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if sys.stderr.isatty():
+        processors.append(structlog.dev.ConsoleRenderer())
+    else:
+        processors += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 @contextmanager

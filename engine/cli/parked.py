@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import anyio
-import structlog
 import typer
 from msgspec import to_builtins
 
@@ -17,7 +16,7 @@ from penstock.engine.app import App
 from penstock.engine.cli.arguments import AppArgument, LogArgument
 from penstock.engine.cli.exits import ExitCode
 from penstock.engine.cli.load import load_app
-from penstock.engine.cli.output import Json, printable, show_json, show_note, show_table
+from penstock.engine.cli.output import Json, log_to_stderr, printable, show_json, show_note, show_table
 from penstock.engine.engine import Engine
 from penstock.engine.reading import Parked
 from penstock.engine.upkeep import attached, parked_in, require_owner
@@ -61,7 +60,7 @@ def _replay(
     Nobody else may have the log open. A program that has it open calls replay_parked() itself. Exit code 1 when
     something is still parked.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(typer.get_text_stream("stderr")))
+    log_to_stderr("info")
 
     async def work(loaded: App) -> list[Parked]:
         async with Engine(loaded, log=log) as engine:

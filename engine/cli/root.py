@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from penstock.engine.cli import log, parked
+from penstock.engine.cli import log, parked, remote, serving
 from penstock.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
 
 __all__ = ["app"]
@@ -48,13 +49,26 @@ app = typer.Typer(
     cls=_Root,
     epilog=_EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(log.app, name="log")
-app.add_typer(parked.app, name="parked")
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run an application": (serving.serve, serving.replica),
+    "Use one that runs": (
+        remote.execute,
+        remote.ask,
+        remote.watch,
+        remote.describe,
+        remote.stats,
+        remote.health,
+    ),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(log.app, name="log", rich_help_panel="Look after logs")
+app.add_typer(parked.app, name="parked", rich_help_panel="Look after logs")
 
 
 @app.callback()
@@ -63,7 +77,7 @@ def _root(
         bool, typer.Option("--version", help="Show the version and exit.", callback=lambda wanted: _version(wanted))
     ] = False,
 ) -> None:
-    """Look after the logs of penstock, the CQRS engine: verify, back up, export, import and show them."""
+    """Run applications of penstock, the CQRS engine, use those that run, and look after their logs."""
 
 
 def _version(wanted: bool) -> None:

@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
 from penstock.engine import Engine, SqliteLog
-from penstock.engine.cli import main
+from tests.engine.cli.running import Penstock, program
 from tests.engine.upkeep.chains import FIVE, change, commits_in, in_file
 from tests.shop import Add, Move, shop
 
@@ -29,34 +28,9 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("log.db")
 
 
-class Ran:
-    """What a run of the program left: its exit code and its two outputs."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def values(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def figures(self) -> dict[str, str]:
-        """The lines of a name and a value."""
-        return dict(re.findall(r"^(\w[\w ]*?) {2,}(\S.*?) *$", self.out, re.MULTILINE))
-
-
 @pytest.fixture
-def penstock(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Ran]:
-    def run(*arguments: str) -> Ran:
-        capsysbinary.readouterr()
-        code = main(list(arguments))
-        captured = capsysbinary.readouterr()
-        return Ran(code, captured.out.decode(), captured.err.decode())
-
-    return run
-
-
-Penstock = Callable[..., Ran]
+def penstock(capsysbinary: pytest.CaptureFixture[bytes]) -> Penstock:
+    return program(capsysbinary)
 
 
 def test_verify_tells_what_is_whole(log: Path, penstock: Penstock) -> None:

@@ -1,0 +1,253 @@
+"""``penstock execute``, ``ask``, ``watch``, ``describe``, ``stats``, ``health``: a running application, from the shell.
+
+Each command reads its arguments, calls one method of the protocol, and shows what came back. No application is loaded:
+what its messages are is the server's to know.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+import typer
+from msgspec import Raw
+
+from penstock.engine.cli.exits import ExitCode
+from penstock.engine.cli.output import Json, show_figures, show_json, show_note, show_table
+from penstock.engine.cli.reaching import (
+    AddressOption,
+    AuthoritiesOption,
+    CertificateOption,
+    KeyOption,
+    Server,
+    TimeoutOption,
+    TokenOption,
+    with_link,
+)
+from penstock.engine.cli.values import flat, messages_in, show_value, told
+from penstock.engine.cli.words import message_in, message_of
+from penstock.engine.client import Link
+from penstock.engine.client.subscriptions import Policy
+from penstock.engine.errors import InvalidMessage, Rejected
+from penstock.engine.messages import Receipt
+from penstock.engine.wire.address import DEFAULT_ADDRESS
+
+__all__ = ["ask", "describe", "execute", "health", "stats", "watch"]
+
+_Message: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME [FIELD=TEXT|FIELD:=JSON]…",
+        help="Deposit account=ann amount:=100, or the whole as JSON.",
+        show_default=False,
+    ),
+]
+_After: TypeAlias = Annotated[
+    int, typer.Option(min=0, metavar="N", help="An answer that reflects the event at position N.", show_default=False)
+]
+_Incomplete: TypeAlias = Annotated[
+    bool, typer.Option("--incomplete", help="Take an answer, too, from a view that has left out events.")
+]
+
+
+class _Answer(msgspec.Struct):
+    answer: Any
+    position: int
+
+
+def execute(
+    message: _Message,
+    command_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="The command's own id: sent twice, executed once.", show_default=False),
+    ] = None,
+    expected_version: Annotated[
+        int | None,
+        typer.Option("--expect-version", min=0, metavar="N", help="Only if its key is there.", show_default=False),
+    ] = None,
+    actor: Annotated[
+        str | None, typer.Option(metavar="WHO", help="Kept with it in the log.", show_default=False)
+    ] = None,
+    timeout: TimeoutOption = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    token_file: TokenOption = None,
+    authorities: AuthoritiesOption = None,
+    certificate: CertificateOption = None,
+    private_key: KeyOption = None,
+    json: Json = False,
+) -> None:
+    """Execute a command, and show its receipt.
+
+    NAME - reads commands from standard input instead, one JSON object a line, and shows one outcome a line, in order.
+    Exit code 6 when the application's rules say no.
+    """
+    server = Server(address, token_file, authorities, certificate, private_key)
+    shared: dict[str, Any] = {"metadata": {"actor": actor}} if actor else {}
+    if message == ["-"]:
+        if command_id is not None or expected_version is not None:
+            raise typer.BadParameter("--id and --expect-version are for one command")
+        with_link(server, lambda link: _execute_lines(link, shared, timeout))
+        return
+    params = {"command": Raw(message_in(message)), **shared}
+    if command_id is not None:
+        params["command_id"] = command_id
+    if expected_version is not None:
+        params["expected_version"] = expected_version
+    receipt = msgspec.json.decode(
+        with_link(server, lambda link: link.call("execute", params, timeout=timeout)), type=Receipt
+    )
+    if json:
+        show_json(receipt)
+        return
+    show_note("it was executed before: nothing happened now" if receipt.repeated else "done")
+    version = {} if receipt.version is None else {"version": f"{receipt.version:,}"}
+    show_figures({"position": f"{receipt.position:,}", "events": f"{receipt.events:,}", **version})
+
+
+async def _execute_lines(link: Link, shared: Mapping[str, Any], timeout: float | None) -> None:
+    refused = False
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        if not line.strip():
+            continue
+        try:
+            command = Raw(message_of(line.strip()))
+            show_json(await link.call("execute", {"command": command, **shared}, timeout=timeout))
+        except (Rejected, InvalidMessage) as error:
+            refused = True
+            show_json({"line": number, "error": type(error).__name__, "message": str(error)})
+    if refused:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def ask(
+    message: _Message,
+    after: _After = 0,
+    incomplete: _Incomplete = False,
+    timeout: TimeoutOption = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    token_file: TokenOption = None,
+    authorities: AuthoritiesOption = None,
+    certificate: CertificateOption = None,
+    private_key: KeyOption = None,
+    json: Json = False,
+) -> None:
+    """Ask a query, and show its answer."""
+    server = Server(address, token_file, authorities, certificate, private_key)
+    params = {"query": Raw(message_in(message)), "after": after, "incomplete": incomplete}
+    result = with_link(server, lambda link: link.call("ask", params, timeout=timeout))
+    if json:
+        show_json(result)
+    else:
+        show_value(msgspec.json.decode(result, type=_Answer).answer)
+
+
+def watch(
+    message: _Message,
+    after: _After = 0,
+    every: Annotated[
+        bool, typer.Option("--every", help="Every change, instead of the newest answer when several came at once.")
+    ] = False,
+    incomplete: _Incomplete = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after N answers.", show_default=False)
+    ] = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    token_file: TokenOption = None,
+    authorities: AuthoritiesOption = None,
+    certificate: CertificateOption = None,
+    private_key: KeyOption = None,
+    json: Json = False,
+) -> None:
+    """Show a query's answer, and again whenever it has changed, until interrupted.
+
+    A lost connection is made again, and the watch goes on where it was.
+    """
+    params = {"query": Raw(message_in(message)), "every": every, "incomplete": incomplete}
+
+    async def follow(link: Link) -> None:
+        policy = Policy.EVERY if every else Policy.NEWEST
+        watching = await link.subscribe("watch", params, after=after, policy=policy, name=message[0])
+        shown = 0
+        try:
+            while limit is None or shown < limit:
+                news = await watching.next()
+                shown += 1
+                if json:
+                    show_json({"answer": news.content, "position": news.position}, flush=True)
+                else:
+                    show_note(f"at {news.position:,}")
+                    show_value(msgspec.json.decode(news.content))
+        finally:
+            watching.close()
+
+    with_link(Server(address, token_file, authorities, certificate, private_key), follow)
+
+
+def describe(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only this command or query.", show_default=False)
+    ] = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    token_file: TokenOption = None,
+    authorities: AuthoritiesOption = None,
+    certificate: CertificateOption = None,
+    private_key: KeyOption = None,
+    json: Json = False,
+) -> None:
+    """Show what the application understands: its commands, queries and events with their fields.
+
+    With --json the whole OpenRPC document, with a JSON Schema of each message.
+    """
+    server = Server(address, token_file, authorities, certificate, private_key)
+    document = msgspec.json.decode(with_link(server, lambda link: link.call("describe")))
+    if json:
+        show_json(document)
+        return
+    rows = [row for row in messages_in(document) if name in (None, row[1])]
+    if not rows:
+        known = ", ".join(row[1] for row in messages_in(document))
+        raise InvalidMessage(str(name), f"the application has no such message; it has: {known}")
+    show_table(("kind", "name", "fields", "answer"), rows)
+
+
+def stats(
+    address: AddressOption = DEFAULT_ADDRESS,
+    token_file: TokenOption = None,
+    authorities: AuthoritiesOption = None,
+    certificate: CertificateOption = None,
+    private_key: KeyOption = None,
+    json: Json = False,
+) -> None:
+    """Show figures of this moment: the writer, the views, the connections."""
+    server = Server(address, token_file, authorities, certificate, private_key)
+    found = msgspec.json.decode(with_link(server, lambda link: link.call("stats")))
+    if json:
+        show_json(found)
+        return
+    views = found.pop("views")
+    show_figures(dict(flat(found)))
+    if views:
+        columns = list(next(iter(views.values())))
+        rows = ([view, *(told(values[column]) for column in columns)] for view, values in views.items())
+        show_table(("view", *(each.replace("_", " ") for each in columns)), rows)
+
+
+def health(
+    address: AddressOption = DEFAULT_ADDRESS,
+    token_file: TokenOption = None,
+    authorities: AuthoritiesOption = None,
+    certificate: CertificateOption = None,
+    private_key: KeyOption = None,
+    json: Json = False,
+) -> None:
+    """Show whether the server is ready for work. Exit code 0 if it is, 7 if it is not or can't be reached."""
+    server = Server(address, token_file, authorities, certificate, private_key)
+    found = msgspec.json.decode(with_link(server, lambda link: link.call("health")))
+    if json:
+        show_json(found)
+    else:
+        show_figures(dict(flat(found)))
+    if not found["ready"]:
+        raise typer.Exit(ExitCode.TRY_LATER)
