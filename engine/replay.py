@@ -70,7 +70,15 @@ class Reader:
             EventsUnreadable: the application can't read an event; names those of this commit only.
         """
         commits = await self._log.read(self.head.number, self._read_bytes_max)
-        return map(self._decode, commits) if commits else None
+        return self.chapters(commits) if commits else None
+
+    def chapters(self, commits: Iterable[Commit]) -> Iterator[Chapter]:
+        """Commits that follow, whoever read them, decoded one by one as they are taken.
+
+        Raises (while they are taken):
+            LogCorrupt, EventsUnreadable: as `page`.
+        """
+        return map(self._decode, commits)
 
     def _decode(self, commit: Commit) -> Chapter:
         verify(self._log.name, self.head, commit)
@@ -110,6 +118,10 @@ class Slicer:
     def __init__(self, slice_ms_max: float, rest_ms: float = 0.0) -> None:
         self._slice_seconds = slice_ms_max / 1e3
         self._rest_seconds = rest_ms / 1e3
+        self.begin()
+
+    def begin(self) -> None:
+        """A slice begins now."""
         self._until = elapsed() + self._slice_seconds
 
     @property
@@ -122,7 +134,7 @@ class Slicer:
             await anyio.sleep(self._rest_seconds)
         else:
             await anyio.lowlevel.checkpoint()
-        self._until = elapsed() + self._slice_seconds
+        self.begin()
 
 
 async def follow(log: Log, head: Head, until: int, read_bytes_max: int, slicer: Slicer) -> Head:

@@ -59,9 +59,17 @@ class ViewActor:
         index: which of its views.
         limits: the engine's.
         reader: makes a reader of the log that starts after a given head.
+        wanted: is told of each position that a query begins to wait for.
     """
 
-    def __init__(self, app: App, index: int, limits: Limits, reader: Callable[[Head], Reader]) -> None:
+    def __init__(
+        self,
+        app: App,
+        index: int,
+        limits: Limits,
+        reader: Callable[[Head], Reader],
+        wanted: Callable[[int], None] | None = None,
+    ) -> None:
         self.name = app.views[index].__name__
         self.status = ViewStatus.OPENING
         #: The state; that before the first event until `start`.
@@ -76,12 +84,14 @@ class ViewActor:
         self.watches = Watches(self, limits)
         self._limits = limits
         self._reader = reader
+        self._wanted = wanted
         self._queue: deque[Chapter] = deque()
         self._queued_bytes = 0
         self._published = Head()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tickets = count()
         self._wake: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
         self._stopping = False
         #: Held while a commit is applied, and by whoever needs the state to stand still between two.
         self.still = asyncio.Lock()
@@ -115,15 +125,24 @@ class ViewActor:
         ):
             read.head = chapter.head  # nothing in it for this view: no queue, no task switch
             self._moved()
-        elif self._queue and (
-            len(self._queue) >= self._limits.view_queue_commits_max
-            or self._queued_bytes + chapter.size_bytes > self._limits.view_queue_bytes_max
-        ):
+        elif not self._has_room(chapter):
             self.detach(chapter.head)
         else:
             self._queue.append(chapter)
             self._queued_bytes += chapter.size_bytes
             self._signal()
+
+    async def room_for(self, chapter: Chapter) -> None:
+        """Wait until this commit can be offered without detaching the view. For one task, which offers all there is.
+
+        When the queue was full that takes until half of it is applied, so that not each commit costs a task switch.
+        """
+        while not self._has_room(chapter):
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
 
     def detach(self, published: Head) -> None:
         """Drop the queue and read on from the log, which has everything up to ``published``."""
@@ -155,6 +174,8 @@ class ViewActor:
                 elif self._queue and self.status is ViewStatus.LIVE:
                     chapter = self._queue.popleft()
                     self._queued_bytes -= chapter.size_bytes
+                    if self._room is not None:
+                        self._make_room()
                     await self.apply(chapter, slicer)
                 elif self._stopping:
                     return
@@ -237,6 +258,8 @@ class ViewActor:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (position, next(self._tickets), turn)
         heappush(self._waiting, entry)
+        if self._wanted is not None:
+            self._wanted(position)
         try:
             await turn
         except asyncio.CancelledError:
@@ -307,6 +330,23 @@ class ViewActor:
     def _clear_queue(self) -> None:
         self._queue.clear()
         self._queued_bytes = 0
+        self._make_room()
+
+    def _has_room(self, chapter: Chapter) -> bool:
+        limits, queued = self._limits, len(self._queue)
+        return not queued or (
+            queued < limits.view_queue_commits_max
+            and self._queued_bytes + chapter.size_bytes <= limits.view_queue_bytes_max
+        )
+
+    def _make_room(self) -> None:
+        limits, room = self._limits, self._room
+        if room is None or room.done():
+            return
+        if len(self._queue) <= limits.view_queue_commits_max // 2 and (
+            self._queued_bytes <= limits.view_queue_bytes_max // 2
+        ):
+            room.set_result(None)
 
     async def _news(self) -> None:
         self._wake = asyncio.get_running_loop().create_future()

@@ -23,8 +23,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import anyio
+import anyio.lowlevel
 import msgspec
 
+from penstock.engine.clock import elapsed
 from penstock.engine.codec import encode
 from penstock.engine.errors import AnswerFailed, EngineClosed, PenstockError, ViewFaulted, ViewIncomplete, WatchOverrun
 from penstock.engine.limits import Limits
@@ -34,7 +37,7 @@ from penstock.engine.replay import Slicer
 
 __all__ = ["Question", "Watch", "Watched", "Watches"]
 
-#: Watches that are woken at once. What each does then takes 10 to 20 µs, in one go with all others that were woken.
+#: Watches that are woken at once: what each does then takes 10 to 20 µs, in one go with all others.
 _WAKES_MAX = 100
 
 
@@ -195,6 +198,20 @@ class Watch:
             raise WatchOverrun(view.name, group.position, self._watches.limits.watch_answers_max)
 
 
+class _Turns(Slicer):
+    """Slices with pauses as long as they were, what those did included who were woken: half of the loop at most."""
+
+    def __init__(self, slice_ms_max: float) -> None:
+        super().__init__(slice_ms_max)
+        self._began = elapsed()
+
+    async def rest(self) -> None:
+        await anyio.lowlevel.checkpoint()  # whoever was woken runs now
+        await anyio.sleep(elapsed() - self._began)
+        self._began = elapsed()
+        self.begin()
+
+
 class Watches:
     """The watches of one view.
 
@@ -311,7 +328,7 @@ class Watches:
         while True:
             await self._news.wait()
             self._news.clear()
-            touches, slicer = self._touches, Slicer(self.limits.slice_ms_max, rest_ms=self.limits.slice_ms_max)
+            touches, slicer = self._touches, _Turns(self.limits.slice_ms_max)
             await self._wake(slicer)
             for group in tuple(self._groups.values()):
                 while not self.view.ready:  # in the middle of a commit, or faulted: the end of either is news

@@ -190,9 +190,9 @@ async def test_a_replica_without_a_writer_takes_no_commands(place: Place) -> Non
 
 async def test_a_replica_is_a_gateway_and_what_a_server_serves(place: Place) -> None:
     async with both(place) as (engine, replica):
-        gateway: Gateway = Replica(shop, log=place.log(), writer=replica)
         backends: list[Backend] = [engine, replica]
-        async with gateway as chained:
+        async with Replica(shop, log=place.log(), writer=replica) as another:
+            chained: Gateway = another
             receipt = await chained.execute(Add("a", 1), command_id="one")
             assert await chained.ask(StockOf("a"), after=receipt, timeout=10) == 1
             (again,) = await chained.execute_many([Add("a", 1)], command_ids=["one"])
@@ -238,6 +238,12 @@ def spoil(path: Path) -> None:
     db.close()
 
 
+def be_strange(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE snapshots SET pieces = 'many'")
+    db.close()
+
+
 def be_foreign(path: Path) -> None:
     path.unlink()
     with sqlite3.connect(path) as db:
@@ -262,6 +268,7 @@ def be_folder(path: Path) -> None:
         (Path.unlink, []),
         (damage, ["snapshots_unavailable"]),
         (spoil, ["snapshot_set_aside"] * 3),
+        (be_strange, ["snapshot_set_aside"]),
         (be_foreign, ["snapshots_unavailable"]),
         (be_newer, ["snapshots_unavailable"]),
         (be_folder, ["snapshots_unavailable"]),

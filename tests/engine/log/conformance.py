@@ -552,3 +552,24 @@ class LogConformance(ABC):
             append.cancel()
             await asyncio.wait([append])
             assert await waiting == written[:1]
+
+    async def test_hurrying_does_no_harm_whatever_the_log_is_doing(self) -> None:
+        writer, reader, written = self.handle(), self.handle(), commits(2)
+        for log in (writer, reader):
+            log.hurry()
+        await writer.open(APP)
+        await writer.append(written[0])
+        await reader.attach()
+        async with aclosing(reader.follow(0, READ_BYTES)) as pages:
+            assert await take(pages, 1) == written[:1]
+            waiting = asyncio.create_task(take(pages, 1))
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+                writer.hurry()
+                reader.hurry()
+            await writer.append(written[1])
+            reader.hurry()
+            assert await waiting == written[1:]
+        for log in (writer, reader):
+            await log.close()
+            log.hurry()

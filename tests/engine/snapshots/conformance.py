@@ -69,6 +69,12 @@ class SnapshotConformance(ABC):
         await store.open()
         return store
 
+    async def attached(self) -> SnapshotStore:
+        store = self.make()
+        self._handles.append(store)
+        await store.attach()
+        return store
+
     async def again(self, store: SnapshotStore) -> SnapshotStore:
         """The same store, closed and opened."""
         await store.close()
@@ -216,3 +222,39 @@ class SnapshotConformance(ABC):
         await store.open()
         await store.close()
         await store.close()
+
+    # Attaching.
+
+    async def test_who_attached_reads_what_is_there_and_goes_without_a_trace(self) -> None:
+        store = await self.opened()
+        taken = [await take(store, "view A", 3, pieces(40), b"notes"), await take(store, "view B", 4, pieces(2))]
+        beside = await self.attached()
+        assert list(await beside.latest()) == taken
+        assert await read(beside, taken[0]) == pieces(40)
+        assert await read(beside, taken[1]) == pieces(2)
+        await beside.close()
+        assert list(await store.latest()) == taken
+        assert await self.held(store) == 42
+
+    async def test_who_attached_after_closing_reads_the_same(self) -> None:
+        store = await self.opened()
+        taken = await take(store, "view A", 3, pieces(40))
+        await store.close()
+        beside = await self.attached()
+        assert list(await beside.latest()) == [taken]
+        assert await read(beside, taken) == pieces(40)
+
+    async def test_what_is_read_while_the_next_one_is_taken_is_the_old_one_or_nothing(self) -> None:
+        store = await self.opened()
+        old = await take(store, "view A", 3, pieces(40))
+        beside = await self.attached()
+        assert list(await beside.latest()) == [old]
+        begun = list(await beside.pieces(old, 0))
+        new = await take(store, "view A", 4, pieces(50, "b"))
+        rest = list(await beside.pieces(old, len(begun)))
+        assert [*begun, *rest] == pieces(40)[: len(begun) + len(rest)]
+        assert await read(store, new) == pieces(50, "b")
+        await beside.close()
+        again = await self.attached()
+        assert list(await again.latest()) == [new]
+        assert await read(again, new) == pieces(50, "b")

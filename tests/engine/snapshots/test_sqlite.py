@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.engine.snapshots import SnapshotStore, SqliteSnapshots
@@ -278,3 +279,54 @@ def cut(whole: bytes, at: int) -> bytes:
 async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"log\.db-snapshots are not open"):
         await SqliteSnapshots(tmp_path / "log.db-snapshots").latest()
+
+
+# Beside who takes them.
+
+
+async def test_attaching_to_nothing_fails_and_makes_nothing(tmp_path: Path) -> None:
+    store = SqliteSnapshots(tmp_path / "log.db-snapshots")
+    with pytest.raises(FileNotFoundError):
+        await store.attach()
+    await store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_rests_is_read_without_a_trace(tmp_path: Path) -> None:
+    await written(tmp_path / "log.db-snapshots")
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    store = SqliteSnapshots(tmp_path / "log.db-snapshots")
+    await store.attach()
+    for snapshot in await store.latest():
+        assert await read(store, snapshot) == pieces(200, snapshot.part)
+    await store.close()
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+async def test_who_attached_reads_all_of_what_was_replaced_meanwhile(tmp_path: Path) -> None:
+    await written(tmp_path / "log.db-snapshots")
+    beside = SqliteSnapshots(tmp_path / "log.db-snapshots")
+    async with opened(tmp_path / "log.db-snapshots") as store:
+        old = await take(store, "view A", 4, pieces(300, "old"))
+        await beside.attach()
+        for number in range(5, 9):
+            await take(store, "view A", number, pieces(300, "new"))
+        assert old in await beside.latest()
+        assert await read(beside, old) == pieces(300, "old")
+    await beside.close()
+
+
+async def test_damage_that_is_met_beside_the_writer_is_left_to_that(tmp_path: Path) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path)
+    change(path, "UPDATE snapshots SET pieces = 'many'")
+    store = SqliteSnapshots(path)
+    await store.attach()
+    with pytest.raises(msgspec.ValidationError):
+        await store.latest()
+    await store.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["log.db-snapshots"]
+    await store.attach()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await store.add("view A", 0, b"piece")
+    await store.close()

@@ -289,6 +289,29 @@ def test_faults_are_counted_and_in_the_trace() -> None:
     assert [line.partition(" ")[2] for line in run.trace] == ["log: append refused commit 1", "log: head fails"]
 
 
+def test_who_follows_hears_of_a_crash_and_of_a_read_that_fails() -> None:
+    async def scenario(world: Simulation, log: FaultyLog) -> tuple[int, str, str]:
+        pages = log.follow(0, READ_BYTES)
+        await log.append(commits(1)[0])
+        first = (await anext(pages))[-1].number
+        waiting = asyncio.ensure_future(anext(pages))
+        await world.sleep(1)
+        log.crash()
+        with pytest.raises(StoreFault) as crashed:
+            await waiting
+        await log.open(APP)
+        log.faults = Faults(read_fails=1.0)
+        with pytest.raises(StoreFault) as failed:
+            await anext(log.follow(0, READ_BYTES))
+        return first, str(crashed.value), str(failed.value)
+
+    assert played(scenario, Faults()) == (
+        1,
+        "the process that used this log has crashed: open it again",
+        "the simulated store failed: read",
+    )
+
+
 def test_healing_ends_the_faults_and_keeps_the_latency() -> None:
     log = FaultyLog(1, Faults(append_lost=1.0, held=0.5, latency_seconds_max=0.25))
     log.heal()
