@@ -3,12 +3,15 @@
 A missed goal is shown and does not change the exit code: it says as much about the machine as about the engine.
 
 ``python -m penstock.bench torture`` measures nothing: it kills, and looks for what is lost (`penstock.bench.torture`).
+``python -m penstock.bench histories`` kills servers, and looks at what their clients saw (`penstock.bench.histories`).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from fnmatch import fnmatchcase
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,13 +27,19 @@ from penstock.bench.summary import FigureReport, Report, summarise
 
 __all__ = ["main"]
 
+#: Programs of their own, with which nothing is measured, and their command lines.
+_OTHERS = {
+    "torture": "penstock.bench.torture.command",
+    "histories": "penstock.bench.histories.command",
+}
+
 _NEEDS_RICH = "penstock.bench shows its report with rich: install the extra penstock[bench]\n"
 
 
 def main(arguments: list[str]) -> int:
     """Measure what the arguments name, show it, and return the exit code; or do what the first argument names."""
-    if arguments[:1] == ["torture"]:
-        return _torture(arguments[1:])
+    if arguments and arguments[0] in _OTHERS:
+        return _other(arguments[0], arguments[1:])
     options = _options(arguments)
     if find_spec("rich") is None:
         sys.stderr.write(_NEEDS_RICH)
@@ -48,14 +57,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _torture(arguments: list[str]) -> int:
-    from penstock.bench.torture import command  # noqa: PLC0415 - a program of its own; nothing is measured with it
-
+def _other(name: str, arguments: list[str]) -> int:
+    command = import_module(_OTHERS[name])
     options = command.options(arguments)
     if find_spec("rich") is None:
         sys.stderr.write(_NEEDS_RICH)
         return 2
-    return command.main(options)
+    code: int = command.main(options)
+    return code
 
 
 def _measure(options: argparse.Namespace, directory: str) -> Report:
@@ -73,7 +82,7 @@ def _measure(options: argparse.Namespace, directory: str) -> Report:
     look.show_machine(out, machine, runs=plan.runs, smoke=plan.smoke)
     done: list[FigureReport] = []
     for figure in FIGURES:
-        if not options.only or figure.name in options.only:
+        if not options.only or any(fnmatchcase(figure.name, name) for name in options.only):
             with out.status(figure.name) as status:
                 results = measure(figure, plan, tell=status.update)
             done.append(summarise(figure, results, smoke=plan.smoke))
@@ -87,14 +96,15 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m penstock.bench",
         description="penstock's figures on this machine",
-        epilog="'python -m penstock.bench torture' kills processes instead, and looks for what is lost: see its --help",
+        epilog="'python -m penstock.bench torture' kills processes instead, and looks for what is lost; "
+        "'python -m penstock.bench histories' looks at what clients saw meanwhile: see their --help",
     )
     parser.add_argument(
         "--smoke", action="store_true", help="every figure once, on asyncio, too small to mean anything"
     )
     parser.add_argument("--loop", choices=["asyncio", "uvloop", "both"], help="default: both, if uvloop is there")
     parser.add_argument("--runs", type=_count, help="of each contender; default 3, and 1 with --smoke")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[figure.name for figure in FIGURES])
+    parser.add_argument("--only", nargs="+", metavar="NAME", type=_name, help="of figures; 'socket-*' is all such")
     parser.add_argument("--json", metavar="PATH", help="write the report there, too")
     parser.add_argument("--dir", metavar="PATH", default="out", help="where files go, on a real disk; default: out")
     options = parser.parse_args(arguments)
@@ -105,6 +115,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     if options.runs is None:
         options.runs = 1 if options.smoke else 3
     return options
+
+
+def _name(text: str) -> str:
+    if not any(fnmatchcase(figure.name, text) for figure in FIGURES):
+        raise argparse.ArgumentTypeError(f"there is {', '.join(figure.name for figure in FIGURES)}, but no {text!r}")
+    return text
 
 
 def _count(text: str) -> int:

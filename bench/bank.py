@@ -27,6 +27,7 @@ __all__ = [
     "Open",
     "Opened",
     "Streams",
+    "account_name",
     "bank",
     "fingerprint",
     "queries",
@@ -152,5 +153,10 @@ def fingerprint(balances: Mapping[str, int | None]) -> str:
     return blake2b(msgspec.json.encode(sorted(balances.items())), digest_size=8).hexdigest()
 
 
+def account_name(number: int) -> str:
+    """The name of the account with that number, from 0 on."""
+    return f"account-{number:07}"
+
+
 def _names(workload: Workload) -> list[str]:
-    return [f"account-{number:07}" for number in range(workload.accounts)]
+    return [account_name(number) for number in range(workload.accounts)]

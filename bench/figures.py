@@ -51,6 +51,27 @@ def _limits(workload: str, **programs: str) -> tuple[Entry, ...]:
     return tuple(Entry(label.replace("_", " "), program, workload) for label, program in programs.items())
 
 
+def _over_sockets(shape: str, title: str, goal: Goal | None = None) -> tuple[Figure, Figure]:
+    """Commands and questions over a socket, beside Redis, by so many connections."""
+    execute, ask = f"connections-{shape}", f"connections-{shape}-asking"
+    return (
+        Figure(
+            name=f"socket-execute-{shape}",
+            title=f"durable commands over a socket: {title}",
+            unit="commands/s",
+            subjects=(Entry("penstock", "socket-execute", execute, goal),),
+            limits=_limits(execute, Redis="redis-set", echo="socket-echo", **{"Redis*": "redis-set-by-load"}),
+        ),
+        Figure(
+            name=f"socket-ask-{shape}",
+            title=f"questions over a socket: {title}",
+            unit="asks/s",
+            subjects=(Entry("penstock", "socket-ask", ask),),
+            limits=_limits(ask, Redis="redis-get", echo="socket-echo", **{"Redis*": "redis-get-by-load"}),
+        ),
+    )
+
+
 FIGURES = (
     Figure(
         name="many-callers",
@@ -68,6 +89,13 @@ FIGURES = (
             Entry("with versions", "engine-callers-with-versions", "own-accounts", Goal(bound=0.9, of="without")),
         ),
         limits=_limits("own-accounts", without="engine-callers"),
+    ),
+    Figure(
+        name="watched",
+        title="1,000 callers beside 10,000 watches of 10,000 accounts",
+        unit="commands/s",
+        subjects=(Entry("watched", "engine-callers-watched", "many-accounts", Goal(bound=0.5, of="unwatched")),),
+        limits=_limits("many-accounts", unwatched="engine-callers"),
     ),
     Figure(
         name="one-caller",
@@ -176,5 +204,40 @@ FIGURES = (
         unit="commands/s",
         subjects=(Entry("penstock", "engine-one-call", "one-call"),),
         limits=_limits("one-call", minimum="minimum-one-call", bare_loop="bare-loop", raw_SQLite="sqlite-batches"),
+    ),
+    *_over_sockets("1", "one connection"),
+    *_over_sockets("50", "50 connections, each with one request in flight", Goal(bound=1.0, of="Redis")),
+    *_over_sockets("1000", "1,000 connections, each with one request in flight"),
+    *_over_sockets("50x16", "50 connections, each with 16 requests in flight", Goal(bound=0.6, of="Redis")),
+    Figure(
+        name="replicas-answer",
+        title="questions to replicas, each asked in its own process, all at once",
+        unit="asks/s",
+        subjects=(Entry("two replicas", "replicas-answer-2", "replicas-asked", Goal(bound=1.8, of="one replica")),),
+        limits=_limits("replicas-asked", one_replica="replicas-answer-1", engine="engine-asks"),
+    ),
+    Figure(
+        name="replicas-serve",
+        title="questions to replicas over sockets: 50 connections to each, each with 16 requests in flight",
+        unit="asks/s",
+        subjects=(Entry("two replicas", "replicas-serve-2", "connections-50x16-asking"),),
+        limits=_limits("connections-50x16-asking", one_replica="replicas-serve-1", writer="socket-ask"),
+    ),
+    Figure(
+        name="replicas-follow",
+        title="1,000 concurrent callers of an engine, while replicas follow its log",
+        unit="commands/s",
+        subjects=(
+            Entry("one replica", "replicas-follow-1", "many-callers", Goal(bound=0.9, of="no replica")),
+            Entry("two replicas", "replicas-follow-2", "many-callers", Goal(bound=0.9, of="no replica")),
+        ),
+        limits=_limits("many-callers", no_replica="engine-callers"),
+    ),
+    Figure(
+        name="replica-delay",
+        title="from a receipt to an answer that reflects it",
+        unit="p99 ms",
+        subjects=(Entry("replica", "replica-delay", "delay"),),
+        limits=_limits("delay", writer="writer-delay"),
     ),
 )

@@ -53,11 +53,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def contenders(figure: Figure, loops: Iterable[str]) -> list[Contender]:
-    """All that are measured for a figure, in the order in which they take turns."""
+    """All that are measured for a figure, in the order in which they take turns. What can't run here is left out."""
     loops = list(loops)
     return [
         Contender(entry, loop)
         for entry in (*figure.subjects, *figure.limits)
+        if not PROGRAMS[entry.program].missing
         for loop in (loops if PROGRAMS[entry.program].on_loop else [None])
     ]
 

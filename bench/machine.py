@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.bench.socket.redis import version as redis_version
+
 __all__ = ["IN_MEMORY", "Machine", "filesystem_at", "this_machine"]
 
 #: Filesystems on which an fsync does nothing, so that figures of durable commands say nothing.
@@ -25,19 +27,24 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     #: Of the directory where the files went.
     filesystem: str
     python: str
-    #: By the name of the package; only what is installed.
+    #: By the name of the package or program; only what is installed.
     versions: dict[str, str]
 
 
 def this_machine(directory: Path) -> Machine:
     """This machine, and the filesystem of a directory on it."""
+    redis = redis_version()
     return Machine(
         cpu=_cpu(),
         cores=_cores(),
         kernel=f"{platform.system()} {platform.release()}",
         filesystem=filesystem_at(directory),
         python=f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}",
-        versions={"sqlite": sqlite3.sqlite_version, **_versions("msgspec", "aiosqlite", "anyio", "uvloop", "penstock")},
+        versions={
+            "sqlite": sqlite3.sqlite_version,
+            **({"redis": redis} if redis else {}),
+            **_versions("msgspec", "aiosqlite", "anyio", "uvloop", "penstock"),
+        },
     )
 
 

@@ -5,6 +5,7 @@ Here: the table. A worker runs one of them, a figure names the ones that belong 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,12 +13,15 @@ from typing import Any, NamedTuple
 from penstock.bench import collecting, engine_runs, keeping, limits, loops
 from penstock.bench.drivers import by_callers, in_one_call
 from penstock.bench.job import Job, Result
-from penstock.bench.systems import ENGINE, ENGINE_WITH_IDS, ENGINE_WITH_VERSIONS, MINIMUM
+from penstock.bench.socket import replicas
+from penstock.bench.socket import runs as socket_runs
+from penstock.bench.systems import ENGINE, ENGINE_WATCHED, ENGINE_WITH_IDS, ENGINE_WITH_VERSIONS, MINIMUM
 
 __all__ = ["PROGRAMS", "Program"]
 
 _GROUP = "durable: an fsync per commit of a batch"
 _NOTHING = "nothing durable"
+_REDIS_ALWAYS = "durable: appendfsync always, an fsync per turn of its loop"
 
 
 class Program(NamedTuple):
@@ -28,6 +32,13 @@ class Program(NamedTuple):
     durability: str
     #: Whether it runs on an event loop, so that it matters which.
     on_loop: bool
+    #: Commands that must be there, so that it can run.
+    needs: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """Those of them that are not."""
+        return [command for command in self.needs if shutil.which(command) is None]
 
 
 def _on_loop(run: Callable[[Job], Coroutine[Any, Any, Result]], what: str, durability: str) -> Program:
@@ -38,6 +49,15 @@ def _plain(run: Callable[[Job], Result], what: str, durability: str) -> Program:
     return Program(run, what, durability, on_loop=False)
 
 
+def _served(run: Callable[[Job], Result], what: str, durability: str) -> Program:
+    """A server in a process of its own, on the job's loop, and this process as its load."""
+    return Program(run, what, durability, on_loop=True, needs=("sh",))
+
+
+def _peer(run: Callable[[Job], Result], what: str, durability: str, *needs: str) -> Program:
+    return Program(run, what, durability, on_loop=False, needs=("sh", *needs))
+
+
 PROGRAMS = {
     "engine-callers": _on_loop(partial(by_callers, ENGINE), "the engine with everything on", _GROUP),
     "minimum-callers": _on_loop(partial(by_callers, MINIMUM), "the least engine, written by hand, no features", _GROUP),
@@ -46,6 +66,9 @@ PROGRAMS = {
     ),
     "engine-callers-with-versions": _on_loop(
         partial(by_callers, ENGINE_WITH_VERSIONS), "an expected version with each", _GROUP
+    ),
+    "engine-callers-watched": _on_loop(
+        partial(by_callers, ENGINE_WATCHED), "10,000 watches, each of an account of its own", _GROUP
     ),
     "engine-one-call": _on_loop(partial(in_one_call, ENGINE), "the engine with everything on", _GROUP),
     "minimum-one-call": _on_loop(
@@ -87,4 +110,41 @@ PROGRAMS = {
     "bare-asks": _on_loop(limits.bare_asks, "an async def that looks into a dict", _NOTHING),
     "idle-asks": _on_loop(limits.idle_asks, "the same schedule on an idle loop: the timer's own lateness", _NOTHING),
     "bare-replay": _plain(limits.bare_replay, "sqlite3, msgspec, a dict; no digests, no view", "reads only"),
+    "socket-execute": _served(
+        socket_runs.execute, "the engine behind its socket, TCP, in a process of its own", _GROUP
+    ),
+    "socket-ask": _served(socket_runs.ask, "the engine behind its socket, TCP, in a process of its own", _NOTHING),
+    "socket-echo": _peer(
+        socket_runs.echo, "a Python loop that sends back what it receives: the load's limit", _NOTHING
+    ),
+    "redis-set": _peer(
+        socket_runs.redis_set, "SET, by redis-benchmark", _REDIS_ALWAYS, "redis-server", "redis-benchmark"
+    ),
+    "redis-get": _peer(socket_runs.redis_get, "GET, by redis-benchmark", _NOTHING, "redis-server", "redis-benchmark"),
+    "redis-set-by-load": _peer(
+        socket_runs.redis_set_by_load, "SET, by the load that penstock gets", _REDIS_ALWAYS, "redis-server"
+    ),
+    "redis-get-by-load": _peer(
+        socket_runs.redis_get_by_load, "GET, by the load that penstock gets", _NOTHING, "redis-server"
+    ),
+    **{
+        f"replicas-answer-{count}": _served(
+            partial(replicas.answering, count), "asked by a task in its own process; no socket, no load", _NOTHING
+        )
+        for count in (1, 2)
+    },
+    **{
+        f"replicas-serve-{count}": _served(
+            partial(replicas.serving, count), "asked over sockets, the load on the same cores", _NOTHING
+        )
+        for count in (1, 2)
+    },
+    **{
+        f"replicas-follow-{count}": _on_loop(
+            partial(replicas.writing, count), "the engine, and processes that follow its log", _GROUP
+        )._replace(needs=("sh",))
+        for count in (1, 2)
+    },
+    "replica-delay": _served(replicas.delay, "a command to the writer, then a question to the replica", _GROUP),
+    "writer-delay": _served(replicas.delay_at_writer, "a command to the writer, then a question to it", _GROUP),
 }

@@ -57,6 +57,8 @@ def show_figure(out: Console, figure: FigureReport) -> None:
     out.print(table)
     for label, what, durability in dict.fromkeys((row.label, row.what, row.durability) for row in figure.rows):
         out.print(f"  [dim]{label}: {what}; {durability}[/]")
+    for label, commands in figure.skipped.items():
+        out.print(f"  [yellow]{label}: skipped, because {' and '.join(commands)} can't be found[/]")
 
 
 def show_verdict(out: Console, report: Report) -> None:

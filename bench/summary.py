@@ -36,7 +36,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     #: Medians of whatever else was counted.
     details: dict[str, float] = {}
     goal: Goal | None = None
-    #: Whether the goal is met; None without one, and in a smoke run, which says nothing.
+    #: Whether the goal is met; None without one, without the limit that it is about, and in a smoke run.
     met: bool | None = None
 
 
@@ -47,6 +47,8 @@ class FigureReport(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     unit: str
     rows: list[Row]
+    #: By the label of a contender that did not run: what it needs, and is not there.
+    skipped: dict[str, list[str]] = {}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,9 @@ def summarise(figure: Figure, results: Mapping[Contender, Sequence[Result]], *, 
         _row(contender, results, figure.limits if contender.entry in figure.subjects else (), smoke=smoke)
         for contender in results
     ]
-    return FigureReport(name=figure.name, title=figure.title, unit=figure.unit, rows=rows)
+    missing = {entry.label: PROGRAMS[entry.program].missing for entry in (*figure.subjects, *figure.limits)}
+    skipped = {label: commands for label, commands in missing.items() if commands}
+    return FigureReport(name=figure.name, title=figure.title, unit=figure.unit, rows=rows, skipped=skipped)
 
 
 def _row(
@@ -79,10 +83,11 @@ def _row(
     entry, mine = contender.entry, results[contender]
     program = PROGRAMS[entry.program]
     values = [result.value for result in mine]
-    ratios = {limit.label: _ratio(mine, _beside(results, limit, contender.loop)) for limit in limits}
+    beside = {limit.label: _beside(results, limit, contender.loop) for limit in limits}
+    ratios = {label: _ratio(mine, theirs) for label, theirs in beside.items() if theirs is not None}
     goal = entry.goal
     met = None
-    if goal is not None and not smoke:
+    if goal is not None and not smoke and (goal.of is None or goal.of in ratios):
         met = goal.is_met(median(values) if goal.of is None else ratios[goal.of])
     return Row(
         label=entry.label,
@@ -100,9 +105,9 @@ def _row(
     )
 
 
-def _beside(results: Mapping[Contender, Sequence[Result]], limit: Entry, loop: str | None) -> Sequence[Result]:
-    """The limit's results on the same loop, or on none."""
-    return results.get(Contender(limit, loop)) or results[Contender(limit, None)]
+def _beside(results: Mapping[Contender, Sequence[Result]], limit: Entry, loop: str | None) -> Sequence[Result] | None:
+    """The limit's results on the same loop, or on none; None when it did not run."""
+    return results.get(Contender(limit, loop)) or results.get(Contender(limit, None))
 
 
 def _ratio(mine: Sequence[Result], theirs: Sequence[Result]) -> float:

@@ -6,6 +6,7 @@ possible: a wrapper around each command would be measured with it.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
@@ -14,11 +15,22 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from penstock.bench.bank import AllBalances, bank
+from penstock.bench.bank import AllBalances, BalanceOf, account_name, bank
 from penstock.bench.minimum import minimum
 from penstock.engine import Command, Engine
 
-__all__ = ["ENGINE", "ENGINE_WITH_IDS", "ENGINE_WITH_VERSIONS", "MINIMUM", "Adapter", "System", "read_back"]
+__all__ = [
+    "ENGINE",
+    "ENGINE_WATCHED",
+    "ENGINE_WITH_IDS",
+    "ENGINE_WITH_VERSIONS",
+    "MINIMUM",
+    "Adapter",
+    "System",
+    "read_back",
+]
+
+_WATCHES = 10_000
 
 
 class System(NamedTuple):
@@ -88,6 +100,25 @@ async def _engine_with_versions(path: Path) -> AsyncIterator[System]:
 
 
 @asynccontextmanager
+async def _engine_watched(path: Path) -> AsyncIterator[System]:
+    """Somebody watches each of 10,000 accounts, and takes each answer that comes."""
+
+    async def watch(number: int) -> None:
+        async with engine.watch(BalanceOf(account_name(number))) as answers:
+            async for _ in answers:
+                pass
+
+    async with Engine(bank, log=path) as engine:
+        watching = [asyncio.create_task(watch(number)) for number in range(_WATCHES)]
+        try:
+            yield _system(engine, engine.execute)
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+
+
+@asynccontextmanager
 async def _minimum(path: Path) -> AsyncIterator[System]:
     async with minimum(path) as engine:
 
@@ -102,6 +133,7 @@ _EVENTS = "SELECT data ->> '$.account' AS account, data ->> '$.amount' AS amount
 ENGINE = Adapter(_engine, _EVENTS)
 ENGINE_WITH_IDS = Adapter(_engine_with_ids, _EVENTS)
 ENGINE_WITH_VERSIONS = Adapter(_engine_with_versions, _EVENTS)
+ENGINE_WATCHED = Adapter(_engine_watched, _EVENTS)
 MINIMUM = Adapter(
     _minimum, "SELECT value ->> '$.account' AS account, value ->> '$.amount' AS amount FROM commits, json_each(body)"
 )

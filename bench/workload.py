@@ -27,6 +27,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     own_accounts: bool = False
     #: Tasks that each send a deposit and wait for its receipt before they send the next.
     callers: int = 1
+    #: Requests that each caller sends at once before it waits for all of their answers, where callers are connections.
+    in_flight: int = 1
     #: Questions for one account's balance.
     asks: int = 0
     #: The schedule of the questions: one each so many milliseconds.
@@ -67,6 +69,10 @@ WORKLOADS = {
         Workload(callers=1_000, commands=300_000, warmup=50_000, own_accounts=True),
         Workload(callers=1_000, commands=2_000, warmup=1_000, own_accounts=True),
     ),
+    "many-accounts": Sizes(
+        Workload(callers=1_000, commands=100_000, warmup=20_000, accounts=10_000),
+        Workload(callers=100, commands=500, warmup=100, accounts=100),
+    ),
     "history-of-10-million": Sizes(
         Workload(commands=10_000_000, warmup=0),
         Workload(commands=3_000, warmup=0, accounts=10),
@@ -94,5 +100,45 @@ WORKLOADS = {
     "one-call": Sizes(
         Workload(commands=500_000, warmup=50_000),
         Workload(commands=2_000, warmup=100, accounts=10),
+    ),
+    "connections-1": Sizes(
+        Workload(callers=1, commands=20_000, warmup=2_000),
+        Workload(callers=1, commands=50, warmup=10, accounts=10),
+    ),
+    "connections-1-asking": Sizes(
+        Workload(callers=1, commands=0, warmup=10_000, asks=60_000),
+        Workload(callers=1, commands=0, warmup=100, asks=50, accounts=10),
+    ),
+    "connections-50": Sizes(
+        Workload(callers=50, commands=200_000, warmup=20_000),
+        Workload(callers=50, commands=500, warmup=100, accounts=10),
+    ),
+    "connections-50-asking": Sizes(
+        Workload(callers=50, commands=0, warmup=10_000, asks=300_000),
+        Workload(callers=50, commands=0, warmup=100, asks=500, accounts=10),
+    ),
+    "connections-1000": Sizes(
+        Workload(callers=1_000, commands=200_000, warmup=20_000),
+        Workload(callers=100, commands=1_000, warmup=500, accounts=10),
+    ),
+    "connections-1000-asking": Sizes(
+        Workload(callers=1_000, commands=0, warmup=10_000, asks=300_000),
+        Workload(callers=100, commands=0, warmup=100, asks=1_000, accounts=10),
+    ),
+    "connections-50x16": Sizes(
+        Workload(callers=50, in_flight=16, commands=500_000, warmup=50_000),
+        Workload(callers=50, in_flight=16, commands=2_000, warmup=1_000, accounts=10),
+    ),
+    "connections-50x16-asking": Sizes(
+        Workload(callers=50, in_flight=16, commands=0, warmup=10_000, asks=1_000_000),
+        Workload(callers=50, in_flight=16, commands=0, warmup=100, asks=2_000, accounts=10),
+    ),
+    "replicas-asked": Sizes(
+        Workload(callers=50, commands=0, warmup=10_000, asks=5_000_000),
+        Workload(callers=5, commands=0, warmup=100, asks=1_000, accounts=10),
+    ),
+    "delay": Sizes(
+        Workload(commands=2_000, warmup=100),
+        Workload(commands=20, warmup=10, accounts=10),
     ),
 }

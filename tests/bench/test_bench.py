@@ -163,10 +163,11 @@ def test_every_figure_names_what_there_is_and_everything_there_is_is_used() -> N
 def test_every_figure_runs_at_its_smoke_size(figure: Figure, tmp_path: Path) -> None:
     plan = Plan(loops=["asyncio"], directory=str(tmp_path), runs=1, smoke=True)
     found = summarise(figure, measure(figure, plan, run=run_here), smoke=True)
-    assert [row.label for row in found.rows] == [entry.label for entry in (*figure.subjects, *figure.limits)]
+    there = [entry for entry in (*figure.subjects, *figure.limits) if not PROGRAMS[entry.program].missing]
+    assert [row.label for row in found.rows] == [entry.label for entry in there]
     assert all(row.median > 0 and row.met is None for row in found.rows)
     for row in found.rows[: len(figure.subjects)]:
-        assert list(row.ratios) == [limit.label for limit in figure.limits]
+        assert list(row.ratios) == [limit.label for limit in figure.limits if limit in there]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -270,6 +271,20 @@ def test_a_goal_is_met_at_its_bound(goal: Goal, value: float, met: bool) -> None
     assert goal.is_met(value) is met
 
 
+def test_what_needs_a_command_that_is_not_there_is_skipped_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROGRAMS, "bare-loop", PROGRAMS["bare-loop"]._replace(needs=("sh", "no-such-command")))
+    plan = Plan(loops=["asyncio"], directory=str(tmp_path), runs=1, smoke=True)
+    figure = summarise(TWO, measure(TWO, plan, run=lambda _: Result(value=7)), smoke=False)
+    assert [(row.label, row.ratios, row.met) for row in figure.rows] == [("subject", {}, None)]
+    assert figure.skipped == {"limit": ["no-such-command"]}
+    out = Console(file=io.StringIO(), width=150, force_terminal=False)
+    report.show_figure(out, figure)
+    assert isinstance(out.file, io.StringIO)
+    assert out.file.getvalue().splitlines()[-1] == "  limit: skipped, because no-such-command can't be found"
+
+
 def test_the_report_says_plainly_what_is_missed() -> None:
     results = {SUBJECT: [Result(value=1_234_567.0)], LIMIT: [Result(value=4_000_000.0)]}
     figure = summarise(TWO, results, smoke=False)
@@ -330,6 +345,18 @@ def test_a_wrong_option_is_refused(arguments: list[str], capsys: pytest.CaptureF
         command_line.main(arguments)
     assert caught.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_figures_are_named_one_by_one_or_by_a_pattern(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def measured(figure: Figure, plan: Plan, *, tell: object) -> dict[Contender, list[Result]]:
+        seen.append(figure.name)
+        return {contender: [Result(value=1)] for contender in contenders(figure, plan.loops)}
+
+    monkeypatch.setattr(command_line, "measure", measured)
+    assert command_line.main(["--smoke", "--dir", str(tmp_path), "--only", "ask", "socket-execute-50*"]) == 0
+    assert seen == ["ask", "socket-execute-50", "socket-execute-50x16"]
 
 
 def test_the_whole_program_runs_and_writes_its_report(tmp_path: Path) -> None:

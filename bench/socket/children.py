@@ -1,0 +1,86 @@
+"""Servers as child processes: begun, listened to until they are ready, stopped, and never left behind.
+
+Here also: the processor time that a process has used.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from penstock.bench.job import WorkerFailed
+
+__all__ = ["Child", "cpu_seconds", "running", "spent"]
+
+#: Says its process id and becomes the program.
+_NAMED = ("sh", "-c", 'echo $$; exec "$@"', "named")
+#: Runs that, and stops it when nobody holds the other end of standard input any more: also when this process is killed.
+_LEASH = ("sh", "-c", '"$@" & exec >/dev/null 2>&1; read -r _; kill $!; wait $!', "leash")
+_STOP_SECONDS_MAX = 60.0
+_STOPPED = (0, 128 + signal.SIGTERM)
+
+
+class Child(NamedTuple):
+    """A server that is ready."""
+
+    pid: int
+    #: The line by which it said so.
+    line: str
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], ready: str) -> Iterator[Child]:
+    """Run a server until the block is left; then it gets SIGTERM.
+
+    Args:
+        name: what to call it in an error.
+        command: what to run.
+        ready: part of the line on its standard output by which it says that it is ready.
+
+    Raises:
+        WorkerFailed: it ended before it was ready, or badly, or did not end.
+    """
+    with subprocess.Popen(
+        [*_LEASH, *_NAMED, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as leash:
+        assert leash.stdin is not None
+        assert leash.stdout is not None
+        pid, said = int(leash.stdout.readline()), list[str]()
+        try:
+            for line in leash.stdout:
+                said.append(line)
+                if ready in line:
+                    break
+            else:
+                raise WorkerFailed(name, f"it ended before it was ready\n{''.join(said)}")
+            yield Child(pid, line.strip())
+            leash.stdin.close()
+            code = leash.wait(_STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired as error:
+            raise WorkerFailed(name, f"it has not ended {_STOP_SECONDS_MAX:g} seconds after SIGTERM") from error
+        finally:
+            leash.stdin.close()
+            if leash.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if code not in _STOPPED:
+            raise WorkerFailed(name, f"exit {code}")
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time of a process with its threads, in steps of some milliseconds; None where there is no ``/proc``."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def spent(before: float | None, after: float | None) -> float | None:
+    """What lies between two such times; None where one of them could not be told."""
+    return None if before is None or after is None else after - before

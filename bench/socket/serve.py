@@ -1,0 +1,45 @@
+"""The bank behind a socket: ``python -m penstock.bench.socket.serve LOG LOOP [replica]``. Everything is as by default.
+
+It says on standard output where it listens, and ends in good order at SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from functools import partial
+
+import structlog
+
+from penstock.bench import loops
+from penstock.bench.bank import bank
+from penstock.engine import Engine, Replica
+from penstock.engine.server import Server
+
+__all__ = ["main"]
+
+
+async def _serve(log: str, *, replica: bool) -> None:
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    backend: Engine | Replica = Replica(bank, log=log) if replica else Engine(bank, log=log)
+    async with backend, Server(backend, listen=["tcp://127.0.0.1:0"]) as server:
+        sys.stdout.write(f"port {server.addresses[0].port}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the bank on the log that the first argument names, on the event loop that the second names."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    log, loop, *role = arguments
+    loops.run(partial(_serve, log, replica=role == ["replica"]), loop)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
