@@ -66,6 +66,8 @@ HANDOVER = ("engine/writer.py", "engine/testing/loop.py")
 SIMULATION = tuple(f"engine/testing/{name}.py" for name in ("faulty", "loop", "simulation"))
 #: It names the class of ids that a state may hold, and makes none.
 LOOKS = ("engine/snapshots/exact.py",)
+#: A client is a caller: it gives ids to commands, and waits before it connects again. Nothing is decided there.
+CALLER = ("engine/client/chance.py",)
 TIME = "penstock.engine.clock.utc_now, or the clock that was injected"
 ELAPSED = "penstock.engine.clock.elapsed, the one clock that measures"
 WAITING = "tests.support.settled, an event, or anyio.lowlevel.checkpoint(): tests never wait for time to pass"
@@ -88,8 +90,8 @@ BANS = (
     Ban("anyio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep_until", frozenset({"tests"}), WAITING),
     Ban("uuid", PURE, CHANCE, LOOKS),
-    Ban("random", PURE, CHANCE, SIMULATION),
-    Ban("secrets", PURE, CHANCE),
+    Ban("random", PURE, CHANCE, (*SIMULATION, *CALLER)),
+    Ban("secrets", PURE, CHANCE, CALLER),
     Ban("builtins.print", SHIPPED, "structlog for what an operator acts on, the report's rich console in bench"),
 )
 

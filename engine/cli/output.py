@@ -22,6 +22,7 @@ from penstock.engine.upkeep import Verified
 
 __all__ = [
     "Json",
+    "log_to_stderr",
     "printable",
     "progress_of",
     "show_figures",

@@ -13,7 +13,7 @@ from penstock.engine.client.subscriptions import Policy
 from penstock.engine.upkeep import StoredEvent, attached
 from penstock.engine.upkeep.events import event_pages
 
-__all__ = ["Wanted", "event_row", "tail_lines", "tail_log", "tail_server"]
+__all__ = ["Show", "Wanted", "event_row", "tail_lines", "tail_log", "tail_server"]
 
 #: Events that are shown of those that are there already.
 _LAST = 10
@@ -34,6 +34,7 @@ class Wanted(NamedTuple):
         return max(0, end - _LAST) if self.after is None else self.after
 
 
+#: What shows one event.
 Show = Callable[[StoredEvent], None]
 
 

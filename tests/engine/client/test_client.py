@@ -41,6 +41,10 @@ class Days(Query[dict[date, datetime | None]]):
     pass
 
 
+class Numbered(Query[dict[int, str]]):
+    pass
+
+
 class Unsaid(Query):  # type: ignore[type-arg]
     """Does not say what its answer is."""
 
@@ -167,13 +171,13 @@ async def test_an_error_that_holds_an_answer_holds_it_as_the_query_promises_or_a
     fields = {"error": "ViewIncomplete", "view": "V", "position": 5, "parked": 1, "skipped": 0}
     async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
         visit = await there.visit()
-        outcomes = [start(group, client.ask(query)) for query in (Days(), Days(), Unsaid())]
-        for request, answer in zip(await visit.requests(3), ({"2026-01-03": None}, [1], [2]), strict=True):
+        outcomes = [start(group, client.ask(query)) for query in (Days(), Days(), Numbered(), Unsaid())]
+        for request, answer in zip(await visit.requests(4), ({"2026-01-03": None}, [1], {"5": "x"}, [2]), strict=True):
             visit.fail(request, 4008, "x", **fields, answer=answer)
         await until(lambda: all(outcome.settled for outcome in outcomes))
         errors = [failure(outcome) for outcome in outcomes]
         assert all(isinstance(error, ViewIncomplete) for error in errors)
-        assert [getattr(error, "answer", None) for error in errors] == [{date(2026, 1, 3): None}, [1], [2]]
+        assert [getattr(error, "answer", None) for error in errors] == [{date(2026, 1, 3): None}, [1], {5: "x"}, [2]]
 
 
 async def test_errors_about_time_name_the_command_and_the_time_as_their_caller_did() -> None:
@@ -183,21 +187,21 @@ async def test_errors_about_time_name_the_command_and_the_time_as_their_caller_d
         many = start(group, client.execute_many([Add("a", 1)], timeout=60))
         capped = start(group, client.ask(StockOf("a"), after=9, timeout=60))
         unlimited = start(group, client.ask(StockOf("a"), after=9))
-        asked = start(group, client.ask(StockOf("a"), after=9, timeout=0.02))
+        asked = start(group, client.ask(StockOf("a"), after=9, timeout=0.2))
         one, two, *questions = await visit.requests(5)
         late = {"error": "DeadlineExceeded", "command": "add/2", "timeout_seconds": 59.99, "decided": True}
         visit.fail(one, 2002, "x", **late)
         visit.fail(two, 2002, "x", **late)
-        over = elapsed() + 0.02
+        over = elapsed() + 0.2
         await until(lambda: elapsed() > over)
-        for question, seconds in zip(questions, (30.0, 30.0, 0.0199), strict=True):
+        for question, seconds in zip(questions, (30.0, 30.0, 0.199), strict=True):
             behind = {"error": "NotYetVisible", "view": "V", "position": 5, "after": 9, "timeout_seconds": seconds}
             visit.fail(question, 2004, "x", **behind)
         await until(lambda: all(outcome.settled for outcome in (executed, many, asked, capped, unlimited)))
         for error in (executed.error, many.value[0]):
             assert isinstance(error, DeadlineExceeded)
             assert (error.command, error.timeout_seconds, error.decided) == ("Add", 60, True)
-        for outcome, seconds in ((asked, 0.02), (capped, 30.0), (unlimited, 30.0)):
+        for outcome, seconds in ((asked, 0.2), (capped, 30.0), (unlimited, 30.0)):
             assert isinstance(outcome.error, NotYetVisible)
             assert (outcome.error.view, outcome.error.position, outcome.error.after) == ("V", 5, 9)
             assert outcome.error.timeout_seconds == seconds
@@ -220,6 +224,23 @@ async def test_a_client_that_names_commands_gives_each_an_id_of_its_own_and_leav
         prefix = ids[0].removesuffix("-1")
         assert len(prefix) == 24
         assert ids == [f"{prefix}-1", "mine", f"{prefix}-2", f"{prefix}-3", "also mine"]
+        group.cancel_scope.cancel()
+
+
+async def test_only_commands_with_an_id_are_sent_again() -> None:
+    limits = ClientLimits(retry_seconds_min=0.001)
+    async with peer() as there, Client(there.address, limits=limits) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        unnamed = start(group, client.execute(Add("a", 1)))
+        start(group, client.execute(Add("a", 1), command_id="mine"))
+        many = start(group, client.execute_many([Add("a", 1)]))
+        await visit.requests(3)
+        visit.close()
+        visit = await there.visit()
+        assert await given(visit, 1) == ["mine"]
+        assert isinstance(unnamed.error, ConnectionLost)
+        assert unnamed.error.sent
+        assert isinstance(many.value[0], ConnectionLost)
         group.cancel_scope.cancel()
 
 
@@ -266,7 +287,7 @@ async def test_many_commands_that_are_out_of_time_each_say_what_is_known_of_them
     limits = ClientLimits(in_flight_max=2, late_seconds_max=0.01)
     async with peer() as there, Client(there.address, limits=limits) as client, anyio.create_task_group() as group:
         visit = await there.visit()
-        many = start(group, client.execute_many([Add("a", 1)] * 4, timeout=0.02))
+        many = start(group, client.execute_many([Add("a", 1)] * 4, timeout=0.2))
         requests = await visit.requests(2)
         await until(lambda: many.settled)
         assert [type(outcome) for outcome in many.value] == [ConnectionLost] * 2 + [DeadlineExceeded] * 2
@@ -280,12 +301,15 @@ async def test_many_commands_that_are_out_of_time_each_say_what_is_known_of_them
 async def test_many_commands_that_are_cancelled_are_not_sent_any_more() -> None:
     async with peer() as there, Client(there.address, limits=ClientLimits(in_flight_max=2)) as client:
         visit = await there.visit()
-        async with anyio.create_task_group() as group:
-            start(group, client.execute_many([Add("a", 1)] * 4))
-            requests = await visit.requests(2)
-            group.cancel_scope.cancel()
-        for request in requests:
-            visit.reply(request, RECEIPT)
+        async with anyio.create_task_group() as asking:
+            start(asking, client.ask(StockOf("a")))
+            async with anyio.create_task_group() as group:
+                start(group, client.execute_many([Add("a", 1)] * 4))
+                question, request = await visit.requests(2)
+                assert len(client.link._calls.waiting) == 1
+                group.cancel_scope.cancel()
+            visit.reply(question, {"answer": 1, "position": 1})
+        visit.reply(request, RECEIPT)
         assert await heard(client.link, visit) == []
         assert not client.link._calls.waiting
 

@@ -174,7 +174,7 @@ async def test_a_command_behind_one_that_finds_no_room_is_in_doubt_when_its_time
         anyio.create_task_group() as group,
     ):
         log.hold()
-        many = start(group, client.execute_many([Add("a", 1)] * 6, timeout=0.1))
+        many = start(group, client.execute_many([Add("a", 1)] * 6, timeout=0.5))
         await until(lambda: many.settled)
         log.release()
         outcomes = many.value

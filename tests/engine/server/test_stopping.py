@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from penstock.engine import Engine, EngineClosed, Limits
 from penstock.engine.server import Server, ServerLimits
-from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, until
-from tests.shop import shop
+from tests.engine.server.caller import ADD, STOCK, calling, request, until
+from tests.shop import Add, shop
 from tests.support import ScriptedLog, settled
 
 pytestmark = pytest.mark.anyio
@@ -104,17 +106,15 @@ async def test_watches_are_told_and_so_is_one_that_was_just_asked_for() -> None:
 
 
 async def test_one_that_goes_on_sending_hears_all_answers_to_what_was_read_and_then_the_end() -> None:
-    async with Engine(shop, log="memory:") as engine, anyio.create_task_group() as group:
-        server = Server(engine, listen=HERE)
+    async with Engine(shop, log="memory:") as engine:
+        server = Server(engine, listen=HERE, limits=ServerLimits(linger_seconds_max=0.01))
         await server.__aenter__()
-        async with calling(server) as caller:
-            ended = anyio.Event()
+        async with calling(server) as caller, anyio.create_task_group() as group:
 
             async def send_on() -> None:
-                number = 0
-                while not ended.is_set():
+                for number in count():
                     await caller.send(request("execute", {"command": ADD}, number))
-                    number += 1
+                    await anyio.lowlevel.checkpoint()
 
             group.start_soon(send_on)
             assert (await caller.reply())["id"] == 0
@@ -122,7 +122,7 @@ async def test_one_that_goes_on_sending_hears_all_answers_to_what_was_read_and_t
             ids = [each["id"] for each in await caller.rest()]
             assert ids == list(range(1, len(ids) + 1))
             assert engine.position == len(ids) + 1  # nothing happened that was not answered
-            ended.set()
+            group.cancel_scope.cancel()
 
 
 async def test_what_takes_longer_than_stopping_may_take_is_cut_off_and_counted(log_lines: list[Any]) -> None:
@@ -209,21 +209,10 @@ async def test_nothing_is_left_of_a_server_that_has_stopped(tmp_path: Path) -> N
                 await caller.send(request("ask", {"query": STOCK, "after": 1}))
                 await until(lambda: server.stats().in_flight == 1)
             assert path.is_socket()
-            await engine.execute(shop_add())
+            await engine.execute(Add("a", 1))
             await until(lambda: not server.connections)
         assert not path.exists()
         await until(lambda: asyncio.all_tasks() <= before)
-
-
-def shop_add() -> Any:
-    from tests.shop import Add
-
-    return Add("a", 1)
-
-
-async def half_closed(caller: Caller) -> list[Any]:
-    caller.finish()
-    return await caller.rest()
 
 
 async def test_one_who_says_that_nothing_more_comes_still_hears_all_answers() -> None:
@@ -232,8 +221,7 @@ async def test_one_who_says_that_nothing_more_comes_still_hears_all_answers() ->
         log.hold()
         await caller.send(b"".join(request("execute", {"command": ADD}, number) for number in range(200)))
         await caller.send(request("watch", {"query": STOCK}, "w") + b'{"cut":')
-        async with anyio.create_task_group() as group:
-            group.start_soon(until, lambda: log.appends_started == 1)
+        await until(lambda: log.appends_started == 1)
         caller.finish()
         await until(lambda: all(each.status == "ending" for each in server.connections))
         log.release()

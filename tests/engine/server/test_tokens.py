@@ -126,7 +126,7 @@ async def test_a_reader_may_ask_and_not_change_and_a_writer_may_both() -> None:
         }
         assert (await writer.call("execute", {"command": ADD}))["position"] == 1
         assert await reader.call("ask", {"query": STOCK, "after": 1}) == {"answer": 1, "position": 1}
-        assert await reader.call("watch", {"query": STOCK}) == {"watch": 1}
+        assert await reader.call("follow", {"after": 1}) == {"watch": 1}
         assert await reader.call("authenticate", {"token": WRITER}) == {"role": "writer"}
 
 
