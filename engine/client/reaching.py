@@ -51,8 +51,7 @@ class Reach:
                 await anyio.sleep(seconds)
             try:
                 connection = await self._attempt(owner)
-            except PenstockError:
-                outage.end()
+            except PenstockError:  # the server's own word: it is there
                 raise
             except Exception as error:  # noqa: BLE001 - whatever is in the way, those who wait hear of it
                 outage.problem = told(error)
