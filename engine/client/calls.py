@@ -7,7 +7,8 @@
                                                             again, in front; or fails    the server's word, then fails
     waits again   is sent                                                                fails: may have happened
 
-Safe is what changes nothing, and a command with an id, which the server does not execute twice.
+Safe is what changes nothing, and a command with an id, which the server does not execute twice. Once a command was sent
+again, a reply that it was not executed is true of the last time only: it may have happened, and that is how it fails.
 
 Invariants: a call is settled once, and whoever gave it up is not told any more; what is sent again is sent in the order
 in which it was sent first; no more than `in_flight_max` wait for their replies, those that were given up included, as
@@ -24,7 +25,14 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.engine.client.limits import ClientLimits
-from penstock.engine.errors import ConnectionLost, DeadlineExceeded, LimitReached, PenstockError, ProtocolViolated
+from penstock.engine.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    LimitReached,
+    PenstockError,
+    ProtocolViolated,
+    TryAgainLater,
+)
 from penstock.engine.terms import Deadline
 from penstock.engine.wire import FrameTooLarge, error_from
 from penstock.engine.wire.faults import INVALID_REQUEST
@@ -178,6 +186,23 @@ class Calls:
         self.sent.clear()
         self.waiting.extendleft(reversed(again))
 
+    def refuse(self, call: Call, error: PenstockError) -> None:
+        """The server has answered a call with an error: it fails.
+
+        A server can say that a request was not executed; not that another one was not, which was sent before on a
+        connection that was lost. Where that may have been executed, the command is in doubt.
+
+        Args:
+            call: which one; it is not settled yet.
+            error: what the server said.
+        """
+        if call.changes and call.sends > 1 and _denies(error):
+            problem = f"it was sent {call.sends} times, and only to the last of them came a reply: {error}"
+            lost = ConnectionLost(self._address, problem, sent=True)
+            lost.__cause__ = error
+            error = lost
+        call.promise.set_exception(error)
+
     def give_up(self, call: Call, problem: str | None = None) -> None:
         """A call's time is over: it fails.
 
@@ -211,6 +236,15 @@ class Calls:
             elif call.id not in self.sent:
                 left.append(call)
         self.waiting = left
+
+
+def _denies(error: PenstockError) -> bool:
+    """Whether the error says that nothing happened, for reasons that need not have held a moment before."""
+    if isinstance(error, DeadlineExceeded):
+        return not error.decided
+    if isinstance(error, ConnectionLost):
+        return not error.sent
+    return isinstance(error, TryAgainLater)
 
 
 def error_of(shape: ErrorShape) -> PenstockError:

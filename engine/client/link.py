@@ -238,7 +238,7 @@ class Link:
                 elif reply.error is UNSET:
                     call.promise.set_result(Raw(b"null") if reply.result is UNSET else reply.result)
                 else:
-                    call.promise.set_exception(error_of(reply.error))
+                    self._calls.refuse(call, error_of(reply.error))
             elif reply.params is not UNSET:
                 self._told(reply.params)
             elif to == OWN_ID:

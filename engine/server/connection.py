@@ -19,6 +19,7 @@ taken up some at a time, so that one connection with many does not keep the othe
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from enum import StrEnum
@@ -97,10 +98,9 @@ class Connection(asyncio.Protocol):
         self.is_gone = False
         #: By number: what sends notifications.
         self.streams: dict[int, asyncio.Task[None]] = {}
-        #: When it came, when it last sent a whole line, since when its output is full, since when it is CLOSING.
+        #: When it came, when it last sent a whole line, since when its output is full.
         self.made_at = self.heard_at = elapsed()
         self.slow_since: float | None = None
-        self.closing_since = 0.0
         #: Why the server ended it, if it did.
         self.reason: str | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -118,6 +118,8 @@ class Connection(asyncio.Protocol):
         self._other_side_ended = False
         self._last_words: bytes | None = None
         self._drained = asyncio.Event()
+        self._lingering: asyncio.TimerHandle | None = None
+        #: Everything that runs for it, streams included.
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream_number = 0
         self.become(server.first_role)
@@ -178,9 +180,11 @@ class Connection(asyncio.Protocol):
         self.status = ConnectionStatus.GONE
         self._backlog.clear()
         self._out.clear()
-        for task in (*self._tasks, *self.streams.values()):
+        for task in self._tasks:
             task.cancel()
         self._drained.set()
+        if self._lingering is not None:
+            self._lingering.cancel()
         self.server.gone(self, self.reason)
         if not self.closed.done():
             self.closed.set_result(None)
@@ -195,13 +199,22 @@ class Connection(asyncio.Protocol):
     def work(self) -> None:
         """Take up what was read, as far as this connection may; then read on, or don't."""
         self._is_scheduled = False
-        backlog, turns = self._backlog, self._limits.turn_requests_max
+        backlog, read, turns = self._backlog, self.server.requests.read, self._limits.turn_requests_max
         while backlog and self.may_take:
             if not turns:
                 self._schedule()
                 break
             turns -= 1
-            self._take(backlog.popleft())
+            item = backlog.popleft()
+            if isinstance(item, tuple):
+                self._do(*item)
+                continue
+            request = read(item)
+            if request.__class__ is list:
+                batch = Batch(len(request))
+                backlog.extendleft((each, batch) for each in reversed(request))
+            elif request is not None:
+                self._do(request, None)
         if self.status is ConnectionStatus.OPEN:
             self._read(not backlog and self.may_take)
         elif self.status is ConnectionStatus.ENDING:
@@ -217,29 +230,19 @@ class Connection(asyncio.Protocol):
     @property
     def may_take(self) -> bool:
         """Whether it may have one more request."""
+        limits = self._limits
         return (
-            self.in_flight < self._limits.in_flight_max
+            self.in_flight < limits.in_flight_max
             and not self.is_held
             and self.slow_since is None
-            and self._out_bytes < self._limits.output_bytes_max
+            and self._out_bytes < limits.output_bytes_max
             and not self.is_gone
         )
 
     @property
     def is_done(self) -> bool:
         """Whether all that was read is answered."""
-        return not (self._backlog or self.in_flight or self.is_held or self.streams)
-
-    def _take(self, item: bytes | tuple[Any, Batch]) -> None:
-        if isinstance(item, tuple):
-            self._do(*item)
-            return
-        request = self.server.requests.read(item)
-        if request.__class__ is list:
-            batch = Batch(len(request))
-            self._backlog.extendleft((each, batch) for each in reversed(request))
-        elif request is not None:
-            self._do(request, None)
+        return not (self._backlog or self.in_flight or self.is_held or self._tasks)
 
     def _do(self, request: Any, batch: Batch | None) -> None:
         handler = self._handlers.get(request.__class__)
@@ -255,7 +258,7 @@ class Connection(asyncio.Protocol):
             return request.error
         if self.role is None:
             return NotAuthenticated("no token was given")
-        return NotPermitted(request.__struct_config__.tag, self.role)
+        return NotPermitted(request.__struct_config__.tag, self.role.value)
 
     def _schedule(self) -> None:
         if not self._is_scheduled and not self.is_gone:
@@ -292,7 +295,9 @@ class Connection(asyncio.Protocol):
     def settle(self, to: Any, receipt: Any, batch: Batch | None) -> None:
         """Answer a command that was in flight."""
         self._deliver(to, Result(to, receipt), 0, batch)
-        self.settled()
+        self.in_flight -= 1
+        if self._backlog or not self._is_reading:
+            self._schedule()
 
     def settled(self) -> None:
         """One request less in flight."""
@@ -300,9 +305,10 @@ class Connection(asyncio.Protocol):
         if self._backlog or not self._is_reading:
             self._schedule()
 
-    def notify(self, line: bytes) -> None:
-        """Send something that is no reply: a line with its end."""
-        self._deliver(None, Raw(line[:-1]), len(line), None)
+    def notify(self, number: int, line: bytes) -> None:
+        """Send a notification of a stream, unless it was ended: a line without its end."""
+        if number in self.streams:
+            self._deliver(None, Raw(line), len(line), None)
 
     def _deliver(self, to: Any, reply: Any, size: int, batch: Batch | None) -> None:
         if batch is not None:
@@ -344,8 +350,7 @@ class Connection(asyncio.Protocol):
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let something run that answers a request in flight later; it ends with the connection."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(task)
         return task
 
     def stream(self, work: Callable[[int], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
@@ -358,11 +363,26 @@ class Connection(asyncio.Protocol):
             raise LimitReached("connection_watches_max", self._limits.connection_watches_max)
         self._stream_number = number = self._stream_number + 1
         self.streams[number] = task = asyncio.get_running_loop().create_task(work(number))
-        task.add_done_callback(lambda _: self._streamed(number))
+        task.add_done_callback(lambda _: self.streams.pop(number, None))
+        self._keep(task)
         return task
 
-    def _streamed(self, number: int) -> None:
-        self.streams.pop(number, None)
+    def end_stream(self, number: int) -> None:
+        """Let nothing more come of a stream, if there is one of this number; what is made next finds its room."""
+        task = self.streams.pop(number, None)
+        if task is None:
+            return
+        if inspect.getcoroutinestate(cast(Coroutine[Any, Any, None], task.get_coro())) == inspect.CORO_CREATED:
+            asyncio.get_running_loop().call_soon(task.cancel)  # it has begun by then, and answers who made it
+        else:
+            task.cancel()
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._kept)
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if self.status is ConnectionStatus.ENDING:
             self._schedule()
 
@@ -386,12 +406,12 @@ class Connection(asyncio.Protocol):
         self._schedule()
 
     def _end_streams_soon(self) -> None:
-        """When those that were begun just now have started: only then can they answer who began them."""
+        """When those that were made just now have begun: only then do they answer who made them."""
         asyncio.get_running_loop().call_soon(lambda: [task.cancel() for task in self.streams.values()])
 
-    def abort(self, reason: str | None) -> None:
+    def abort(self, reason: str) -> None:
         """Close at once."""
-        self.reason = self.reason or reason
+        self.reason = reason
         self.transport.abort()
 
     def _close(self) -> None:
@@ -399,11 +419,10 @@ class Connection(asyncio.Protocol):
             self._out.append(Raw(self._last_words))
         self.flush()
         self.status = ConnectionStatus.CLOSING
-        self.closing_since = elapsed()
+        self.transport.set_write_buffer_limits(high=0)  # what is not written yet is slow, and it says when all is
         if self._other_side_ended or self._is_tls:
             self.transport.close()
             return
-        self.transport.set_write_buffer_limits(high=0)  # so that it says when all is written
         self._read(True)
         if self.slow_since is None:
             self._say_goodbye()
@@ -413,13 +432,15 @@ class Connection(asyncio.Protocol):
 
         To close while it still sends would make it see an error, and many then don't read the answers that are there.
         """
-        self.closing_since = elapsed()
         if self.transport.is_closing():
             return
         try:
             self.transport.write_eof()
         except OSError:
             self.transport.abort()
+        else:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(self._limits.linger_seconds_max, self.transport.abort)
 
     def _read(self, wanted: bool) -> None:
         if wanted == self._is_reading or self.transport.is_closing():

@@ -87,12 +87,10 @@ async def listen(
     try:
         if address.kind == "unix":
             return Listener(address, [_unix_socket(address.path, unix_mode)], None)
-        found = await asyncio.get_running_loop().getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        places = await _places(address)
         if not insecure:
-            _require_safe(address, [where[0] for *_, where in found], has_tokens=has_tokens)
-        sockets = _tcp_sockets([(family, where) for family, _, _, _, where in found])
+            _require_safe(address, [place[0] for _, place in places], has_tokens=has_tokens)
+        sockets = _tcp_sockets(places)
     except OSError as error:
         raise DefinitionError(f"{address} can't be listened on: {error.strerror or error}", "Server") from error
     bound = address._replace(port=sockets[0].getsockname()[1])
@@ -112,6 +110,14 @@ def _require_safe(address: Address, hosts: list[Any], *, has_tokens: bool) -> No
         )
 
 
+async def _places(address: Address) -> list[tuple[int, Any]]:
+    """What a host's name stands for: pairs of an address family and a socket address of it."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((int(family), place) for family, _, _, _, place in found))
+
+
 def _tcp_sockets(places: list[tuple[int, Any]]) -> list[socket.socket]:
     """A socket for each place that this machine has; where the first one's port was free to choose, the others take the
     same.
@@ -119,7 +125,7 @@ def _tcp_sockets(places: list[tuple[int, Any]]) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     try:
-        for family, (host, port, *more) in dict.fromkeys(places):
+        for family, (host, port, *more) in places:
             try:
                 sockets.append(_tcp_socket(family, (host, port or _port_of(sockets), *more)))
             except OSError as error:
@@ -140,7 +146,8 @@ def _port_of(sockets: list[socket.socket]) -> int:
 
 
 def _tcp_socket(family: int, place: Any) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # By its name: only then does asyncio see that what it accepts is TCP, and has small replies sent at once.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

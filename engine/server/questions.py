@@ -54,11 +54,8 @@ class Questions:
 
     def unwatch(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """No more of them: what `watch` or `follow` began ends before this is answered, if it has not already."""
-        number = request.params.watch
-        stream = connection.streams.pop(number, None)
-        if stream is not None:
-            stream.cancel()
-        connection.reply(request.id, Watching(number), batch)
+        connection.end_stream(request.params.watch)
+        connection.confirm(request.id, Watching(request.params.watch), batch)
 
     def follow(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The log's events from a position on, and then each new one, as notifications."""
@@ -117,7 +114,7 @@ class Questions:
             while True:
                 await connection.writable()
                 answer, position = await watch.next()
-                connection.notify(answer_line(number, answer, position))
+                connection.notify(number, answer_line(number, answer, position))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
             _tell(connection, "watch", number, error)
         finally:
@@ -143,7 +140,7 @@ class Questions:
                     for start in range(0, len(events), _FOLLOW_EVENTS_MAX):
                         await connection.writable()
                         some = events[start : start + _FOLLOW_EVENTS_MAX]
-                        connection.notify(events_line(number, some, some[-1].position))
+                        connection.notify(number, events_line(number, some, some[-1].position))
             raise EngineClosed("closed")
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
             _tell(connection, "follow", number, error)
@@ -158,6 +155,5 @@ def _tell(connection: Connection, method: str, number: int, error: BaseException
         if connection.reason is None:
             return
         error = EngineClosed("closing")
-    if number in connection.streams:
-        connection.server.failed(error)
-        connection.notify(ended_line(method, number, error))
+    connection.server.failed(error)
+    connection.notify(number, ended_line(method, number, error))

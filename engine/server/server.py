@@ -239,9 +239,8 @@ class Server:
         if connection.slow_since is not None:
             if now - connection.slow_since > limits.slow_seconds_max:
                 connection.abort("slow_seconds_max")
-        elif connection.status is ConnectionStatus.CLOSING:
-            if now - connection.closing_since > limits.linger_seconds_max:
-                connection.abort(None)
+        elif connection.status is not ConnectionStatus.OPEN:
+            return
         elif connection.role is None and now - connection.made_at > limits.authenticate_seconds_max:
             connection.end("authenticate_seconds_max", _over("authenticate_seconds_max", limits))
         elif not connection.is_done:

@@ -88,7 +88,7 @@ class Notification(msgspec.Struct, frozen=True):
     error: ErrorShape | UnsetType = UNSET
 
 
-# What a server writes.
+# What a server writes: as Structs, or as lines without their ends.
 
 
 class Result(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
@@ -128,13 +128,13 @@ class _Ended(msgspec.Struct, gc=False):
 
 
 def failure_of(to: ReplyId, error: BaseException) -> bytes:
-    """The answer to a request that failed, as JSON without a line end. Never raises, whatever the error holds."""
+    """The answer to a request that failed. Never raises, whatever the error holds."""
     return _encode_with(error, lambda told: Failure(to, told))
 
 
 def answer_line(watch: int, answer: bytes, position: int) -> bytes:
     """The notification of an answer, whose JSON is put in as it is: thousands may be due at once."""
-    return b'{"jsonrpc":"2.0","method":"watch","params":{"watch":%d,"answer":%b,"position":%d}}\n' % (
+    return b'{"jsonrpc":"2.0","method":"watch","params":{"watch":%d,"answer":%b,"position":%d}}' % (
         watch,
         answer,
         position,
@@ -143,12 +143,12 @@ def answer_line(watch: int, answer: bytes, position: int) -> bytes:
 
 def events_line(watch: int, events: Sequence[Any], position: int) -> bytes:
     """The notification of events that a log holds, up to a position."""
-    return _encode(_Note("follow", _Events(watch, events, position))) + b"\n"
+    return _encode(_Note("follow", _Events(watch, events, position)))
 
 
 def ended_line(method: str, watch: int, error: BaseException) -> bytes:
     """The last notification of a watch that did not end because it was told to. Never raises."""
-    return _encode_with(error, lambda told: _Note(method, _Ended(watch, told))) + b"\n"
+    return _encode_with(error, lambda told: _Note(method, _Ended(watch, told)))
 
 
 def _encode_with(error: BaseException, message: Callable[[ErrorObject], Any]) -> bytes:

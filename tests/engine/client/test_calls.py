@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.engine import PenstockError
+from penstock.engine import CommitFailed, PenstockError, Rejected
 from penstock.engine.client import ClientLimits
 from penstock.engine.client.calls import Call, Calls
 from penstock.engine.errors import ConnectionLost, DeadlineExceeded, EngineClosed, LimitReached, ProtocolViolated
@@ -177,6 +177,47 @@ def test_a_command_that_may_have_happened_is_not_said_to_be_out_of_time() -> Non
     assert outcome(call).sent is True
     assert isinstance(outcome(query), DeadlineExceeded)
     assert outcome(query).decided is False
+
+
+LATE = DeadlineExceeded("Add", 2.0, decided=False)
+DENIALS = [LATE, ConnectionLost("the writer", "nobody is there", sent=False), EngineClosed("closing")]
+
+
+@pytest.mark.parametrize("error", DENIALS, ids=repr)
+def test_a_reply_says_nothing_of_what_was_sent_before_on_a_lost_connection(error: PenstockError) -> None:
+    again, asked, once = command("Add", named=True), question("StockOf"), command("Remove", named=True)
+    calls = calls_of(again, asked)
+    calls.take(0.0)
+    calls.lost("reset")
+    calls.add(once)
+    calls.take(0.0)
+    for call in (again, asked, once):
+        calls.refuse(call, error)
+    lost = outcome(again)
+    assert isinstance(lost, ConnectionLost)
+    assert (lost.sent, lost.__cause__) == (True, error)
+    assert lost.problem == f"it was sent 2 times, and only to the last of them came a reply: {error}"
+    assert outcome(asked) is outcome(once) is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Rejected("no_stock"),
+        DeadlineExceeded("Add", 2.0, decided=True),
+        ConnectionLost("the writer", "reset", sent=True),
+        CommitFailed(3, "no room"),
+    ],
+    ids=repr,
+)
+def test_what_holds_however_often_it_was_sent_is_told_as_it_is(error: PenstockError) -> None:
+    again = command("Add", named=True)
+    calls = calls_of(again)
+    calls.take(0.0)
+    calls.lost("reset")
+    calls.take(0.0)
+    calls.refuse(again, error)
+    assert outcome(again) is error
 
 
 def test_one_that_is_given_up_while_there_is_no_connection_says_why() -> None:

@@ -187,6 +187,15 @@ async def test_an_address_of_which_this_machine_has_but_one_kind_is_listened_on(
             await Server(engine, listen=["tcp://127.0.0.1:0"], insecure=True).__aenter__()
 
 
+async def test_what_is_sent_is_sent_at_once_and_who_vanishes_is_noticed() -> None:
+    async with served() as server, calling(server) as caller:
+        await caller.call("health")
+        (connection,) = server.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+
+
 # Unix sockets.
 
 

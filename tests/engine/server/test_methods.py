@@ -368,6 +368,24 @@ async def test_after_unwatch_is_answered_nothing_more_comes_and_its_number_is_no
         await until(lambda: server.stats().watches == 1)
 
 
+@pytest.mark.parametrize(("method", "params"), [("watch", {"query": STOCK}), ("follow", {})])
+async def test_a_watch_that_is_ended_with_the_same_breath_is_answered_and_never_heard_of_again(
+    method: str, params: dict[str, Any]
+) -> None:
+    async with served() as server, calling(server) as caller:
+        await caller.call("execute", {"command": ADD})
+        both = [request(method, params, "begin").strip(), request("unwatch", {"watch": 1}, "end").strip()]
+        await caller.send(b"[" + b",".join(both) + b"]\n")
+        assert {each["id"]: each["result"] for each in await caller.reply()} == {
+            "begin": {"watch": 1},
+            "end": {"watch": 1},
+        }
+        assert (await caller.call("execute", {"command": ADD}))["position"] == 2
+        await until(lambda: server.stats().watches == 0)
+        assert await caller.call("watch", {"query": STOCK}) == {"watch": 2}
+        assert (await caller.reply())["params"]["watch"] == 2
+
+
 async def test_who_watches_every_change_gets_each_of_them() -> None:
     async with served() as server, calling(server) as caller, calling(server) as other:
         await caller.call("watch", {"query": STOCK, "every": True})
