@@ -152,7 +152,8 @@ class Connection(asyncio.Protocol):
                 self.work()
 
     def eof_received(self) -> bool:
-        """Whoever only asks, as ``nc -N`` does, still hears all answers; not on TLS, which ends both ways at once.
+        """Whoever only asks, as ``nc -N`` does, still hears all answers; on TLS, which ends both ways at once, those
+        that are there.
 
         Watches end: one who has gone and one who listens on look the same until something is written.
         """
@@ -161,6 +162,8 @@ class Connection(asyncio.Protocol):
             self.status = ConnectionStatus.ENDING
             self._end_streams_soon()
             self.work()
+        if self._is_tls:
+            self.flush()
         return not self._is_tls and self.status is ConnectionStatus.ENDING
 
     def pause_writing(self) -> None:
@@ -199,22 +202,23 @@ class Connection(asyncio.Protocol):
     def work(self) -> None:
         """Take up what was read, as far as this connection may; then read on, or don't."""
         self._is_scheduled = False
-        backlog, read, turns = self._backlog, self.server.requests.read, self._limits.turn_requests_max
+        backlog, read, limits = self._backlog, self.server.requests.read, self._limits
+        requests, until = limits.turn_requests_max, elapsed() + limits.turn_ms_max / 1e3
         while backlog and self.may_take:
-            if not turns:
+            if not requests:
                 self._schedule()
                 break
-            turns -= 1
             item = backlog.popleft()
             if isinstance(item, tuple):
                 self._do(*item)
-                continue
-            request = read(item)
-            if request.__class__ is list:
-                batch = Batch(len(request))
-                backlog.extendleft((each, batch) for each in reversed(request))
-            elif request is not None:
-                self._do(request, None)
+            else:
+                request = read(item)
+                if request.__class__ is list:
+                    batch = Batch(len(request))
+                    backlog.extendleft((each, batch) for each in reversed(request))
+                elif request is not None:
+                    self._do(request, None)
+            requests = requests - 1 if elapsed() < until else 0
         if self.status is ConnectionStatus.OPEN:
             self._read(not backlog and self.may_take)
         elif self.status is ConnectionStatus.ENDING:
@@ -295,9 +299,7 @@ class Connection(asyncio.Protocol):
     def settle(self, to: Any, receipt: Any, batch: Batch | None) -> None:
         """Answer a command that was in flight."""
         self._deliver(to, Result(to, receipt), 0, batch)
-        self.in_flight -= 1
-        if self._backlog or not self._is_reading:
-            self._schedule()
+        self.settled()
 
     def settled(self) -> None:
         """One request less in flight."""

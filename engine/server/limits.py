@@ -23,8 +23,9 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     #: Requests of one connection that are not answered yet; past it nothing is read from it. Requests in a batch; a
     #: larger one is refused.
     in_flight_max: int = 1_024
-    #: Requests of one connection that are taken up before others have their turn.
+    #: Requests of one connection that are taken up before others have their turn, and for how long.
     turn_requests_max: int = 64
+    turn_ms_max: float = 2.0
     #: Watches of one connection, `follow` included; one more is told `LimitReached`.
     connection_watches_max: int = 1_000
     #: `follow` at once, by all connections together: each reads the log. One more is told `LimitReached`.

@@ -163,7 +163,7 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
         ),
         "ask": _params("ask", ("query", _any_of(app.queries)), after, timeout, incomplete),
         "watch": _params("watch", ("query", _any_of(app.queries)), after, ("every", bool, False), incomplete),
-        "unwatch": _params("unwatch", ("watch", int)),
+        "unwatch": _params("unwatch", ("watch", Count)),
         "follow": _params(
             "follow", after, ("keys", frozenset[str] | None, None), ("types", frozenset[str] | None, None)
         ),

@@ -19,8 +19,9 @@ from penstock.engine.server import Server
 from penstock.engine.wire import Address
 from tests.shop import shop
 
-__all__ = ["ADD", "STOCK", "Caller", "calling", "request", "served", "until"]
+__all__ = ["ADD", "SECONDS_MAX", "STOCK", "Caller", "calling", "request", "served", "until"]
 
+#: How long anything that is sure to come may take.
 SECONDS_MAX = 10.0
 CHUNK_BYTES = 1 << 16
 

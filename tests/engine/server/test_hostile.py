@@ -38,15 +38,15 @@ from penstock.engine.commit import body_reader
 from penstock.engine.server import Server, ServerLimits
 from penstock.engine.server.connection import Connection
 from penstock.engine.wire.faults import BRANCHES, CODES
-from tests.engine.server.caller import STOCK, Caller, calling, request, until
-from tests.shop import Noted, shop
+from tests.engine.server.caller import SECONDS_MAX, STOCK, Caller, calling, request, until
+from tests.shop import Noted, Pinboard, shop
 
 pytestmark = pytest.mark.anyio
 
 _torture = int(os.environ.get("PENSTOCK_TORTURE") or 0)
 EXAMPLES = {0: 25, 1: 3_000}.get(_torture, _torture)
 STEPS_MIN, STEPS_MAX = (10, 40) if _torture else (1, 20)
-FLOOD_MAX = 2_000 if _torture else 400
+FLOOD_MAX = 1_000 if _torture else 400
 
 CALLERS = 4
 LIMITS = ServerLimits(
@@ -103,7 +103,7 @@ class Flood(NamedTuple):
 
     who: int
     kind: str
-    count: int
+    times: int
 
 
 class Cut(NamedTuple):
@@ -243,14 +243,18 @@ class Peer:
                 return False
 
     async def rest(self) -> None:
-        """Send what is left and listen until the server has closed."""
-        with anyio.fail_after(10):
+        """Send what is left and listen until the server has closed; it is to go on all the time."""
+        with anyio.CancelScope() as scope:
+            so_far = None
             while self.listen():
+                if so_far != (len(self.heard), len(self.unsent)):
+                    so_far, scope.deadline = (len(self.heard), len(self.unsent)), anyio.current_time() + SECONDS_MAX
                 if self.unsent:
                     self.push(b"")
                 elif not self.finished:
                     self.finish()
                 await anyio.lowlevel.checkpoint()
+        assert not scope.cancelled_caught, "the server neither goes on nor closes"
         self.heard_all = True
 
     def finish(self) -> None:
@@ -291,7 +295,7 @@ class World:
     def line(self, kind: str, to: Any) -> bytes:
         """A request of a kind. Each note has a text of its own."""
         self.notes += kind in ("note", "silent")
-        note = {"type": "Note", "text": f"note {self.notes} {'x' * 300}"}
+        note = {"type": "Note", "text": f"note {self.notes} {'x' * 100}"}
         notes = {"type": "Notes"}
         return {
             "note": lambda: request("execute", {"command": note}, to),
@@ -336,9 +340,9 @@ class World:
                 lines = [self.line(kind, number) for number, kind in enumerate(kinds)]
                 peer.push(b"[" + b",".join(line.strip() for line in lines) + b"]\n")
                 peer.wanted.update(json.dumps(number) for number, kind in enumerate(kinds) if kind != "silent")
-            case Flood(_, kind, count):
-                peer.push(b"".join(self.line(kind, "flood") for _ in range(count)))
-                peer.wanted['"flood"'] += count if kind != "silent" else 0
+            case Flood(_, kind, times):
+                peer.push(b"".join(self.line(kind, "flood") for _ in range(times)))
+                peer.wanted['"flood"'] += times if kind != "silent" else 0
             case Break(_, what):
                 peer.is_clean = False
                 peer.push(BROKEN[what]())
@@ -396,9 +400,9 @@ class World:
         )
 
     def view_notes(self) -> list[str]:
-        (view,) = [each for each in self.engine._views if each.name == "Pinboard"]
-        notes: list[str] = view.read.state.notes
-        return notes
+        (state,) = [each.read.state for each in self.engine._views if each.name == "Pinboard"]
+        assert isinstance(state, Pinboard)
+        return state.notes
 
     def look_at(self, peer: Peer) -> None:
         """Every whole line that it heard is a reply or a notification, and no request was answered twice."""
@@ -442,7 +446,7 @@ def sockets() -> int:
 
 
 async def play(script: Sequence[Step]) -> None:
-    loop, failures = asyncio.get_running_loop(), []  # type: ignore[var-annotated]
+    loop, failures = asyncio.get_running_loop(), list[Any]()
     loop.set_exception_handler(lambda _, context: failures.append(context))
     log, sockets_before = MemoryLog(), sockets()
     async with Engine(shop, log=log, limits=ENGINE_LIMITS) as engine:

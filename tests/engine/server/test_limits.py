@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,14 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import App, Command, DefinitionError, Event, Query
+from penstock.engine import App, Command, DefinitionError, Event, Limits, Query
 from penstock.engine.clock import elapsed
 from penstock.engine.server import Server, ServerLimits, Tokens
 from penstock.engine.server.connection import Connection
 from penstock.handlers import WriteModel, applies, handles
 from penstock.views import View, answers
 from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
-from tests.support import ScriptedLog
+from tests.support import ScriptedLog, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -213,6 +215,42 @@ async def test_one_connection_with_many_requests_leaves_others_their_turn() -> N
         await other.reply()
         assert asked.index("other") <= 20
         assert len(await flood.reply()) == 500
+
+
+async def test_one_connection_with_slow_questions_leaves_others_their_turn() -> None:
+    limits = ServerLimits(turn_ms_max=0.000_001)  # so any question is slow
+    async with served(large, limits=limits) as server, calling(server) as flood, calling(server) as other:
+        await flood.call("health")
+        await other.call("health")
+        asked.clear()
+        flood.push(question("flood") * 100)
+        other.push(question("other"))
+        await other.reply()
+        assert asked.index("other") <= 2
+        assert len(await flood.replies(100)) == 100
+
+
+async def test_one_who_is_cut_off_while_its_command_waits_at_the_door_is_forgotten() -> None:
+    log, limits = ScriptedLog(), Limits(mailbox_commands_max=1, batch_commands_max=1)
+    async with served(log=log, engine_limits=limits) as server, calling(server) as filling:
+        log.hold()
+        commands = server._methods.commands
+        assert commands is not None
+        await filling.send(request("execute", {"command": ADD}) * 3)  # one is written, one decided, one waits
+        await until(lambda: server.stats().in_flight == 3 and not only(server).is_held and log.appends_started == 1)
+        await settled()
+        async with calling(server) as first:
+            await first.send(request("execute", {"command": ADD}))
+            await until(lambda: server.stats().in_flight == 4)
+            for _ in range(10):
+                async with calling(server) as caller:
+                    await caller.send(request("execute", {"command": ADD}))
+                    await until(lambda: len(commands._held) == 1)
+                    (await only_of(server, caller)).abort("slow_seconds_max")
+                    await until(lambda: not commands._held)
+            log.release()
+            assert (await first.reply())["result"]["position"] == 4
+        await filling.replies(3)
 
 
 # Watches.
@@ -484,6 +522,23 @@ async def test_a_flood_of_connections_that_come_and_go_leaves_nothing_behind() -
         await until(lambda: len(asyncio.all_tasks()) <= before)
         async with calling(server) as caller:
             assert (await caller.call("execute", {"command": ADD}))["position"] == 1
+
+
+async def test_what_a_connection_had_goes_with_it() -> None:
+    async with served() as server, calling(server) as other:
+        async with calling(server) as caller:
+            await caller.call("execute", {"command": ADD, "timeout": 1_000})
+            await caller.call("watch", {"query": STOCK})
+            await caller.reply()
+            await caller.send(request("ask", {"query": STOCK, "after": 99, "timeout": 1_000}))
+            await until(lambda: server.stats().in_flight == 1)
+            connection = weakref.ref(await only_of(server, caller))
+            caller.vanish()
+        await until(lambda: len(server.connections) == 1)
+        await settled()
+        gc.collect()
+        assert connection() is None
+        assert (await other.call("stats"))["views"]["Shelf"]["watches"] == 0
 
 
 async def test_a_command_of_one_who_has_gone_before_it_was_decided_never_happens() -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,8 +19,9 @@ import trustme
 from penstock.engine import DefinitionError, Engine
 from penstock.engine.server import Server, ServerLimits, Tokens, tls_context
 from penstock.engine.wire import Address
-from tests.engine.server.caller import ADD, Caller, calling, request, served, until
+from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
 from tests.shop import shop
+from tests.support import ScriptedLog
 
 pytestmark = pytest.mark.anyio
 
@@ -293,6 +294,33 @@ async def test_a_graceful_stop_answers_over_tls_too(certificates: Certificates) 
             assert [each["id"] for each in replies] == list(range(100))
             writer.close()
             await stopping
+
+
+async def test_one_who_ends_tls_after_asking_hears_what_is_there(certificates: Certificates) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    spoken = certificates.context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    log, tls = ScriptedLog(), tls_context(certificates.server)
+    async with served(log=log, listen=["tls://127.0.0.1:0"], tls=tls) as server, calling(server) as caller:
+
+        async def done(step: Callable[[], Any]) -> Any:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    await caller.send(outgoing.read())
+                    incoming.write(await caller._receive())
+
+        await done(spoken.do_handshake)
+        log.hold()
+        spoken.write(request("execute", {"command": ADD}) + request("ask", {"query": STOCK}, 2))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            spoken.unwrap()
+        await caller.send(outgoing.read())
+        assert json.loads(await done(lambda: spoken.read(1_000)))["result"] == {"answer": 0, "position": 0}
+        with pytest.raises(ssl.SSLZeroReturnError):
+            await done(lambda: spoken.read(1_000))
+        await until(lambda: not server.connections)
+        log.release()
 
 
 async def test_a_client_certificate_is_wanted_where_authorities_for_them_are_named(certificates: Certificates) -> None:

@@ -364,6 +364,7 @@ async def test_after_unwatch_is_answered_nothing_more_comes_and_its_number_is_no
         assert await caller.call("execute", {"command": ADD})
         assert await caller.call("unwatch", {"watch": 1}) == {"watch": 1}  # twice is no error
         assert await caller.call("unwatch", {"watch": 99}) == {"watch": 99}
+        assert (await caller.call("stats"))["views"]["Shelf"]["watches"] == 0
         assert await caller.call("watch", {"query": STOCK}) == {"watch": 2}
         await until(lambda: server.stats().watches == 1)
 

@@ -104,7 +104,9 @@ def test_a_method_has_a_schema_of_each_parameter_and_of_its_result() -> None:
     assert method(document, "unwatch") == {
         "name": "unwatch",
         "paramStructure": "by-name",
-        "params": [{"name": "watch", "required": True, "schema": {"type": "integer"}}],
+        "params": [
+            {"name": "watch", "required": True, "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}}
+        ],
         "result": {"name": "unwatch result", "schema": {"$ref": "#/components/schemas/Watching"}},
     }
     ask = method(document, "ask")
