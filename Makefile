@@ -9,13 +9,13 @@ LIMIT ?=
 KILLS ?=
 SHIPPED := -p penstock.engine -p penstock.handlers -p penstock.views -p penstock.bench
 
-.PHONY: demo test check format bench bench-smoke torture clean
+.PHONY: demo test check format bench bench-smoke bench-peers torture clean
 
 demo: .venv/ready  ## a year of real flights through the engine
 	$(RUN) python -m examples.flights $(if $(LIMIT),--limit $(LIMIT))
 
 test: .venv/ready  ## the whole suite
-	$(RUN) pytest
+	$(RUN) pytest -n auto --dist worksteal
 
 check: .venv/ready  ## format, lint, types of what is shipped, of the tests and of the examples, tidiness
 	$(RUN) ruff format --check .
@@ -33,6 +33,10 @@ bench: .venv/ready  ## the figures, with the machine and the versions they belon
 
 bench-smoke: .venv/ready  ## every figure once, too small to mean anything: does it run?
 	$(RUN) python -m penstock.bench --smoke
+
+bench-peers: .venv/ready  ## beside other software that keeps events, which is installed for it, and Redis if it is there
+	$(RUN) --isolated --group peers pytest -q tests/bench/test_peers.py
+	$(RUN) --isolated --group peers python -m penstock.bench --only 'peers*'
 
 torture: .venv/ready  ## kill a busy engine a hundred times, tear copies of its log: is anything lost?
 	$(RUN) python -m penstock.bench torture $(if $(KILLS),--kills $(KILLS) --images $(KILLS))

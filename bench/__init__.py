@@ -1,4 +1,4 @@
-"""The benchmark harness: workloads, limits, and what they say about a machine. Run it: ``python -m penstock.bench``.
+"""The benchmark harness: workloads, limits, and what they say about a machine. Run it: ``penstock bench``.
 
 Goals: to show what the engine does on this machine, each figure beside the limit that it could at best reach, in the
 same run; to show plainly what is missed; to be a program that anybody can run, read and disagree with.
@@ -14,13 +14,13 @@ Method:
 - Several runs, interleaved (A B A B), so that a slow minute of the machine falls on all. The median is reported, with
   the lowest and the highest; a ratio is the median of the ratios within each run.
 - Throughput is measured in a closed loop: each caller waits for its receipt before it sends the next command. Latency
-  is measured in an open loop: questions have a schedule, and the time counts from the moment that the schedule says,
-  so a stall of the event loop counts for every question that fell into it (no coordinated omission).
+  is measured in an open loop: commands and questions have a schedule, and the time counts from the moment that it
+  says, so a stall of the event loop counts for all that fell into it (no coordinated omission).
 - Durability is the same for all that claim it: SQLite, WAL, ``synchronous=FULL``, an fsync before anybody is answered.
   The report says for each contender what it makes durable, and names the filesystem that it was measured on.
-- Contenders that should have done the same work prove it: a hash of the balances, read back from the file with plain
-  SQL where there is a file, must be the same for all, and the same as what was answered from memory. Otherwise the
-  run fails.
+- Contenders with the same workload prove that they did the same work: a hash of the balances, read back from the file
+  with plain SQL where there is a file, must be the same for all, and the same as what was answered from memory.
+  Otherwise the run fails.
 
 Bias: the one who wrote the engine wrote the minimum and the limits too, and the workload (small commands, one event
 each, a cheap rule) suits an engine whose cost is per commit. Drivers and contenders share one process and one

@@ -2,6 +2,7 @@
 
 A missed goal is shown and does not change the exit code: it says as much about the machine as about the engine.
 
+``python -m penstock.bench run APP --commands FILE`` measures a user's own application (`penstock.bench.own`).
 ``python -m penstock.bench torture`` measures nothing: it kills, and looks for what is lost (`penstock.bench.torture`).
 ``python -m penstock.bench histories`` kills servers, and looks at what their clients saw (`penstock.bench.histories`).
 """
@@ -12,65 +13,64 @@ import argparse
 import sys
 from fnmatch import fnmatchcase
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import msgspec
-
 from penstock.bench import loops
 from penstock.bench.figures import FIGURES
+from penstock.bench.handing import add_options, hand_over, missing
 from penstock.bench.harness import Plan, measure
 from penstock.bench.job import BenchError
 from penstock.bench.machine import this_machine
 from penstock.bench.summary import FigureReport, Report, summarise
+from penstock.engine.clock import utc_now
 
-__all__ = ["main"]
+__all__ = ["main", "options"]
 
-#: Programs of their own, with which nothing is measured, and their command lines.
+#: Programs of their own, and their command lines.
 _OTHERS = {
+    "run": "penstock.bench.own.command",
     "torture": "penstock.bench.torture.command",
     "histories": "penstock.bench.histories.command",
 }
-
-_NEEDS_RICH = "penstock.bench shows its report with rich: install the extra penstock[bench]\n"
 
 
 def main(arguments: list[str]) -> int:
     """Measure what the arguments name, show it, and return the exit code; or do what the first argument names."""
     if arguments and arguments[0] in _OTHERS:
         return _other(arguments[0], arguments[1:])
-    options = _options(arguments)
-    if find_spec("rich") is None:
-        sys.stderr.write(_NEEDS_RICH)
+    if arguments and ":" in arguments[0]:  # an application, as module:attribute
+        return _other("run", arguments)
+    chosen = options(arguments)
+    if needed := missing(chosen):
+        sys.stderr.write(needed)
         return 2
-    base = Path(options.dir)
+    base = Path(chosen.dir)
     base.mkdir(parents=True, exist_ok=True)
     try:
         with TemporaryDirectory(prefix="bench-", dir=base) as directory:
-            report = _measure(options, directory)
+            report = _measure(chosen, directory)
     except BenchError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    if options.json:
-        Path(options.json).write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    hand_over(report, chosen)
     return 0
 
 
 def _other(name: str, arguments: list[str]) -> int:
     command = import_module(_OTHERS[name])
-    options = command.options(arguments)
-    if find_spec("rich") is None:
-        sys.stderr.write(_NEEDS_RICH)
+    chosen = command.options(arguments)
+    if needed := missing(chosen):
+        sys.stderr.write(needed)
         return 2
-    code: int = command.main(options)
+    code: int = command.main(chosen)
     return code
 
 
 def _measure(options: argparse.Namespace, directory: str) -> Report:
     from penstock.bench import report as look  # noqa: PLC0415 - needs rich, and `main` says so when it is missing
 
-    machine = this_machine(Path(directory))
+    machine, made_at = this_machine(Path(directory)), utc_now().isoformat(" ", "seconds")
     plan = Plan(
         loops=loops.available() if options.loop == "both" else [options.loop],
         directory=directory,
@@ -87,16 +87,18 @@ def _measure(options: argparse.Namespace, directory: str) -> Report:
                 results = measure(figure, plan, tell=status.update)
             done.append(summarise(figure, results, smoke=plan.smoke))
             look.show_figure(out, done[-1])
-    report = Report(machine=machine, runs=plan.runs, smoke=plan.smoke, figures=done)
+    report = Report(machine=machine, runs=plan.runs, smoke=plan.smoke, figures=done, made_at=made_at)
     look.show_verdict(out, report)
     return report
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
+def options(arguments: list[str]) -> argparse.Namespace:
+    """What the arguments say; ends the program when they are wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m penstock.bench",
         description="penstock's figures on this machine",
-        epilog="'python -m penstock.bench torture' kills processes instead, and looks for what is lost; "
+        epilog="'python -m penstock.bench run' measures an application of your own; "
+        "'python -m penstock.bench torture' kills processes instead, and looks for what is lost; "
         "'python -m penstock.bench histories' looks at what clients saw meanwhile: see their --help",
     )
     parser.add_argument(
@@ -105,16 +107,16 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--loop", choices=["asyncio", "uvloop", "both"], help="default: both, if uvloop is there")
     parser.add_argument("--runs", type=_count, help="of each contender; default 3, and 1 with --smoke")
     parser.add_argument("--only", nargs="+", metavar="NAME", type=_name, help="of figures; 'socket-*' is all such")
-    parser.add_argument("--json", metavar="PATH", help="write the report there, too")
+    add_options(parser)
     parser.add_argument("--dir", metavar="PATH", default="out", help="where files go, on a real disk; default: out")
-    options = parser.parse_args(arguments)
-    if options.loop is None:
-        options.loop = "asyncio" if options.smoke else "both"
-    if options.loop not in ("both", *loops.available()):
+    found = parser.parse_args(arguments)
+    if found.loop is None:
+        found.loop = "asyncio" if found.smoke else "both"
+    if found.loop not in ("both", *loops.available()):
         parser.error("--loop uvloop needs uvloop: install the extra penstock[uvloop]")
-    if options.runs is None:
-        options.runs = 1 if options.smoke else 3
-    return options
+    if found.runs is None:
+        found.runs = 1 if found.smoke else 3
+    return found
 
 
 def _name(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Workloads put to a system, whichever it is: many callers, one caller, one call for all.
+"""Workloads put to a system, whichever it is: many callers, one caller, callers who also ask, one call for all.
 
 Every driver ends with the same proof: what the system answers from memory is what plain SQL finds in its file.
 """
@@ -9,8 +9,9 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias, cast
 
-from penstock.bench.bank import Deposit, fingerprint, streams
+from penstock.bench.bank import BalanceOf, Move, fingerprint, moves, operations
 from penstock.bench.job import DifferentWork, Job, Result
 from penstock.bench.measure import bytes_in
 from penstock.bench.systems import Adapter, System, read_back
@@ -18,14 +19,22 @@ from penstock.bench.workload import Workload
 from penstock.engine import Command
 from penstock.engine.clock import elapsed
 
-__all__ = ["by_callers", "in_one_call", "require_receipts"]
+__all__ = ["Operation", "by_callers", "in_one_call", "mixed", "require_receipts", "send", "send_or_ask"]
 
-_Send = Callable[[System, Workload, list[Deposit]], Awaitable[None]]
+#: What a caller does next.
+Operation: TypeAlias = Move | BalanceOf
+
+_Send = Callable[[System, Workload, Sequence[Operation]], Awaitable[None]]
 
 
 async def by_callers(adapter: Adapter, job: Job) -> Result:
     """Commands a second when ``workload.callers`` tasks each await one receipt at a time."""
     return await _measured(adapter, job, _send_by_callers)
+
+
+async def mixed(adapter: Adapter, job: Job) -> Result:
+    """Operations a second of such callers when a part of what they do is to ask, as ``workload.reads`` says."""
+    return await _measured(adapter, job, _send_mixed)
 
 
 async def in_one_call(adapter: Adapter, job: Job) -> Result:
@@ -40,34 +49,59 @@ def require_receipts(outcomes: Sequence[object]) -> None:
             raise outcome
 
 
-async def _measured(adapter: Adapter, job: Job, send: _Send) -> Result:
-    work, directory = streams(job.workload), Path(job.directory)
+async def _measured(adapter: Adapter, job: Job, put: _Send) -> Result:
+    work, directory = moves(job.workload), Path(job.directory)
+    measured = operations(job.workload, work.measured) if job.workload.reads else work.measured
     async with adapter.open(directory / "bank.db") as system:
         require_receipts(await system.execute_many(work.opening))
-        await send(system, job.workload, work.warmup)
+        await put(system, job.workload, work.warmup)
         gc.collect()
         commits, commands = system.counts()
         started = elapsed()
-        await send(system, job.workload, work.measured)
+        await put(system, job.workload, measured)
         seconds = elapsed() - started
         commits, commands = system.counts()[0] - commits, system.counts()[1] - commands
         answered = fingerprint(await system.balances())
     stored = fingerprint(read_back(directory / "bank.db", adapter.events_sql))
     if answered != stored:
         raise DifferentWork(job.program, {"in memory": answered, "in the file": stored})
-    events = len(work.opening) + len(work.warmup) + len(work.measured)
+    events = len(work.opening) + len(work.warmup) + sum(not isinstance(each, BalanceOf) for each in measured)
     details = {"commands/commit": commands / commits, "bytes/event": bytes_in(directory) / events}
     return Result(value=len(work.measured) / seconds, details=details, state=stored)
 
 
-async def _send_by_callers(system: System, workload: Workload, deposits: list[Deposit]) -> None:
-    async def caller(mine: list[Deposit]) -> None:
-        execute: Callable[[Command], Awaitable[object]] = system.execute
-        for deposit in mine:
-            await execute(deposit)
+async def send(execute: Callable[[Any], Awaitable[object]], callers: int, commands: Sequence[Any]) -> None:
+    """So many tasks send the commands, in turn; each awaits one receipt at a time."""
 
-    await asyncio.gather(*(caller(deposits[number :: workload.callers]) for number in range(workload.callers)))
+    async def caller(mine: Sequence[Any]) -> None:
+        for command in mine:
+            await execute(command)
+
+    await asyncio.gather(*(caller(commands[number::callers]) for number in range(callers)))
 
 
-async def _send_in_one_call(system: System, workload: Workload, deposits: list[Deposit]) -> None:
-    require_receipts(await system.execute_many(deposits))
+async def send_or_ask(system: System, callers: int, work: Sequence[Operation]) -> None:
+    """The same where some of what is sent are questions."""
+    execute, ask = system.execute, system.ask
+    assert ask is not None
+
+    async def caller(mine: Sequence[Operation]) -> None:
+        for each in mine:
+            if isinstance(each, BalanceOf):
+                await ask(each)
+            else:
+                await execute(each)
+
+    await asyncio.gather(*(caller(work[number::callers]) for number in range(callers)))
+
+
+async def _send_by_callers(system: System, workload: Workload, commands: Sequence[Operation]) -> None:
+    await send(system.execute, workload.callers, commands)
+
+
+async def _send_mixed(system: System, workload: Workload, work: Sequence[Operation]) -> None:
+    await send_or_ask(system, workload.callers, work)
+
+
+async def _send_in_one_call(system: System, _: Workload, commands: Sequence[Operation]) -> None:
+    require_receipts(await system.execute_many(cast(Sequence[Command], commands)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from penstock.bench.bank import AllBalances, BalanceOf, Deposit, bank, fingerprint, queries, streams, totals
 from penstock.bench.drivers import require_receipts
 from penstock.bench.job import DifferentWork, Job, Result
-from penstock.bench.measure import bytes_in, latencies, open_loop
+from penstock.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
 from penstock.engine import Engine
 from penstock.engine.clock import elapsed
 
@@ -76,7 +76,9 @@ async def asks_beside_callers(job: Job) -> Result:
     if answered != expected:
         raise DifferentWork(job.program, {"answered": answered, "acknowledged": expected})
     measured = latencies(seconds)
-    return Result(value=measured.pop("p99 ms"), details={**measured, "commands/s": written})
+    return Result(
+        value=measured.pop("p99 ms"), details={**measured, "commands/s": written}, series={LATENCY: curve(seconds)}
+    )
 
 
 async def write_history(job: Job) -> Result:

@@ -20,7 +20,7 @@ from penstock.bench.job import DifferentWork, Job, Result, WorkerFailed
 from penstock.bench.programs import PROGRAMS
 from penstock.bench.workload import WORKLOADS, Workload
 
-__all__ = ["Contender", "Plan", "contenders", "measure", "run_apart"]
+__all__ = ["Contender", "Plan", "contenders", "measure", "run_apart", "run_worker"]
 
 _WORKER_SECONDS_MAX = 900.0
 
@@ -69,17 +69,26 @@ def run_apart(job: Job) -> Result:
     Raises:
         WorkerFailed: it took too long, ended badly, or printed something that is not a result.
     """
-    command = [sys.executable, "-m", "penstock.bench.worker", msgspec.json.encode(job).decode()]
+    return run_worker("penstock.bench.worker", job.program, msgspec.json.encode(job))
+
+
+def run_worker(module: str, name: str, job: bytes) -> Result:
+    """The result that a module prints, run as a program with a job as its argument.
+
+    Raises:
+        WorkerFailed: as with `run_apart`; it calls the program ``name``.
+    """
+    command = [sys.executable, "-m", module, job.decode()]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_WORKER_SECONDS_MAX, check=False)
     except subprocess.TimeoutExpired as error:
-        raise WorkerFailed(job.program, f"not done after {_WORKER_SECONDS_MAX:g} seconds") from error
+        raise WorkerFailed(name, f"not done after {_WORKER_SECONDS_MAX:g} seconds") from error
     if done.returncode:
-        raise WorkerFailed(job.program, f"exit {done.returncode}\n{done.stderr.decode(errors='replace')}")
+        raise WorkerFailed(name, f"exit {done.returncode}\n{done.stderr.decode(errors='replace')}")
     try:
         return msgspec.json.decode(done.stdout, type=Result)
     except msgspec.DecodeError as error:
-        raise WorkerFailed(job.program, f"it printed no result but {done.stdout!r:.200}") from error
+        raise WorkerFailed(name, f"it printed no result but {done.stdout!r:.200}") from error
 
 
 def measure(
@@ -106,7 +115,7 @@ def measure(
     """
     todo = contenders(figure, plan.loops)
     results: dict[Contender, list[Result]] = {contender: [] for contender in todo}
-    states: dict[str, str] = {}
+    states: dict[str, dict[str, str]] = {}
     with TemporaryDirectory(prefix=f"{figure.name}-", dir=plan.directory) as shared:
 
         def turn(contender: Contender) -> Result:
@@ -118,14 +127,15 @@ def measure(
 
         if figure.prepare is not None:
             first = Contender(figure.prepare, plan.loops[0])
-            _note(states, first.name, turn(first))
+            _note(states, first, turn(first))
         with ThreadPoolExecutor(1 if figure.prepare is not None else plan.lanes) as lanes:
             for _ in range(plan.runs):
                 for contender, result in zip(todo, lanes.map(turn, todo), strict=True):
-                    _note(states, contender.name, result)
+                    _note(states, contender, result)
                     results[contender].append(result)
-    if len(set(states.values())) > 1:
-        raise DifferentWork(figure.name, states)
+    for those in states.values():
+        if len(set(those.values())) > 1:
+            raise DifferentWork(figure.name, those)
     return results
 
 
@@ -138,6 +148,8 @@ def _job(contender: Contender, plan: Plan, directory: str) -> Job:
     )
 
 
-def _note(states: dict[str, str], name: str, result: Result) -> None:
-    if result.state is not None and states.setdefault(name, result.state) != result.state:
-        states[f"{name}, another run"] = result.state
+def _note(states: dict[str, dict[str, str]], contender: Contender, result: Result) -> None:
+    """Keep in which state a contender ended; only those with the same workload can be compared."""
+    those = states.setdefault(contender.entry.workload, {})
+    if result.state is not None and those.setdefault(contender.name, result.state) != result.state:
+        those[f"{contender.name}, another run"] = result.state

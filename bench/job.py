@@ -33,6 +33,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     value: float
     #: What else is worth knowing, by name and unit.
     details: dict[str, float] = {}
+    #: Curves, by what is drawn: latencies by percentile, memory over time.
+    series: dict[str, list[tuple[float, float]]] = {}
     #: The fingerprint of the state it ended with; None when it has none that could be compared.
     state: str | None = None
 

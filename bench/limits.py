@@ -18,7 +18,7 @@ import msgspec
 from penstock.bench.bank import BalanceOf, Deposit, Deposited, Open, Opened, fingerprint, queries, streams, totals
 from penstock.bench.engine_runs import LOG_NAME
 from penstock.bench.job import Job, Result
-from penstock.bench.measure import bytes_in, latencies, open_loop
+from penstock.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
 from penstock.bench.systems import ENGINE, read_back
 from penstock.engine.clock import elapsed
 
@@ -181,8 +181,9 @@ async def idle_asks(job: Job) -> Result:
 
     questions, interval_seconds = queries(job.workload), job.workload.ask_interval_ms / 1e3
     await open_loop(ask, questions[: len(questions) // 10], interval_seconds)
-    measured = latencies(await open_loop(ask, questions, interval_seconds))
-    return Result(value=measured.pop("p99 ms"), details=measured)
+    seconds = await open_loop(ask, questions, interval_seconds)
+    measured = latencies(seconds)
+    return Result(value=measured.pop("p99 ms"), details=measured, series={LATENCY: curve(seconds)})
 
 
 class _Record(msgspec.Struct):

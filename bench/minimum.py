@@ -16,7 +16,7 @@ from pathlib import Path
 import aiosqlite
 import msgspec
 
-from penstock.bench.bank import Deposit, Deposited, Open, Opened
+from penstock.bench.bank import Deposit, Deposited, Open, Opened, Remit, Remitted, Transfer, Transferred
 from penstock.engine import Command, Event
 
 __all__ = ["Minimum", "Refused", "minimum"]
@@ -41,7 +41,12 @@ class Minimum:
         self._wake: asyncio.Future[None] | None = None
         self._closing = False
         self._loop = asyncio.get_running_loop()
-        self._decide: dict[type[Command], Callable[..., Event]] = {Open: self._open, Deposit: self._deposit}
+        self._decide: dict[type[Command], Callable[..., Event]] = {
+            Open: self._open,
+            Deposit: self._deposit,
+            Transfer: self._transfer,
+            Remit: self._remit,
+        }
 
     def execute(self, command: Command) -> asyncio.Future[int]:
         """The future of the number of the commit that makes the command durable, or of `Refused`."""
@@ -108,6 +113,20 @@ class Minimum:
             raise Refused(f"no account {command.account!r}")
         self.balances[command.account] += command.amount
         return Deposited(command.account, command.amount)
+
+    def _transfer(self, command: Transfer) -> Transferred:
+        for account in (command.account, command.to):
+            if account not in self.balances:
+                raise Refused(f"no account {account!r}")
+        self.balances[command.account] -= command.amount
+        self.balances[command.to] += command.amount
+        return Transferred(command.account, command.to, command.amount)
+
+    def _remit(self, command: Remit) -> Remitted:
+        if command.account not in self.balances:
+            raise Refused(f"no account {command.account!r}")
+        self.balances[command.account] += command.amount
+        return Remitted(command.account, command.amount, command.memo)
 
 
 @asynccontextmanager

@@ -5,17 +5,26 @@ Here: the table. A worker runs one of them, a figure names the ones that belong 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Coroutine
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from penstock.bench import collecting, engine_runs, keeping, limits, loops
-from penstock.bench.drivers import by_callers, in_one_call
+from penstock.bench import arriving, collecting, engine_runs, growing, keeping, limits, loops, reading
+from penstock.bench.drivers import by_callers, in_one_call, mixed
 from penstock.bench.job import Job, Result
 from penstock.bench.socket import replicas
 from penstock.bench.socket import runs as socket_runs
-from penstock.bench.systems import ENGINE, ENGINE_WATCHED, ENGINE_WITH_IDS, ENGINE_WITH_VERSIONS, MINIMUM
+from penstock.bench.socket.children import found
+from penstock.bench.systems import (
+    ENGINE,
+    ENGINE_WATCHED,
+    ENGINE_WITH_IDS,
+    ENGINE_WITH_VERSIONS,
+    MINIMUM,
+    with_app,
+)
 
 __all__ = ["PROGRAMS", "Program"]
 
@@ -34,11 +43,14 @@ class Program(NamedTuple):
     on_loop: bool
     #: Commands that must be there, so that it can run.
     needs: tuple[str, ...] = ()
+    #: And packages.
+    packages: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[str]:
-        """Those of them that are not."""
-        return [command for command in self.needs if shutil.which(command) is None]
+        """Those of them that are not: packages first, as commands may come with them."""
+        packages = [f"the package {package}" for package in self.packages if find_spec(package) is None]
+        return packages or [command for command in self.needs if found(command) is None]
 
 
 def _on_loop(run: Callable[[Job], Coroutine[Any, Any, Result]], what: str, durability: str) -> Program:
@@ -58,6 +70,17 @@ def _peer(run: Callable[[Job], Result], what: str, durability: str, *needs: str)
     return Program(run, what, durability, on_loop=False, needs=("sh", *needs))
 
 
+def _library(module: str, what: str, durability: str, *needs: str, on_loop: bool = False, run: str = "run") -> Program:
+    """A peer whose module imports the package that it needs first, and so is loaded only to run it."""
+
+    def load_and_run(job: Job) -> Result:
+        result: Result = getattr(import_module(f"penstock.bench.peers.{module}"), run)(job)
+        return result
+
+    package, *commands = needs
+    return Program(load_and_run, what, durability, on_loop, needs=tuple(commands), packages=(package,))
+
+
 PROGRAMS = {
     "engine-callers": _on_loop(partial(by_callers, ENGINE), "the engine with everything on", _GROUP),
     "minimum-callers": _on_loop(partial(by_callers, MINIMUM), "the least engine, written by hand, no features", _GROUP),
@@ -74,6 +97,34 @@ PROGRAMS = {
     "minimum-one-call": _on_loop(
         partial(in_one_call, MINIMUM), "the least engine, written by hand, no features", _GROUP
     ),
+    "engine-mixed": _on_loop(partial(mixed, ENGINE), "the engine; what is asked is answered from memory", _GROUP),
+    "minimum-mixed": _on_loop(partial(mixed, MINIMUM), "the least engine; a question is a look into a dict", _GROUP),
+    **{
+        f"engine-{count}-views-more": _on_loop(
+            partial(by_callers, with_app(reading.ignoring(count))), "views that do not apply what is written", _GROUP
+        )
+        for count in (8, 64)
+    },
+    "engine-8-views-applying": _on_loop(
+        partial(by_callers, with_app(reading.applying(8))), "each of them applies every event", _GROUP
+    ),
+    "engine-grown": _on_loop(growing.grown, "a log and a state of that size; no snapshot is taken meanwhile", _GROUP),
+    "engine-stall": _on_loop(growing.stall, "1,000 callers write; the garbage collector stays on", _GROUP),
+    "engine-stall-frozen": _on_loop(
+        partial(growing.stall, freeze_gc=True), "the same with Engine(freeze_gc=True)", _GROUP
+    ),
+    "engine-long-run": _on_loop(partial(growing.long_run, ENGINE), "callers who write and ask", _GROUP),
+    "minimum-long-run": _on_loop(partial(growing.long_run, MINIMUM), "the least engine, by the same callers", _GROUP),
+    "engine-arriving": _on_loop(partial(arriving.arriving, ENGINE), "the engine with everything on", _GROUP),
+    "minimum-arriving": _on_loop(
+        partial(arriving.arriving, MINIMUM), "the least engine, at a share of its own rate", _GROUP
+    ),
+    "idle-arriving": _on_loop(arriving.idle, "10,000 a second, nothing is done: the timer's own lateness", _NOTHING),
+    "engine-rebuild": _on_loop(
+        reading.rebuild, "the engine opens: one view from the first event on, all else from snapshots", "reads only"
+    ),
+    "engine-held": _on_loop(reading.held, "a view that keeps each event in a list, and the bank", "reads only"),
+    "plain-held": _plain(reading.plain_held, "a list of as many events read from JSON", _NOTHING),
     "engine-asks": _on_loop(engine_runs.asks, "the engine, its view up to date", _NOTHING),
     "engine-asks-beside-callers": _on_loop(engine_runs.asks_beside_callers, "the engine with everything on", _GROUP),
     "engine-history": _on_loop(engine_runs.write_history, "the engine, writing the log that is replayed", _GROUP),
@@ -145,6 +196,44 @@ PROGRAMS = {
         )._replace(needs=("sh",))
         for count in (1, 2)
     },
+    "eventsourcing": _library(
+        "eventsourcing_sqlite",
+        "aggregates in its cache, not fast-forwarded, one thread",
+        "durable: SQLite in WAL mode, synchronous=FULL, a transaction each",
+        "eventsourcing",
+    ),
+    "umadb": _library(
+        "umadb_server",
+        "its server with a cache of pages, its client, up to 200 threads",
+        "durable: an fsync per batch of appends, as always",
+        "umadb",
+        "sh",
+        "umadb",
+    ),
+    "py-event-sourcing": _library(
+        "py_event_sourcing_sqlite",
+        "a stream for each account, all kept open",
+        "durable: SQLite in WAL mode, synchronous=FULL, for which it has no setting",
+        "py_event_sourcing",
+        on_loop=True,
+    ),
+    "py-event-sourcing-as-it-comes": _library(
+        "py_event_sourcing_sqlite",
+        "the same, as it comes",
+        "not durable: synchronous=NORMAL, so a power loss takes what was acknowledged",
+        "py_event_sourcing",
+        on_loop=True,
+        run="run_as_it_comes",
+    ),
+    "nats": _library(
+        "nats_jetstream",
+        "JetStream, its server, a message each that expects the last sequence; the rule in Python",
+        "durable: sync_interval: always, and the server says that it is in force",
+        "nats",
+        "sh",
+        "nats-server",
+        on_loop=True,
+    ),
     "replica-delay": _served(replicas.delay, "a command to the writer, then a question to the replica", _GROUP),
     "writer-delay": _served(replicas.delay_at_writer, "a command to the writer, then a question to it", _GROUP),
 }

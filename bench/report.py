@@ -5,14 +5,17 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from penstock.bench.figures import Goal
+from penstock.bench.comparing import Comparison
 from penstock.bench.machine import IN_MEMORY, Machine
 from penstock.bench.summary import FigureReport, Report, Row
+from penstock.bench.telling import name_of, number, reached, wanted
 
-__all__ = ["console", "show_figure", "show_machine", "show_verdict"]
+__all__ = ["console", "show_comparison", "show_figure", "show_machine", "show_verdict"]
 
 #: Where the output is not a terminal, and nobody says how wide it is.
-_COLUMNS = 150
+_COLUMNS = 170
+#: The headings of ratios and details, together, that stand beside each other; where they are longer, details go below.
+_HEADINGS_COLUMNS_MAX = 90
 
 
 def console() -> Console:
@@ -37,26 +40,34 @@ def show_figure(out: Console, figure: FigureReport) -> None:
     """One figure as a table, and below it what each contender is."""
     limits = list(figure.rows[0].ratios)
     details = list(dict.fromkeys(name for row in figure.rows for name in row.details))
+    beside = details if sum(map(len, (*limits, *details))) <= _HEADINGS_COLUMNS_MAX else []
     goals, spread = any(row.goal for row in figure.rows), len(figure.rows[0].values) > 1
     table = Table(title=f"{figure.name}: {figure.title}", title_justify="left", title_style="bold")
     table.add_column("contender")
-    headings = [figure.unit, *(["lowest … highest"] if spread else []), *(f"÷ {limit}" for limit in limits), *details]
+    headings = [figure.unit, *(["lowest … highest"] if spread else []), *(f"÷ {limit}" for limit in limits), *beside]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     if goals:
         table.add_column("goal", no_wrap=True)
     for row in figure.rows:
-        cells = [_name(row), _number(row.median)]
-        cells += [f"{_number(row.low)} … {_number(row.high)}"] if spread else []
+        cells = [name_of(row), number(row.median)]
+        cells += [f"{number(row.low)} … {number(row.high)}"] if spread else []
         cells += [f"{row.ratios[limit]:.2f}" if limit in row.ratios else "" for limit in limits]
-        cells += [_number(row.details[name]) if name in row.details else "" for name in details]
+        cells += [number(row.details[name]) if name in row.details else "" for name in beside]
         if goals:
             cells.append(_goal(row))
-        table.add_row(*cells, style=None if row.ratios else "dim")
+        table.add_row(*cells, style="dim" if row.is_limit else None)
     out.print()
     out.print(table)
-    for label, what, durability in dict.fromkeys((row.label, row.what, row.durability) for row in figure.rows):
-        out.print(f"  [dim]{label}: {what}; {durability}[/]")
+    for row in figure.rows if not beside else ():
+        if row.details:
+            told = ", ".join(f"{name} {number(value)}" for name, value in row.details.items())
+            out.print(f"  [dim]{name_of(row)}: {told}[/]")
+    same: dict[tuple[str, str], dict[str, None]] = {}
+    for row in figure.rows:
+        same.setdefault((row.what, row.durability), {})[row.label] = None
+    for (what, durability), labels in same.items():
+        out.print(f"  [dim]{', '.join(labels)}: {what}; {durability}[/]")
     for label, commands in figure.skipped.items():
         out.print(f"  [yellow]{label}: skipped, because {' and '.join(commands)} can't be found[/]")
 
@@ -69,34 +80,20 @@ def show_verdict(out: Console, report: Report) -> None:
     missed = [(figure, row) for figure, row in judged if not row.met]
     out.print(f"\n[bold]{len(judged) - len(missed)} of {len(judged)} goals met.[/]")
     for figure, row in missed:
-        out.print(f"[bold red]missed[/]: {figure.name}, {_name(row)}: {_reached(row)}, goal {_wanted(row.goal)}")
+        out.print(f"[bold red]missed[/]: {figure.name}, {name_of(row)}: {reached(row)}, goal {wanted(row.goal)}")
 
 
-def _name(row: Row) -> str:
-    return row.label if row.loop is None else f"{row.label} · {row.loop}"
+def show_comparison(out: Console, found: Comparison) -> None:
+    """What has become slower, or faster, since an earlier run, and how sure that is."""
+    out.print(f"\n[bold]Compared with the run of {found.earlier_at or 'an unknown time'}[/]")
+    for line in found.remarks:
+        out.print(f"[yellow]{line}[/]")
+    for change in found.changes:
+        style = {"slower": "bold red", "faster": "green"}[change.verdict]
+        out.print(f"[{style}]{change.verdict}[/]: {change.told}")
+    out.print(f"{found.same} within the noise, {found.unsure} that can't be judged, {found.new} that were not there.")
 
 
 def _goal(row: Row) -> str:
     verdict = {True: "[green]met[/]", False: "[bold red]missed[/]", None: ""}[row.met]
-    return f"{_wanted(row.goal)} {verdict}".strip()
-
-
-def _wanted(goal: Goal | None) -> str:
-    if goal is None:
-        return ""
-    return f"{'≤' if goal.at_most else '≥'} {_number(goal.bound)}" + (f" of {goal.of}" if goal.of else "")
-
-
-def _reached(row: Row) -> str:
-    if row.goal is not None and row.goal.of is not None:
-        return f"{row.ratios[row.goal.of]:.2f} of {row.goal.of}"
-    return _number(row.median)
-
-
-def _number(value: float) -> str:
-    """Three digits or four: more would be the machine's mood."""
-    if value >= 1e6:
-        return f"{value / 1e6:,.2f} M"
-    if value >= 1e4:
-        return f"{value / 1e3:.1f} k"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{wanted(row.goal)} {verdict}".strip()

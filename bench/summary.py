@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import median, median_low
 
 import msgspec
 
@@ -35,6 +35,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     ratios: dict[str, float] = {}
     #: Medians of whatever else was counted.
     details: dict[str, float] = {}
+    #: Curves, of the run with that median.
+    series: dict[str, list[tuple[float, float]]] = {}
+    #: Whether it stands here only to be compared with.
+    is_limit: bool = False
     goal: Goal | None = None
     #: Whether the goal is met; None without one, without the limit that it is about, and in a smoke run.
     met: bool | None = None
@@ -49,6 +53,8 @@ class FigureReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     #: By the label of a contender that did not run: what it needs, and is not there.
     skipped: dict[str, list[str]] = {}
+    #: What is measured, and why, for a reader who knows nothing of it.
+    about: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +64,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     runs: int
     smoke: bool
     figures: list[FigureReport]
+    #: When it was made, UTC.
+    made_at: str = ""
 
 
 def summarise(figure: Figure, results: Mapping[Contender, Sequence[Result]], *, smoke: bool) -> FigureReport:
@@ -68,19 +76,17 @@ def summarise(figure: Figure, results: Mapping[Contender, Sequence[Result]], *, 
         results: of each contender, one for each run.
         smoke: the sizes were too small to judge goals by.
     """
-    rows = [
-        _row(contender, results, figure.limits if contender.entry in figure.subjects else (), smoke=smoke)
-        for contender in results
-    ]
+    rows = [_row(figure, contender, results, smoke=smoke) for contender in results]
     missing = {entry.label: PROGRAMS[entry.program].missing for entry in (*figure.subjects, *figure.limits)}
     skipped = {label: commands for label, commands in missing.items() if commands}
-    return FigureReport(name=figure.name, title=figure.title, unit=figure.unit, rows=rows, skipped=skipped)
+    return FigureReport(
+        name=figure.name, title=figure.title, unit=figure.unit, rows=rows, skipped=skipped, about=figure.about
+    )
 
 
-def _row(
-    contender: Contender, results: Mapping[Contender, Sequence[Result]], limits: Sequence[Entry], *, smoke: bool
-) -> Row:
+def _row(figure: Figure, contender: Contender, results: Mapping[Contender, Sequence[Result]], *, smoke: bool) -> Row:
     entry, mine = contender.entry, results[contender]
+    limits = figure.limits if entry in figure.subjects else ()
     program = PROGRAMS[entry.program]
     values = [result.value for result in mine]
     beside = {limit.label: _beside(results, limit, contender.loop) for limit in limits}
@@ -89,6 +95,7 @@ def _row(
     met = None
     if goal is not None and not smoke and (goal.of is None or goal.of in ratios):
         met = goal.is_met(median(values) if goal.of is None else ratios[goal.of])
+        met = met or (goal.enough is not None and median(values) >= goal.enough)
     return Row(
         label=entry.label,
         loop=contender.loop,
@@ -100,6 +107,8 @@ def _row(
         high=max(values),
         ratios=ratios,
         details={name: median(result.details[name] for result in mine) for name in mine[0].details},
+        series=mine[values.index(median_low(values))].series,
+        is_limit=entry not in figure.subjects,
         goal=goal,
         met=met,
     )

@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from functools import partial
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 from penstock.bench.bank import AllBalances, BalanceOf, account_name, bank
 from penstock.bench.minimum import minimum
-from penstock.engine import Command, Engine
+from penstock.engine import App, Command, Engine
 
 __all__ = [
     "ENGINE",
@@ -28,6 +29,7 @@ __all__ = [
     "Adapter",
     "System",
     "read_back",
+    "with_app",
 ]
 
 _WATCHES = 10_000
@@ -44,13 +46,15 @@ class System(NamedTuple):
     balances: Callable[[], Awaitable[dict[str, int]]]
     #: How many commits were written, and how many commands they held.
     counts: Callable[[], tuple[int, int]]
+    #: Answers one question from memory; None where nobody is asked.
+    ask: Callable[[BalanceOf], Awaitable[int | None]] | None = None
 
 
 _Open: TypeAlias = Callable[[Path], AbstractAsyncContextManager[System]]
 
 
 class Adapter(NamedTuple):
-    """How to open a system on a file, and the SQL that reads (account, amount or null) of each event back from it."""
+    """How to open a system on a file, and the SQL that reads (account, amount or null) of each change back from it."""
 
     open: _Open
     events_sql: str
@@ -64,7 +68,7 @@ def _system(engine: Engine, execute: Callable[[Command], Awaitable[object]]) -> 
         writer = engine.stats().writer
         return writer.commits, writer.commands
 
-    return System(execute, engine.execute_many, balances, counts)
+    return System(execute, engine.execute_many, balances, counts, engine.ask)
 
 
 @asynccontextmanager
@@ -125,18 +129,40 @@ async def _minimum(path: Path) -> AsyncIterator[System]:
         async def balances() -> dict[str, int]:
             return engine.balances
 
-        yield System(engine.execute, engine.execute_many, balances, lambda: (engine.commits, engine.commands))
+        async def ask(query: BalanceOf) -> int | None:
+            return engine.balances.get(query.account)
+
+        yield System(engine.execute, engine.execute_many, balances, lambda: (engine.commits, engine.commands), ask)
 
 
-_EVENTS = "SELECT data ->> '$.account' AS account, data ->> '$.amount' AS amount FROM events"
+@asynccontextmanager
+async def _engine_with_app(app: App, path: Path) -> AsyncIterator[System]:
+    async with Engine(app, log=path) as engine:
+        yield _system(engine, engine.execute)
+
+
+def with_app(app: App) -> Adapter:
+    """The engine with another application that has the bank's commands and events."""
+    return Adapter(partial(_engine_with_app, app), _EVENTS)
+
+
+def _changes(event: str, source: str) -> str:
+    """What each event changes: one balance, or those of two accounts."""
+    fields = ", ".join(f"{event} ->> '$.{field}'" for field in ("account", "amount", "to"))
+    return (
+        f"WITH moves (account, amount, other) AS MATERIALIZED (SELECT {fields} FROM {source}) "
+        "SELECT account, iif(other IS NULL, amount, -amount) AS amount FROM moves "
+        "UNION ALL SELECT other, amount FROM moves WHERE other IS NOT NULL"
+    )
+
+
+_EVENTS = _changes("data", "events")
 
 ENGINE = Adapter(_engine, _EVENTS)
 ENGINE_WITH_IDS = Adapter(_engine_with_ids, _EVENTS)
 ENGINE_WITH_VERSIONS = Adapter(_engine_with_versions, _EVENTS)
 ENGINE_WATCHED = Adapter(_engine_watched, _EVENTS)
-MINIMUM = Adapter(
-    _minimum, "SELECT value ->> '$.account' AS account, value ->> '$.amount' AS amount FROM commits, json_each(body)"
-)
+MINIMUM = Adapter(_minimum, _changes("value", "commits, json_each(body)"))
 
 
 def read_back(path: Path, events_sql: str) -> dict[str, int]:

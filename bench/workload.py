@@ -5,7 +5,7 @@ Every workload has two sizes: the full one, and a smoke size that shows only tha
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -17,12 +17,24 @@ __all__ = ["WORKLOADS", "Sizes", "Workload"]
 class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One piece of work on the bank of `penstock.bench.bank`; the same for every contender that is given it."""
 
-    #: Accounts, opened before anything is measured. Keys are drawn from them uniformly.
+    #: Accounts, opened before anything is measured. With one, all commands have the same key.
     accounts: int = 1_000
-    #: Deposits that are measured. Where the questions are what is measured, those that the callers repeat meanwhile.
+    #: How they are drawn: 0 is uniformly, s is after Zipf: the n-th account n**s times as rarely as the first.
+    zipf: float = 0.0
+    #: Commands that are measured. Where the questions are what is measured, those that the callers repeat meanwhile.
     commands: int
-    #: Deposits made before that, in the same way.
+    #: Commands executed before that, in the same way.
     warmup: int
+    #: What the commands are: deposits, transfers between two accounts, or deposits with a text.
+    kind: Literal["deposit", "transfer", "memo"] = "deposit"
+    #: The length of that text.
+    memo_bytes: int = 0
+    #: Deposits made before all that, by nobody who is measured: how large the log is when it begins.
+    history: int = 0
+    #: How many of the measured operations are questions instead, as a share of 1.
+    reads: float = 0.0
+    #: Commands on a schedule instead of by callers who wait: this share of the rate that the callers reached.
+    arrivals: float = 0.0
     #: Each caller deposits to accounts of its own, so that it knows their versions.
     own_accounts: bool = False
     #: Tasks that each send a deposit and wait for its receipt before they send the next.
@@ -101,6 +113,14 @@ WORKLOADS = {
         Workload(commands=500_000, warmup=50_000),
         Workload(commands=2_000, warmup=100, accounts=10),
     ),
+    "peers": Sizes(
+        Workload(callers=1_000, commands=20_000, warmup=2_000),
+        Workload(callers=20, commands=60, warmup=20, accounts=10),
+    ),
+    "peers-one-caller": Sizes(
+        Workload(callers=1, commands=3_000, warmup=300),
+        Workload(callers=1, commands=20, warmup=10, accounts=10),
+    ),
     "connections-1": Sizes(
         Workload(callers=1, commands=20_000, warmup=2_000),
         Workload(callers=1, commands=50, warmup=10, accounts=10),
@@ -140,5 +160,71 @@ WORKLOADS = {
     "delay": Sizes(
         Workload(commands=2_000, warmup=100),
         Workload(commands=20, warmup=10, accounts=10),
+    ),
+    "transfers": Sizes(
+        Workload(callers=1_000, commands=200_000, warmup=50_000, kind="transfer"),
+        Workload(callers=100, commands=500, warmup=100, kind="transfer", accounts=10),
+    ),
+    "transfers-zipf": Sizes(
+        Workload(callers=1_000, commands=200_000, warmup=50_000, kind="transfer", zipf=1.0),
+        Workload(callers=100, commands=500, warmup=100, kind="transfer", zipf=1.0, accounts=10),
+    ),
+    "transfers-many-keys": Sizes(
+        Workload(callers=1_000, commands=200_000, warmup=50_000, kind="transfer", accounts=200_000),
+        Workload(callers=100, commands=500, warmup=100, kind="transfer", accounts=400),
+    ),
+    "hot-key": Sizes(
+        Workload(callers=1_000, commands=200_000, warmup=50_000, accounts=1),
+        Workload(callers=100, commands=500, warmup=100, accounts=1),
+    ),
+    **{
+        f"memo-{size}": Sizes(
+            Workload(callers=1_000, commands=100_000, warmup=20_000, kind="memo", memo_bytes=size),
+            Workload(callers=100, commands=200, warmup=100, kind="memo", memo_bytes=size, accounts=10),
+        )
+        for size in (0, 500, 2_000, 10_000)
+    },
+    "flood": Sizes(
+        Workload(callers=20_000, commands=400_000, warmup=100_000),
+        Workload(callers=500, commands=1_000, warmup=500, accounts=10),
+    ),
+    **{
+        f"mixed-{share}": Sizes(
+            Workload(callers=1_000, commands=count, warmup=50_000, reads=share / 100),
+            Workload(callers=50, commands=500, warmup=100, reads=share / 100, accounts=10),
+        )
+        for share, count in ((95, 2_000_000), (50, 400_000))
+    },
+    "small": Sizes(
+        Workload(callers=1_000, commands=200_000, warmup=50_000),
+        Workload(callers=100, commands=500, warmup=100, accounts=10),
+    ),
+    **{
+        f"growth-{events}-events-{keys}-keys": Sizes(
+            Workload(callers=1_000, commands=200_000, warmup=50_000, history=1_000 * n, accounts=1_000 * k),
+            Workload(callers=100, commands=200, warmup=100, history=n, accounts=k),
+        )
+        for events, n, keys, k in (
+            ("10k", 10, "1k", 1),
+            ("100k", 100, "10k", 10),
+            ("1M", 1_000, "1k", 1),
+            ("1M", 1_000, "100k", 100),
+            ("10M", 10_000, "1M", 1_000),
+        )
+    },
+    **{
+        f"arrivals-{share}": Sizes(
+            Workload(callers=1_000, commands=300_000, warmup=100_000, arrivals=share / 100),
+            Workload(callers=100, commands=300, warmup=1_000, arrivals=share / 100, accounts=10),
+        )
+        for share in (25, 50, 75, 90)
+    },
+    "million-accounts-busy": Sizes(
+        Workload(callers=1_000, commands=300_000, warmup=0, accounts=1_000_000),
+        Workload(callers=100, commands=300, warmup=0, accounts=1_000),
+    ),
+    "long-run": Sizes(
+        Workload(callers=1_000, commands=5_000_000, warmup=100_000, reads=0.1),
+        Workload(callers=100, commands=1_000, warmup=200, reads=0.1, accounts=10),
     ),
 }

@@ -32,6 +32,7 @@ import typer
 import penstock.engine
 import penstock.engine.cli.root
 from examples.bank import app as bank
+from penstock.bench.__main__ import options as bench_options
 from penstock.engine import Limits, PenstockError, errors
 from penstock.engine.client import ClientLimits
 from penstock.engine.server import ServerLimits
@@ -149,6 +150,12 @@ class Served:
         )
         return (done.stdout + done.stderr).decode()
 
+    def measure(self, command: str) -> None:
+        """Run ``penstock bench APP …``."""
+        program = [sys.executable, "-m", "penstock.bench", *shlex.split(command)[2:]]
+        done = subprocess.run(program, capture_output=True, env=self.environment, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+
     def said(self, lines: bytes) -> str:
         """What ``nc -N`` prints: not every machine has the program."""
         with socket.socket(socket.AF_UNIX) as connection:
@@ -171,6 +178,9 @@ def check_console(block: Block, page: Path, served: Served) -> None:
         where = f"{page.name}, line {block.line}: {command}"
         if command.startswith("sqlite3 "):
             assert sql_output(command) == shown, where
+        elif command.startswith("penstock bench ") and "--commands" in command:
+            assert not shown, f"{page.name}: what {command!r} measures differs each time, so it is not shown"
+            served.measure(command)
         elif served.process is not None and not command.startswith("penstock serve "):
             assert served.output_of(command) == shown, where
         else:
@@ -192,6 +202,8 @@ def check_command(command: str) -> None:
         case ["python", "-m", program]:
             file = ROOT.joinpath(*program.removeprefix("penstock.").split("."))
             assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), command
+        case ["penstock", "bench", *arguments]:
+            bench_options(arguments)
         case ["penstock", *arguments]:
             check_penstock(command, arguments)
         case _:

@@ -1,21 +1,25 @@
 """Servers as child processes: begun, listened to until they are ready, stopped, and never left behind.
 
-Here also: the processor time that a process has used.
+Here also: where a command is, and the processor time that a process has used.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from penstock.bench.job import WorkerFailed
 
-__all__ = ["Child", "cpu_seconds", "running", "spent"]
+__all__ = ["Child", "cpu_seconds", "found", "running", "running_on_a_free_port", "spent"]
 
 #: Says its process id and becomes the program.
 _NAMED = ("sh", "-c", 'echo $$; exec "$@"', "named")
@@ -23,6 +27,8 @@ _NAMED = ("sh", "-c", 'echo $$; exec "$@"', "named")
 _LEASH = ("sh", "-c", '"$@" & exec >/dev/null 2>&1; read -r _; kill $!; wait $!', "leash")
 _STOP_SECONDS_MAX = 60.0
 _STOPPED = (0, 128 + signal.SIGTERM)
+_PORT_TRIES = 3
+_TAKEN = re.compile("address (already )?in use", re.IGNORECASE)
 
 
 class Child(NamedTuple):
@@ -31,22 +37,51 @@ class Child(NamedTuple):
     pid: int
     #: The line by which it said so.
     line: str
+    #: Everything that it had said until then.
+    said: str
+
+
+def found(command: str) -> str | None:
+    """Where a command is: beside this Python, where packages put theirs, or on the path; None if nowhere."""
+    return shutil.which(command, path=sysconfig.get_path("scripts")) or shutil.which(command)
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], ready: str) -> Iterator[Child]:
+def running_on_a_free_port(
+    name: str, command: Callable[[int], Sequence[str]], ready: str
+) -> Iterator[tuple[Child, int]]:
+    """Run a server that can't be told to take a free port itself; ``command`` makes its command line for a port."""
+    for attempt in range(_PORT_TRIES):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+        try:
+            with running(name, command(port), ready, errors_too=True) as child:
+                yield child, port
+            return
+        except WorkerFailed as error:  # another may have the port by now
+            if not _TAKEN.search(str(error)) or attempt == _PORT_TRIES - 1:
+                raise
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], ready: str, *, errors_too: bool = False) -> Iterator[Child]:
     """Run a server until the block is left; then it gets SIGTERM.
 
     Args:
         name: what to call it in an error.
         command: what to run.
         ready: part of the line on its standard output by which it says that it is ready.
+        errors_too: its standard error is listened to as well, until then; else it goes where this process's goes.
 
     Raises:
         WorkerFailed: it ended before it was ready, or badly, or did not end.
     """
     with subprocess.Popen(
-        [*_LEASH, *_NAMED, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*_LEASH, *_NAMED, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if errors_too else None,
+        text=True,
     ) as leash:
         assert leash.stdin is not None
         assert leash.stdout is not None
@@ -58,7 +93,7 @@ def running(name: str, command: Sequence[str], ready: str) -> Iterator[Child]:
                     break
             else:
                 raise WorkerFailed(name, f"it ended before it was ready\n{''.join(said)}")
-            yield Child(pid, line.strip())
+            yield Child(pid, line.strip(), "".join(said))
             leash.stdin.close()
             code = leash.wait(_STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired as error:

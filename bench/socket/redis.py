@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from penstock.bench.job import WorkerFailed
-from penstock.bench.socket.children import Child, running
+from penstock.bench.socket.children import Child, running_on_a_free_port
 from penstock.bench.socket.load import Burst, Exchange, WrongReply
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
 
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 _SECONDS_MAX = 600.0
-_PORT_TRIES = 3
 #: As long as the benchmark's own values are by default.
 _VALUE_BYTES = 3
 #: Patterns of replies, with their line ends written out.
@@ -61,22 +59,12 @@ def version() -> str | None:
 @contextmanager
 def server(directory: str) -> Iterator[tuple[Child, int]]:
     """A server on the loopback interface, its files in ``directory``, and its port."""
-    for attempt in range(_PORT_TRIES):
-        port = _free_port()
-        options = ("--port", str(port), "--bind", "127.0.0.1", "--dir", directory)
-        try:
-            with running("redis-server", ["redis-server", *options, *_DURABLE], "Ready to accept connections") as child:
-                yield child, port
-            return
-        except WorkerFailed as error:  # Redis can't be told to take a free port, and another may have it by now
-            if "Address already in use" not in str(error) or attempt == _PORT_TRIES - 1:
-                raise
 
+    def command(port: int) -> list[str]:
+        return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", directory, *_DURABLE]
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    with running_on_a_free_port("redis-server", command, "Ready to accept connections") as found:
+        yield found
 
 
 def benchmark(port: int, test: str, *, connections: int, in_flight: int, requests: int, keys: int) -> Benchmark:

@@ -94,7 +94,7 @@ def serving(replicas: int, job: Job) -> Result:
     if any(state != fingerprint(right) for state in states):
         raise DifferentWork(job.program, {"sent": fingerprint(right), "answered": states[0]})
     found = result(exchange, len(questions), states[0])
-    if "server cores" not in found.details:
+    if not found.details.get("server cores"):
         return found
     each = {"asks/s per core": found.value / found.details["server cores"]}
     return msgspec.structs.replace(found, details={**found.details, **each})

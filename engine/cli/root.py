@@ -13,6 +13,7 @@ import typer.core
 
 from penstock.engine.cli import log, parked, remote, serving
 from penstock.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
+from penstock.engine.cli.plugged import add_plugged
 
 __all__ = ["app"]
 
@@ -69,6 +70,7 @@ for panel, commands in _PANELS.items():
         app.command(rich_help_panel=panel)(command)
 app.add_typer(log.app, name="log", rich_help_panel="Look after logs")
 app.add_typer(parked.app, name="parked", rich_help_panel="Look after logs")
+add_plugged(app, panel="Added by packages")
 
 
 @app.callback()

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from penstock.bench import __main__ as command_line
-from penstock.bench import loops, report
+from penstock.bench import handing, loops, report
 from penstock.bench.bank import Deposit, Open, fingerprint, queries, streams, totals
 from penstock.bench.figures import FIGURES, Entry, Figure, Goal
 from penstock.bench.harness import Contender, Plan, contenders, measure, run_apart
@@ -72,7 +72,13 @@ def test_a_percentile_of_nothing_or_beyond_all_is_refused(values: list[float], s
 
 
 def test_latencies_are_told_in_milliseconds() -> None:
-    assert latencies([0.004, 0.002, 0.001, 0.003]) == {"p50 ms": 2.0, "p99 ms": 4.0, "p99.9 ms": 4.0, "max ms": 4.0}
+    assert latencies([0.004, 0.002, 0.001, 0.003]) == {
+        "p50 ms": 2.0,
+        "p99 ms": 4.0,
+        "p99.9 ms": 4.0,
+        "p99.99 ms": 4.0,
+        "max ms": 4.0,
+    }
 
 
 async def test_a_stall_counts_for_every_question_whose_moment_fell_into_it() -> None:
@@ -333,7 +339,7 @@ def test_a_filesystem_is_that_of_the_nearest_mount_above(tmp_path: Path) -> None
 def test_without_rich_it_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command_line, "find_spec", lambda _: None)
+    monkeypatch.setattr(handing, "find_spec", lambda _: None)
     assert command_line.main(["--dir", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == ("penstock.bench shows its report with rich: install the extra penstock[bench]\n")
     assert not (tmp_path / "out").exists()
@@ -384,14 +390,16 @@ def test_the_whole_program_runs_and_writes_its_report(tmp_path: Path) -> None:
         "durability",
         "goal",
         "high",
+        "is_limit",
         "label",
         "loop",
         "low",
         "median",
         "met",
         "ratios",
+        "series",
         "values",
         "what",
     ]
-    assert row["goal"] == {"bound": 0.4, "at_most": False, "of": "autocommit"}
+    assert row["goal"] == {"bound": 0.6, "at_most": False, "of": "autocommit", "enough": None}
     assert list((tmp_path / "out").iterdir()) == []

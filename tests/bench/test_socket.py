@@ -20,7 +20,7 @@ import pytest
 from penstock.bench.bank import AllBalances, BalanceOf, Deposit
 from penstock.bench.job import WorkerFailed
 from penstock.bench.socket import calls, redis
-from penstock.bench.socket.children import cpu_seconds, running, spent
+from penstock.bench.socket.children import cpu_seconds, found, running, running_on_a_free_port, spent
 from penstock.bench.socket.load import Burst, Exchange, Load, NoReply, Target, WrongReply
 from penstock.engine import Receipt
 
@@ -284,6 +284,52 @@ def test_a_server_is_told_to_end_and_ends_in_its_own_time(tmp_path: Path) -> Non
         assert child.line == "it is ready"
         os.kill(child.pid, 0)
     assert (tmp_path / "ended").read_text() == "in good order"
+
+
+def test_a_server_may_say_that_it_is_ready_where_it_says_what_is_wrong() -> None:
+    text = f"import sys; print('first', file=sys.stderr, flush=True){TOLD_TO_END}"
+    with running("it", program(text), "ready", errors_too=True) as child:
+        assert child.said == "first\nit is ready\n"
+
+
+@pytest.mark.parametrize(("taken", "tries"), [(0, 1), (2, 3), (3, 3)])
+def test_a_port_that_another_took_meanwhile_is_not_the_end(taken: int, tries: int) -> None:
+    ports: list[int] = []
+
+    def command(port: int) -> list[str]:
+        ports.append(port)
+        return program("raise SystemExit('Address already in use')" if len(ports) <= taken else TOLD_TO_END)
+
+    if taken < 3:
+        with running_on_a_free_port("it", command, "is ready") as (child, port):
+            assert (child.line, port) == ("it is ready", ports[-1])
+    else:
+        with pytest.raises(WorkerFailed, match="Address already in use"), running_on_a_free_port("it", command, "-"):
+            pass
+    assert len(ports) == tries
+
+
+def test_a_server_that_fails_for_another_reason_is_not_begun_again() -> None:
+    ports: list[int] = []
+
+    def command(port: int) -> list[str]:
+        ports.append(port)
+        return program("raise SystemExit('no such option')")
+
+    with pytest.raises(WorkerFailed, match="no such option"), running_on_a_free_port("it", command, "ready"):
+        pass
+    assert len(ports) == 1
+
+
+def test_a_command_is_found_beside_this_python_before_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (scripts := tmp_path / "scripts").mkdir()
+    for path in (scripts / "a-server", tmp_path / "a-server", tmp_path / "another"):
+        path.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(scripts))
+    assert found("a-server") == str(scripts / "a-server")
+    assert found("another") == str(tmp_path / "another")
+    assert found("no-such-command") is None
 
 
 def test_a_server_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from penstock.bench import __main__ as command_line
+from penstock.bench import handing
 from penstock.bench.torture.check import Kind, Known, Problem
 from penstock.bench.torture.child import Order
 from penstock.bench.torture.files import DATABASE, copy_log, read_commits, stalled, wal_of
@@ -520,7 +521,7 @@ def test_the_table_says_what_was_found_and_so_does_the_exit_code(
 def test_without_rich_it_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command_line, "find_spec", lambda _: None)
+    monkeypatch.setattr(handing, "find_spec", lambda _: None)
     assert command_line.main(["torture", "--dir", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "penstock.bench shows its report with rich: install the extra penstock[bench]\n"
     assert not (tmp_path / "out").exists()

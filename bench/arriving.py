@@ -1,0 +1,62 @@
+"""How long a durable command takes when commands arrive on a schedule, at a share of what the engine can do.
+
+In a closed loop callers wait when the engine stalls, and nobody notices; here commands go on arriving, and each counts
+from the moment that was intended for it. The rate is a share of the one that callers reached just before, in the same
+process.
+"""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+from penstock.bench.bank import fingerprint, streams, totals
+from penstock.bench.drivers import require_receipts, send
+from penstock.bench.engine_runs import LOG_NAME
+from penstock.bench.job import DifferentWork, Job, Result
+from penstock.bench.measure import LATENCY, arrivals, curve, latencies
+from penstock.bench.systems import Adapter
+from penstock.engine.clock import elapsed
+
+__all__ = ["arriving", "idle"]
+
+#: What arrives at an idle loop: ten thousand a second.
+_IDLE_SECONDS = 1e-4
+
+
+async def arriving(adapter: Adapter, job: Job) -> Result:
+    """The p99 in milliseconds from the moment that was intended for a command to its receipt."""
+    workload, work = job.workload, streams(job.workload)
+    async with adapter.open(Path(job.directory) / LOG_NAME) as system:
+        require_receipts(await system.execute_many(work.opening))
+        half = len(work.warmup) // 2
+        await send(system.execute, workload.callers, work.warmup[:half])
+        started = elapsed()
+        await send(system.execute, workload.callers, work.warmup[half:])
+        rate = workload.arrivals * (len(work.warmup) - half) / (elapsed() - started)
+        gc.collect()
+        started = elapsed()
+        seconds = await arrivals(system.execute, work.measured, 1 / rate)
+        served = len(seconds) / (elapsed() - started)
+        answered = fingerprint(await system.balances())
+    expected = fingerprint(totals(workload, [*work.warmup, *work.measured]))
+    if answered != expected:
+        raise DifferentWork(job.program, {"answered": answered, "sent": expected})
+    return _result(seconds, {"arriving/s": rate, "served/s": served}, state=answered)
+
+
+async def idle(job: Job) -> Result:
+    """The same of ten thousand a second for which nothing is done: how late the loop's own timers are."""
+
+    async def nothing(_: object) -> None:
+        pass
+
+    count = job.workload.commands // 10
+    return _result(await arrivals(nothing, range(count), _IDLE_SECONDS), {"arriving/s": 1 / _IDLE_SECONDS})
+
+
+def _result(seconds: list[float], details: dict[str, float], state: str | None = None) -> Result:
+    measured = latencies(seconds)
+    return Result(
+        value=measured.pop("p99 ms"), details={**measured, **details}, series={LATENCY: curve(seconds)}, state=state
+    )
