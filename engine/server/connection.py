@@ -29,7 +29,14 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from penstock.engine.clock import elapsed
-from penstock.engine.errors import LimitReached, NotAuthenticated, NotPermitted, PenstockError, ProtocolViolated
+from penstock.engine.errors import (
+    EngineClosed,
+    LimitReached,
+    NotAuthenticated,
+    NotPermitted,
+    PenstockError,
+    ProtocolViolated,
+)
 from penstock.engine.server.limits import ServerLimits
 from penstock.engine.server.tokens import Role
 from penstock.engine.wire import FrameTooLarge, Lines, Malformed, Requests
@@ -360,7 +367,10 @@ class Connection(asyncio.Protocol):
 
         Raises:
             LimitReached: the connection has as many as it may.
+            EngineClosed: the connection ends, and its streams with it.
         """
+        if self.status is not ConnectionStatus.OPEN:
+            raise EngineClosed("closing")
         if len(self.streams) >= self._limits.connection_watches_max:
             raise LimitReached("connection_watches_max", self._limits.connection_watches_max)
         self._stream_number = number = self._stream_number + 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, get_type_hints
 
 import msgspec
@@ -159,11 +160,12 @@ def _revived(kind: type[Any], value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """The value as JSON has it, or as text if JSON can't hold it: an application may put anything into its errors."""
     if not isinstance(value, BaseException):
-        try:
+        with suppress(Exception):  # whatever it is, it becomes text
             return msgspec.json.decode(msgspec.json.encode(value))
-        except Exception:  # noqa: BLE001 - whatever it is, it becomes text
-            return _sound(repr(value))
-    return _sound(repr(value))
+    try:
+        return _sound(repr(value))
+    except Exception:  # noqa: BLE001 - it does not even want to be looked at
+        return f"<{type(value).__name__}>"
 
 
 def _sound(text: str) -> str:

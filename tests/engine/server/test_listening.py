@@ -165,10 +165,15 @@ async def test_it_listens_on_all_its_addresses_and_says_which_it_got(tmp_path: P
         assert line["addresses"] == [str(each) for each in server.addresses]
 
 
-async def test_a_name_with_several_addresses_has_one_port_on_all_of_them() -> None:
+async def test_a_name_with_several_addresses_has_one_port_on_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolved(_: Address) -> list[Any]:
+        return [(socket.AF_INET, (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
+
+    monkeypatch.setattr("penstock.engine.server.listening._places", resolved)
     async with served(listen=["tcp://localhost:0"]) as server:
         (listener,) = server._listeners
-        assert {each.getsockname()[1] for each in listener.sockets} == {server.addresses[0].port}
+        port = server.addresses[0].port
+        assert [each.getsockname() for each in listener.sockets] == [("127.0.0.1", port), ("127.0.0.2", port)]
 
 
 async def test_an_address_of_which_this_machine_has_but_one_kind_is_listened_on(

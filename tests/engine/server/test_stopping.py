@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 HERE = ("tcp://127.0.0.1:0",)
 
 
-async def refused(address: Any) -> bool:
+async def is_deaf(address: Any) -> bool:
     """Whether nobody listens there any more."""
     with socket.socket() as connection:
         connection.setblocking(False)
@@ -45,7 +45,7 @@ async def test_what_was_taken_is_answered_before_the_connection_ends_and_nobody_
             await until(lambda: server.stats().in_flight == 6)
             group.start_soon(server.__aexit__, None, None, None)
             assert await idle.rest() == []  # who waits for nothing is let go at once
-            assert await refused(server.addresses[0])
+            assert await is_deaf(server.addresses[0])
             log.release()
             replies = await caller.rest()
             assert [each["id"] for each in replies] == [0, 1, 2, 3, 4, "asked"]
@@ -103,6 +103,30 @@ async def test_watches_are_told_and_so_is_one_that_was_just_asked_for() -> None:
             }
             assert ended == {"watch": (1, closing), "follow": (2, closing)}
             assert [each["error"]["data"] for each in told if "id" in each] == [closing]
+
+
+WATCHES = request("watch", {"query": STOCK}, "w") + request("follow", {}, "f")
+
+
+def refused(reply: dict[str, Any]) -> bool:
+    return reply["id"] in "wf" and bool(reply["error"]["data"]["error"] == "EngineClosed")
+
+
+async def test_a_watch_that_is_taken_up_when_the_server_stops_already_is_refused() -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log) as engine, anyio.create_task_group() as group:
+        server = Server(engine, listen=HERE, limits=ServerLimits(in_flight_max=1))
+        await server.__aenter__()
+        async with calling(server) as caller:
+            log.hold()
+            await caller.send(request("execute", {"command": ADD}, 1) + WATCHES)
+            await until(lambda: server.stats().in_flight == 1)
+            group.start_soon(server.__aexit__, None, None, None)
+            await settled()
+            log.release()
+            first, *others = await caller.rest()
+            assert first["result"]["position"] == 1
+            assert [refused(each) for each in others] == [True, True]
 
 
 async def test_one_that_goes_on_sending_hears_all_answers_to_what_was_read_and_then_the_end() -> None:

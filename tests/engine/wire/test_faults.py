@@ -52,7 +52,7 @@ from penstock.engine.errors import (
     WriterUnavailable,
 )
 from penstock.engine.upkeep.errors import DigestMissing
-from penstock.engine.wire import error_from, error_object
+from penstock.engine.wire import ErrorObject, error_from, error_object
 from penstock.engine.wire.faults import BRANCHES, CODES
 from penstock.engine.wire.messages import failure_of
 
@@ -262,7 +262,6 @@ def test_details_that_json_can_not_hold_become_text(details: dict[str, Any], tol
         Rejected("no", "\ud800 is no text"),
         Rejected("no", "why", {"object": Unlookable()}),
         Rejected("no", "why", {"circle": _circle}),
-        *(Rejected("no", "why", {"deep": _deep(levels)}) for levels in range(150, 1_100, 7)),
         Careless(),
         VersionConflict("a", "b", None),  # type: ignore[arg-type]
         ViewFaulted("Shelf", 3, BaseException(Unlookable())),
@@ -270,6 +269,22 @@ def test_details_that_json_can_not_hold_become_text(details: dict[str, Any], tol
 )
 def test_whatever_an_error_holds_it_becomes_one_that_can_be_sent_and_read(error: PenstockError) -> None:
     assert isinstance(received(sent(error)), PenstockError)
+
+
+def test_however_deep_the_details_of_an_error_are_it_can_be_sent() -> None:
+    lines = [failure_of(7, Rejected("no", "why", {"deep": _deep(levels)})) for levels in range(1, 1_100)]
+    assert b'"details":{"deep":[1]}' in lines[0]
+    assert b'"details":"<dict>"' in lines[-1]
+    assert [line for line in lines if b'"code":1001' not in line and b"Rejected is nested too deeply" not in line] == []
+
+
+def test_what_can_be_written_alone_but_not_in_its_error_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = ErrorObject(1001, "no", _deep(5_000))
+    monkeypatch.setattr("penstock.engine.wire.messages.error_object", lambda _: deep)
+    assert json.loads(failure_of(7, Rejected("no")))["error"] == {
+        "code": -32603,
+        "message": "Rejected is nested too deeply",
+    }
 
 
 def test_a_rejection_with_what_is_no_text_is_sent_with_that_escaped() -> None:
