@@ -35,6 +35,7 @@ from penstock.engine.server.methods import Methods
 from penstock.engine.server.stats import ServerStats
 from penstock.engine.server.tokens import Role, Tokens
 from penstock.engine.wire import Address, Requests, parse_address
+from penstock.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["Server"]
 
@@ -71,7 +72,7 @@ class Server:
         self,
         backend: Backend,
         *,
-        listen: Sequence[str | Address] = ("tcp://127.0.0.1:7411",),
+        listen: Sequence[str | Address] = (DEFAULT_ADDRESS,),
         tokens: Tokens | None = None,
         tls: ssl.SSLContext | None = None,
         unix_mode: int = 0o600,
