@@ -15,6 +15,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def log_lines() -> Iterator[list[Any]]:
-    """The structured log lines of the test, kept off the screen."""
+    """The structured log lines of the test, kept off the screen.
+
+    A command line that runs in the test configures logging for the whole process: the next test must not notice.
+    """
+    configured = structlog.get_config()
     with structlog.testing.capture_logs() as lines:
         yield lines
+    structlog.configure(**configured)

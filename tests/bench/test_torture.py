@@ -508,7 +508,6 @@ def test_the_table_says_what_was_found_and_so_does_the_exit_code(
     problems = ["round 7: lost [bold]"] if lost else []
     tally = Tally(seed=41, kills=9, images=8, images_refused=1, lost=lost, problems=problems, evidence="out/x")
     monkeypatch.setattr("penstock.bench.torture.command.run", lambda *_: tally)
-    monkeypatch.setattr("structlog.configure", lambda **_: None)  # it would hold for all other tests
     assert command_line.main(["torture", "--dir", str(tmp_path), "--seed", "41"]) == code
     said = capsys.readouterr().out
     assert "100 kills, 100 images, 100 callers, seed 41" in said

@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-import structlog
 
 from penstock.engine import App, Command, Engine, Event, Key
 from penstock.engine.cli import main
@@ -69,18 +68,16 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def penstock(
     capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., tuple[int, str]]]:
+) -> Callable[..., tuple[int, str]]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(ROOT)
-    configured = structlog.get_config()
 
     def run(*arguments: str) -> tuple[int, str]:
         capsysbinary.readouterr()
         code = main(list(arguments))
         return code, capsysbinary.readouterr().out.decode()
 
-    yield run
-    structlog.configure(**configured)
+    return run
 
 
 def written(*commands: Put) -> None:
