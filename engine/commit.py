@@ -125,7 +125,7 @@ def events_in(body: bytes) -> int:
 
 def timestamp(moment: datetime) -> str:
     """A UTC time as logs hold it: fixed width, so that the order of the texts is the order of the times."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def seal(head: Head, recorded_at: str, records: Sequence[Record]) -> Commit:

@@ -214,7 +214,7 @@ class Writer:
         more = self._decide() and bool(self.mailbox.queue)
         if self._draft is not None and self._flight is None and self._draft.records:
             await self._launch(self._draft)
-            more = True
+            more = bool(self.mailbox.queue)  # and if not: nothing to do holds the interpreter's lock from the store
         if self._landed is not None:
             self._answer(self._landed)
             self._landed = None
