@@ -135,7 +135,9 @@ class WriteState:
         """What is raised when one of the events that follow ``position`` could not be applied."""
         places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
         index = next(index for index, each in enumerate(events) if each is event)
-        return ApplyFailed(places, type(event).__name__, position + index + 1, repr(error))
+        failed = ApplyFailed(places, type(event).__name__, position + index + 1, repr(error))
+        failed.__cause__ = error
+        return failed
 
     def parts(self, head: Head) -> list[Part]:
         """What there is to be snapshot, as it is at ``head``."""
@@ -278,12 +280,9 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
                 if event_key_of(event) != key:
                     alike = False
         except Exception as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
-            if events:
-                failed = state.apply_failed(events, event, draft.position, error)
-                failed.__cause__ = error
-                error = failed
-            draft.unwritten.append((promise, state.refusal(command, yielded, error)))
-            if isinstance(error, ApplyFailed | ImpureHandler):
+            failed = state.apply_failed(events, event, draft.position, error) if events else error
+            draft.unwritten.append((promise, state.refusal(command, yielded, failed)))
+            if isinstance(failed, ApplyFailed | ImpureHandler):
                 draft.damaged = True
                 return
         except BaseException:

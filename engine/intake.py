@@ -19,11 +19,15 @@ from penstock.engine.errors import DeadlineExceeded, InvalidMessage, Overloaded,
 from penstock.engine.limits import Limits
 from penstock.engine.mailbox import Mailbox
 from penstock.engine.messages import Command, Metadata, Receipt
-from penstock.engine.promises import Group, Place
 from penstock.engine.replay import Slicer
+from penstock.engine.series import Series
 from penstock.engine.terms import Deadline, Terms
 
 __all__ = ["Intake"]
+
+#: How many batches of one `execute_many` are under way at most: one that is written, one that is decided, and two that
+#: wait, so that the writer never does. More would only stand before the commands of others, and in no cache.
+_BATCHES_AHEAD = 4
 
 
 class Intake:
@@ -103,19 +107,18 @@ class Intake:
         if metadata is not None:
             metadata = checked_metadata(metadata)
         ids = checked_command_ids(command_ids, len(todo))
-        if not todo:
-            return []
-        group, tickets = Group(len(todo)), [0] * len(todo)
+        series = Series()
+
+        def late(index: int, ticket: int) -> PenstockError:
+            return DeadlineExceeded(type(todo[index]).__name__, timeout or 0.0, decided=self.is_decided(ticket))
+
         try:
             with anyio.move_on_after(timeout):
-                await self._put_all(todo, ids, group, tickets, metadata)
-                await group.future
+                await self._put_all(todo, ids, metadata, series)
+                await series.come_down_to(0)
         finally:
-            group.abandoned = True
-        return [
-            outcome or DeadlineExceeded(type(command).__name__, timeout or 0.0, decided=self.is_decided(ticket))
-            for outcome, command, ticket in zip(group.outcomes, todo, tickets, strict=True)
-        ]
+            series.end(late)
+        return [*series.outcomes, *(late(index, 0) for index in range(len(series.outcomes), len(todo)))]
 
     async def execute_in_time(
         self, envelope: Envelope, promise: asyncio.Future[Receipt], deadline: Deadline, wait: bool
@@ -156,26 +159,27 @@ class Intake:
             error.add_note("penstock: the command was decided before it was cancelled; it stands once it is durable")
 
     async def _put_all(
-        self,
-        todo: list[Command],
-        ids: Sequence[str | None],
-        group: Group,
-        tickets: list[int],
-        metadata: Metadata | None,
+        self, todo: Sequence[Command], ids: Sequence[str | None], metadata: Metadata | None, series: Series
     ) -> None:
-        slicer = Slicer(self._limits.slice_ms_max)
-        shared = None if metadata is None else Terms(metadata=metadata)
+        slicer, new_promise = Slicer(self._limits.slice_ms_max), asyncio.get_running_loop().create_future
+        batch, shared = self._limits.batch_commands_max, None if metadata is None else Terms(metadata=metadata)
         for index, command in enumerate(todo):
+            promise: asyncio.Future[Receipt] = new_promise()
+            terms, ticket = shared, 0
             try:
-                command, terms = self.command(command), shared
+                command = self.command(command)
                 if ids[index] is not None:
                     terms = self.terms(command, ids[index], None, metadata)
-                envelope: Envelope = (Place(group, index), command, terms)
+                envelope: Envelope = (promise, command, terms)
                 try:
-                    tickets[index] = self.mailbox.put_nowait(envelope)
+                    ticket = self.mailbox.put_nowait(envelope)
                 except Overloaded:
-                    tickets[index] = await self.mailbox.put(envelope)
+                    ticket = await self.mailbox.put(envelope)
             except PenstockError as error:
-                group.settle(index, error)
-            if not index & 63 and slicer.is_over:
-                await slicer.rest()
+                promise.set_exception(error)
+            series.add((promise, ticket))
+            if not index & 63:
+                if series.underway >= _BATCHES_AHEAD * batch:
+                    await series.come_down_to((_BATCHES_AHEAD - 1) * batch)
+                elif slicer.is_over:
+                    await slicer.rest()

@@ -259,9 +259,10 @@ class Writer:
         landing = asyncio.create_task(write(self._store, commit), name=f"penstock-commit-{commit.number}")
         landing.add_done_callback(lambda _: self.mailbox.wake())
         self._flight, self._draft = _Flight(draft, commit, landing, elapsed()), None
-        await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
-        if (self._landed or self.mailbox.queue) and not landing.done():
-            time.sleep(_HANDOVER_SECONDS)  # noqa: ASYNC251 - it is to hold the loop, and release the lock
+        if self._landed or self.mailbox.queue:
+            await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
+            if not landing.done():
+                time.sleep(_HANDOVER_SECONDS)  # noqa: ASYNC251 - it is to hold the loop, and release the lock
 
     def _land(self, flight: _Flight) -> None:
         """Durable, then visible, then acknowledged; or failed, and the state rolled back."""

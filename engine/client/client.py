@@ -32,6 +32,7 @@ from penstock.engine.client.executions import (
 )
 from penstock.engine.client.limits import ClientLimits
 from penstock.engine.client.link import Link
+from penstock.engine.client.promises import Place
 from penstock.engine.client.subscriptions import Policy
 from penstock.engine.clock import elapsed
 from penstock.engine.codec import checked_command_ids, checked_metadata
@@ -42,7 +43,6 @@ from penstock.engine.errors import (
     PenstockError,
 )
 from penstock.engine.messages import Answered, Command, Metadata, Query, Receipt, Token, position_of
-from penstock.engine.promises import Place
 from penstock.engine.replay import Slicer
 from penstock.engine.wire.address import Address
 

@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Raw
 
 from penstock.engine.client.calls import Call
+from penstock.engine.client.promises import Group
 from penstock.engine.clock import elapsed
 from penstock.engine.codec import checked_command_id, checked_metadata, encode
 from penstock.engine.errors import DeadlineExceeded, InvalidMessage, NotYetVisible, PenstockError, RemoteError
 from penstock.engine.messages import Command, Message, Metadata, Receipt
-from penstock.engine.promises import Group
 from penstock.engine.terms import Deadline
 from penstock.engine.wire.faults import INTERNAL_ERROR
 

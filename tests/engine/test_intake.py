@@ -237,6 +237,46 @@ async def test_a_caller_who_is_cancelled_takes_back_what_is_not_decided() -> Non
     assert answer(mailbox, Receipt(1, 1, 1), Receipt(1, 2, 1)) == []
 
 
+async def test_a_long_series_never_stands_before_the_commands_of_others_with_more_than_some_batches() -> None:
+    batch = 64  # the series looks at how much is under way every 64 commands
+    mailbox = Mailbox(10_000, entering_max=10)
+    mailbox.open()
+    intake = Intake(shop, mailbox, Limits(batch_commands_max=batch))
+    count, number, before = 20 * batch, 0, 0
+    async with anyio.create_task_group() as group:
+        sent = start(group, intake.execute_many([Add("a", n) for n in range(1, count + 1)], None, None, None))
+        while number < count:
+            await settled()
+            waiting = min(batch, count - number)
+            assert waiting <= len(mailbox.queue) <= 5 * batch
+            before = max(before, len(mailbox.queue))
+            answer(mailbox, *(Receipt(each, each, 1) for each in range(number + 1, number + waiting + 1)))
+            number += waiting
+    assert before > 3 * batch  # the writer always has some to go on with
+    assert [receipt.position for receipt in sent.value] == list(range(1, count + 1))
+
+
+async def test_what_is_refused_at_once_waits_for_those_before_it() -> None:
+    intake, mailbox = opened()
+    async with anyio.create_task_group() as group:
+        wrong: Any = Add("a", "many")  # type: ignore[arg-type]
+        sent = start(group, intake.execute_many([Add("a", 1), Add("a", 2), wrong], None, None, None))
+        await settled()
+        answer(mailbox, Receipt(1, 1, 1))
+        await settled()
+        assert sent.kind == "waiting"
+        answer(mailbox, Receipt(2, 2, 1))
+    assert [type(outcome) for outcome in sent.value] == [Receipt, Receipt, InvalidMessage]
+
+
+async def test_what_is_known_behind_one_that_is_late_is_told() -> None:
+    intake, mailbox = opened()
+    wrong: Any = Add("a", "many")  # type: ignore[arg-type]
+    outcomes = await intake.execute_many([Add("a", 1), wrong, Add("a", 2)], None, None, 1e-6)
+    assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, InvalidMessage, DeadlineExceeded]
+    assert [promise.cancelled() for promise, _, _ in mailbox.queue] == [True, True]
+
+
 # One with a deadline.
 
 
