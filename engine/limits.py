@@ -32,7 +32,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Commands with an id whose receipts are remembered; the same id after so many others is a new command.
     receipts_max: int = 100_000
     #: How long the writer decides, or a view applies, before it lets others run.
-    slice_ms_max: float = 2.0
+    slice_ms_max: float = 0.5
     #: Commits that may wait for a view before it is detached and catches up from the log.
     view_queue_commits_max: int = 1_024
     #: Encoded bytes that may wait for a view before it is detached.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import anyio
 import pytest
 
-from penstock.engine import Engine, Fenced, Limits, MemoryLog, Receipt, WriterUnavailable
+from penstock.engine import Engine, Fenced, Limits, MemoryLog, Receipt, Rejected, WriterUnavailable
 from penstock.engine.commit import Head
 from penstock.engine.log import MemoryStore
 from tests.shop import Add, Broke, Everything, StockOf, Take, shop
@@ -49,22 +51,48 @@ async def test_nothing_is_visible_or_acknowledged_before_it_is_durable() -> None
 async def test_a_view_sees_a_commit_before_its_caller_hears_of_it() -> None:
     seen: list[int] = []
     async with Engine(shop, log="memory:") as engine:
-        answer = engine._writer._answer
+        owe = engine._writer._owe
         offered = engine._views[0].offer
 
         def spy_offer(chapter: Any) -> None:
             seen.append(chapter.head.position)
             offered(chapter)
 
-        def spy_answer(draft: Any) -> None:
+        def spy_owe(draft: Any) -> None:
             seen.append(-draft.position)
-            answer(draft)
+            owe(draft)
 
         engine._views[0].offer = spy_offer  # type: ignore[method-assign]
-        engine._writer._answer = spy_answer  # type: ignore[method-assign]
+        engine._writer._owe = spy_owe  # type: ignore[method-assign]
         await engine.execute(Add("a", 1))
         await engine.execute(Add("a", 1))
     assert seen == [1, -1, 2, -2]
+
+
+async def test_many_callers_are_answered_in_order_and_a_part_of_them_in_each_turn_of_the_loop() -> None:
+    log = ScriptedLog()
+    heard: list[int] = []
+    turns = [0]
+
+    async def call(count: int) -> None:
+        with suppress(Rejected):
+            await engine.execute(Add("a", 1) if count % 50 else Take("none", 1))
+        heard.append(count)
+
+    async with Engine(shop, log=log) as engine, anyio.create_task_group() as group:
+        log.hold()
+        start(group, engine.execute(Add("a", 1)))
+        await settled()
+        for count in range(1, 251):
+            group.start_soon(call, count)
+        await settled()  # all of them are decided, and wait for the commit before theirs
+        log.release()
+        while len(heard) < 250:
+            await asyncio.sleep(0)
+            turns.append(len(heard))
+    accepted = [count for count in range(1, 251) if count % 50]
+    assert heard == [*accepted, 50, 100, 150, 200, 250]
+    assert max(later - before for before, later in pairwise(turns)) == 64
 
 
 async def test_the_next_commit_is_decided_while_one_is_written_and_waits_for_it() -> None:
