@@ -3,6 +3,7 @@
 A missed goal is shown and does not change the exit code: it says as much about the machine as about the engine.
 
 ``python -m penstock.bench run APP --commands FILE`` measures a user's own application (`penstock.bench.own`).
+``python -m penstock.bench show REPORT.json`` shows earlier reports again (`penstock.bench.showing`).
 ``python -m penstock.bench torture`` measures nothing: it kills, and looks for what is lost (`penstock.bench.torture`).
 ``python -m penstock.bench histories`` kills servers, and looks at what their clients saw (`penstock.bench.histories`).
 """
@@ -30,6 +31,7 @@ __all__ = ["main", "options"]
 #: Programs of their own, and their command lines.
 _OTHERS = {
     "run": "penstock.bench.own.command",
+    "show": "penstock.bench.showing",
     "torture": "penstock.bench.torture.command",
     "histories": "penstock.bench.histories.command",
 }
@@ -47,14 +49,13 @@ def main(arguments: list[str]) -> int:
         return 2
     base = Path(chosen.dir)
     base.mkdir(parents=True, exist_ok=True)
-    try:
-        with TemporaryDirectory(prefix="bench-", dir=base) as directory:
-            report = _measure(chosen, directory)
-    except BenchError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    hand_over(report, chosen)
-    return 0
+    with TemporaryDirectory(prefix="bench-", dir=base) as directory:
+        report, failed = _measure(chosen, directory)
+    if report.figures:
+        hand_over(report, chosen)
+    for name in failed:
+        sys.stderr.write(f"{name} failed, and is not in the report\n")
+    return 1 if failed else 0
 
 
 def _other(name: str, arguments: list[str]) -> int:
@@ -67,7 +68,8 @@ def _other(name: str, arguments: list[str]) -> int:
     return code
 
 
-def _measure(options: argparse.Namespace, directory: str) -> Report:
+def _measure(options: argparse.Namespace, directory: str) -> tuple[Report, list[str]]:
+    """The report, and the names of the figures that failed: hours of others are not lost with them."""
     from penstock.bench import report as look  # noqa: PLC0415 - needs rich, and `main` says so when it is missing
 
     machine, made_at = this_machine(Path(directory)), utc_now().isoformat(" ", "seconds")
@@ -81,15 +83,21 @@ def _measure(options: argparse.Namespace, directory: str) -> Report:
     out = look.console()
     look.show_machine(out, machine, runs=plan.runs, smoke=plan.smoke)
     done: list[FigureReport] = []
+    failed: list[str] = []
     for figure in FIGURES:
         if not options.only or any(fnmatchcase(figure.name, name) for name in options.only):
-            with out.status(figure.name) as status:
-                results = measure(figure, plan, tell=status.update)
+            try:
+                with out.status(figure.name) as status:
+                    results = measure(figure, plan, tell=status.update)
+            except BenchError as error:
+                sys.stderr.write(f"{error}\n")
+                failed.append(figure.name)
+                continue
             done.append(summarise(figure, results, smoke=plan.smoke))
             look.show_figure(out, done[-1])
     report = Report(machine=machine, runs=plan.runs, smoke=plan.smoke, figures=done, made_at=made_at)
     look.show_verdict(out, report)
-    return report
+    return report, failed
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
@@ -98,6 +106,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         prog="python -m penstock.bench",
         description="penstock's figures on this machine",
         epilog="'python -m penstock.bench run' measures an application of your own; "
+        "'python -m penstock.bench show' shows earlier reports again; "
         "'python -m penstock.bench torture' kills processes instead, and looks for what is lost; "
         "'python -m penstock.bench histories' looks at what clients saw meanwhile: see their --help",
     )

@@ -1,4 +1,4 @@
-"""What becomes of a report once it is there: a file for programs, a page for people, a look at an earlier one.
+"""What becomes of a report once it is there: a file for programs, pages for people, a look at an earlier one.
 
 Here also: the options that ask for it, the same for the project's own figures and for a user's application.
 """
@@ -12,17 +12,22 @@ from pathlib import Path
 import msgspec
 
 from penstock.bench.comparing import compare
+from penstock.bench.markdown import markdown_of
 from penstock.bench.summary import Report
 
-__all__ = ["add_options", "hand_over", "missing"]
+__all__ = ["add_options", "hand_over", "missing", "report_in"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that say where a report goes and what it is compared with."""
     parser.add_argument("--json", metavar="PATH", type=Path, help="write the report there, too")
     parser.add_argument("--html", metavar="PATH", type=Path, help="write it there as a page with plots, too")
+    parser.add_argument("--markdown", metavar="PATH", type=Path, help="write it there as tables for a repository, too")
     parser.add_argument(
-        "--compare", metavar="JSON", type=_report, help="an earlier report: say what has become slower beyond the noise"
+        "--compare",
+        metavar="JSON",
+        type=report_in,
+        help="an earlier report: say what has become slower beyond the noise",
     )
 
 
@@ -44,13 +49,20 @@ def hand_over(report: Report, options: argparse.Namespace) -> None:
         look.show_comparison(look.console(), comparison)
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    if options.markdown:
+        options.markdown.write_text(markdown_of(report), "utf-8")
     if options.html:
         from penstock.bench.page import page_of  # noqa: PLC0415 - needs matplotlib, and takes a second
 
         options.html.write_text(page_of(report, comparison), "utf-8")
 
 
-def _report(path: str) -> Report:
+def report_in(path: str) -> Report:
+    """An earlier report, from the file that was written of it; for argparse.
+
+    Raises:
+        ArgumentTypeError: there is none.
+    """
     try:
         return msgspec.json.decode(Path(path).read_bytes(), type=Report)
     except OSError as error:

@@ -12,7 +12,7 @@ from penstock.bench.comparing import Comparison
 from penstock.bench.machine import IN_MEMORY
 from penstock.bench.plots import plots_of
 from penstock.bench.summary import FigureReport, Report, Row
-from penstock.bench.telling import name_of, number, reached, wanted
+from penstock.bench.telling import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
 
 __all__ = ["page_of"]
 
@@ -80,31 +80,21 @@ def page_of(report: Report, comparison: Comparison | None = None) -> str:
 
 
 def _head(report: Report) -> Iterator[str]:
-    machine = report.machine
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    facts = {
-        "measured": report.made_at,
-        "processor": f"{machine.cpu}, {machine.cores} cores",
-        "system": machine.kernel,
-        "files on": machine.filesystem,
-        "Python": machine.python,
-        "versions": versions,
-        "runs": f"{report.runs} of each contender, interleaved, every one in a fresh process",
-    }
     yield "<h1>penstock, measured</h1>"
     if report.smoke:
         yield '<p class="bad">Smoke: sizes too small to measure anything. It shows only that everything runs.</p>'
-    if machine.filesystem in IN_MEMORY:
-        yield f'<p class="bad">{machine.filesystem} keeps nothing: no figure of a durable change counts.</p>'
-    yield "<dl>" + "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()) + "</dl>"
+    if report.machine.filesystem in IN_MEMORY:
+        yield f'<p class="bad">{report.machine.filesystem} keeps nothing: no figure of a durable change counts.</p>'
+    facts = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts_of(report).items())
+    yield f"<dl>{facts}</dl>"
 
 
 def _goals(report: Report) -> Iterator[str]:
-    judged = [(figure, row) for figure in report.figures for row in figure.rows if row.met is not None]
-    if not judged:
+    rows_judged = judged(report)
+    if not rows_judged:
         return
-    met = sum(bool(row.met) for _, row in judged)
-    yield f"<h2>Goals: {met} of {len(judged)} met</h2>"
+    met = sum(bool(row.met) for _, row in rows_judged)
+    yield f"<h2>Goals: {met} of {len(rows_judged)} met</h2>"
     rows = (
         (
             f'<a href="#{escape(figure.name)}">{escape(figure.title)}</a>: {escape(name_of(row))}',
@@ -112,7 +102,7 @@ def _goals(report: Report) -> Iterator[str]:
             escape(wanted(row.goal)),
             _verdict(row),
         )
-        for figure, row in judged
+        for figure, row in rows_judged
     )
     yield _table(("figure", "reached", "goal", ""), ((cells, "") for cells in rows))
 
@@ -137,17 +127,13 @@ def _figure(figure: FigureReport) -> Iterator[str]:
         yield f"<p>{escape(figure.about)}</p>"
     for plot in plots_of(figure):
         yield f"<figure style='margin:0'>{plot}</figure>"
-    limits = list(figure.rows[0].ratios)
-    details = list(dict.fromkeys(name for row in figure.rows for name in row.details))
+    limits, details = headings_of(figure)
     goals = ["goal"] if any(row.goal for row in figure.rows) else []
     heads = ("", figure.unit, "lowest … highest", *(f"÷ {limit}" for limit in limits), *goals, *details)
     yield "<details open><summary>numbers</summary>"
     yield _table(heads, ((_cells(row, limits, goals, details), "limit" if row.is_limit else "") for row in figure.rows))
     yield "</details><details><summary>what each is, and what it makes durable</summary>"
-    same: dict[tuple[str, str], dict[str, None]] = {}
-    for row in figure.rows:
-        same.setdefault((row.what, row.durability), {})[row.label] = None
-    told = ([escape(each) for each in (", ".join(labels), *known)] for known, labels in same.items())
+    told = (map(escape, kind) for kind in kinds_of(figure))
     yield _table(("", "what", "durability"), ((cells, "") for cells in told), what=True)
     yield "</details>"
     for label, needed in figure.skipped.items():

@@ -8,7 +8,7 @@ from rich.table import Table
 from penstock.bench.comparing import Comparison
 from penstock.bench.machine import IN_MEMORY, Machine
 from penstock.bench.summary import FigureReport, Report, Row
-from penstock.bench.telling import name_of, number, reached, wanted
+from penstock.bench.telling import headings_of, judged, kinds_of, name_of, number, reached, wanted
 
 __all__ = ["console", "show_comparison", "show_figure", "show_machine", "show_verdict"]
 
@@ -38,8 +38,7 @@ def show_machine(out: Console, machine: Machine, *, runs: int, smoke: bool) -> N
 
 def show_figure(out: Console, figure: FigureReport) -> None:
     """One figure as a table, and below it what each contender is."""
-    limits = list(figure.rows[0].ratios)
-    details = list(dict.fromkeys(name for row in figure.rows for name in row.details))
+    limits, details = headings_of(figure)
     beside = details if sum(map(len, (*limits, *details))) <= _HEADINGS_COLUMNS_MAX else []
     goals, spread = any(row.goal for row in figure.rows), len(figure.rows[0].values) > 1
     table = Table(title=f"{figure.name}: {figure.title}", title_justify="left", title_style="bold")
@@ -63,22 +62,19 @@ def show_figure(out: Console, figure: FigureReport) -> None:
         if row.details:
             told = ", ".join(f"{name} {number(value)}" for name, value in row.details.items())
             out.print(f"  [dim]{name_of(row)}: {told}[/]")
-    same: dict[tuple[str, str], dict[str, None]] = {}
-    for row in figure.rows:
-        same.setdefault((row.what, row.durability), {})[row.label] = None
-    for (what, durability), labels in same.items():
-        out.print(f"  [dim]{', '.join(labels)}: {what}; {durability}[/]")
+    for labels, what, durability in kinds_of(figure):
+        out.print(f"  [dim]{labels}: {what}; {durability}[/]")
     for label, commands in figure.skipped.items():
         out.print(f"  [yellow]{label}: skipped, because {' and '.join(commands)} can't be found[/]")
 
 
 def show_verdict(out: Console, report: Report) -> None:
     """How many goals are met, and which are missed."""
-    judged = [(figure, row) for figure in report.figures for row in figure.rows if row.met is not None]
-    if not judged:
+    rows = judged(report)
+    if not rows:
         return
-    missed = [(figure, row) for figure, row in judged if not row.met]
-    out.print(f"\n[bold]{len(judged) - len(missed)} of {len(judged)} goals met.[/]")
+    missed = [(figure, row) for figure, row in rows if not row.met]
+    out.print(f"\n[bold]{len(rows) - len(missed)} of {len(rows)} goals met.[/]")
     for figure, row in missed:
         out.print(f"[bold red]missed[/]: {figure.name}, {name_of(row)}: {reached(row)}, goal {wanted(row.goal)}")
 

@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
-from penstock.bench.figures import Goal
-from penstock.bench.summary import Row
+from collections.abc import Sequence
 
-__all__ = ["name_of", "number", "reached", "wanted"]
+from penstock.bench.figures import Goal
+from penstock.bench.summary import FigureReport, Report, Row
+
+__all__ = ["facts_of", "headings_of", "judged", "kinds_of", "name_of", "number", "reached", "wanted"]
+
+
+def facts_of(report: Report) -> dict[str, str]:
+    """What was measured on, when, and how often, by what it is."""
+    machine = report.machine
+    return {
+        "measured": report.made_at,
+        "processor": f"{machine.cpu}, {machine.cores} cores",
+        "system": machine.kernel,
+        "files on": machine.filesystem,
+        "Python": machine.python,
+        "versions": ", ".join(f"{name} {version}" for name, version in machine.versions.items()),
+        "runs": f"{report.runs} of each contender, interleaved, every one in a fresh process",
+    }
+
+
+def judged(report: Report) -> list[tuple[FigureReport, Row]]:
+    """The rows of which it can be said whether their goal is met."""
+    return [(figure, row) for figure in report.figures for row in figure.rows if row.met is not None]
+
+
+def headings_of(figure: FigureReport) -> tuple[Sequence[str], Sequence[str]]:
+    """The limits that its subjects are compared with, and whatever else was counted."""
+    return list(figure.rows[0].ratios), list(dict.fromkeys(name for row in figure.rows for name in row.details))
+
+
+def kinds_of(figure: FigureReport) -> list[tuple[str, str, str]]:
+    """What its contenders are: the labels of those that are the same, what that is, and what it makes durable."""
+    same: dict[tuple[str, str], dict[str, None]] = {}
+    for row in figure.rows:
+        same.setdefault((row.what, row.durability), {})[row.label] = None
+    return [(", ".join(labels), *known) for known, labels in same.items()]
 
 
 def name_of(row: Row) -> str:

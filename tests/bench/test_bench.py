@@ -365,6 +365,28 @@ def test_figures_are_named_one_by_one_or_by_a_pattern(monkeypatch: pytest.Monkey
     assert seen == ["ask", "socket-execute-50", "socket-execute-50x16"]
 
 
+def test_a_figure_that_fails_is_named_and_loses_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def measured(figure: Figure, plan: Plan, *, tell: object) -> dict[Contender, list[Result]]:
+        if figure.name == "one-caller":
+            raise WorkerFailed("engine-callers", "exit 1")
+        return {contender: [Result(value=1)] for contender in contenders(figure, plan.loops)}
+
+    monkeypatch.setattr(command_line, "measure", measured)
+    path = tmp_path / "report.json"
+    only = ["--only", "many-callers", "one-caller", "ask"]
+    assert command_line.main(["--smoke", "--dir", str(tmp_path), "--json", str(path), *only]) == 1
+    assert [figure.name for figure in msgspec.json.decode(path.read_bytes(), type=Report).figures] == [
+        "many-callers",
+        "ask",
+    ]
+    assert "one-caller failed, and is not in the report\n" in capsys.readouterr().err
+    path.unlink()
+    assert command_line.main(["--smoke", "--dir", str(tmp_path), "--json", str(path), "--only", "one-caller"]) == 1
+    assert not path.exists()
+
+
 def test_the_whole_program_runs_and_writes_its_report(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "penstock.bench", "--smoke", "--loop", "asyncio", "--only", "one-caller", "ask"]
     command += ["--dir", str(tmp_path / "out"), "--json", str(tmp_path / "report.json")]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from penstock.bench import reading
+from penstock.bench import arriving, reading
 from penstock.bench.bank import (
     BalanceOf,
     Remit,
@@ -28,10 +30,10 @@ from penstock.bench.harness import Contender, Plan, measure
 from penstock.bench.job import DifferentWork, Job, Result
 from penstock.bench.measure import LATENCY, MEMORY, arrivals, curve
 from penstock.bench.summary import summarise
-from penstock.bench.systems import MINIMUM, read_back
+from penstock.bench.systems import ENGINE, MINIMUM, Adapter, System, read_back
 from penstock.bench.worker import run_here
 from penstock.bench.workload import WORKLOADS, Workload
-from penstock.engine import Engine
+from penstock.engine import Command, Engine, Overloaded
 
 pytestmark = pytest.mark.anyio
 
@@ -155,6 +157,29 @@ async def test_what_arrives_does_not_wait_for_those_before_and_counts_from_its_m
     seconds = await arrivals(send, items, 1.0, clock=lambda: now, sleep=sleep)
     assert begun == [("first", 102.0), ("slow", 103.0), ("third", 104.0), ("last", 104.0)]
     assert sorted(seconds) == [0.0, 1.0, 1.0, 2.0]
+
+
+async def test_who_finds_no_room_comes_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    workload = msgspec.structs.replace(SMALL, arrivals=0.5)
+    calls = 0
+
+    @asynccontextmanager
+    async def crowded(path: Path) -> AsyncIterator[System]:
+        async with ENGINE.open(path) as system:
+
+            async def execute(command: Command) -> object:
+                nonlocal calls
+                calls += 1
+                if calls > workload.warmup and calls % 10 == 0:
+                    raise Overloaded(1, 1)
+                return await system.execute(command)
+
+            yield system._replace(execute=execute)
+
+    monkeypatch.setattr(arriving, "_AGAIN_SECONDS", 0.0)
+    job = Job(program="crowded", workload=workload, directory=str(tmp_path))
+    found = await arriving.arriving(Adapter(crowded, ""), job)
+    assert found.details["refused"] == calls - workload.warmup - workload.commands > 0
 
 
 def test_what_arrives_at_an_engine_has_a_curve_and_a_rate(tmp_path: Path) -> None:
