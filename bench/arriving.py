@@ -17,15 +17,16 @@ from penstock.bench.engine_runs import LOG_NAME
 from penstock.bench.job import DifferentWork, Job, Result
 from penstock.bench.measure import LATENCY, arrivals, curve, latencies
 from penstock.bench.systems import Adapter
-from penstock.engine import Overloaded
+from penstock.engine import Limits
 from penstock.engine.clock import elapsed
 
 __all__ = ["arriving", "idle"]
 
 #: What arrives at an idle loop: ten thousand a second.
 _IDLE_SECONDS = 1e-4
-#: After how long a command that was refused for want of room is sent again.
-_AGAIN_SECONDS = 0.01
+#: How many commands the system has at once. The others wait their turn outside, so that one that can't keep up is late,
+#: and not busy with turning them away.
+_AT_ONCE_MAX = Limits().mailbox_commands_max
 
 
 async def arriving(adapter: Adapter, job: Job) -> Result:
@@ -38,28 +39,21 @@ async def arriving(adapter: Adapter, job: Job) -> Result:
         started = elapsed()
         await send(system.execute, workload.callers, work.warmup[half:])
         rate = workload.arrivals * (len(work.warmup) - half) / (elapsed() - started)
-        overloaded = 0
+        room = asyncio.Semaphore(_AT_ONCE_MAX)
 
-        async def insist(command: Deposit) -> None:
-            """Who is refused for want of room comes again, and waits for as long as that takes."""
-            nonlocal overloaded
-            while True:
-                try:
-                    await system.execute(command)
-                    return
-                except Overloaded:
-                    overloaded += 1
-                    await asyncio.sleep(_AGAIN_SECONDS)
+        async def send_in_turn(command: Deposit) -> None:
+            async with room:
+                await system.execute(command)
 
         gc.collect()
         started = elapsed()
-        seconds = await arrivals(insist, work.measured, 1 / rate)
+        seconds = await arrivals(send_in_turn, work.measured, 1 / rate)
         served = len(seconds) / (elapsed() - started)
         answered = fingerprint(await system.balances())
     expected = fingerprint(totals(workload, [*work.warmup, *work.measured]))
     if answered != expected:
         raise DifferentWork(job.program, {"answered": answered, "sent": expected})
-    return _result(seconds, {"arriving/s": rate, "served/s": served, "refused": overloaded}, state=answered)
+    return _result(seconds, {"arriving/s": rate, "served/s": served}, state=answered)
 
 
 async def idle(job: Job) -> Result:

@@ -7,6 +7,8 @@ import gc
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -33,7 +35,7 @@ from penstock.bench.summary import summarise
 from penstock.bench.systems import ENGINE, MINIMUM, Adapter, System, read_back
 from penstock.bench.worker import run_here
 from penstock.bench.workload import WORKLOADS, Workload
-from penstock.engine import Command, Engine, Overloaded
+from penstock.engine import Command, Engine
 
 pytestmark = pytest.mark.anyio
 
@@ -159,27 +161,31 @@ async def test_what_arrives_does_not_wait_for_those_before_and_counts_from_its_m
     assert sorted(seconds) == [0.0, 1.0, 1.0, 2.0]
 
 
-async def test_who_finds_no_room_comes_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    workload = msgspec.structs.replace(SMALL, arrivals=0.5)
-    calls = 0
+async def test_what_there_is_no_room_for_waits_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    workload = msgspec.structs.replace(SMALL, arrivals=1.0)
+    at_once: list[int] = []
 
     @asynccontextmanager
-    async def crowded(path: Path) -> AsyncIterator[System]:
+    async def counted(path: Path) -> AsyncIterator[System]:
         async with ENGINE.open(path) as system:
+            inside = 0
 
             async def execute(command: Command) -> object:
-                nonlocal calls
-                calls += 1
-                if calls > workload.warmup and calls % 10 == 0:
-                    raise Overloaded(1, 1)
-                return await system.execute(command)
+                nonlocal inside
+                inside += 1
+                at_once.append(inside)
+                receipt = await system.execute(command)
+                inside -= 1
+                return receipt
 
             yield system._replace(execute=execute)
 
-    monkeypatch.setattr(arriving, "_AGAIN_SECONDS", 0.0)
-    job = Job(program="crowded", workload=workload, directory=str(tmp_path))
-    found = await arriving.arriving(Adapter(crowded, ""), job)
-    assert found.details["refused"] == calls - workload.warmup - workload.commands > 0
+    monkeypatch.setattr(arriving, "_AT_ONCE_MAX", 2)
+    monkeypatch.setattr(arriving, "arrivals", partial(arrivals, clock=count().__next__))  # every moment is over already
+    job = Job(program="counted", workload=workload, directory=str(tmp_path))
+    await arriving.arriving(Adapter(counted, ""), job)
+    assert max(at_once[: workload.warmup]) > 2
+    assert max(at_once[workload.warmup :]) == 2
 
 
 def test_what_arrives_at_an_engine_has_a_curve_and_a_rate(tmp_path: Path) -> None:
