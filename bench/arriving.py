@@ -7,26 +7,21 @@ process.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from pathlib import Path
 
-from penstock.bench.bank import Deposit, fingerprint, streams, totals
+from penstock.bench.bank import fingerprint, streams, totals
 from penstock.bench.drivers import require_receipts, send
 from penstock.bench.engine_runs import LOG_NAME
 from penstock.bench.job import DifferentWork, Job, Result
 from penstock.bench.measure import LATENCY, arrivals, curve, latencies
 from penstock.bench.systems import Adapter
-from penstock.engine import Limits
 from penstock.engine.clock import elapsed
 
 __all__ = ["arriving", "idle"]
 
 #: What arrives at an idle loop: ten thousand a second.
 _IDLE_SECONDS = 1e-4
-#: How many commands the system has at once. The others wait their turn outside, so that one that can't keep up is late,
-#: and not busy with turning them away.
-_AT_ONCE_MAX = Limits().mailbox_commands_max
 
 
 async def arriving(adapter: Adapter, job: Job) -> Result:
@@ -39,15 +34,9 @@ async def arriving(adapter: Adapter, job: Job) -> Result:
         started = elapsed()
         await send(system.execute, workload.callers, work.warmup[half:])
         rate = workload.arrivals * (len(work.warmup) - half) / (elapsed() - started)
-        room = asyncio.Semaphore(_AT_ONCE_MAX)
-
-        async def send_in_turn(command: Deposit) -> None:
-            async with room:
-                await system.execute(command)
-
         gc.collect()
         started = elapsed()
-        seconds = await arrivals(send_in_turn, work.measured, 1 / rate)
+        seconds = await arrivals(system.execute, work.measured, 1 / rate)
         served = len(seconds) / (elapsed() - started)
         answered = fingerprint(await system.balances())
     expected = fingerprint(totals(workload, [*work.warmup, *work.measured]))
@@ -62,8 +51,8 @@ async def idle(job: Job) -> Result:
     async def nothing(_: object) -> None:
         pass
 
-    count = job.workload.commands // 10
-    return _result(await arrivals(nothing, range(count), _IDLE_SECONDS), {"arriving/s": 1 / _IDLE_SECONDS})
+    seconds = await arrivals(nothing, range(job.workload.commands // 10), _IDLE_SECONDS)
+    return _result(seconds, {"arriving/s": 1 / _IDLE_SECONDS})
 
 
 def _result(seconds: list[float], details: dict[str, float], state: str | None = None) -> Result:

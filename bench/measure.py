@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -108,29 +109,42 @@ async def arrivals(
     items: Iterable[T],
     interval_seconds: float,
     *,
+    senders: int = 1_000,
     clock: Callable[[], float] = elapsed,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> list[float]:
     """Send on a schedule, answered or not; the seconds from each intended moment to its answer.
 
-    So many independent senders, each with one item: what waits for a slow one adds up, as it would with theirs. What
-    is sent late, because the loop was busy, counts from the moment that was intended.
+    Whoever is free sends what comes next. What is sent late, because the loop was busy or nobody was free, counts from
+    the moment that was intended. A task for each item instead would cost more than what is measured.
 
     Args:
-        send: is awaited with one item each, in a task of its own.
+        send: is awaited with one item each.
         items: one each ``interval_seconds``, the first after one such interval.
         interval_seconds: of the schedule.
+        senders: how many items may be under way.
         clock: seconds since some moment.
         sleep: waits about so many seconds, on that clock.
     """
     seconds: list[float] = []
+    due: deque[tuple[T, float]] = deque()
+    idle: deque[asyncio.Future[None]] = deque()
+    is_over = False
 
-    async def one(item: T, intended: float) -> None:
-        await send(item)
-        seconds.append(clock() - intended)
+    async def sender() -> None:
+        while due or not is_over:
+            if due:
+                item, intended = due.popleft()
+                await send(item)
+                seconds.append(clock() - intended)
+            else:
+                idle.append(turn := asyncio.get_running_loop().create_future())
+                await turn
 
     intended = clock()
     async with asyncio.TaskGroup() as sending:
+        for _ in range(senders):
+            sending.create_task(sender())
         for number, item in enumerate(items):
             intended += interval_seconds
             left = intended - clock()
@@ -139,7 +153,12 @@ async def arrivals(
             while left > 0:
                 await sleep(left)
                 left = intended - clock()
-            sending.create_task(one(item, intended))
+            due.append((item, intended))
+            if idle:
+                idle.popleft().set_result(None)
+        is_over = True
+        while idle:
+            idle.popleft().set_result(None)
     return seconds
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
-from itertools import count
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from penstock.bench import arriving, reading
+from penstock.bench import reading
 from penstock.bench.bank import (
     BalanceOf,
     Remit,
@@ -32,10 +28,10 @@ from penstock.bench.harness import Contender, Plan, measure
 from penstock.bench.job import DifferentWork, Job, Result
 from penstock.bench.measure import LATENCY, MEMORY, arrivals, curve
 from penstock.bench.summary import summarise
-from penstock.bench.systems import ENGINE, MINIMUM, Adapter, System, read_back
+from penstock.bench.systems import MINIMUM, read_back
 from penstock.bench.worker import run_here
 from penstock.bench.workload import WORKLOADS, Workload
-from penstock.engine import Command, Engine
+from penstock.engine import Engine
 
 pytestmark = pytest.mark.anyio
 
@@ -161,31 +157,23 @@ async def test_what_arrives_does_not_wait_for_those_before_and_counts_from_its_m
     assert sorted(seconds) == [0.0, 1.0, 1.0, 2.0]
 
 
-async def test_what_there_is_no_room_for_waits_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    workload = msgspec.structs.replace(SMALL, arrivals=1.0)
-    at_once: list[int] = []
+async def test_what_finds_nobody_free_is_late_and_counts_from_its_moment() -> None:
+    now, begun = 100.0, []
 
-    @asynccontextmanager
-    async def counted(path: Path) -> AsyncIterator[System]:
-        async with ENGINE.open(path) as system:
-            inside = 0
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        await asyncio.sleep(0)
 
-            async def execute(command: Command) -> object:
-                nonlocal inside
-                inside += 1
-                at_once.append(inside)
-                receipt = await system.execute(command)
-                inside -= 1
-                return receipt
+    async def send(item: int) -> None:
+        nonlocal now
+        begun.append((item, now))
+        now += 2.5  # it holds the loop
+        await asyncio.sleep(0)
 
-            yield system._replace(execute=execute)
-
-    monkeypatch.setattr(arriving, "_AT_ONCE_MAX", 2)
-    monkeypatch.setattr(arriving, "arrivals", partial(arrivals, clock=count().__next__))  # every moment is over already
-    job = Job(program="counted", workload=workload, directory=str(tmp_path))
-    await arriving.arriving(Adapter(counted, ""), job)
-    assert max(at_once[: workload.warmup]) > 2
-    assert max(at_once[workload.warmup :]) == 2
+    seconds = await arrivals(send, [1, 2, 3], 1.0, senders=1, clock=lambda: now, sleep=sleep)
+    assert [item for item, _ in begun] == [1, 2, 3]
+    assert seconds == [3.5, 5.0, 6.5]
 
 
 def test_what_arrives_at_an_engine_has_a_curve_and_a_rate(tmp_path: Path) -> None:
