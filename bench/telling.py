@@ -13,6 +13,8 @@ __all__ = ["facts_of", "headings_of", "judged", "kinds_of", "name_of", "number",
 def facts_of(report: Report) -> dict[str, str]:
     """What was measured on, when, and how often, by what it is."""
     machine = report.machine
+    counts = sorted({len(row.values) for figure in report.figures for row in figure.rows}) or [report.runs]
+    runs = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     return {
         "measured": report.made_at,
         "processor": f"{machine.cpu}, {machine.cores} cores",
@@ -20,7 +22,7 @@ def facts_of(report: Report) -> dict[str, str]:
         "files on": machine.filesystem,
         "Python": machine.python,
         "versions": ", ".join(f"{name} {version}" for name, version in machine.versions.items()),
-        "runs": f"{report.runs} of each contender, interleaved, every one in a fresh process",
+        "runs": f"{runs} of each contender, interleaved, every one in a fresh process",
     }
 
 

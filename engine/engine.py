@@ -28,7 +28,6 @@ from penstock.engine.commit import Head
 from penstock.engine.deciding import Envelope
 from penstock.engine.errors import (
     EngineClosed,
-    Overloaded,
     PenstockError,
     UnknownMessage,
     ViewFaulted,
@@ -170,12 +169,9 @@ class Engine(Answering):
             terms = replace(terms or Terms(), deadline=deadline)
             return await self.intake.execute_in_time((promise, command, terms), promise, deadline, wait)
         envelope: Envelope = (promise, command, terms)
-        try:
-            ticket = self._mailbox.put_nowait(envelope)
-        except Overloaded:
-            if not wait:
-                raise
-            ticket = await self._mailbox.put(envelope)
+        ticket = self._mailbox.try_put(envelope)
+        if not ticket:
+            ticket = await self._mailbox.put(envelope) if wait else self._mailbox.put_nowait(envelope)
         try:
             return await promise
         except asyncio.CancelledError as error:

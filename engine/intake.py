@@ -15,7 +15,7 @@ from penstock.engine.app import App
 from penstock.engine.clock import elapsed
 from penstock.engine.codec import checked_command_id, checked_command_ids, checked_metadata, encode, payload_digest
 from penstock.engine.deciding import Envelope
-from penstock.engine.errors import DeadlineExceeded, InvalidMessage, Overloaded, PenstockError, UnknownMessage
+from penstock.engine.errors import DeadlineExceeded, InvalidMessage, PenstockError, UnknownMessage
 from penstock.engine.limits import Limits
 from penstock.engine.mailbox import Mailbox
 from penstock.engine.messages import Command, Metadata, Receipt
@@ -171,10 +171,7 @@ class Intake:
                 if ids[index] is not None:
                     terms = self.terms(command, ids[index], None, metadata)
                 envelope: Envelope = (promise, command, terms)
-                try:
-                    ticket = self.mailbox.put_nowait(envelope)
-                except Overloaded:
-                    ticket = await self.mailbox.put(envelope)
+                ticket = self.mailbox.try_put(envelope) or await self.mailbox.put(envelope)
             except PenstockError as error:
                 promise.set_exception(error)
             series.add((promise, ticket))

@@ -2,8 +2,8 @@
 
 Here: taking commands in and waking the one reader. Not here: deciding (`deciding`), and who reads (`writer`).
 
-The ``*_nowait`` form is the primitive; the waiting one wraps it. A command has left the queue if and only if its ticket
-is not above `taken_out`: it is first in, first out, so one number tells it for all, and no command needs a flag.
+`try_put` is the primitive; the others wrap it. A command has left the queue if and only if its ticket is not above
+`taken_out`: it is first in, first out, so one number tells it for all, and no command needs a flag.
 """
 
 from __future__ import annotations
@@ -49,22 +49,34 @@ class Mailbox:
         """How many callers wait to get in."""
         return len(self._entering)
 
-    def put_nowait(self, envelope: Envelope) -> int:
-        """Take a command in; returns its ticket.
+    def try_put(self, envelope: Envelope) -> int:
+        """Take a command in; returns its ticket, or 0 if the mailbox is full, or others wait to get in or were let
+        in and have not come yet. No exception: it would be most of what a full mailbox costs.
 
         Raises:
-            Overloaded: the mailbox is full, or others wait to get in or were let in and have not come yet.
             EngineClosed: or what `close` was given; nothing is taken.
         """
         if self._closed is not None:
             raise self._closed()
         queue = self.queue
         if self._entering or self._reserved or len(queue) >= self.commands_max:
-            raise Overloaded(len(queue), self.commands_max)
+            return 0
         queue.append(envelope)
         self._taken_in = ticket = self._taken_in + 1
         if self._reader is not None:
             self.wake()
+        return ticket
+
+    def put_nowait(self, envelope: Envelope) -> int:
+        """Take a command in; returns its ticket.
+
+        Raises:
+            Overloaded: there is no room, as `try_put` says.
+            EngineClosed: or what `close` was given; nothing is taken.
+        """
+        ticket = self.try_put(envelope)
+        if not ticket:
+            raise Overloaded(len(self.queue), self.commands_max)
         return ticket
 
     async def put(self, envelope: Envelope) -> int:
@@ -74,11 +86,11 @@ class Mailbox:
             Overloaded: as many callers as may wait to get in.
             EngineClosed: or what `close` was given; nothing is taken, perhaps since the caller began to wait.
         """
-        try:
-            return self.put_nowait(envelope)
-        except Overloaded:
-            if len(self._entering) >= self.entering_max:
-                raise
+        ticket = self.try_put(envelope)
+        if ticket:
+            return ticket
+        if len(self._entering) >= self.entering_max:
+            raise Overloaded(len(self.queue), self.commands_max)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._entering.append(turn)
         try:
