@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from penstock.engine.clock import elapsed
 from penstock.engine.deciding import Envelope
 from penstock.engine.engine import Engine
-from penstock.engine.errors import DeadlineExceeded, LimitReached, Overloaded
+from penstock.engine.errors import DeadlineExceeded, LimitReached
 from penstock.engine.gateway import Gateway
 from penstock.engine.server.connection import Batch, Connection
 from penstock.engine.terms import Deadline, Terms
@@ -50,12 +50,8 @@ class Commands:
             terms = replace(terms or Terms(), deadline=Deadline(elapsed() + params.timeout, params.timeout))
             execution = timed = _TimedExecution(connection, request.id, batch)
         envelope: Envelope = (execution, params.command, terms)
-        try:
-            ticket = self._mailbox.put_nowait(envelope)
-        except Overloaded:
-            if not params.wait:
-                raise
-            ticket = 0
+        ticket = self._mailbox.try_put(envelope) if params.wait else self._mailbox.put_nowait(envelope)
+        if not ticket:
             self._hold(connection, execution, envelope)
         connection.in_flight += 1
         if timed is not None:

@@ -220,6 +220,7 @@ class SnapshotConformance(ABC):
         store = self.make()
         await store.close()
         await store.open()
+        assert list(await store.latest()) == []
         await store.close()
         await store.close()
 
