@@ -175,7 +175,7 @@ class Intake:
             except PenstockError as error:
                 promise.set_exception(error)
             series.add((promise, ticket))
-            if not index & 63:
+            if index & 63 == 63:  # up to 64 are taken in together, however slow the machine is
                 if series.underway >= _BATCHES_AHEAD * batch:
                     await series.come_down_to((_BATCHES_AHEAD - 1) * batch)
                 elif slicer.is_over:

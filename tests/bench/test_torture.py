@@ -212,10 +212,13 @@ def test_a_lock_that_two_have_or_none_is_found(mark: str, problem: str, tmp_path
 
 # A real log, and what may be wrong with it.
 
+#: What comes together is one commit, however slow the machine is.
+TOGETHER = msgspec.structs.replace(limits(), slice_ms_max=60_000)
+
 
 async def _write(log: Path, names: Sequence[Sequence[str]]) -> list[Report]:
     """Execute commands, those of a list together; returns what a child would have said."""
-    async with Engine(till, log=log, limits=limits()) as engine:
+    async with Engine(till, log=log, limits=TOGETHER) as engine:
         said: list[Report] = []
         for batch in names:
             receipts = await asyncio.gather(*(engine.execute(command(name), command_id=name) for name in batch))
@@ -385,7 +388,7 @@ def imaged(tmp_path: Path) -> tuple[Path, list[Commit]]:
     async def scenario() -> None:
         log = tmp_path / "live" / DATABASE
         log.parent.mkdir()
-        async with Engine(till, log=log, limits=limits()) as engine:
+        async with Engine(till, log=log, limits=TOGETHER) as engine:
             for batch in BATCHES:
                 await asyncio.gather(*(engine.execute(command(name), command_id=name) for name in batch))
             copy_log(log, tmp_path / "image")

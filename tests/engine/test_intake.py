@@ -13,9 +13,11 @@ import pytest
 from penstock.engine import (
     Command,
     DeadlineExceeded,
+    Engine,
     EngineClosed,
     InvalidMessage,
     Limits,
+    MemoryLog,
     Metadata,
     Overloaded,
     PenstockError,
@@ -235,6 +237,13 @@ async def test_a_caller_who_is_cancelled_takes_back_what_is_not_decided() -> Non
         group.cancel_scope.cancel()
     assert len(mailbox.queue) == 2
     assert answer(mailbox, Receipt(1, 1, 1), Receipt(1, 2, 1)) == []
+
+
+async def test_a_short_series_is_taken_in_together_however_slow_the_machine_is() -> None:
+    log = MemoryLog()
+    async with Engine(shop, log=log, limits=Limits(slice_ms_max=1e-9)) as engine:
+        receipts = await engine.execute_many([Add("a", 1)] * 16)
+    assert [receipt.commit for receipt in receipts if isinstance(receipt, Receipt)] == [1] * 16
 
 
 async def test_a_long_series_never_stands_before_the_commands_of_others_with_more_than_some_batches() -> None:

@@ -181,7 +181,7 @@ async def test_a_store_failure_fails_exactly_what_did_not_become_durable(step: S
 
 async def test_a_store_that_keeps_failing_is_asked_before_the_state_is_rebuilt_and_commands_hear_why() -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log) as engine:
+    async with Engine(shop, log=log, limits=Limits(slice_ms_max=60_000)) as engine:  # 20 commands are one commit
         await engine.execute(Add("a", 1))
         reads = log.reads_started
         log.steps.append("refused")
