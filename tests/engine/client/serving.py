@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,6 +47,11 @@ class Served:
         if not said:
             pytest.fail(f"the server ended with exit code {self._process.wait()}")
         self.port = int(said)
+
+    def freeze(self) -> None:
+        """Let it do nothing any more until it is killed; its connections stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """End it as a crash does: at once, whatever it was doing."""

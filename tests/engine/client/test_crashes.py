@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from penstock.engine import Receipt
@@ -138,20 +139,24 @@ async def test_a_command_without_an_id_that_was_under_way_is_in_doubt_and_never_
     outcomes: list[Receipt | ConnectionLost] = []
     tally = Tally()
 
-    async def caller(client: Client) -> None:
+    async def caller(client: Client, server: Served) -> None:
         for _ in range(COMMANDS):
             try:
                 outcomes.append(await client.execute(Add("all", 1)))
             except ConnectionLost as error:
                 outcomes.append(error)
+            if len(outcomes) == 200:
+                server.freeze()  # here, so that the next command of this caller at least is sent and never answered
             tally.add()
 
     with served(tmp_path) as server:
         await server.start()
         async with Client(server.address, limits=LIMITS) as client, anyio.create_task_group() as group:
             for _ in range(CALLERS):
-                group.start_soon(caller, client)
+                group.start_soon(caller, client, server)
             await tally.reach(200)
+            for _ in range(10):  # turns of the loop; what was called in one goes out in the next
+                await anyio.lowlevel.checkpoint()
             server.kill()
             await server.start()
     positions = [outcome.position for outcome in outcomes if isinstance(outcome, Receipt)]
