@@ -23,7 +23,6 @@ So a store that keeps failing costs a small write per command, and no rebuild un
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -46,6 +45,7 @@ from penstock.engine.errors import (
     PenstockError,
     WriterUnavailable,
 )
+from penstock.engine.handover import hold_still
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log
 from penstock.engine.mailbox import Mailbox
@@ -61,8 +61,6 @@ _log = structlog.get_logger("penstock")
 #: lock for a moment, and a loop that goes on working lets go of it only every 5 ms, so the write would begin when all
 #: work is done instead of beside it. Worth 15 % of throughput with 1,000 callers; costs 0.1 ms per commit.
 _HANDOVER_SECONDS = 50e-6
-
-
 #: How many callers are woken in one turn of the loop, so that nobody else waits for all of a commit's to have run.
 _ANSWERS_MAX = 64
 
@@ -265,7 +263,7 @@ class Writer:
         if self._owed or self.mailbox.queue:
             await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
             if not landing.done():
-                time.sleep(_HANDOVER_SECONDS)  # noqa: ASYNC251 - it is to hold the loop, and release the lock
+                hold_still(_HANDOVER_SECONDS)
 
     def _land(self, flight: _Flight) -> None:
         """Durable, then visible, then acknowledged; or failed, and the state rolled back."""

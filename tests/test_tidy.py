@@ -62,9 +62,9 @@ class Ban(NamedTuple):
 
 
 CLOCK = ("engine/clock.py",)
-#: The writer stops for a moment, on purpose, so that the store's thread gets the interpreter lock; it says why there.
+#: The loop stops for a moment, on purpose, so that a thread gets the interpreter's lock; it says why there.
 #: A simulation lets that moment pass without sleeping.
-HANDOVER = ("engine/writer.py", "engine/testing/loop.py")
+HANDOVER = ("engine/handover.py", "engine/testing/loop.py")
 #: All that is random there comes from a seed that the caller gives.
 SIMULATION = tuple(f"engine/testing/{name}.py" for name in ("faulty", "loop", "simulation"))
 #: It names the class of ids that a state may hold, and makes none.
@@ -74,6 +74,7 @@ CALLER = ("engine/client/chance.py",)
 TIME = "penstock.engine.clock.utc_now, or the clock that was injected"
 ELAPSED = "penstock.engine.clock.elapsed, the one clock that measures"
 WAITING = "tests.support.settled, an event, or anyio.lowlevel.checkpoint(): tests never wait for time to pass"
+IN_THREAD = "penstock.engine.handover.in_thread, which gets to work beside a busy loop"
 CHANCE = "a value that the caller gives: what decides and applies gives the same at every replay"
 
 BANS = (
@@ -92,6 +93,14 @@ BANS = (
     Ban("asyncio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep_until", frozenset({"tests"}), WAITING),
+    Ban("anyio.to_thread", PURE, IN_THREAD, ("engine/handover.py",)),
+    Ban("asyncio.to_thread", PURE, IN_THREAD),
+    Ban(
+        "aiosqlite",
+        PURE,
+        "penstock.engine.database, whose threads get to work beside a busy loop",
+        ("engine/database.py",),
+    ),
     Ban("uuid", PURE, CHANCE, LOOKS),
     Ban("random", PURE, CHANCE, (*SIMULATION, *CALLER)),
     Ban("secrets", PURE, CHANCE, CALLER),
@@ -486,6 +495,9 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (banned_names, "handlers/x.py", "from time import perf_counter as pc\nf = pc", "clock.elapsed"),
     (banned_names, "bench/x.py", "from datetime import datetime\ndatetime.now()", "datetime.datetime.now is banned"),
     (banned_names, "engine/x.py", "import datetime as d\nd.datetime.now(d.UTC)", "datetime.datetime.now is banned"),
+    (banned_names, "engine/x.py", "import anyio.to_thread\nanyio.to_thread.run_sync(f)", "handover.in_thread"),
+    (banned_names, "engine/x.py", "from asyncio import to_thread\nto_thread(f)", "handover.in_thread"),
+    (banned_names, "engine/x.py", "import aiosqlite", "penstock.engine.database"),
     (banned_names, "views/x.py", "import uuid", "uuid is banned"),
     (banned_names, "engine/x.py", "from uuid import uuid4", "uuid is banned"),
     (banned_names, "engine/x.py", "print('hello')", "builtins.print is banned here; use structlog"),

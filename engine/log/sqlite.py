@@ -21,16 +21,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-import aiosqlite
 import anyio
-import anyio.to_thread
 
 from penstock.engine.commit import Commit, Head
+from penstock.engine.database import Database, connect
 from penstock.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from penstock.engine.handover import in_thread
 from penstock.engine.log.news import News, followed
 from penstock.engine.log.sqlite_faults import ERRORS, WRITABLE, no_room, nothing_written, primary_code, refusal
 from penstock.engine.log.sqlite_files import NEXT_STEP, FileWatch
-from penstock.engine.log.sqlite_reading import SqliteReader, connect
+from penstock.engine.log.sqlite_reading import SqliteReader
 from penstock.engine.log.sqlite_schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
 from penstock.engine.snapshots import SnapshotStore, SqliteSnapshots
 
@@ -71,7 +71,7 @@ class SqliteLog:
         self._reader = SqliteReader(self.path, self._watch, busy_seconds_max, checked_bytes_max)
         self._snapshots = SqliteSnapshots(f"{self.path}-snapshots")
         self._lock: sqlite3.Connection | None = None
-        self._writer: aiosqlite.Connection | None = None
+        self._writer: Database | None = None
         self._news = News()
         #: Waits for a commit whose caller was cancelled.
         self._telling: asyncio.Task[None] | None = None
@@ -88,7 +88,7 @@ class SqliteLog:
         self._check_version()
         if not self.path.parent.is_dir():
             raise LogRefused(self.name, f"there is no folder {str(self.path.parent)!r}", "make the folder first")
-        self._lock = await anyio.to_thread.run_sync(self._take_lock)
+        self._lock = await in_thread(self._take_lock)
         await self._or_close(lambda: self._open(application))
 
     async def attach(self) -> str:
@@ -104,7 +104,7 @@ class SqliteLog:
         if lost := self._watch.lost():
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
         try:
-            written = await self._writer.execute_fetchall(APPEND, row)
+            written = await self._writer.rows(APPEND, row)
         except asyncio.CancelledError:
             self._telling = asyncio.create_task(self._tell_later(self._writer))
             raise
@@ -122,7 +122,7 @@ class SqliteLog:
             raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
         self._watch.require(self.name)
         try:
-            await self._writer.execute_fetchall(PROBE)
+            await self._writer.rows(PROBE)
         except sqlite3.Error:
             await self._leave_transaction()
             raise
@@ -155,7 +155,7 @@ class SqliteLog:
             await self._writer.close()
             self._writer = None
         if self._lock is not None:
-            await anyio.to_thread.run_sync(self._lock.close)
+            await in_thread(self._lock.close)
             self._lock = None
 
     # Opening.
@@ -201,7 +201,7 @@ class SqliteLog:
         return lock
 
     async def _open(self, application: str) -> None:
-        self._writer = db = await connect(self.name, self._busy_seconds_max)
+        self._writer = db = await connect(self.name, busy_seconds_max=self._busy_seconds_max)
         if await is_empty(db):
             await create(db, application)
         elif (owner := await owner_of(self.name, db)) != application:
@@ -211,14 +211,14 @@ class SqliteLog:
                 "give App(name=…) the name that the log has, or open another log",
             )
         for pragma in _PRAGMAS:
-            await db.execute_fetchall(f"PRAGMA {pragma}")
+            await db.rows(f"PRAGMA {pragma}")
         await self._settle(db)
         await check_pages(self.name, db, self._checked_bytes_max)
         await self._reader.open()
         self._watch.begin()
         self._news = News()
 
-    async def _settle(self, db: aiosqlite.Connection) -> None:
+    async def _settle(self, db: Database) -> None:
         """Make what a crash left in the ``-wal`` as durable as the rest, and see that both files can be written.
 
         What can be read there need not be on the disk yet: the process that wrote it may have died before its fsync, or
@@ -226,18 +226,18 @@ class SqliteLog:
         ``-wal`` and writes its pages anew, into the database, and syncs that.
         """
         try:
-            await db.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+            await db.rows("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.OperationalError as error:
             if not no_room(error):  # the -wal is synced before the first page is written
                 raise
 
-    async def _tell_later(self, writer: aiosqlite.Connection) -> None:
+    async def _tell_later(self, writer: Database) -> None:
         """A commit whose caller was cancelled is written all the same: what its thread is asked next comes after it."""
         with suppress(sqlite3.Error, ValueError):
-            await writer.execute_fetchall("SELECT 1")
+            await writer.rows("SELECT 1")
         self._news.tell()
 
     async def _leave_transaction(self) -> None:
         """After an error: SQLite has rolled back what failed, and nothing must keep a transaction open around it."""
         if self._writer is not None and self._writer.in_transaction:
-            await self._writer.execute_fetchall("ROLLBACK")
+            await self._writer.rows("ROLLBACK")

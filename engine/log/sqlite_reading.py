@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import anyio
-import anyio.to_thread
 
 from penstock.engine.beside import Resting, reading_address, sync_wal
 from penstock.engine.commit import Commit, Head
+from penstock.engine.database import Database, connect
 from penstock.engine.errors import LogCorrupt, LogRefused
+from penstock.engine.handover import in_thread
 from penstock.engine.log.news import followed
 from penstock.engine.log.sqlite_faults import ERRORS, is_damage
 from penstock.engine.log.sqlite_files import NEXT_STEP, FileWatch
@@ -35,31 +35,9 @@ from penstock.engine.log.sqlite_schema import (
     owner_of,
 )
 
-__all__ = ["SqliteReader", "connect"]
+__all__ = ["SqliteReader"]
 
 _ROWS_MAX = 10_000
-
-
-async def connect(address: str, busy_seconds_max: float, *, uri: bool = False) -> aiosqlite.Connection:
-    """A connection in a thread of its own.
-
-    aiosqlite does not wait for the thread of a connection that fails, and that thread raises if the loop is closed
-    before it is done. So one that fails is one to nothing, and is closed.
-    """
-    failures: list[Exception] = []
-
-    def opening() -> sqlite3.Connection:
-        try:
-            return sqlite3.connect(address, uri=uri, isolation_level=None, timeout=busy_seconds_max)
-        except ERRORS as error:
-            failures.append(error)
-            return sqlite3.connect(":memory:")
-
-    connection = await aiosqlite.Connection(opening, iter_chunk_size=1)
-    if failures:
-        await connection.close()
-        raise failures[0]
-    return connection
 
 
 class SqliteReader:
@@ -78,7 +56,7 @@ class SqliteReader:
         self._watch = watch
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
-        self._db: aiosqlite.Connection | None = None
+        self._db: Database | None = None
         self._attached = False
         #: How the files looked when they were attached to, while nobody has written them since.
         self._resting: Resting | None = None
@@ -92,9 +70,9 @@ class SqliteReader:
 
     async def open(self) -> None:
         """Read beside the writer of the same handle."""
-        self._db = await connect(self._name, self._busy_seconds_max)
-        await self._db.execute_fetchall("PRAGMA query_only=1")
-        await self._db.execute_fetchall(LAST)  # opens the -wal now: later there might be another one in its place
+        self._db = await connect(self._name, busy_seconds_max=self._busy_seconds_max)
+        await self._db.rows("PRAGMA query_only=1")
+        await self._db.rows(LAST)  # opens the -wal now: later there might be another one in its place
 
     async def attach(self) -> str:
         """Read beside whoever writes; the application's name. Raises SQLite's errors, LogRefused, LogCorrupt."""
@@ -167,16 +145,16 @@ class SqliteReader:
         """Connect the way that leaves no trace as the files are now; again if they change meanwhile."""
         while True:
             try:
-                resting = await anyio.to_thread.run_sync(Resting.look, self._path)
+                resting = await in_thread(Resting.look, self._path)
             except OSError as error:
                 raise LogRefused(self._name, f"it is not there: {error}", "name a log that is there") from error
-            db = await connect(reading_address(self._path, resting), self._busy_seconds_max, uri=True)
+            db = await connect(reading_address(self._path, resting), uri=True, busy_seconds_max=self._busy_seconds_max)
             try:
                 owner = await owner_of(self._name, db)
                 await check_pages(self._name, db, self._checked_bytes_max)
                 if resting is None:
                     self._watch.begin()
-                    await anyio.to_thread.run_sync(sync_wal, self._path)
+                    await in_thread(sync_wal, self._path)
             except BaseException as error:
                 with anyio.CancelScope(shield=True):
                     await db.close()
@@ -188,14 +166,14 @@ class SqliteReader:
             return owner
 
     async def _moved_on(self, resting: Resting | None) -> bool:
-        return resting is not None and not await anyio.to_thread.run_sync(resting.holds, self._path)
+        return resting is not None and not await in_thread(resting.holds, self._path)
 
     async def _fetch(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Sequence[Any]]:
         """Rows. Where the files rested, they must still rest afterwards: what was read while somebody began to write
         them counts for nothing, and is read again beside that writer.
         """
         if not self._attached:
-            return list(await self._opened().execute_fetchall(sql, parameters))
+            return await self._opened().rows(sql, parameters)
         async with self._turn:
             while True:
                 self._watch.require(self._name)
@@ -203,7 +181,7 @@ class SqliteReader:
                     await self._connect_without_trace()
                 failure: Exception | None = None
                 try:
-                    rows = list(await self._opened().execute_fetchall(sql, parameters))
+                    rows = await self._opened().rows(sql, parameters)
                 except ERRORS as error:
                     failure = error
                 if not await self._moved_on(self._resting):
@@ -221,7 +199,7 @@ class SqliteReader:
                 return LogCorrupt(self._name, commit, str(error))
         return OSError(f"log {self._name} can't be read now: {error}")
 
-    def _opened(self) -> aiosqlite.Connection:
+    def _opened(self) -> Database:
         if self._db is None:
             raise RuntimeError("this log is not open: Engine opens it, or call open()")
         return self._db

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import aiosqlite
 import msgspec
 
 from penstock.engine.commit import FORMAT, Commit, Head, events_in
+from penstock.engine.database import Database
 from penstock.engine.errors import LogCorrupt, LogRefused
 from penstock.engine.log.sqlite_faults import ERRORS, is_damage
 
@@ -107,52 +107,52 @@ def head_of(log: str, commit: Commit) -> Head:
     return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
 
 
-async def is_empty(db: aiosqlite.Connection) -> bool:
+async def is_empty(db: Database) -> bool:
     """Whether nothing was ever put into the file, so that a log can be made in it."""
-    ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
-    ((objects,),) = await db.execute_fetchall("SELECT count(*) FROM sqlite_master")
+    ((owner,),) = await db.rows("PRAGMA application_id")
+    ((objects,),) = await db.rows("SELECT count(*) FROM sqlite_master")
     return bool(owner == 0 and objects == 0)
 
 
-async def owner_of(log: str, db: aiosqlite.Connection) -> str:
+async def owner_of(log: str, db: Database) -> str:
     """The name of the application whose log the file holds.
 
     Raises:
         LogRefused: it holds something else, or a log in a newer format.
         LogCorrupt: it holds a log that names no application, or whose tables are not as they were made.
     """
-    ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
-    ((version,),) = await db.execute_fetchall("PRAGMA user_version")
+    ((owner,),) = await db.rows("PRAGMA application_id")
+    ((version,),) = await db.rows("PRAGMA user_version")
     if owner != APPLICATION_ID:
         raise LogRefused(log, "it is a database of something else", "name another file")
     if version > FORMAT:
         raise LogRefused(
             log, f"it has format {version}, this penstock reads up to {FORMAT}", "update penstock to open it"
         )
-    schema = {row[0]: row[1] for row in await db.execute_fetchall("SELECT name, sql FROM sqlite_master")}
+    schema = {row[0]: row[1] for row in await db.rows("SELECT name, sql FROM sqlite_master")}
     for name, made in _SCHEMA.items():
         if schema.get(name) != made:
             commit, _ = await first_unreadable(db, 0)
             raise LogCorrupt(log, commit, f"what its schema says of {name!r} is not what penstock made")
-    rows = list(await db.execute_fetchall("SELECT value FROM meta WHERE name = 'application'"))
+    rows = await db.rows("SELECT value FROM meta WHERE name = 'application'")
     if not rows or type(rows[0][0]) is not str:
         raise LogCorrupt(log, 1, "its meta table names no application")
     return rows[0][0]
 
 
-async def create(db: aiosqlite.Connection, application: str) -> None:
+async def create(db: Database, application: str) -> None:
     """Make an empty log. One transaction, so that a crash leaves an empty file or a whole log."""
-    await db.execute_fetchall("PRAGMA synchronous=EXTRA")
-    await db.execute_fetchall("BEGIN IMMEDIATE")
+    await db.rows("PRAGMA synchronous=EXTRA")
+    await db.rows("BEGIN IMMEDIATE")
     for statement in _SCHEMA.values():
-        await db.execute_fetchall(statement)
-    await db.execute_fetchall("INSERT INTO meta VALUES ('application', ?), ('format', ?)", (application, str(FORMAT)))
-    await db.execute_fetchall(f"PRAGMA application_id={APPLICATION_ID}")
-    await db.execute_fetchall(f"PRAGMA user_version={FORMAT}")
-    await db.execute_fetchall("COMMIT")
+        await db.rows(statement)
+    await db.rows("INSERT INTO meta VALUES ('application', ?), ('format', ?)", (application, str(FORMAT)))
+    await db.rows(f"PRAGMA application_id={APPLICATION_ID}")
+    await db.rows(f"PRAGMA user_version={FORMAT}")
+    await db.rows("COMMIT")
 
 
-async def check_pages(log: str, db: aiosqlite.Connection, bytes_max: int) -> None:
+async def check_pages(log: str, db: Database, bytes_max: int) -> None:
     """That the file's pages make up a database, unless they are more than ``bytes_max``.
 
     The digests vouch for each commit that is found, and not for there being no more: one damaged byte can make a page
@@ -161,12 +161,12 @@ async def check_pages(log: str, db: aiosqlite.Connection, bytes_max: int) -> Non
     Raises:
         LogCorrupt: they don't; names the first commit that can't be read.
     """
-    ((pages,),) = await db.execute_fetchall("PRAGMA page_count")
-    ((page_bytes,),) = await db.execute_fetchall("PRAGMA page_size")
+    ((pages,),) = await db.rows("PRAGMA page_count")
+    ((page_bytes,),) = await db.rows("PRAGMA page_size")
     if pages * page_bytes > bytes_max:
         return
     try:
-        ((problem,),) = await db.execute_fetchall("PRAGMA quick_check(1)")
+        ((problem,),) = await db.rows("PRAGMA quick_check(1)")
     except ERRORS as error:
         if not is_damage(error):
             raise
@@ -176,7 +176,7 @@ async def check_pages(log: str, db: aiosqlite.Connection, bytes_max: int) -> Non
         raise LogCorrupt(log, commit, " ".join(str(problem).split()))
 
 
-async def first_unreadable(db: aiosqlite.Connection, after: int) -> tuple[int, bool]:
+async def first_unreadable(db: Database, after: int) -> tuple[int, bool]:
     """The number of the first commit after ``after`` that can't be read, and True.
 
     Where all can, the number after the last one, and False.
@@ -184,7 +184,7 @@ async def first_unreadable(db: aiosqlite.Connection, after: int) -> tuple[int, b
     rows = _SCAN_ROWS
     while True:
         try:
-            found = [row[0] for row in await db.execute_fetchall(READ, (after, rows))]
+            found = [row[0] for row in await db.rows(READ, (after, rows))]
         except ERRORS:
             if rows == 1:
                 return after + 1, True

@@ -16,13 +16,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import anyio
-import anyio.to_thread
 import msgspec
 import structlog
 
 from penstock.engine.beside import Resting, reading_address
+from penstock.engine.database import Database, connect
+from penstock.engine.handover import in_thread
 from penstock.engine.snapshots.port import Snapshot
 
 __all__ = ["SqliteSnapshots"]
@@ -94,7 +94,7 @@ class SqliteSnapshots:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._db: aiosqlite.Connection | None = None
+        self._db: Database | None = None
         #: Those that are begun and not finished, by part.
         self._attempts: dict[str, int] = {}
         self._last_attempt: int | None = None
@@ -122,12 +122,12 @@ class SqliteSnapshots:
         Raises:
             OSError, sqlite3.Error, msgspec.ValidationError: there is no file, or it can't be read.
         """
-        resting = await anyio.to_thread.run_sync(Resting.look, self.path)
-        db = await self._connect(reading_address(self.path, resting))
+        resting = await in_thread(Resting.look, self.path)
+        db = await connect(reading_address(self.path, resting), uri=True)
         try:
             await _require_ours(self.path, db)
-            await db.execute_fetchall("BEGIN")
-            await db.execute_fetchall(_LATEST)
+            await db.rows("BEGIN")
+            await db.rows(_LATEST)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await db.close()
@@ -205,7 +205,7 @@ class SqliteSnapshots:
     async def _all(self, statement: str, *values: Any) -> list[Any]:
         if self._db is None:
             raise RuntimeError(f"snapshots {self.path} are not open")
-        return list(await self._db.execute_fetchall(statement, values))
+        return await self._db.rows(statement, values)
 
     @asynccontextmanager
     async def _noticing_damage(self) -> AsyncIterator[None]:
@@ -220,44 +220,25 @@ class SqliteSnapshots:
         """Set the file aside and go on with an empty one."""
         with anyio.CancelScope(shield=True):
             await self.close()
-            await anyio.to_thread.run_sync(self._set_aside)
+            await in_thread(self._set_aside)
             _log.warning("snapshots_damaged", file=str(self.path), error=repr(error))
             self._db = await self._opened()
 
-    async def _opened(self) -> aiosqlite.Connection:
-        db = await self._connect(self.path)
+    async def _opened(self) -> Database:
+        db = await connect(self.path)
         try:
             if await _is_empty(db):
-                await db.executescript(f"PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA} COMMIT;")
+                await db.script(f"PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA} COMMIT;")
             else:
                 await _require_ours(self.path, db)
             # A snapshot that is lost with the machine is only a slower opening: no fsync but at checkpoints.
-            await db.execute_fetchall("PRAGMA synchronous=NORMAL")
-            await db.execute_fetchall(f"PRAGMA journal_size_limit={_WAL_BYTES_KEPT_MAX}")
-            await db.execute_fetchall(_LATEST)
+            await db.rows("PRAGMA synchronous=NORMAL")
+            await db.rows(f"PRAGMA journal_size_limit={_WAL_BYTES_KEPT_MAX}")
+            await db.rows(_LATEST)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await db.close()
             raise
-        return db
-
-    async def _connect(self, address: str | Path) -> aiosqlite.Connection:
-        """A connection in a thread of its own. That of one that fails is not waited for by aiosqlite, and would outlive
-        the loop; so one that fails is a connection to nothing until it is closed.
-        """
-        failures: list[sqlite3.Error] = []
-
-        def connect() -> sqlite3.Connection:
-            try:
-                return sqlite3.connect(address, isolation_level=None, uri=isinstance(address, str))
-            except sqlite3.Error as error:
-                failures.append(error)
-                return sqlite3.connect(":memory:")
-
-        db = await aiosqlite.Connection(connect, iter_chunk_size=1)
-        if failures:
-            await db.close()
-            raise failures[0]
         return db
 
     def _set_aside(self) -> None:
@@ -266,15 +247,15 @@ class SqliteSnapshots:
         self.path.replace(f"{self.path}-damaged")
 
 
-async def _is_empty(db: aiosqlite.Connection) -> bool:
-    ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
-    ((objects,),) = await db.execute_fetchall("SELECT count(*) FROM sqlite_master")
+async def _is_empty(db: Database) -> bool:
+    ((owner,),) = await db.rows("PRAGMA application_id")
+    ((objects,),) = await db.rows("SELECT count(*) FROM sqlite_master")
     return bool(owner == 0 and objects == 0)
 
 
-async def _require_ours(path: Path, db: aiosqlite.Connection) -> None:
-    ((owner,),) = await db.execute_fetchall("PRAGMA application_id")
-    ((version,),) = await db.execute_fetchall("PRAGMA user_version")
+async def _require_ours(path: Path, db: Database) -> None:
+    ((owner,),) = await db.rows("PRAGMA application_id")
+    ((version,),) = await db.rows("PRAGMA user_version")
     if owner != _APPLICATION_ID:
         raise FileExistsError(f"{path} is a database of something else: move it away to have snapshots")
     if version != _FORMAT:

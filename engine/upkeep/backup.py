@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio.to_thread
-
 from penstock.engine.errors import LogCorrupt, LogRefused
+from penstock.engine.handover import in_thread
 from penstock.engine.log import Log, SqliteLog, log_at
 from penstock.engine.log.sqlite_faults import ERRORS
 from penstock.engine.upkeep import sqlite
@@ -48,7 +47,7 @@ async def backup_log(
         raise LogRefused(source.name, "it has no file that could be copied", "export it instead")
     try:
         async with attached(source.path), placed(target, like=source.path) as part:
-            await anyio.to_thread.run_sync(sqlite.copy_pages, source.path, part)
+            await in_thread(sqlite.copy_pages, source.path, part)
             return await _verify_copy(source, part, progress)
     except (OSError, *ERRORS) as error:
         raise BackupFailed(source.name, str(target), str(error)) from error

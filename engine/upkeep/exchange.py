@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from penstock.engine.codec import encode
 from penstock.engine.commit import FORMAT, Commit
 from penstock.engine.errors import LogCorrupt, LogRefused
+from penstock.engine.handover import in_thread
 from penstock.engine.log import Log, log_at
 from penstock.engine.replay import Slicer
 from penstock.engine.upkeep.chain import Chain, Verified
@@ -66,7 +66,7 @@ async def export_log(
         LogCorrupt: a commit is not what was written; names it. ``file`` has those before it.
         OSError: the file can't be written.
     """
-    await anyio.to_thread.run_sync(_write, file, [encode(_Header("log", FORMAT, application)), b"\n"])
+    await in_thread(_write, file, [encode(_Header("log", FORMAT, application)), b"\n"])
     chain, slicer = Chain(log.name), Slicer(SLICE_MS)
     while page := await log.read(chain.head.number, PAGE_BYTES):
         lines: list[bytes] = []
@@ -77,9 +77,9 @@ async def export_log(
                 if slicer.is_over:
                     await slicer.rest()
         except LogCorrupt:  # what comes before the damage is worth having
-            await anyio.to_thread.run_sync(_write, file, lines)
+            await in_thread(_write, file, lines)
             raise
-        await anyio.to_thread.run_sync(_write, file, lines)
+        await in_thread(_write, file, lines)
         if progress is not None:
             progress(chain.so_far())
     return chain.so_far()
@@ -212,7 +212,7 @@ class _Lines:
             yield commit
 
     async def _read(self, bytes_max: int) -> list[bytes]:
-        lines = await anyio.to_thread.run_sync(_read_lines, self._file, bytes_max)
+        lines = await in_thread(_read_lines, self._file, bytes_max)
         if lines and len(lines[-1]) > LINE_BYTES_MAX:
             number = self.number + len(lines)
             raise ExportDamaged(self.source, number, f"it is longer than {LINE_BYTES_MAX:,} bytes")

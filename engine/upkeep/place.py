@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
+from penstock.engine.handover import in_thread
 from penstock.engine.upkeep.errors import TargetRefused
 
 __all__ = ["placed"]
@@ -32,13 +32,13 @@ async def placed(target: Path, like: Path | None = None) -> AsyncIterator[Path]:
         TargetRefused: the target is there already, or its folder is not.
         OSError: the file system failed.
     """
-    part = await anyio.to_thread.run_sync(_start, target, like)
+    part = await in_thread(_start, target, like)
     try:
         yield part
-        await anyio.to_thread.run_sync(_finish, part, target)
+        await in_thread(_finish, part, target)
     except BaseException:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(_remove, part)
+            await in_thread(_remove, part)
         raise
 
 

@@ -12,9 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-import aiosqlite
-
 from penstock.engine.beside import Resting, reading_address
+from penstock.engine.database import connect
 from penstock.engine.errors import LogCorrupt
 from penstock.engine.log.sqlite_faults import ERRORS, is_damage
 from penstock.engine.log.sqlite_schema import create
@@ -33,9 +32,12 @@ T = TypeVar("T")
 
 async def schema_made() -> dict[str, str]:
     """The tables and views of a log, by name, as penstock makes them."""
-    async with aiosqlite.connect(":memory:") as db:
+    db = await connect(":memory:")
+    try:
         await create(db, "")
-        return _by_name(await db.execute_fetchall(_SCHEMA))
+        return _by_name(await db.rows(_SCHEMA))
+    finally:
+        await db.close()
 
 
 def check_rows(path: Path) -> None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import anyio.to_thread
-
+from penstock.engine.handover import in_thread
 from penstock.engine.log import Log, SqliteLog
 from penstock.engine.replay import Slicer
 from penstock.engine.upkeep import sqlite
@@ -48,10 +47,10 @@ async def verify_log(
     """
     chain = Chain(log.name, expect)
     if isinstance(log, SqliteLog):
-        await anyio.to_thread.run_sync(sqlite.check_rows, log.path)
+        await in_thread(sqlite.check_rows, log.path)
         await _follow(log, chain, progress)
         schema = await sqlite.schema_made()
-        await anyio.to_thread.run_sync(sqlite.check_structure, log.path, schema, chain.head.number)
+        await in_thread(sqlite.check_structure, log.path, schema, chain.head.number)
     else:
         await _follow(log, chain, progress)
     if expect is not None and chain.expected_at is None:

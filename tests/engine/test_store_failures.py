@@ -89,7 +89,7 @@ async def tell(engine: Engine, pragma: str) -> list[Any]:
     log = engine.log
     assert isinstance(log, SqliteLog)
     assert log._writer is not None
-    return list(await log._writer.execute_fetchall(pragma))
+    return await log._writer.rows(pragma)
 
 
 class Callers:

@@ -73,8 +73,8 @@ async def test_a_commit_is_synced_in_wal_mode_before_append_returns(tmp_path: Pa
     log = SqliteLog(tmp_path / "log.db")
     await log.open(APP)
     assert log._writer is not None
-    assert [tuple(row) for row in await log._writer.execute_fetchall("PRAGMA synchronous")] == [(2,)]  # FULL
-    assert [tuple(row) for row in await log._writer.execute_fetchall("PRAGMA journal_mode")] == [("wal",)]
+    assert [tuple(row) for row in await log._writer.rows("PRAGMA synchronous")] == [(2,)]  # FULL
+    assert [tuple(row) for row in await log._writer.rows("PRAGMA journal_mode")] == [("wal",)]
     await log.close()
 
 
@@ -266,11 +266,11 @@ async def test_a_full_store_refuses_the_commit_and_takes_it_when_there_is_room(t
     await log.open(APP)
     await log.append(first)
     assert log._writer is not None
-    await log._writer.execute_fetchall("PRAGMA max_page_count=1")  # the file as it is, and no page more
+    await log._writer.rows("PRAGMA max_page_count=1")  # the file as it is, and no page more
     with pytest.raises(CommitFailed, match="full"):
         await log.append(second)
     assert await read_all(log) == [first]
-    await log._writer.execute_fetchall("PRAGMA max_page_count=1000000")
+    await log._writer.rows("PRAGMA max_page_count=1000000")
     await log.append(second)
     assert await read_all(log) == [first, second]
     await log.close()

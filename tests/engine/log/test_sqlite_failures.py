@@ -435,12 +435,12 @@ async def test_opening_makes_what_a_crash_left_as_durable_as_the_rest(tmp_path: 
 async def test_an_append_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
     log, written = await opened(tmp_path / "log.db", commits(1)), commits(2)
     assert log._writer is not None
-    await log._writer.execute_fetchall("BEGIN")
-    await log._writer.execute_fetchall("PRAGMA max_page_count=1")
+    await log._writer.rows("BEGIN")
+    await log._writer.rows("PRAGMA max_page_count=1")
     with pytest.raises(CommitFailed, match="full"):
         await log.append(children.big(written[0]))
     assert not log._writer.in_transaction
-    await log._writer.execute_fetchall("PRAGMA max_page_count=1000000")
+    await log._writer.rows("PRAGMA max_page_count=1000000")
     await log.append(written[1])
     assert await read_image(image(tmp_path, tmp_path / "image")) == written
     await log.close()

@@ -172,12 +172,12 @@ async def test_a_file_that_can_not_be_written_fails_each_snapshot_and_is_not_tak
     await written(path)
     async with opened(path) as store:
         assert store._db is not None
-        await store._db.execute_fetchall("PRAGMA query_only=1")
+        await store._db.rows("PRAGMA query_only=1")
         for _ in range(3):
             with pytest.raises(sqlite3.OperationalError, match="readonly"):
                 await take(store, "view A", 9, pieces(3))
         assert [snapshot.head for snapshot in await store.latest()] == [head(3), head(3)]
-        await store._db.execute_fetchall("PRAGMA query_only=0")
+        await store._db.rows("PRAGMA query_only=0")
         snapshot = await take(store, "view A", 9, pieces(3))
         assert await read(store, snapshot) == pieces(3)
     assert log_lines == []
@@ -188,8 +188,8 @@ async def test_a_disk_that_is_full_leaves_the_snapshot_before_and_room_is_used_a
     await written(path)
     async with opened(path) as store:
         assert store._db is not None
-        ((size,),) = await store._db.execute_fetchall("PRAGMA page_count")
-        await store._db.execute_fetchall(f"PRAGMA max_page_count={size + 10}")
+        ((size,),) = await store._db.rows("PRAGMA page_count")
+        await store._db.rows(f"PRAGMA max_page_count={size + 10}")
         for _ in range(3):
             with pytest.raises(sqlite3.OperationalError, match="full"):
                 await take(store, "view A", 9, [bytes(30_000)] * 10)
