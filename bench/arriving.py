@@ -10,10 +10,10 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-from penstock.bench.bank import fingerprint, streams, totals
-from penstock.bench.drivers import require_receipts, send
+from penstock.bench.bank import streams
+from penstock.bench.drivers import require_receipts, require_sent, send
 from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import DifferentWork, Job, Result
+from penstock.bench.job import Job, Result
 from penstock.bench.measure import LATENCY, arrivals, curve, latencies
 from penstock.bench.systems import Adapter
 from penstock.engine.clock import elapsed
@@ -38,11 +38,8 @@ async def arriving(adapter: Adapter, job: Job) -> Result:
         started = elapsed()
         seconds = await arrivals(system.execute, work.measured, 1 / rate)
         served = len(seconds) / (elapsed() - started)
-        answered = fingerprint(await system.balances())
-    expected = fingerprint(totals(workload, [*work.warmup, *work.measured]))
-    if answered != expected:
-        raise DifferentWork(job.program, {"answered": answered, "sent": expected})
-    return _result(seconds, {"arriving/s": rate, "served/s": served}, state=answered)
+        state = require_sent(job, await system.balances(), [*work.warmup, *work.measured])
+    return _result(seconds, {"arriving/s": rate, "served/s": served}, state)
 
 
 async def idle(job: Job) -> Result:

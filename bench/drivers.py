@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from penstock.bench.bank import BalanceOf, Move, fingerprint, moves, operations
+from penstock.bench.bank import BalanceOf, Deposit, Move, fingerprint, moves, operations, totals
 from penstock.bench.job import DifferentWork, Job, Result
 from penstock.bench.measure import bytes_in
 from penstock.bench.systems import Adapter, System, read_back
@@ -19,7 +19,7 @@ from penstock.bench.workload import Workload
 from penstock.engine import Command
 from penstock.engine.clock import elapsed
 
-__all__ = ["Operation", "by_callers", "in_one_call", "mixed", "require_receipts", "send", "send_or_ask"]
+__all__ = ["Operation", "by_callers", "in_one_call", "mixed", "require_receipts", "require_sent", "send", "send_or_ask"]
 
 #: What a caller does next.
 Operation: TypeAlias = Move | BalanceOf
@@ -47,6 +47,18 @@ def require_receipts(outcomes: Sequence[object]) -> None:
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
+
+
+def require_sent(job: Job, balances: Mapping[str, int], sent: Sequence[Deposit]) -> str:
+    """The fingerprint of balances, which must be those that these deposits make.
+
+    Raises:
+        DifferentWork: they are not.
+    """
+    answered, expected = fingerprint(balances), fingerprint(totals(job.workload, sent))
+    if answered != expected:
+        raise DifferentWork(job.program, {"answered": answered, "sent": expected})
+    return answered
 
 
 async def _measured(adapter: Adapter, job: Job, put: _Send) -> Result:

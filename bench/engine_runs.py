@@ -7,9 +7,9 @@ import gc
 from itertools import cycle, islice
 from pathlib import Path
 
-from penstock.bench.bank import AllBalances, BalanceOf, Deposit, bank, fingerprint, queries, streams, totals
-from penstock.bench.drivers import require_receipts
-from penstock.bench.job import DifferentWork, Job, Result
+from penstock.bench.bank import AllBalances, BalanceOf, Deposit, bank, fingerprint, queries, streams
+from penstock.bench.drivers import require_receipts, require_sent
+from penstock.bench.job import Job, Result
 from penstock.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
 from penstock.engine import Engine
 from penstock.engine.clock import elapsed
@@ -70,11 +70,9 @@ async def asks_beside_callers(job: Job) -> Result:
         asking = False
         counts = await asyncio.gather(*callers)
         written = sum(counts) / (elapsed() - started)
-        answered = fingerprint(await engine.ask(AllBalances(), after=engine.stats().writer.position))
+        balances = await engine.ask(AllBalances(), after=engine.stats().writer.position)
     done = [deposit for share, count in zip(shares, counts, strict=True) for deposit in islice(cycle(share), count)]
-    expected = fingerprint(totals(workload, work.warmup + done))
-    if answered != expected:
-        raise DifferentWork(job.program, {"answered": answered, "acknowledged": expected})
+    require_sent(job, balances, work.warmup + done)
     measured = latencies(seconds)
     return Result(
         value=measured.pop("p99 ms"), details={**measured, "commands/s": written}, series={LATENCY: curve(seconds)}

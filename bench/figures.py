@@ -346,6 +346,17 @@ FIGURES = (
         prepare=Entry("history", "engine-history", "million-accounts"),
     ),
     Figure(
+        name="busy-loop",
+        title="one caller's command beside callbacks of a millisecond that never end",
+        about=(
+            "A program that always has something to do: threads get Python's interpreter only when its loop lets go "
+            "of it. With the log in memory no thread is needed, so what is left are turns of that loop."
+        ),
+        unit="p50 ms",
+        subjects=(Entry("penstock", "engine-beside-work", "beside-work"),),
+        limits=_limits("beside-work", in_memory="memory-beside-work"),
+    ),
+    Figure(
         name="rebuild",
         title="one view made anew from a log of 1,000,000 events when it is opened",
         about=(

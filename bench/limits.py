@@ -21,6 +21,7 @@ from penstock.bench.job import Job, Result
 from penstock.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
 from penstock.bench.systems import ENGINE, read_back
 from penstock.engine.clock import elapsed
+from penstock.engine.log.sqlite import CHECKPOINT_PAGES
 
 __all__ = [
     "append_and_sync",
@@ -100,7 +101,7 @@ def _sqlite(job: Job, events_per_row: int) -> Result:
     warmup = _rows(work.warmup, events_per_row, len(opening))
     measured = _rows(work.measured, events_per_row, len(opening) + len(warmup))
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=4000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={CHECKPOINT_PAGES}"):
             db.execute(f"PRAGMA {pragma}")
         db.executescript(_SCHEMA)
         for row in [*opening, *warmup]:

@@ -33,6 +33,8 @@ __all__ = [
 LATENCY, MEMORY = "latency in ms by share", "memory in MB by seconds"
 
 _TICK_SECONDS = 0.001
+#: No loop waits for less: uvloop does not wait at all then, and who asked would keep it from its rest.
+_NEAR_SECONDS = 0.0005
 #: What is overdue is sent in one go, up to so many: then others run.
 _TOGETHER_MAX = 100
 #: Of a curve of latencies.
@@ -82,7 +84,8 @@ async def open_loop(
     """Ask on a schedule that does not wait for the answers; the seconds from each intended moment to its answer.
 
     A question whose moment has passed already, because the loop was busy or the one before took long, is asked at
-    once, and what it waited counts.
+    once, and what it waited counts. One whose moment is less than half a millisecond away is asked at once, too, and
+    what it does not wait does not count.
 
     Args:
         ask: is awaited with one question after another.
@@ -95,12 +98,9 @@ async def open_loop(
     intended = clock()
     for question in questions:
         intended += interval_seconds
-        left = intended - clock()
-        while left > 0:  # some loops wake up to half a millisecond early
-            await sleep(left)
-            left = intended - clock()
+        began = await _due(intended, clock, sleep)
         await ask(question)
-        seconds.append(clock() - intended)
+        seconds.append(clock() - began)
     return seconds
 
 
@@ -116,7 +116,8 @@ async def arrivals(
     """Send on a schedule, answered or not; the seconds from each intended moment to its answer.
 
     Whoever is free sends what comes next. What is sent late, because the loop was busy or nobody was free, counts from
-    the moment that was intended. A task for each item instead would cost more than what is measured.
+    the moment that was intended; what is less than half a millisecond away is sent with what is due. A task for each
+    item instead would cost more than what is measured.
 
     Args:
         send: is awaited with one item each.
@@ -147,19 +148,24 @@ async def arrivals(
             sending.create_task(sender())
         for number, item in enumerate(items):
             intended += interval_seconds
-            left = intended - clock()
-            if left <= 0 and number % _TOGETHER_MAX == 0:
+            if number % _TOGETHER_MAX == 0 and intended <= clock():
                 await sleep(0)
-            while left > 0:
-                await sleep(left)
-                left = intended - clock()
-            due.append((item, intended))
+            due.append((item, await _due(intended, clock, sleep)))
             if idle:
                 idle.popleft().set_result(None)
         is_over = True
         while idle:
             idle.popleft().set_result(None)
     return seconds
+
+
+async def _due(intended: float, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]) -> float:
+    """Wait for a moment, if it is not near; from when what was meant for it counts."""
+    left = intended - (now := clock())
+    while left > _NEAR_SECONDS:  # some loops wake up half a millisecond early
+        await sleep(left)
+        left = intended - (now := clock())
+    return min(intended, now)
 
 
 async def stall_ms(work: Callable[[], Awaitable[object]], *, clock: Callable[[], float] = elapsed) -> float:

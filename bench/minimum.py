@@ -18,6 +18,7 @@ import msgspec
 
 from penstock.bench.bank import Deposit, Deposited, Open, Opened, Remit, Remitted, Transfer, Transferred
 from penstock.engine import Command, Event
+from penstock.engine.log.sqlite import CHECKPOINT_PAGES
 
 __all__ = ["Minimum", "Refused", "minimum"]
 
@@ -133,7 +134,7 @@ class Minimum:
 async def minimum(path: Path) -> AsyncIterator[Minimum]:
     """The engine on a new file; when it is left, everything that was put in is durable and answered."""
     async with aiosqlite.connect(path, isolation_level=None) as db:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=4000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={CHECKPOINT_PAGES}"):
             await db.execute_fetchall(f"PRAGMA {pragma}")
         await db.execute_fetchall("CREATE TABLE commits (number INTEGER PRIMARY KEY, body TEXT NOT NULL)")
         engine = Minimum(db)

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from penstock.bench import arriving, collecting, engine_runs, growing, keeping, limits, loops, reading
+from penstock.bench import arriving, busy, collecting, engine_runs, growing, keeping, limits, loops, reading
 from penstock.bench.drivers import by_callers, in_one_call, mixed
 from penstock.bench.job import Job, Result
 from penstock.bench.socket import replicas
@@ -112,6 +112,10 @@ PROGRAMS = {
     "engine-stall": _on_loop(growing.stall, "1,000 callers write; the garbage collector stays on", _GROUP),
     "engine-stall-frozen": _on_loop(
         partial(growing.stall, freeze_gc=True), "the same with Engine(freeze_gc=True)", _GROUP
+    ),
+    "engine-beside-work": _on_loop(busy.beside_work, "the engine; beside it callbacks that never end", _GROUP),
+    "memory-beside-work": _on_loop(
+        partial(busy.beside_work, log="memory:"), "the same with its log in memory", _NOTHING
     ),
     "engine-long-run": _on_loop(partial(growing.long_run, ENGINE), "callers who write and ask", _GROUP),
     "minimum-long-run": _on_loop(partial(growing.long_run, MINIMUM), "the least engine, by the same callers", _GROUP),

@@ -223,6 +223,10 @@ WORKLOADS = {
         Workload(callers=1_000, commands=300_000, warmup=0, accounts=1_000_000),
         Workload(callers=100, commands=300, warmup=0, accounts=1_000),
     ),
+    "beside-work": Sizes(
+        Workload(callers=1, commands=1_000, warmup=100),
+        Workload(callers=1, commands=20, warmup=5, accounts=10),
+    ),
     "long-run": Sizes(
         Workload(callers=1_000, commands=5_000_000, warmup=100_000, reads=0.1),
         Workload(callers=100, commands=1_000, warmup=200, reads=0.1, accounts=10),

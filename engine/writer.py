@@ -62,7 +62,7 @@ _log = structlog.get_logger("penstock")
 #: work is done instead of beside it. Worth 15 % of throughput with 1,000 callers; costs 0.1 ms per commit.
 _HANDOVER_SECONDS = 50e-6
 #: How many callers are woken in one turn of the loop, so that nobody else waits for all of a commit's to have run.
-_ANSWERS_MAX = 64
+_ANSWERS_MAX = 50
 
 
 class WriterStatus(StrEnum):
@@ -257,13 +257,18 @@ class Writer:
         """Start to write the draft."""
         commit = seal(self._sealed, timestamp(draft.now), draft.records)
         self._sealed = Head(commit.number, draft.position, commit.recorded_at, commit.digest)
-        landing = asyncio.create_task(write(self._store, commit), name=f"penstock-commit-{commit.number}")
-        landing.add_done_callback(lambda _: self.mailbox.wake())
+        landing = asyncio.create_task(self._write(commit), name=f"penstock-commit-{commit.number}")
         self._flight, self._draft = _Flight(draft, commit, landing, elapsed()), None
         if self._owed or self.mailbox.queue:
             await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
             if not landing.done():
                 hold_still(_HANDOVER_SECONDS)
+
+    async def _write(self, commit: Commit) -> None:
+        try:
+            await write(self._store, commit)
+        finally:
+            self.mailbox.wake()  # here and not in a callback of the task, which would come a turn of the loop later
 
     def _land(self, flight: _Flight) -> None:
         """Durable, then visible, then acknowledged; or failed, and the state rolled back."""

@@ -70,6 +70,7 @@ def redis_get(job: Job) -> Result:
 
 def _redis(job: Job, test: str, requests: int) -> Result:
     workload = job.workload
+    warmup, requests = (max(count, redis.REQUESTS_MIN) for count in (workload.warmup, requests))
     with redis_server(job) as server:
 
         def run(which: str, count: int) -> redis.Benchmark:
@@ -82,7 +83,7 @@ def _redis(job: Job, test: str, requests: int) -> Result:
                 keys=workload.accounts,
             )
 
-        run("set", workload.warmup)
+        run("set", warmup)
         server_before, load_before = cpu_seconds(server.pid), _children_seconds()
         found = run(test, requests)
         server_after, load_after = cpu_seconds(server.pid), _children_seconds()

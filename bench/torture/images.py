@@ -20,11 +20,12 @@ from penstock.bench.torture.reopening import reopen
 from penstock.bench.torture.wal import Tear, lost_transactions, torn, transactions
 from penstock.engine import LogCorrupt, LogRefused
 from penstock.engine.commit import Commit
+from penstock.engine.log.sqlite import CHECKPOINT_PAGES
 
 __all__ = ["Image", "Verdict", "judge"]
 
-#: A WAL is checkpointed from so many pages on, or later (https://www.sqlite.org/pragma.html#pragma_wal_autocheckpoint).
-_CHECKPOINTED_FROM_BYTES = 1_000 * 4_096
+#: A WAL is checkpointed from so many bytes on, or later.
+_CHECKPOINTED_FROM_BYTES = CHECKPOINT_PAGES * 4_096
 
 
 class Image(NamedTuple):

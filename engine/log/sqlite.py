@@ -34,17 +34,19 @@ from penstock.engine.log.sqlite_reading import SqliteReader
 from penstock.engine.log.sqlite_schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
 from penstock.engine.snapshots import SnapshotStore, SqliteSnapshots
 
-__all__ = ["SqliteLog"]
+__all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
 
 _SQLITE_MIN = (3, 38, 0)  # RETURNING, and JSON functions that are always there
-_CHECKPOINT_PAGES = 4_000
+#: Pages in the ``-wal`` from which a commit moves them into the database, while its callers wait: 3.5 ms for so many,
+#: 25 ms for 4,000. Commits of one command are faster, too, with a short ``-wal``.
+CHECKPOINT_PAGES = 500
 _WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "fullfsync=1",  # macOS, where fsync alone leaves it in the drive's cache; nothing elsewhere
-    f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+    f"wal_autocheckpoint={CHECKPOINT_PAGES}",
     f"journal_size_limit={_WAL_BYTES_KEPT_MAX}",
 )
 

@@ -99,6 +99,26 @@ async def test_a_stall_counts_for_every_question_whose_moment_fell_into_it() -> 
     assert asked == [("first", 101.0), ("slow", 102.0), ("late", 104.5), ("later", 104.5), ("last", 105.0)]
 
 
+async def test_no_loop_is_asked_to_wait_for_less_than_it_can_and_what_is_near_counts_from_when_it_is_asked() -> None:
+    now, slept, asked = 100.0, [], []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += max(seconds - 0.0004, 0.0003)  # as a loop does that wakes up early
+
+    async def ask(question: int) -> None:
+        nonlocal now
+        asked.append(question)
+        now += 0.0001
+
+    seconds = await open_loop(ask, range(100), 0.0002, clock=lambda: now, sleep=sleep)
+    assert min(slept) > 0.0005
+    assert asked == list(range(100))
+    assert max(seconds) == pytest.approx(0.0001)
+    assert now == pytest.approx(100 + 100 * 0.0002, abs=0.0006)
+
+
 # The work.
 
 

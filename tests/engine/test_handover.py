@@ -34,14 +34,14 @@ def holds(monkeypatch: pytest.MonkeyPatch, *blocks: tuple[float, float]) -> list
         beginning = world.seconds
 
         async def block(begins: float, lasts: float) -> None:
-            await anyio.sleep(begins / 1e3)
+            await world.sleep(begins / 1e3)
             with MakingWay():
-                await anyio.sleep(lasts / 1e3)
+                await world.sleep(lasts / 1e3)
 
         async with anyio.create_task_group() as group:
             for begins, lasts in blocks:
                 group.start_soon(block, begins, lasts)
-        await anyio.sleep(1)  # what is over holds nothing any more
+        await world.sleep(1)  # what is over holds nothing any more
         return [round((moment - beginning) * 1e3, 1) for moment in held]
 
     return simulate(scenario, seed=1, stalls=0).result
