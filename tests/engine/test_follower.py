@@ -16,6 +16,7 @@ from penstock.engine import (
     App,
     Command,
     Engine,
+    EngineClosed,
     EventsUnreadable,
     Limits,
     LogCorrupt,
@@ -160,6 +161,9 @@ async def test_a_replica_that_is_cut_off_is_closed_at_once() -> None:
             log.reads_fail = 10**6
             log.inner.store.add(made[1])
             await until(lambda: replica.status != "open")
+            assert await replica.ask(StockOf("a")) == 1  # what it has it answers, until it is closed
+        with pytest.raises(EngineClosed):
+            await replica.ask(StockOf("a"))
 
 
 # A log that can't be read on.
