@@ -1,51 +1,41 @@
-"""Certificates for a test: an authority, and whom it vouches for, made anew with the program ``openssl``."""
+"""Certificates for tests of TLS, as files."""
 
 from __future__ import annotations
 
-import subprocess
+import ssl
 from pathlib import Path
+from typing import NamedTuple, Self
 
-import pytest
+import trustme
 
 __all__ = ["Certificates"]
 
-_EXTENSIONS = "subjectAltName=DNS:localhost,IP:127.0.0.1"
 
+class Certificates(NamedTuple):
+    """Files as an operator has them, and the client's side of them: PEM, a key before its certificate."""
 
-class Certificates:
-    """An authority and the certificates that it has signed, as PEM files in a folder.
+    server: Path
+    client: Path
+    #: Whoever signed those two.
+    authority: Path
+    #: Somebody for whom another authority vouches.
+    stranger: Path
+    other_authority: Path
 
-    Skips the test where there is no ``openssl``.
-    """
+    @classmethod
+    def made_in(cls, folder: Path) -> Self:
+        """New ones, for this machine."""
+        authority, other = trustme.CA(), trustme.CA()
+        made = cls(*(folder / f"{name}.pem" for name in cls._fields))
+        for path, signer in ((made.server, authority), (made.client, authority), (made.stranger, other)):
+            signer.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+        authority.cert_pem.write_to_path(str(made.authority))
+        other.cert_pem.write_to_path(str(made.other_authority))
+        return made
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        #: Whom to trust.
-        self.authority = folder / "authority.pem"
-        self._openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
-            *("-subj", "/CN=test authority", "-keyout", str(folder / "authority.key"), "-out", str(self.authority)),
-        )
-
-    def signed(self, name: str) -> Path:
-        """One file with a key, and with a certificate for this machine."""
-        pem, key, request = (self._folder / f"{name}.{kind}" for kind in ("pem", "key", "csr"))
-        extensions = self._folder / "extensions"
-        extensions.write_text(_EXTENSIONS)
-        self._openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}"),
-            *("-keyout", str(key), "-out", str(request)),
-        )
-        self._openssl(
-            *("x509", "-req", "-in", str(request), "-CA", str(self.authority), "-CAcreateserial", "-days", "2"),
-            *("-CAkey", str(self._folder / "authority.key"), "-extfile", str(extensions), "-out", str(pem)),
-        )
-        pem.write_text(key.read_text() + pem.read_text())
-        return pem
-
-    def _openssl(self, *arguments: str) -> None:
-        try:
-            done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("needs certificates, and there is no program 'openssl' to make some")
-        assert not done.returncode, done.stderr
+    def context(self, own: Path | None = None) -> ssl.SSLContext:
+        """How a client connects that trusts the authority, and may have a certificate of its own."""
+        context = ssl.create_default_context(cafile=self.authority)
+        if own is not None:
+            context.load_cert_chain(own)
+        return context

@@ -74,12 +74,9 @@ async def test_a_token_is_as_good_as_its_role() -> None:
 
 
 async def test_tls_lets_nobody_in_whom_the_other_side_does_not_know(tmp_path: Path) -> None:
-    ours, strange = tmp_path / "ours", tmp_path / "strange"
-    ours.mkdir()
-    strange.mkdir()
-    certificates, strangers = Certificates(ours), Certificates(strange)
-    server = tls_context(certificates.signed("server"), clients=certificates.authority)
-    known = client_tls(certificates.authority, certificates.signed("client"))
+    certificates = Certificates.made_in(tmp_path)
+    server = tls_context(certificates.server, clients=certificates.authority)
+    known = client_tls(certificates.authority, certificates.client)
     async with served(address="tls://127.0.0.1:0", tls=server) as address:
         async with Client(address, tls=known) as client:
             receipt = await client.execute(Add("a", 1))
@@ -88,9 +85,9 @@ async def test_tls_lets_nobody_in_whom_the_other_side_does_not_know(tmp_path: Pa
             assert len(await client.ask(Notes(), after=receipt.position + 200)) == 200
             assert len(outcomes) == 200
         refused: list[tuple[ssl.SSLContext | None, str]] = [
-            (client_tls(strangers.authority, certificates.signed("client")), "certificate verify failed"),
+            (client_tls(certificates.other_authority, certificates.client), "certificate verify failed"),
             (client_tls(certificates.authority), "no connection to tls:"),
-            (client_tls(certificates.authority, strangers.signed("client")), "no connection to tls:"),
+            (client_tls(certificates.authority, certificates.stranger), "no connection to tls:"),
             (None, "certificate verify failed"),
         ]
         for tls, why in refused:

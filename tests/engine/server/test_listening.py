@@ -10,15 +10,15 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import pytest
-import trustme
 
 from penstock.engine import DefinitionError, Engine
 from penstock.engine.server import Server, ServerLimits, Tokens, tls_context
 from penstock.engine.wire import Address
+from tests.certificates import Certificates
 from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
 from tests.shop import shop
 from tests.support import ScriptedLog
@@ -28,31 +28,9 @@ pytestmark = pytest.mark.anyio
 TOKENS = Tokens(["writer:0123456789abcdef"])
 
 
-class Certificates(NamedTuple):
-    """Files as an operator has them, and the client's side of them."""
-
-    server: Path
-    authority: Path
-    client: Path
-    stranger: Path
-
-    def context(self, own: Path | None = None) -> ssl.SSLContext:
-        """How a client connects that trusts the authority, and may have a certificate of its own."""
-        context = ssl.create_default_context(cafile=self.authority)
-        if own is not None:
-            context.load_cert_chain(own)
-        return context
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder, authority, other = tmp_path_factory.mktemp("tls"), trustme.CA(), trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
-    for name, signer in (("server", authority), ("client", authority), ("stranger", other)):
-        signer.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(
-            str(folder / f"{name}.pem")
-        )
-    return Certificates(*(folder / f"{name}.pem" for name in ("server", "authority", "client", "stranger")))
+    return Certificates.made_in(tmp_path_factory.mktemp("tls"))
 
 
 @contextlib.asynccontextmanager
