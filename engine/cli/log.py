@@ -20,6 +20,7 @@ from msgspec import to_builtins
 from penstock.engine.app import App
 from penstock.engine.cli.arguments import AppArgument, LogArgument
 from penstock.engine.cli.exits import ExitCode
+from penstock.engine.cli.grouped import grouped
 from penstock.engine.cli.load import load_app
 from penstock.engine.cli.output import (
     Json,
@@ -30,14 +31,7 @@ from penstock.engine.cli.output import (
     show_table,
     show_verified,
 )
-from penstock.engine.cli.reaching import (
-    AuthoritiesOption,
-    CertificateOption,
-    KeyOption,
-    Server,
-    TokenOption,
-    with_link,
-)
+from penstock.engine.cli.reaching import Caller, with_link
 from penstock.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
 from penstock.engine.commit import DIGEST_BYTES
 from penstock.engine.log import SqliteLog, log_at
@@ -250,6 +244,7 @@ def _show(
 
 
 @app.command("tail")
+@grouped
 def _tail(
     log: Annotated[
         str,
@@ -259,9 +254,10 @@ def _tail(
             show_default=False,
         ),
     ],
+    *,
     after: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Begin after position N. [default: ten events before the end]"),
+        typer.Option(min=0, metavar="N", help="Begin after position N.", show_default="ten events before the end"),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after N events.", show_default=False)
@@ -270,10 +266,7 @@ def _tail(
     tag: Annotated[
         str | None, typer.Option("--type", metavar="T", help="Only events of this type.", show_default=False)
     ] = None,
-    token_file: TokenOption = None,
-    authorities: AuthoritiesOption = None,
-    certificate: CertificateOption = None,
-    private_key: KeyOption = None,
+    caller: Caller,
     json: Json = False,
 ) -> None:
     """Show a log's last events, and each that is appended, until interrupted.
@@ -283,8 +276,7 @@ def _tail(
     wanted = Wanted(after, limit, key, tag)
     show = tail_lines(json=json)
     if "://" in log:
-        server = Server(log, token_file, authorities, certificate, private_key)
-        with_link(server, lambda link: tail_server(link, wanted, show))
+        with_link(log, caller, lambda link: tail_server(link, wanted, show))
     else:
         anyio.run(tail_log, log, wanted, show)
 

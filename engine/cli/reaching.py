@@ -15,10 +15,8 @@ import typer
 from penstock.engine.cli.output import log_to_stderr
 from penstock.engine.client import Link, client_tls
 from penstock.engine.errors import DefinitionError
-from penstock.engine.wire.address import DEFAULT_ADDRESS
 
-__all__ = ["AddressOption", "AuthoritiesOption", "CertificateOption", "KeyOption", "Server", "TimeoutOption",
-           "TokenOption", "options_judged", "with_link"]  # fmt: skip
+__all__ = ["AddressOption", "Caller", "TimeoutOption", "options_judged", "with_link"]
 
 _PANEL = "The server"
 
@@ -33,46 +31,6 @@ AddressOption: TypeAlias = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-TokenOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--token-file",
-        metavar="FILE",
-        help="A file that holds the token. Or set PENSTOCK_TOKEN to it.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-AuthoritiesOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--authorities",
-        metavar="FILE",
-        help="Who may have signed the certificate of a tls:// server, PEM; by default those that the system trusts.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-CertificateOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--certificate",
-        metavar="FILE",
-        help="The client's own certificate, where the server wants one, PEM.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-KeyOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--private-key",
-        metavar="FILE",
-        help="Its key, if in another file.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
 TimeoutOption: TypeAlias = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", min=0, help="Give up after so many seconds.", show_default=False),
@@ -81,14 +39,41 @@ TimeoutOption: TypeAlias = Annotated[
 T = TypeVar("T")
 
 
-class Server(NamedTuple):
-    """Where a server is, and who calls: what the options say."""
+class Caller(NamedTuple):
+    """Who calls, and whom it trusts: what the options say."""
 
-    address: str = DEFAULT_ADDRESS
-    token_file: Path | None = None
-    authorities: Path | None = None
-    certificate: Path | None = None
-    private_key: Path | None = None
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file that holds the token. Or set PENSTOCK_TOKEN to it.",
+            show_default=False,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    authorities: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Who may have signed the certificate of a tls:// server, PEM; by default those that the system "
+            "trusts.",
+            show_default=False,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The client's own certificate, where the server wants one, PEM.",
+            show_default=False,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    private_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its key, if in another file.", show_default=False, rich_help_panel=_PANEL),
+    ] = None
 
     @property
     def token(self) -> str | None:
@@ -125,8 +110,8 @@ def options_judged() -> Iterator[None]:
         raise typer.BadParameter(str(error)) from error
 
 
-def with_link(server: Server, work: Callable[[Link], Awaitable[T]]) -> T:
-    """Run ``work`` with a link to the server.
+def with_link(address: str, caller: Caller, work: Callable[[Link], Awaitable[T]]) -> T:
+    """Run ``work`` with a link to the server at an address.
 
     Raises:
         ConnectionLost: nobody is there.
@@ -136,7 +121,7 @@ def with_link(server: Server, work: Callable[[Link], Awaitable[T]]) -> T:
     log_to_stderr("warning")
 
     async def run() -> T:
-        async with Link(server.address, token=server.token, tls=server.tls) as link:
+        async with Link(address, token=caller.token, tls=caller.tls) as link:
             return await work(link)
 
     with options_judged():

@@ -15,17 +15,9 @@ import typer
 from msgspec import Raw
 
 from penstock.engine.cli.exits import ExitCode
+from penstock.engine.cli.grouped import grouped
 from penstock.engine.cli.output import Json, show_figures, show_json, show_note, show_table
-from penstock.engine.cli.reaching import (
-    AddressOption,
-    AuthoritiesOption,
-    CertificateOption,
-    KeyOption,
-    Server,
-    TimeoutOption,
-    TokenOption,
-    with_link,
-)
+from penstock.engine.cli.reaching import AddressOption, Caller, TimeoutOption, with_link
 from penstock.engine.cli.values import flat, messages_in, show_value, told
 from penstock.engine.cli.words import message_in, message_of
 from penstock.engine.client import Link
@@ -57,8 +49,10 @@ class _Answer(msgspec.Struct):
     position: int
 
 
+@grouped
 def execute(
     message: _Message,
+    *,
     command_id: Annotated[
         str | None,
         typer.Option("--id", metavar="ID", help="The command's own id: sent twice, executed once.", show_default=False),
@@ -72,10 +66,7 @@ def execute(
     ] = None,
     timeout: TimeoutOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
-    token_file: TokenOption = None,
-    authorities: AuthoritiesOption = None,
-    certificate: CertificateOption = None,
-    private_key: KeyOption = None,
+    caller: Caller,
     json: Json = False,
 ) -> None:
     """Execute a command, and show its receipt.
@@ -83,12 +74,11 @@ def execute(
     NAME - reads commands from standard input instead, one JSON object a line, and shows one outcome a line, in order.
     Exit code 6 when the application's rules say no.
     """
-    server = Server(address, token_file, authorities, certificate, private_key)
     shared: dict[str, Any] = {"metadata": {"actor": actor}} if actor else {}
     if message == ["-"]:
         if command_id is not None or expected_version is not None:
             raise typer.BadParameter("--id and --expect-version are for one command")
-        with_link(server, lambda link: _execute_lines(link, shared, timeout))
+        with_link(address, caller, lambda link: _execute_lines(link, shared, timeout))
         return
     params = {"command": Raw(message_in(message)), **shared}
     if command_id is not None:
@@ -96,7 +86,7 @@ def execute(
     if expected_version is not None:
         params["expected_version"] = expected_version
     receipt = msgspec.json.decode(
-        with_link(server, lambda link: link.call("execute", params, timeout=timeout)), type=Receipt
+        with_link(address, caller, lambda link: link.call("execute", params, timeout=timeout)), type=Receipt
     )
     if json:
         show_json(receipt)
@@ -121,30 +111,30 @@ async def _execute_lines(link: Link, shared: Mapping[str, Any], timeout: float |
         raise typer.Exit(ExitCode.REFUSED)
 
 
+@grouped
 def ask(
     message: _Message,
+    *,
     after: _After = 0,
     incomplete: _Incomplete = False,
     timeout: TimeoutOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
-    token_file: TokenOption = None,
-    authorities: AuthoritiesOption = None,
-    certificate: CertificateOption = None,
-    private_key: KeyOption = None,
+    caller: Caller,
     json: Json = False,
 ) -> None:
     """Ask a query, and show its answer."""
-    server = Server(address, token_file, authorities, certificate, private_key)
     params = {"query": Raw(message_in(message)), "after": after, "incomplete": incomplete}
-    result = with_link(server, lambda link: link.call("ask", params, timeout=timeout))
+    result = with_link(address, caller, lambda link: link.call("ask", params, timeout=timeout))
     if json:
         show_json(result)
     else:
         show_value(msgspec.json.decode(result, type=_Answer).answer)
 
 
+@grouped
 def watch(
     message: _Message,
+    *,
     after: _After = 0,
     every: Annotated[
         bool, typer.Option("--every", help="Every change, instead of the newest answer when several came at once.")
@@ -154,10 +144,7 @@ def watch(
         int | None, typer.Option(min=1, metavar="N", help="End after N answers.", show_default=False)
     ] = None,
     address: AddressOption = DEFAULT_ADDRESS,
-    token_file: TokenOption = None,
-    authorities: AuthoritiesOption = None,
-    certificate: CertificateOption = None,
-    private_key: KeyOption = None,
+    caller: Caller,
     json: Json = False,
 ) -> None:
     """Show a query's answer, and again whenever it has changed, until interrupted.
@@ -182,26 +169,24 @@ def watch(
         finally:
             watching.close()
 
-    with_link(Server(address, token_file, authorities, certificate, private_key), follow)
+    with_link(address, caller, follow)
 
 
+@grouped
 def describe(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Only this command or query.", show_default=False)
     ] = None,
+    *,
     address: AddressOption = DEFAULT_ADDRESS,
-    token_file: TokenOption = None,
-    authorities: AuthoritiesOption = None,
-    certificate: CertificateOption = None,
-    private_key: KeyOption = None,
+    caller: Caller,
     json: Json = False,
 ) -> None:
     """Show what the application understands: its commands, queries and events with their fields.
 
     With --json the whole OpenRPC document, with a JSON Schema of each message.
     """
-    server = Server(address, token_file, authorities, certificate, private_key)
-    document = msgspec.json.decode(with_link(server, lambda link: link.call("describe")))
+    document = msgspec.json.decode(with_link(address, caller, lambda link: link.call("describe")))
     if json:
         show_json(document)
         return
@@ -212,17 +197,15 @@ def describe(
     show_table(("kind", "name", "fields", "answer"), rows)
 
 
+@grouped
 def stats(
+    *,
     address: AddressOption = DEFAULT_ADDRESS,
-    token_file: TokenOption = None,
-    authorities: AuthoritiesOption = None,
-    certificate: CertificateOption = None,
-    private_key: KeyOption = None,
+    caller: Caller,
     json: Json = False,
 ) -> None:
     """Show figures of this moment: the writer, the views, the connections."""
-    server = Server(address, token_file, authorities, certificate, private_key)
-    found = msgspec.json.decode(with_link(server, lambda link: link.call("stats")))
+    found = msgspec.json.decode(with_link(address, caller, lambda link: link.call("stats")))
     if json:
         show_json(found)
         return
@@ -234,17 +217,15 @@ def stats(
         show_table(("view", *(each.replace("_", " ") for each in columns)), rows)
 
 
+@grouped
 def health(
+    *,
     address: AddressOption = DEFAULT_ADDRESS,
-    token_file: TokenOption = None,
-    authorities: AuthoritiesOption = None,
-    certificate: CertificateOption = None,
-    private_key: KeyOption = None,
+    caller: Caller,
     json: Json = False,
 ) -> None:
     """Show whether the server is ready for work. Exit code 0 if it is, 7 if it is not or can't be reached."""
-    server = Server(address, token_file, authorities, certificate, private_key)
-    found = msgspec.json.decode(with_link(server, lambda link: link.call("health")))
+    found = msgspec.json.decode(with_link(address, caller, lambda link: link.call("health")))
     if json:
         show_json(found)
     else:

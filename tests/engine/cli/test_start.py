@@ -226,3 +226,20 @@ def test_every_command_and_every_option_explains_itself_and_every_command_speaks
         assert [each.name for each in command.params if not each.help] == [], command.name
         if command.name not in ("serve", "replica", "bench"):
             assert "--json" in {option for each in command.params for option in each.opts}, command.name
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (("serve",), "[default: (NAME.db, by the application's name)]"),
+        (("serve",), "[default: (tcp://127.0.0.1:7411)]"),
+        (("replica",), "[default: (NAME.db, by the application's name)]"),
+        (("log", "tail"), "[default: (ten events before the end)]"),
+        (("ask",), "[default: tcp://127.0.0.1:7411]"),
+    ],
+)
+def test_what_holds_where_nothing_is_said_is_in_the_help(
+    command: tuple[str, ...], shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert shown in " ".join(run(*command, "--help").stdout.split())
