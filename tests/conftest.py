@@ -1,10 +1,22 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is, and nothing of what is tested; and a change passes or fails by what
+# it changes, not by what is drawn that day. The large runs draw anew.
+settings.register_profile(
+    "penstock",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not os.environ.get("PENSTOCK_TORTURE"),
+)
+settings.load_profile("penstock")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

@@ -405,7 +405,7 @@ def right_result(state: Standing, after: Standing, asked: Sent) -> Any:
     return found
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(account_histories())
 def test_what_is_known_of_accounts_makes_a_search_shorter_and_changes_no_verdict(history: list[Call]) -> None:
     verdict = check(Account(), history)
@@ -525,7 +525,7 @@ def mutations(draw: st.DrawFn) -> list[Step]:
     return history
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(executions(60))
 def test_what_really_happened_one_after_another_is_always_right(history: list[Step]) -> None:
     verdict = check(Register(), history)
@@ -533,7 +533,7 @@ def test_what_really_happened_one_after_another_is_always_right(history: list[St
     assert_order(history, verdict)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(mutations())
 def test_what_was_changed_afterwards_is_judged_as_brute_force_does(history: list[Step]) -> None:
     verdict: Verdict = check(Register(), history)

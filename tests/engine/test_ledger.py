@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.engine import Command, CommandIdReused, Limits, Receipt, SnapshotMismatch, VersionConflict
@@ -91,7 +91,6 @@ COMMANDS = st.one_of(
 )
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.lists(COMMANDS, max_size=6), max_size=6))
 def test_versions_are_a_count_over_the_events_in_the_log_as_json(batches: list[list[Command]]) -> None:
     class Ignored:

@@ -909,10 +909,8 @@ def check(history: Sequence[Life], seed: int = 0, stalls: float = 0.0) -> None:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=not _torture,
     report_multiple_bugs=False,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.data_too_large],
 )
 @given(st.lists(lives, min_size=1, max_size=3), st.integers(0, 999), st.sampled_from([0.0, 0.0, 0.05]))
 def test_whatever_happens_every_promise_is_kept_and_a_replay_gives_what_lived(

@@ -161,5 +161,5 @@ def test_whatever_is_sent_and_however_often_it_restarts_outcomes_are_those_of_th
         pass
 
     OnThatLoop.loop_factory = staticmethod(loop_factory)
-    few = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True)
+    few = settings(max_examples=25, stateful_step_count=20)
     run_state_machine_as_test(OnThatLoop, settings=few)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -312,7 +312,7 @@ async def several_lives(
         return engine_state(engine), faults, store.commits
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(LIVES, st.lists(st.integers(0, 4), min_size=6, max_size=6), st.sampled_from([1, 3, 10**6]), st.booleans())
 def test_parts_from_snapshots_of_any_moments_meet_where_the_log_alone_leads(
     lives: list[list[Command]], chosen: list[int], every: int, batched: bool

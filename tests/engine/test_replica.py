@@ -489,7 +489,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(COMMANDS, max_size=12), min_size=1, max_size=6),
     st.integers(1, 5),

@@ -434,7 +434,7 @@ def groups_of(engine: Engine) -> list[Any]:
     return list(engine._views[0].watches._groups.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.one_of(

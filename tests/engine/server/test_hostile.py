@@ -499,8 +499,7 @@ if _torture:
 @given(script=st.lists(steps, min_size=STEPS_MIN, max_size=STEPS_MAX))
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture],
 )
 async def test_whatever_callers_do_they_get_typed_errors_or_a_closed_connection_and_nobody_else_notices(
     script: Sequence[Step],

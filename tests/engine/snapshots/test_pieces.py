@@ -24,7 +24,7 @@ def restored(state: msgspec.Struct, parts: list[bytes]) -> Any:
     return fresh
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(states(), st.sampled_from([1, 20, 100, PIECE_BYTES]))
 def test_any_state_comes_back_from_its_pieces_as_what_it_was(state: Everything, piece_bytes: int) -> None:
     with mock.patch.object(pieces, "PIECE_BYTES", piece_bytes):

@@ -87,7 +87,7 @@ records = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(bodies=st.lists(st.lists(records, max_size=4), max_size=6), application=st.text(min_size=1, max_size=20))
 async def test_what_is_exported_and_imported_is_the_same_log(bodies: list[list[Record]], application: str) -> None:
     commits = sealed(*bodies)
