@@ -322,7 +322,7 @@ async def test_a_command_that_expires_after_it_was_decided_stands_and_says_so() 
     async with Engine(shop, log=log) as engine:
         log.hold()
         with pytest.raises(DeadlineExceeded, match=r"Add was decided but not yet durable") as raised:
-            await engine.execute(Add("a", 1), timeout=0.01)
+            await engine.execute(Add("a", 1), timeout=0.5)
         assert raised.value.decided
         log.release()
         assert (await engine.execute(Add("a", 1), timeout=5)).position == 2
@@ -333,7 +333,7 @@ async def test_many_commands_expire_each_for_itself() -> None:
     log = ScriptedLog()
     async with Engine(shop, log=log, limits=Limits(batch_commands_max=1, mailbox_commands_max=2)) as engine:
         log.hold()
-        outcomes = await engine.execute_many([Add(str(n), 1) for n in range(6)], timeout=0.05)
+        outcomes = await engine.execute_many([Add(str(n), 1) for n in range(6)], timeout=0.5)
         assert [outcome.decided for outcome in outcomes if isinstance(outcome, DeadlineExceeded)] == [
             True, True, False, False, False, False,
         ]  # fmt: skip

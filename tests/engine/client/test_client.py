@@ -287,7 +287,7 @@ async def test_many_commands_that_are_out_of_time_each_say_what_is_known_of_them
     limits = ClientLimits(in_flight_max=2, late_seconds_max=0.01)
     async with peer() as there, Client(there.address, limits=limits) as client, anyio.create_task_group() as group:
         visit = await there.visit()
-        many = start(group, client.execute_many([Add("a", 1)] * 4, timeout=0.2))
+        many = start(group, client.execute_many([Add("a", 1)] * 4, timeout=0.5))
         requests = await visit.requests(2)
         await until(lambda: many.settled)
         assert [type(outcome) for outcome in many.value] == [ConnectionLost] * 2 + [DeadlineExceeded] * 2

@@ -103,7 +103,7 @@ async def test_a_command_whose_time_is_over_after_it_was_decided_stands() -> Non
     log = ScriptedLog()
     async with served(log=log) as server, calling(server) as caller:
         log.hold()
-        await caller.send(request("execute", {"command": ADD, "timeout": 0.001}))
+        await caller.send(request("execute", {"command": ADD, "timeout": 0.5}))
         late = await caller.reply()
         assert (late["error"]["code"], late["error"]["data"]["decided"]) == (2002, True)
         log.release()
