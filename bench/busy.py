@@ -45,12 +45,14 @@ async def beside_work(job: Job, *, log: str | None = None) -> Result:
     async with Engine(bank, log=log or Path(job.directory) / LOG_NAME) as engine:
         require_receipts(await engine.execute_many(work.opening))
         callback()
-        for deposit in work.warmup:
-            await engine.execute(deposit)
-        before = turns
-        seconds = [await timed(deposit) for deposit in work.measured]
-        turns -= before
-        is_over = True
+        try:
+            for deposit in work.warmup:
+                await engine.execute(deposit)
+            before = turns
+            seconds = [await timed(deposit) for deposit in work.measured]
+            turns -= before
+        finally:
+            is_over = True
         balances = await engine.ask(AllBalances(), after=engine.stats().writer.position)
     measured = latencies(seconds)
     return Result(

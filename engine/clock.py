@@ -1,4 +1,4 @@
-"""The two clocks: one tells the time of day for the record, the other measures. A simulation replaces both.
+"""The clocks: one tells the time of day for the record, the other measures. A simulation replaces both.
 
 Here: the only places where the engine learns what time it is. Not here: what a simulated clock shows (`testing.loop`).
 """
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from threading import get_ident
-from time import perf_counter
+from time import perf_counter, thread_time
 
-__all__ = ["Clock", "elapsed", "replaced_clocks", "utc_now"]
+__all__ = ["Clock", "elapsed", "replaced_clocks", "utc_now", "worked"]
 
 Clock = Callable[[], datetime]
 
@@ -34,6 +34,10 @@ _telling: Clock = _wall
 def utc_now() -> datetime:
     """The time of day, UTC."""
     return _telling()
+
+
+#: Seconds for which this thread has had a core.
+worked: Callable[[], float] = thread_time
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
+import anyio
 
 from penstock.engine.handover import MakingWay
 
@@ -20,7 +21,7 @@ __all__ = ["Database", "connect"]
 class Database:
     """A connection that `connect` made. Statements run one after another, each whole even if its caller is cancelled.
 
-    All methods raise SQLite's errors, and ValueError once it is closed.
+    Statements raise SQLite's errors, and ValueError once it is closed.
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
@@ -41,16 +42,17 @@ class Database:
             await self._connection.executescript(statements)
 
     async def close(self) -> None:
-        """Close it, after all statements that were given to it; more than once if need be."""
-        with MakingWay():
+        """Close it, after all statements that were given to it, also for a caller who is cancelled meanwhile."""
+        with MakingWay(), anyio.CancelScope(shield=True):
             await self._connection.close()
 
 
 async def connect(address: str | Path, *, uri: bool = False, busy_seconds_max: float = 5.0) -> Database:
     """Open a database, or make it; outside of a transaction each statement is one.
 
-    aiosqlite does not wait for the thread of a connection that fails, and that thread raises if the loop is closed
-    before it is done. So one that fails is one to nothing, and is closed.
+    aiosqlite does not wait for the thread of a connection that fails, or that nobody waits for any more, and it raises
+    if the loop is closed before it is done. So one that fails is one to nothing, and is closed; and a caller who is
+    cancelled meanwhile gets the connection first.
 
     Args:
         address: a path, or SQLite's URI of one (https://www.sqlite.org/uri.html).
@@ -69,7 +71,7 @@ async def connect(address: str | Path, *, uri: bool = False, busy_seconds_max: f
             failures.append(error)
             return sqlite3.connect(":memory:")
 
-    with MakingWay():
+    with MakingWay(), anyio.CancelScope(shield=True):
         database = Database(await aiosqlite.Connection(opening, iter_chunk_size=1))
     if failures:
         await database.close()

@@ -19,7 +19,7 @@ from typing import TypeVar, TypeVarTuple
 
 import anyio.to_thread
 
-from penstock.engine.clock import elapsed
+from penstock.engine.clock import elapsed, worked
 
 __all__ = ["MakingWay", "hold_still", "in_thread"]
 
@@ -27,8 +27,10 @@ __all__ = ["MakingWay", "hold_still", "in_thread"]
 _HOLD_SECONDS = 150e-6
 #: What is done sooner needs no help.
 _FIRST_SECONDS = 1e-3
-#: What has waited longer is at work, and needs the lock now and then: holding costs the loop 1 % by then.
+#: What has waited longer is at work, and needs the lock now and then: holding costs the loop 1 or 2 % by then.
 _APART_SECONDS_MAX = 16e-3
+#: A loop that has had a core for less of its time has rested meanwhile, and let go of the lock then.
+_BUSY_SHARE = 0.25
 
 T = TypeVar("T")
 _Arguments = TypeVarTuple("_Arguments")
@@ -49,15 +51,16 @@ def hold_still(seconds: float) -> None:
 
 
 class MakingWay:
-    """A block that awaits a thread: meanwhile the loop holds still for a moment now and then.
+    """A block that awaits a thread: meanwhile the loop holds still for a moment now and then, if it is busy.
 
     After a millisecond first, then whenever the block has lasted half as long again, in the end every 16 ms.
     """
 
-    __slots__ = ("_since", "_timer")
+    __slots__ = ("_looked_at", "_since", "_timer", "_worked")
 
     def __enter__(self) -> None:
-        self._since = elapsed()
+        self._since = self._looked_at = elapsed()
+        self._worked = worked()
         self._timer = asyncio.get_running_loop().call_later(_FIRST_SECONDS, self._beat)
 
     def __exit__(
@@ -66,10 +69,12 @@ class MakingWay:
         self._timer.cancel()
 
     def _beat(self) -> None:
-        now = elapsed()
+        now, had_core = elapsed(), worked()
+        is_busy = had_core - self._worked > _BUSY_SHARE * (now - self._looked_at)
+        self._looked_at, self._worked = now, had_core
         apart = min(max((now - self._since) / 2, _FIRST_SECONDS), _APART_SECONDS_MAX)
         # Half of it: some loops' timers are half a millisecond early, and one that passes over a hold needs another.
-        if not 0 <= now - max(_holds.last, self._since) < apart / 2:
+        if is_busy and not 0 <= now - max(_holds.last, self._since) < apart / 2:
             hold_still(_HOLD_SECONDS)
             _holds.last = elapsed()
         self._timer = asyncio.get_running_loop().call_later(apart, self._beat)

@@ -95,6 +95,9 @@ BANS = (
     Ban("anyio.sleep_until", frozenset({"tests"}), WAITING),
     Ban("anyio.to_thread", PURE, IN_THREAD, ("engine/handover.py",)),
     Ban("asyncio.to_thread", PURE, IN_THREAD),
+    Ban("anyio.open_file", PURE, IN_THREAD),
+    Ban("anyio.Path", PURE, IN_THREAD),
+    Ban("concurrent.futures", PURE, IN_THREAD),
     Ban(
         "aiosqlite",
         PURE,
@@ -497,6 +500,8 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (banned_names, "engine/x.py", "import datetime as d\nd.datetime.now(d.UTC)", "datetime.datetime.now is banned"),
     (banned_names, "engine/x.py", "import anyio.to_thread\nanyio.to_thread.run_sync(f)", "handover.in_thread"),
     (banned_names, "engine/x.py", "from asyncio import to_thread\nto_thread(f)", "handover.in_thread"),
+    (banned_names, "engine/x.py", "import anyio\nanyio.open_file(path)", "handover.in_thread"),
+    (banned_names, "engine/x.py", "from concurrent.futures import ThreadPoolExecutor", "handover.in_thread"),
     (banned_names, "engine/x.py", "import aiosqlite", "penstock.engine.database"),
     (banned_names, "views/x.py", "import uuid", "uuid is banned"),
     (banned_names, "engine/x.py", "from uuid import uuid4", "uuid is banned"),

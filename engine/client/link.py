@@ -262,7 +262,7 @@ class Link:
             return
         self._connection = None
         problem, refusal = connection.problem, connection.refusal
-        self._reach.outage.problem = problem
+        self._reach.outage.lost(problem, elapsed())
         is_full = isinstance(refusal, LimitReached) and refusal.limit == "connections_max"
         self._calls.lost(problem, taken=not is_full)
         running, self.running = self.running, {}

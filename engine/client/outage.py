@@ -11,7 +11,8 @@ __all__ = ["Outage"]
 
 
 class Outage:
-    """From the moment that there is no connection until one has proved to be one, by a reply.
+    """From the moment that there is no connection until one has proved to be one: by a reply, or by standing for longer
+    than it may take to make one.
 
     A server that takes connections and closes them at once is out of reach, too: each such connection is an attempt.
 
@@ -25,7 +26,18 @@ class Outage:
         self._wait = wait
         #: Why there is no connection.
         self.problem = "nothing has connected yet"
+        self._connected_at = float("inf")
         self.end()
+
+    def connected(self, now: float) -> None:
+        """There is a connection."""
+        self._connected_at = now
+
+    def lost(self, problem: str, now: float) -> None:
+        """It is there no more."""
+        self.problem = problem
+        if now - self._connected_at > self._limits.connect_seconds_max:
+            self.end()
 
     def end(self) -> None:
         """The server is there."""

@@ -56,6 +56,7 @@ class Reach:
             except Exception as error:  # noqa: BLE001 - whatever is in the way, those who wait hear of it
                 outage.problem = told(error)
             else:
+                outage.connected(elapsed())
                 if self._was_connected:
                     _log.info("connected_again", address=str(self._address))
                 self._was_connected = True

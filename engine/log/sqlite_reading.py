@@ -156,8 +156,7 @@ class SqliteReader:
                     self._watch.begin()
                     await in_thread(sync_wal, self._path)
             except BaseException as error:
-                with anyio.CancelScope(shield=True):
-                    await db.close()
+                await db.close()
                 if isinstance(error, (*ERRORS, LogCorrupt)) and await self._moved_on(resting):
                     continue
                 raise

@@ -129,8 +129,7 @@ class SqliteSnapshots:
             await db.rows("BEGIN")
             await db.rows(_LATEST)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await db.close()
+            await db.close()
             raise
         self._db, self._attached = db, True
 
@@ -236,8 +235,7 @@ class SqliteSnapshots:
             await db.rows(f"PRAGMA journal_size_limit={_WAL_BYTES_KEPT_MAX}")
             await db.rows(_LATEST)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await db.close()
+            await db.close()
             raise
         return db
 

@@ -25,10 +25,14 @@ ROUNDS = 40
 # When it holds still, on a clock that only the test moves.
 
 
-def holds(monkeypatch: pytest.MonkeyPatch, *blocks: tuple[float, float]) -> list[float]:
-    """When the loop held still, in milliseconds, while there were blocks: each begins and lasts so many of them."""
+def holds(monkeypatch: pytest.MonkeyPatch, *blocks: tuple[float, float], share: float = 1.0) -> list[float]:
+    """When the loop held still, in milliseconds, while there were blocks: each begins and lasts so many of them.
+
+    It had a core for this share of its time.
+    """
     held: list[float] = []
     monkeypatch.setattr(handover_module, "hold_still", lambda _: held.append(elapsed()))
+    monkeypatch.setattr(handover_module, "worked", lambda: elapsed() * share)
 
     async def scenario(world: Simulation) -> list[float]:
         beginning = world.seconds
@@ -53,8 +57,12 @@ def test_what_is_over_within_a_millisecond_is_not_noticed(monkeypatch: pytest.Mo
 
 def test_the_longer_it_lasts_the_rarer_the_loop_holds_still(monkeypatch: pytest.MonkeyPatch) -> None:
     assert holds(monkeypatch, (0, 80)) == pytest.approx(
-        [1, 2, 3, 4.5, 6.8, 10.1, 15.2, 22.8, 34.2, 50.2, 66.2], abs=0.2
+        [1, 2, 3, 4.5, 6.8, 10.1, 15.2, 22.8, 34.2, 50.2, 66.2], rel=0.02
     )
+
+
+def test_a_loop_that_rests_lets_go_of_the_lock_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert holds(monkeypatch, (0, 80), share=0.2) == []
 
 
 def test_one_moment_serves_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +75,7 @@ def test_one_moment_serves_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_who_begins_to_wait_after_a_moment_has_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     held = holds(monkeypatch, (0, 100), (51, 5))
-    assert [moment for moment in held if 51 <= moment <= 56] == pytest.approx([52, 53, 54, 55.5], abs=0.2)
+    assert [moment for moment in held if 51 <= moment <= 56] == pytest.approx([52, 53, 54, 55.5], rel=0.02)
 
 
 # That it is enough, beside a loop that always has something to do. On a machine whose cores are all busy the system's own

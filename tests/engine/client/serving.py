@@ -1,4 +1,4 @@
-"""A server in a process of its own, which a test can kill: ``python -m tests.engine.client.serving LOG PORT``."""
+"""A server in a process of its own, which a test can kill: ``python -m tests.engine.client.serving LOG ADDRESS``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 import anyio
@@ -25,20 +26,16 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class Served:
-    """The shop, served from a log, always at the same address."""
+    """The shop, served from a log, always at the same address, which nobody else gets while it is down."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, address: str) -> None:
         self.log = log
-        self.port = 0
+        self.address = address
         self._process: subprocess.Popen[str] | None = None
-
-    @property
-    def address(self) -> str:
-        return f"tcp://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Start, and wait until it listens."""
-        command = [sys.executable, "-m", "tests.engine.client.serving", str(self.log), str(self.port)]
+        command = [sys.executable, "-m", "tests.engine.client.serving", str(self.log), self.address]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -46,7 +43,6 @@ class Served:
         said = await anyio.to_thread.run_sync(_line, self._process.stdout)
         if not said:
             pytest.fail(f"the server ended with exit code {self._process.wait()}")
-        self.port = int(said)
 
     def freeze(self) -> None:
         """Let it do nothing any more until it is killed; its connections stay open."""
@@ -70,20 +66,21 @@ def _line(stream: IO[str]) -> str:
 @contextmanager
 def served(folder: Path) -> Iterator[Served]:
     """A server that can be started, and is killed with the block."""
-    server = Served(folder / "shop.db")
-    try:
-        yield server
-    finally:
-        server.kill()
+    with TemporaryDirectory() as place:  # the path of a socket must be short
+        server = Served(folder / "shop.db", f"unix://{place}/socket")
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
-async def _serve(log: str, port: int) -> None:
-    async with Engine(shop, log=log) as engine, Server(engine, listen=[f"tcp://127.0.0.1:{port}"]) as server:
-        sys.stdout.write(f"{server.addresses[0].port}\n")
+async def _serve(log: str, address: str) -> None:
+    async with Engine(shop, log=log) as engine, Server(engine, listen=[address]):
+        sys.stdout.write("ready\n")
         sys.stdout.flush()
         await anyio.sleep_forever()
 
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    anyio.run(_serve, sys.argv[1], int(sys.argv[2]))
+    anyio.run(_serve, sys.argv[1], sys.argv[2])

@@ -52,6 +52,18 @@ def test_a_connection_that_has_not_proved_to_be_one_does_not_end_the_outage() ->
     assert down.wait(120.0) == 0.0
 
 
+def test_a_connection_that_stood_for_longer_than_one_takes_to_make_ends_it_without_a_reply() -> None:
+    down = outage()
+    assert down.wait(100.0) == 0.0
+    down.connected(100.5)
+    down.lost("it closed the connection", 104.0)
+    assert down.wait(104.0) == 3.0  # still the same one
+    down.connected(107.0)
+    down.lost("it closed the connection", 118.0)
+    assert [down.wait(now) for now in (118.0, 120.0)] == [0.0, 3.0]
+    assert down.problem == "it closed the connection"
+
+
 def test_limits_are_positive_and_do_not_contradict_each_other() -> None:
     with pytest.raises(DefinitionError, match="in_flight_max must be positive, not 0"):
         ClientLimits(in_flight_max=0)
