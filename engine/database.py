@@ -42,7 +42,7 @@ class Database:
             await self._connection.executescript(statements)
 
     async def close(self) -> None:
-        """Close it, after all statements that were given to it, also for a caller who is cancelled meanwhile."""
+        """Close it, after all statements that were given to it, also if the caller's scope is cancelled meanwhile."""
         with MakingWay(), anyio.CancelScope(shield=True):
             await self._connection.close()
 
@@ -51,8 +51,8 @@ async def connect(address: str | Path, *, uri: bool = False, busy_seconds_max: f
     """Open a database, or make it; outside of a transaction each statement is one.
 
     aiosqlite does not wait for the thread of a connection that fails, or that nobody waits for any more, and it raises
-    if the loop is closed before it is done. So one that fails is one to nothing, and is closed; and a caller who is
-    cancelled meanwhile gets the connection first.
+    if the loop is closed before it is done. So one that fails is one to nothing, and is closed; and a caller whose
+    cancel scope is cancelled meanwhile gets the connection first.
 
     Args:
         address: a path, or SQLite's URI of one (https://www.sqlite.org/uri.html).

@@ -160,3 +160,16 @@ async def test_what_a_thread_raises_is_raised() -> None:
     await db.close()
     with pytest.raises(ValueError, match="closed"):
         await db.rows("SELECT 1")
+
+
+@pytest.mark.anyio
+async def test_who_is_cancelled_while_a_database_is_opened_or_closed_leaves_no_thread_to_itself() -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        db = await connect(":memory:")
+    assert [tuple(row) for row in await db.rows("SELECT 1")] == [(1,)]
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await db.close()
+    with pytest.raises(ValueError, match="closed"):
+        await db.rows("SELECT 1")
