@@ -32,8 +32,9 @@ from penstock.engine.errors import (
     UnknownMessage,
     VersionConflict,
 )
-from penstock.engine.ledger import LEDGER, LEDGER_FINGERPRINT, Ledger
+from penstock.engine.ledger import LEDGER_FINGERPRINT, Ledger
 from penstock.engine.limits import Limits
+from penstock.engine.marks import LEDGER, model_part
 from penstock.engine.messages import Command, Context, Event, Metadata, Receipt
 from penstock.engine.purity import fingerprint
 from penstock.engine.sides import WriteSide
@@ -142,7 +143,7 @@ class WriteState:
     def parts(self, head: Head) -> list[Part]:
         """What there is to be snapshot, as it is at ``head``."""
         parts = [
-            Part(f"model {type(model).__name__}", fingerprint_of(type(model)), model, head) for model in self.models
+            Part(model_part(type(model).__name__), fingerprint_of(type(model)), model, head) for model in self.models
         ]
         return [*parts, Part(LEDGER, LEDGER_FINGERPRINT, self.ledger, head)]
 

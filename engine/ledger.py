@@ -19,14 +19,14 @@ from msgspec.structs import replace
 
 from penstock.engine.commit import Stored
 from penstock.engine.errors import CommandIdReused, SnapshotMismatch, VersionConflict
+from penstock.engine.marks import LEDGER
 from penstock.engine.messages import Receipt
 from penstock.engine.snapshots import in_pieces, open_piece
 from penstock.engine.terms import Terms
 
-__all__ = ["LEDGER", "LEDGER_FINGERPRINT", "Ledger"]
+__all__ = ["LEDGER_FINGERPRINT", "Ledger"]
 
 #: What the ledger is called as a part of a snapshot, and the version of its pieces.
-LEDGER = "ledger"
 LEDGER_FINGERPRINT = "1"
 
 _versions = msgspec.msgpack.Decoder(dict[str, int]).decode

@@ -27,6 +27,7 @@ import structlog
 from penstock.engine.app import App
 from penstock.engine.codec import encode
 from penstock.engine.commit import Head
+from penstock.engine.marks import view_part
 from penstock.engine.messages import Event
 from penstock.engine.replay import Chapter
 from penstock.engine.sides import ReadSide, code_version_of, poison_of
@@ -176,7 +177,7 @@ class ReadState:
 
     def part(self) -> Part:
         """What there is to be snapshot."""
-        return Part(f"view {self.name}", fingerprint_of(type(self.state)), self.state, self.head, self._notes())
+        return Part(view_part(self.name), fingerprint_of(type(self.state)), self.state, self.head, self._notes())
 
     def _apply(self, chapter: Chapter, start: int) -> bool:
         """Apply a stride of a commit's events, from the one with that index on; whether the view is well."""

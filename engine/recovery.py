@@ -22,9 +22,10 @@ from penstock.engine.app import App
 from penstock.engine.commit import Commit, Head, events_in
 from penstock.engine.deciding import WriteState
 from penstock.engine.errors import EventsUnreadable, LogCorrupt, SnapshotMismatch
-from penstock.engine.ledger import LEDGER, LEDGER_FINGERPRINT, Ledger
+from penstock.engine.ledger import LEDGER_FINGERPRINT, Ledger
 from penstock.engine.limits import Limits
 from penstock.engine.log import Log
+from penstock.engine.marks import LEDGER, model_part, view_part
 from penstock.engine.reading import ReadState
 from penstock.engine.replay import Chapter, Reader, Slicer, follow
 from penstock.engine.snapshots import Part, Sealing, Snapshot, SnapshotStore, fingerprint_of
@@ -92,10 +93,10 @@ class Recovery:
         self.useless: set[bytes] = set()
         #: Pieces were not what was stored, so that the store is not to be built on.
         self.doubted = False
-        models = [_Wanted(f"model {model.__name__}", fingerprint_of(model), model) for model in app.models]
+        models = [_Wanted(model_part(model.__name__), fingerprint_of(model), model) for model in app.models]
         ledger = _Wanted(LEDGER, LEDGER_FINGERPRINT, lambda: Ledger(limits.receipts_max))
         self._write_side = (*models, ledger)
-        self._read_side = tuple(_Wanted(f"view {view.__name__}", fingerprint_of(view), view) for view in app.views)
+        self._read_side = tuple(_Wanted(view_part(view.__name__), fingerprint_of(view), view) for view in app.views)
         #: The names of all parts.
         self.names = tuple(part.name for part in (*self._write_side, *self._read_side))
         #: The names of those of which there are snapshots.
@@ -127,7 +128,7 @@ class Recovery:
         reads = [self._read_state(found, part, quiet) for part in read_side if part.name in wanted]
         *models, ledger = write_side
         write = WriteState(self._app, [m.state for m in models], ledger.state, check_purity=self._check_purity)
-        heads = {part.name: part.head for part in write_side} | {f"view {read.name}": read.head for read in reads}
+        heads = {part.name: part.head for part in write_side} | {view_part(read.name): read.head for read in reads}
         first = min(heads.values(), key=_number)
         if opening:
             await self._check_tail(first, slicer)

@@ -14,10 +14,10 @@ from penstock.engine.commit import FORMAT, Commit, Head, events_in
 from penstock.engine.database import Database
 from penstock.engine.errors import LogCorrupt, LogRefused
 from penstock.engine.log.sqlite_faults import ERRORS, is_damage
+from penstock.engine.marks import LOG_APPLICATION_ID
 
 __all__ = [
     "APPEND",
-    "APPLICATION_ID",
     "LAST",
     "PROBE",
     "READ",
@@ -29,9 +29,6 @@ __all__ = [
     "is_empty",
     "owner_of",
 ]
-
-#: Written into the file's header, so that ``file bank.db`` and we can tell whose it is: "PSTK".
-APPLICATION_ID = 0x5053544B
 
 #: As SQLite keeps it, word for word, so that damage to it is seen.
 _SCHEMA = {
@@ -69,7 +66,7 @@ RETURNING number
 #: Writes the file's first page, with the value that it has: one frame and one fsync, and no row, position or query
 #: changes by it. The frame is marked as a commit and belongs to page 1, and no failed commit can begin with such a one:
 #: one that changes page 1 changes others, too. So all that lies behind it has checksums that don't follow from it.
-PROBE = f"PRAGMA application_id={APPLICATION_ID}"
+PROBE = f"PRAGMA application_id={LOG_APPLICATION_ID}"
 
 _COLUMNS = "number, position, recorded_at, CAST(body AS BLOB), digest"
 READ = f"SELECT {_COLUMNS} FROM commits WHERE number > ? ORDER BY number LIMIT ?"
@@ -123,7 +120,7 @@ async def owner_of(log: str, db: Database) -> str:
     """
     ((owner,),) = await db.rows("PRAGMA application_id")
     ((version,),) = await db.rows("PRAGMA user_version")
-    if owner != APPLICATION_ID:
+    if owner != LOG_APPLICATION_ID:
         raise LogRefused(log, "it is a database of something else", "name another file")
     if version > FORMAT:
         raise LogRefused(
@@ -147,7 +144,7 @@ async def create(db: Database, application: str) -> None:
     for statement in _SCHEMA.values():
         await db.rows(statement)
     await db.rows("INSERT INTO meta VALUES ('application', ?), ('format', ?)", (application, str(FORMAT)))
-    await db.rows(f"PRAGMA application_id={APPLICATION_ID}")
+    await db.rows(f"PRAGMA application_id={LOG_APPLICATION_ID}")
     await db.rows(f"PRAGMA user_version={FORMAT}")
     await db.rows("COMMIT")
 

@@ -23,14 +23,13 @@ import structlog
 from penstock.engine.beside import Resting, reading_address
 from penstock.engine.database import Database, connect
 from penstock.engine.handover import in_thread
+from penstock.engine.marks import SNAPSHOTS_APPLICATION_ID
 from penstock.engine.snapshots.port import Snapshot
 
 __all__ = ["SqliteSnapshots"]
 
 _log = structlog.get_logger("penstock")
 
-#: "PSTS", so that a file that is not ours is left alone.
-_APPLICATION_ID = 0x50535453
 _FORMAT = 2
 _PIECES_AT_ONCE = 16
 _WAL_BYTES_KEPT_MAX = 4 * 1024 * 1024
@@ -49,7 +48,7 @@ CREATE TABLE snapshots (
     checksum BLOB NOT NULL,
     notes BLOB NOT NULL
 ) WITHOUT ROWID;
-PRAGMA application_id={_APPLICATION_ID};
+PRAGMA application_id={SNAPSHOTS_APPLICATION_ID};
 PRAGMA user_version={_FORMAT};
 """
 _LATEST = """
@@ -254,7 +253,7 @@ async def _is_empty(db: Database) -> bool:
 async def _require_ours(path: Path, db: Database) -> None:
     ((owner,),) = await db.rows("PRAGMA application_id")
     ((version,),) = await db.rows("PRAGMA user_version")
-    if owner != _APPLICATION_ID:
+    if owner != SNAPSHOTS_APPLICATION_ID:
         raise FileExistsError(f"{path} is a database of something else: move it away to have snapshots")
     if version != _FORMAT:
         raise msgspec.ValidationError(f"it has format {version}, and not {_FORMAT}")

@@ -23,6 +23,7 @@ from penstock.engine.commit import FORMAT, Commit
 from penstock.engine.errors import LogCorrupt, LogRefused
 from penstock.engine.handover import in_thread
 from penstock.engine.log import Log, log_at
+from penstock.engine.marks import EXPORT, EXPORT_MARK
 from penstock.engine.replay import Slicer
 from penstock.engine.upkeep.chain import Chain, Verified
 from penstock.engine.upkeep.errors import ExportDamaged, ExportRefused
@@ -35,7 +36,7 @@ LINE_BYTES_MAX = 256 * 1024 * 1024
 
 
 class _Header(msgspec.Struct):
-    penstock: str
+    kind: str = msgspec.field(name=EXPORT_MARK)
     format: int
     application: str
 
@@ -66,7 +67,7 @@ async def export_log(
         LogCorrupt: a commit is not what was written; names it. ``file`` has those before it.
         OSError: the file can't be written.
     """
-    await in_thread(_write, file, [encode(_Header("log", FORMAT, application)), b"\n"])
+    await in_thread(_write, file, [encode(_Header(EXPORT, FORMAT, application)), b"\n"])
     chain, slicer = Chain(log.name), Slicer(SLICE_MS)
     while page := await log.read(chain.head.number, PAGE_BYTES):
         lines: list[bytes] = []
@@ -184,7 +185,7 @@ class _Lines:
             header = msgspec.json.decode(page[0] if page else b"", type=_Header)
         except msgspec.DecodeError as error:
             raise ExportRefused(self.source, 1, "it is not an export of a penstock log", "name another file") from error
-        if header.penstock != "log" or not header.application:
+        if header.kind != EXPORT or not header.application:
             raise ExportRefused(self.source, 1, "it is not an export of a penstock log", "name another file")
         if header.format > FORMAT:
             problem = f"it has format {header.format}, this penstock reads up to {FORMAT}"
