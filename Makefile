@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --quiet
 LIMIT ?=
 KILLS ?=
-SHIPPED := -p penstock.engine -p penstock.handlers -p penstock.views -p penstock.bench
+SHIPPED := -p millstream.engine -p millstream.handlers -p millstream.views -p millstream.bench
 
 .PHONY: demo test check format bench bench-smoke bench-peers torture clean
 
@@ -29,17 +29,17 @@ format: .venv/ready
 	$(RUN) ruff check --fix .
 
 bench: .venv/ready  ## the figures, with the machine and the versions they belong to
-	$(RUN) python -m penstock.bench
+	$(RUN) python -m millstream.bench
 
 bench-smoke: .venv/ready  ## every figure once, too small to mean anything: does it run?
-	$(RUN) python -m penstock.bench --smoke
+	$(RUN) python -m millstream.bench --smoke
 
 bench-peers: .venv/ready  ## beside other software that keeps events, which is installed for it, and Redis if it is there
 	$(RUN) --isolated --group peers pytest -q tests/bench/test_peers.py
-	$(RUN) --isolated --group peers python -m penstock.bench --only 'peers*'
+	$(RUN) --isolated --group peers python -m millstream.bench --only 'peers*'
 
 torture: .venv/ready  ## kill a busy engine a hundred times, tear copies of its log: is anything lost?
-	$(RUN) python -m penstock.bench torture $(if $(KILLS),--kills $(KILLS) --images $(KILLS))
+	$(RUN) python -m millstream.bench torture $(if $(KILLS),--kills $(KILLS) --images $(KILLS))
 
 .venv/ready: pyproject.toml | uv
 	$(UV) sync --quiet

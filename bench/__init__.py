@@ -1,4 +1,4 @@
-"""The benchmark harness: workloads, limits, and what they say about a machine. Run it: ``penstock bench``.
+"""The benchmark harness: workloads, limits, and what they say about a machine. Run it: ``millstream bench``.
 
 Goals: to show what the engine does on this machine, each figure beside the limit that it could at best reach, in the
 same run; to show plainly what is missed; to be a program that anybody can run, read and disagree with.
@@ -25,7 +25,7 @@ Method:
 Bias: the one who wrote the engine wrote the minimum and the limits too, and the workload (small commands, one event
 each, a cheap rule) suits an engine whose cost is per commit. Drivers and contenders share one process and one
 interpreter lock, so the callers' own cost is in every figure; not so over sockets, where the load is a process of its
-own (`penstock.bench.socket` says how).
+own (`millstream.bench.socket` says how).
 
 To add a workload: a line in `workload`, a `Figure` in `figures`. To add a contender: a function in a module of its own
 and a line in `programs`; a system that takes commands needs only the adapter that `systems` describes.

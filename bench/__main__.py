@@ -1,11 +1,11 @@
-"""The command line: ``python -m penstock.bench``. Exit code 1 when a run can't be believed, 2 when it can't begin.
+"""The command line: ``python -m millstream.bench``. Exit code 1 when a run can't be believed, 2 when it can't begin.
 
 A missed goal is shown and does not change the exit code: it says as much about the machine as about the engine.
 
-``python -m penstock.bench run APP --commands FILE`` measures a user's own application (`penstock.bench.own`).
-``python -m penstock.bench show REPORT.json`` shows earlier reports again (`penstock.bench.showing`).
-``python -m penstock.bench torture`` measures nothing: it kills, and looks for what is lost (`penstock.bench.torture`).
-``python -m penstock.bench histories`` kills servers, and looks at what their clients saw (`penstock.bench.histories`).
+``python -m millstream.bench run APP --commands FILE`` measures a user's own application (`millstream.bench.own`).
+``python -m millstream.bench show REPORT.json`` shows earlier reports again (`millstream.bench.showing`).
+``python -m millstream.bench torture`` kills, and looks for what is lost (`millstream.bench.torture`).
+``python -m millstream.bench histories`` kills servers, and asks their clients (`millstream.bench.histories`).
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from penstock.bench import loops
-from penstock.bench.figures import FIGURES
-from penstock.bench.handing import add_options, hand_over, missing
-from penstock.bench.harness import Plan, measure
-from penstock.bench.job import BenchError
-from penstock.bench.machine import this_machine
-from penstock.bench.summary import FigureReport, Report, summarise
-from penstock.engine.clock import utc_now
+from millstream.bench import loops
+from millstream.bench.figures import FIGURES
+from millstream.bench.handing import add_options, hand_over, missing
+from millstream.bench.harness import Plan, measure
+from millstream.bench.job import BenchError
+from millstream.bench.machine import this_machine
+from millstream.bench.summary import FigureReport, Report, summarise
+from millstream.engine.clock import utc_now
 
 __all__ = ["main", "options"]
 
 #: Programs of their own, and their command lines.
 _OTHERS = {
-    "run": "penstock.bench.own.command",
-    "show": "penstock.bench.showing",
-    "torture": "penstock.bench.torture.command",
-    "histories": "penstock.bench.histories.command",
+    "run": "millstream.bench.own.command",
+    "show": "millstream.bench.showing",
+    "torture": "millstream.bench.torture.command",
+    "histories": "millstream.bench.histories.command",
 }
 
 
@@ -70,7 +70,7 @@ def _other(name: str, arguments: list[str]) -> int:
 
 def _measure(options: argparse.Namespace, directory: str) -> tuple[Report, list[str]]:
     """The report, and the names of the figures that failed: hours of others are not lost with them."""
-    from penstock.bench import report as look  # noqa: PLC0415 - needs rich, and `main` says so when it is missing
+    from millstream.bench import report as look  # noqa: PLC0415 - needs rich, and `main` says so when it is missing
 
     machine, made_at = this_machine(Path(directory)), utc_now().isoformat(" ", "seconds")
     plan = Plan(
@@ -103,12 +103,12 @@ def _measure(options: argparse.Namespace, directory: str) -> tuple[Report, list[
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the arguments say; ends the program when they are wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m penstock.bench",
-        description="penstock's figures on this machine",
-        epilog="'python -m penstock.bench run' measures an application of your own; "
-        "'python -m penstock.bench show' shows earlier reports again; "
-        "'python -m penstock.bench torture' kills processes instead, and looks for what is lost; "
-        "'python -m penstock.bench histories' looks at what clients saw meanwhile: see their --help",
+        prog="python -m millstream.bench",
+        description="millstream's figures on this machine",
+        epilog="'python -m millstream.bench run' measures an application of your own; "
+        "'python -m millstream.bench show' shows earlier reports again; "
+        "'python -m millstream.bench torture' kills processes instead, and looks for what is lost; "
+        "'python -m millstream.bench histories' looks at what clients saw meanwhile: see their --help",
     )
     parser.add_argument(
         "--smoke", action="store_true", help="every figure once, on asyncio, too small to mean anything"
@@ -122,7 +122,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     if found.loop is None:
         found.loop = "asyncio" if found.smoke else "both"
     if found.loop not in ("both", *loops.available()):
-        parser.error("--loop uvloop needs uvloop: install the extra penstock[uvloop]")
+        parser.error("--loop uvloop needs uvloop: install the extra millstream[uvloop]")
     if found.runs is None:
         found.runs = 1 if found.smoke else 3
     return found

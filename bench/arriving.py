@@ -10,13 +10,13 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-from penstock.bench.bank import streams
-from penstock.bench.drivers import require_receipts, require_sent, send
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import Job, Result
-from penstock.bench.measure import LATENCY, arrivals, curve, latencies
-from penstock.bench.systems import Adapter
-from penstock.engine.clock import elapsed
+from millstream.bench.bank import streams
+from millstream.bench.drivers import require_receipts, require_sent, send
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import Job, Result
+from millstream.bench.measure import LATENCY, arrivals, curve, latencies
+from millstream.bench.systems import Adapter
+from millstream.engine.clock import elapsed
 
 __all__ = ["arriving", "idle"]
 

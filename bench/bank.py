@@ -13,10 +13,10 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
-from penstock.bench.workload import Workload
-from penstock.engine import App, Command, Event, Key, Query
-from penstock.handlers import Rejected, WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.bench.workload import Workload
+from millstream.engine import App, Command, Event, Key, Query
+from millstream.handlers import Rejected, WriteModel, applies, handles
+from millstream.views import View, answers
 
 __all__ = [
     "AllBalances",
@@ -184,7 +184,7 @@ class BranchBalances(Balances):
         self.balances[event.account] += event.amount
 
 
-bank = App(models=[Branch], views=[BranchBalances], name="penstock-bench-bank")
+bank = App(models=[Branch], views=[BranchBalances], name="millstream-bench-bank")
 
 
 #: What moves money: what is measured, and what warms up.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from penstock.bench.bank import AllBalances, Deposit, bank, streams
-from penstock.bench.drivers import require_receipts, require_sent
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import Job, Result
-from penstock.bench.measure import LATENCY, curve, latencies
-from penstock.engine import Engine
-from penstock.engine.clock import elapsed
+from millstream.bench.bank import AllBalances, Deposit, bank, streams
+from millstream.bench.drivers import require_receipts, require_sent
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import Job, Result
+from millstream.bench.measure import LATENCY, curve, latencies
+from millstream.engine import Engine
+from millstream.engine.clock import elapsed
 
 __all__ = ["beside_work"]
 

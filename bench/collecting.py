@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from penstock.bench.bank import Deposit, Deposited, Open, Opened, streams
-from penstock.bench.drivers import require_receipts
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import Job, Result
-from penstock.engine import App, Engine, Event
-from penstock.engine.clock import elapsed
-from penstock.handlers import WriteModel, applies, handles
+from millstream.bench.bank import Deposit, Deposited, Open, Opened, streams
+from millstream.bench.drivers import require_receipts
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import Job, Result
+from millstream.engine import App, Engine, Event
+from millstream.engine.clock import elapsed
+from millstream.handlers import WriteModel, applies, handles
 
 __all__ = ["frozen", "tracked", "untracked"]
 

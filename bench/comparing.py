@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from penstock.bench.summary import FigureReport, Report, Row
-from penstock.bench.telling import name_of, number
+from millstream.bench.summary import FigureReport, Report, Row
+from millstream.bench.telling import name_of, number
 
 __all__ = ["Change", "Comparison", "compare", "is_rate"]
 

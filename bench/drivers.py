@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from penstock.bench.bank import BalanceOf, Deposit, Move, fingerprint, moves, operations, totals
-from penstock.bench.job import DifferentWork, Job, Result
-from penstock.bench.measure import bytes_in
-from penstock.bench.systems import Adapter, System, read_back
-from penstock.bench.workload import Workload
-from penstock.engine import Command
-from penstock.engine.clock import elapsed
+from millstream.bench.bank import BalanceOf, Deposit, Move, fingerprint, moves, operations, totals
+from millstream.bench.job import DifferentWork, Job, Result
+from millstream.bench.measure import bytes_in
+from millstream.bench.systems import Adapter, System, read_back
+from millstream.bench.workload import Workload
+from millstream.engine import Command
+from millstream.engine.clock import elapsed
 
 __all__ = ["Operation", "by_callers", "in_one_call", "mixed", "require_receipts", "require_sent", "send", "send_or_ask"]
 

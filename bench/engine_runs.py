@@ -7,12 +7,12 @@ import gc
 from itertools import cycle, islice
 from pathlib import Path
 
-from penstock.bench.bank import AllBalances, BalanceOf, Deposit, bank, fingerprint, queries, streams
-from penstock.bench.drivers import require_receipts, require_sent
-from penstock.bench.job import Job, Result
-from penstock.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
-from penstock.engine import Engine
-from penstock.engine.clock import elapsed
+from millstream.bench.bank import AllBalances, BalanceOf, Deposit, bank, fingerprint, queries, streams
+from millstream.bench.drivers import require_receipts, require_sent
+from millstream.bench.job import Job, Result
+from millstream.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
+from millstream.engine import Engine
+from millstream.engine.clock import elapsed
 
 __all__ = ["LOG_NAME", "asks", "asks_beside_callers", "replay", "write_history"]
 

@@ -29,9 +29,9 @@ class Entry(msgspec.Struct, frozen=True):
     """One contender in a figure."""
 
     label: str
-    #: In `penstock.bench.programs`.
+    #: In `millstream.bench.programs`.
     program: str
-    #: In `penstock.bench.workload`.
+    #: In `millstream.bench.workload`.
     workload: str
     goal: Goal | None = None
 
@@ -63,14 +63,14 @@ def _over_sockets(shape: str, title: str, goal: Goal | None = None) -> tuple[Fig
             name=f"socket-execute-{shape}",
             title=f"durable commands over a socket: {title}",
             unit="commands/s",
-            subjects=(Entry("penstock", "socket-execute", execute, goal),),
+            subjects=(Entry("millstream", "socket-execute", execute, goal),),
             limits=_limits(execute, Redis="redis-set", echo="socket-echo", **{"Redis*": "redis-set-by-load"}),
         ),
         Figure(
             name=f"socket-ask-{shape}",
             title=f"questions over a socket: {title}",
             unit="asks/s",
-            subjects=(Entry("penstock", "socket-ask", ask),),
+            subjects=(Entry("millstream", "socket-ask", ask),),
             limits=_limits(ask, Redis="redis-get", echo="socket-echo", **{"Redis*": "redis-get-by-load"}),
         ),
     )
@@ -86,7 +86,7 @@ FIGURES = (
             "than one write each."
         ),
         unit="commands/s",
-        subjects=(Entry("penstock", "engine-callers", "many-callers", Goal(bound=0.8, of="minimum")),),
+        subjects=(Entry("millstream", "engine-callers", "many-callers", Goal(bound=0.8, of="minimum")),),
         limits=_limits("many-callers", minimum="minimum-callers", bare_loop="bare-loop", raw_SQLite="sqlite-batches"),
     ),
     Figure(
@@ -118,7 +118,7 @@ FIGURES = (
             "each pays for a whole write to disk, and the thread that does it."
         ),
         unit="commands/s",
-        subjects=(Entry("penstock", "engine-callers", "one-caller", Goal(bound=0.6, of="autocommit")),),
+        subjects=(Entry("millstream", "engine-callers", "one-caller", Goal(bound=0.6, of="autocommit")),),
         limits=_limits("one-caller", autocommit="sqlite-autocommit", fdatasync="fdatasync", minimum="minimum-callers"),
     ),
     Figure(
@@ -126,7 +126,7 @@ FIGURES = (
         title="questions that are satisfied, from one task",
         about=("Questions are answered from memory. This is what one costs when nothing has to be waited for."),
         unit="asks/s",
-        subjects=(Entry("penstock", "engine-asks", "asks", Goal(bound=1_000_000)),),
+        subjects=(Entry("millstream", "engine-asks", "asks", Goal(bound=1_000_000)),),
         limits=_limits("asks", dict_lookup="bare-asks"),
     ),
     Figure(
@@ -137,7 +137,7 @@ FIGURES = (
             "it reads all of them."
         ),
         unit="events/s",
-        subjects=(Entry("penstock", "engine-replay", "history", Goal(bound=1_500_000)),),
+        subjects=(Entry("millstream", "engine-replay", "history", Goal(bound=1_500_000)),),
         limits=_limits("history", plain_reader="bare-replay"),
         prepare=Entry("history", "engine-history", "history"),
     ),
@@ -169,7 +169,7 @@ FIGURES = (
         name="snapshot",
         title="the longest stall of the loop while a snapshot of 1,000,000 keys is taken",
         unit="ms",
-        subjects=(Entry("penstock", "engine-snapshot", "million-accounts", Goal(bound=10, at_most=True)),),
+        subjects=(Entry("millstream", "engine-snapshot", "million-accounts", Goal(bound=10, at_most=True)),),
         limits=_limits("million-accounts", idle_loop="idle-loop"),
         prepare=Entry("history", "engine-history", "million-accounts"),
     ),
@@ -177,7 +177,7 @@ FIGURES = (
         name="verify",
         title="verifying a log of 1,000,000 events",
         unit="MB/s",
-        subjects=(Entry("penstock", "engine-verify", "history"),),
+        subjects=(Entry("millstream", "engine-verify", "history"),),
         limits=_limits("history", digests_alone="bare-verify"),
         prepare=Entry("history", "engine-history", "history"),
     ),
@@ -185,7 +185,7 @@ FIGURES = (
         name="memory",
         title="memory for each of 1,000,000 keys, their balances in a write model and in a view",
         unit="bytes/key",
-        subjects=(Entry("penstock", "engine-memory", "million-accounts"),),
+        subjects=(Entry("millstream", "engine-memory", "million-accounts"),),
         limits=_limits("million-accounts", one_dict="plain-memory"),
         prepare=Entry("history", "engine-history", "million-accounts"),
     ),
@@ -229,7 +229,7 @@ FIGURES = (
         title="all commands in one call of execute_many",
         about="All changes are handed over in one call, as an import does.",
         unit="commands/s",
-        subjects=(Entry("penstock", "engine-one-call", "one-call", Goal(bound=0.8, of="minimum", enough=400_000)),),
+        subjects=(Entry("millstream", "engine-one-call", "one-call", Goal(bound=0.8, of="minimum", enough=400_000)),),
         limits=_limits("one-call", minimum="minimum-one-call", bare_loop="bare-loop", raw_SQLite="sqlite-batches"),
     ),
     Figure(
@@ -266,7 +266,7 @@ FIGURES = (
         title="20,000 callers at once, twice as many as the mailbox holds",
         about=("More callers than there is room for: the others wait outside until there is room, and none is lost."),
         unit="commands/s",
-        subjects=(Entry("penstock", "engine-callers", "flood"),),
+        subjects=(Entry("millstream", "engine-callers", "flood"),),
         limits=_limits("flood", minimum="minimum-callers"),
     ),
     Figure(
@@ -274,14 +274,14 @@ FIGURES = (
         title="1,000 callers: 95 % of what they do is to ask, 5 % to write",
         about="Most programs read more than they write.",
         unit="operations/s",
-        subjects=(Entry("penstock", "engine-mixed", "mixed-95"),),
+        subjects=(Entry("millstream", "engine-mixed", "mixed-95"),),
         limits=_limits("mixed-95", minimum="minimum-mixed"),
     ),
     Figure(
         name="mixed-50",
         title="1,000 callers: half of what they do is to ask, half to write",
         unit="operations/s",
-        subjects=(Entry("penstock", "engine-mixed", "mixed-50"),),
+        subjects=(Entry("millstream", "engine-mixed", "mixed-50"),),
         limits=_limits("mixed-50", minimum="minimum-mixed"),
     ),
     Figure(
@@ -339,7 +339,7 @@ FIGURES = (
         ),
         unit="ms",
         subjects=(
-            Entry("penstock", "engine-stall", "million-accounts-busy", Goal(bound=20, at_most=True)),
+            Entry("millstream", "engine-stall", "million-accounts-busy", Goal(bound=20, at_most=True)),
             Entry("freeze_gc", "engine-stall-frozen", "million-accounts-busy", Goal(bound=20, at_most=True)),
         ),
         limits=_limits("million-accounts", idle_loop="idle-loop"),
@@ -353,7 +353,7 @@ FIGURES = (
             "of it. With the log in memory no thread is needed, so what is left are turns of that loop."
         ),
         unit="p50 ms",
-        subjects=(Entry("penstock", "engine-beside-work", "beside-work"),),
+        subjects=(Entry("millstream", "engine-beside-work", "beside-work"),),
         limits=_limits("beside-work", in_memory="memory-beside-work"),
     ),
     Figure(
@@ -364,7 +364,7 @@ FIGURES = (
             "there already."
         ),
         unit="events/s",
-        subjects=(Entry("penstock", "engine-rebuild", "history", Goal(bound=1_500_000)),),
+        subjects=(Entry("millstream", "engine-rebuild", "history", Goal(bound=1_500_000)),),
         limits=_limits("history", plain_reader="bare-replay"),
         prepare=Entry("history", "engine-history", "history"),
     ),
@@ -372,7 +372,7 @@ FIGURES = (
         name="memory-of-events",
         title="memory for each of 1,000,000 events that a view keeps",
         unit="bytes/event",
-        subjects=(Entry("penstock", "engine-held", "history"),),
+        subjects=(Entry("millstream", "engine-held", "history"),),
         limits=_limits("history", plain_list="plain-held"),
         prepare=Entry("history", "engine-history", "history"),
     ),
@@ -381,7 +381,7 @@ FIGURES = (
         title="memory after 5,000,000 operations of 1,000 callers, a tenth of them questions",
         about="Whether memory grows with work. It should not: flat is good.",
         unit="of that after a fifth",
-        subjects=(Entry("penstock", "engine-long-run", "long-run", Goal(bound=1.1, at_most=True)),),
+        subjects=(Entry("millstream", "engine-long-run", "long-run", Goal(bound=1.1, at_most=True)),),
         limits=_limits("long-run", minimum="minimum-long-run"),
     ),
     Figure(
@@ -392,7 +392,7 @@ FIGURES = (
             "change on disk before it is acknowledged."
         ),
         unit="commands/s",
-        subjects=(Entry("penstock", "engine-callers", "many-callers", Goal(bound=100, of="eventsourcing")),),
+        subjects=(Entry("millstream", "engine-callers", "many-callers", Goal(bound=100, of="eventsourcing")),),
         limits=_limits(
             "peers",
             eventsourcing="eventsourcing",
@@ -406,7 +406,7 @@ FIGURES = (
         title="durable commands: one caller of each peer",
         about="The same with nobody else there: what one change costs each of them.",
         unit="commands/s",
-        subjects=(Entry("penstock", "engine-callers", "one-caller"),),
+        subjects=(Entry("millstream", "engine-callers", "one-caller"),),
         limits=_limits(
             "peers-one-caller",
             eventsourcing="eventsourcing",
@@ -424,7 +424,7 @@ FIGURES = (
             "engine's callers are in its own process. With sockets on both sides it is the figure socket-execute-50."
         ),
         unit="commands/s",
-        subjects=(Entry("penstock", "engine-callers", "many-callers", Goal(bound=4, of="Redis SET")),),
+        subjects=(Entry("millstream", "engine-callers", "many-callers", Goal(bound=4, of="Redis SET")),),
         limits=_limits("connections-50", **{"Redis SET": "redis-set"}),
     ),
     *_over_sockets("1", "one connection"),

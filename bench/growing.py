@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from penstock.bench.bank import AllBalances, Deposit, bank, fingerprint, operations, past, streams
-from penstock.bench.drivers import require_receipts, send, send_or_ask
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import DifferentWork, Job, Result
-from penstock.bench.measure import MEMORY, resident_bytes, stall_ms
-from penstock.bench.systems import Adapter
-from penstock.engine import Command, Engine, Limits
-from penstock.engine.clock import elapsed
+from millstream.bench.bank import AllBalances, Deposit, bank, fingerprint, operations, past, streams
+from millstream.bench.drivers import require_receipts, send, send_or_ask
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import DifferentWork, Job, Result
+from millstream.bench.measure import MEMORY, resident_bytes, stall_ms
+from millstream.bench.systems import Adapter
+from millstream.engine import Command, Engine, Limits
+from millstream.engine.clock import elapsed
 
 __all__ = ["grown", "long_run", "stall"]
 

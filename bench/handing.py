@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.bench.comparing import compare
-from penstock.bench.markdown import markdown_of
-from penstock.bench.summary import Report
+from millstream.bench.comparing import compare
+from millstream.bench.markdown import markdown_of
+from millstream.bench.summary import Report
 
 __all__ = ["add_options", "hand_over", "missing", "report_in"]
 
@@ -34,9 +34,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def missing(options: argparse.Namespace) -> str | None:
     """What has to be installed for these options, in a sentence; None when it is there."""
     if find_spec("rich") is None:
-        return "penstock.bench shows its report with rich: install the extra penstock[bench]\n"
+        return "millstream.bench shows its report with rich: install the extra millstream[bench]\n"
     if getattr(options, "html", None) and find_spec("matplotlib") is None:
-        return "penstock.bench draws its page with matplotlib: install the extra penstock[bench]\n"
+        return "millstream.bench draws its page with matplotlib: install the extra millstream[bench]\n"
     return None
 
 
@@ -44,7 +44,7 @@ def hand_over(report: Report, options: argparse.Namespace) -> None:
     """Write it where the options say, and show what has changed. What has become slower changes no exit code."""
     comparison = compare(report, options.compare) if options.compare else None
     if comparison is not None:
-        from penstock.bench import report as look  # noqa: PLC0415 - needs rich, and `missing` says so
+        from millstream.bench import report as look  # noqa: PLC0415 - needs rich, and `missing` says so
 
         look.show_comparison(look.console(), comparison)
     if options.json:
@@ -52,7 +52,7 @@ def hand_over(report: Report, options: argparse.Namespace) -> None:
     if options.markdown:
         options.markdown.write_text(markdown_of(report), "utf-8")
     if options.html:
-        from penstock.bench.page import page_of  # noqa: PLC0415 - needs matplotlib, and takes a second
+        from millstream.bench.page import page_of  # noqa: PLC0415 - needs matplotlib, and takes a second
 
         options.html.write_text(page_of(report, comparison), "utf-8")
 
@@ -68,4 +68,4 @@ def report_in(path: str) -> Report:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path} can't be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise argparse.ArgumentTypeError(f"{path} is no report of penstock.bench: {error}") from error
+        raise argparse.ArgumentTypeError(f"{path} is no report of millstream.bench: {error}") from error

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from penstock.bench.figures import Entry, Figure
-from penstock.bench.job import DifferentWork, Job, Result, WorkerFailed
-from penstock.bench.programs import PROGRAMS
-from penstock.bench.workload import WORKLOADS, Workload
+from millstream.bench.figures import Entry, Figure
+from millstream.bench.job import DifferentWork, Job, Result, WorkerFailed
+from millstream.bench.programs import PROGRAMS
+from millstream.bench.workload import WORKLOADS, Workload
 
 __all__ = ["Contender", "Plan", "contenders", "measure", "run_apart", "run_worker"]
 
@@ -69,7 +69,7 @@ def run_apart(job: Job) -> Result:
     Raises:
         WorkerFailed: it took too long, ended badly, or printed something that is not a result.
     """
-    return run_worker("penstock.bench.worker", job.program, msgspec.json.encode(job))
+    return run_worker("millstream.bench.worker", job.program, msgspec.json.encode(job))
 
 
 def run_worker(module: str, name: str, job: bytes) -> Result:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from penstock.bench.workload import Workload
+from millstream.bench.workload import Workload
 
 __all__ = ["BenchError", "DifferentWork", "Job", "Result", "WorkerFailed"]
 
@@ -17,7 +17,7 @@ __all__ = ["BenchError", "DifferentWork", "Job", "Result", "WorkerFailed"]
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One contender, once."""
 
-    #: Its name in `penstock.bench.programs`.
+    #: Its name in `millstream.bench.programs`.
     program: str
     workload: Workload
     #: An empty directory of its own, or the one that holds what was prepared for it.

@@ -10,13 +10,13 @@ import gc
 import sys
 from pathlib import Path
 
-from penstock.bench.bank import AllBalances, Deposit, bank, fingerprint, streams
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import Job, Result
-from penstock.bench.measure import resident_bytes, stall_ms
-from penstock.engine import Engine, Limits, SqliteLog
-from penstock.engine.clock import elapsed
-from penstock.engine.upkeep import verify_log
+from millstream.bench.bank import AllBalances, Deposit, bank, fingerprint, streams
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import Job, Result
+from millstream.bench.measure import resident_bytes, stall_ms
+from millstream.engine import Engine, Limits, SqliteLog
+from millstream.engine.clock import elapsed
+from millstream.engine.upkeep import verify_log
 
 __all__ = ["idle", "memory", "open_it", "open_without_snapshots", "plain_memory", "snapshot", "verify"]
 

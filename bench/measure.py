@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from penstock.engine.clock import elapsed
+from millstream.engine.clock import elapsed
 
 __all__ = [
     "LATENCY",

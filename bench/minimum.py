@@ -16,9 +16,9 @@ from pathlib import Path
 import aiosqlite
 import msgspec
 
-from penstock.bench.bank import Deposit, Deposited, Open, Opened, Remit, Remitted, Transfer, Transferred
-from penstock.engine import Command, Event
-from penstock.engine.log.sqlite import CHECKPOINT_PAGES
+from millstream.bench.bank import Deposit, Deposited, Open, Opened, Remit, Remitted, Transfer, Transferred
+from millstream.engine import Command, Event
+from millstream.engine.log.sqlite import CHECKPOINT_PAGES
 
 __all__ = ["Minimum", "Refused", "minimum"]
 

@@ -1,6 +1,6 @@
 """A report as one page of HTML that needs nothing else: its plots are in it, and it loads nothing from anywhere.
 
-Written for readers who don't know the project. Needs matplotlib, the extra ``penstock[bench]``.
+Written for readers who don't know the project. Needs matplotlib, the extra ``millstream[bench]``.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from penstock.bench.comparing import Comparison
-from penstock.bench.machine import IN_MEMORY
-from penstock.bench.plots import plots_of
-from penstock.bench.summary import FigureReport, Report, Row
-from penstock.bench.telling import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
+from millstream.bench.comparing import Comparison
+from millstream.bench.machine import IN_MEMORY
+from millstream.bench.plots import plots_of
+from millstream.bench.summary import FigureReport, Report, Row
+from millstream.bench.telling import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
 
 __all__ = ["page_of"]
 
@@ -40,17 +40,17 @@ details summary { cursor: pointer; color: var(--soft) }
 """
 
 _READING = """
-<p><b>What this is.</b> penstock keeps the state of a program: every change goes through one writer, is put on disk,
+<p><b>What this is.</b> millstream keeps the state of a program: every change goes through one writer, is put on disk,
 and then shows in tables in memory that answer questions. These are measurements of it on one machine, next to what
 that machine could do at best.</p>
-<p><b>How to read it.</b> Coloured bars are penstock, one colour for each event loop that Python programs use; grey
+<p><b>How to read it.</b> Coloured bars are millstream, one colour for each event loop that Python programs use; grey
 bars are <i>limits</i>: plain programs that do a part of the work and nothing else, or other systems. A bar ends at the
 median of several runs, the thin line shows the lowest and the
 highest. <i>Durable</i> means that the change would
 survive a power cut at the moment at which its caller hears of it. Numbers of different machines can't be compared;
 ratios within one page can. A <i>goal</i> is what the project wants to reach, not what it promises.</p>
 <p><b>What it does not show.</b> The cost of your own rules, of networks other than the machine's own, of more
-cores: one event loop uses one. Whoever wrote penstock wrote the limits and chose the workloads, too.</p>
+cores: one event loop uses one. Whoever wrote millstream wrote the limits and chose the workloads, too.</p>
 """
 
 
@@ -74,13 +74,13 @@ def page_of(report: Report, comparison: Comparison | None = None) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>penstock: measured {escape(report.made_at)}</title>\n<style>{_CSS}</style></head>\n"
+        f"<title>millstream: measured {escape(report.made_at)}</title>\n<style>{_CSS}</style></head>\n"
         f"<body><main>\n{body}\n</main></body></html>\n"
     )
 
 
 def _head(report: Report) -> Iterator[str]:
-    yield "<h1>penstock, measured</h1>"
+    yield "<h1>millstream, measured</h1>"
     if report.smoke:
         yield '<p class="bad">Smoke: sizes too small to measure anything. It shows only that everything runs.</p>'
     if report.machine.filesystem in IN_MEMORY:

@@ -1,4 +1,4 @@
-"""Plots of a report, each one SVG that can stand in a page. Needs matplotlib, the extra ``penstock[bench]``.
+"""Plots of a report, each one SVG that can stand in a page. Needs matplotlib, the extra ``millstream[bench]``.
 
 Text stays text, and its colour is that of the page around it, so that a page may be light or dark. Subjects have
 colours, one for each event loop; limits are grey.
@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator
 
-from penstock.bench.measure import LATENCY, MEMORY
-from penstock.bench.summary import FigureReport, Row
-from penstock.bench.telling import name_of, number
+from millstream.bench.measure import LATENCY, MEMORY
+from millstream.bench.summary import FigureReport, Row
+from millstream.bench.telling import name_of, number
 
 __all__ = ["plots_of"]
 
@@ -30,7 +30,7 @@ _WIDTH = 9.2
 _LINES = ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "penstock",
+    "svg.hashsalt": "millstream",
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": _INK,

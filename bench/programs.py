@@ -11,13 +11,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from penstock.bench import arriving, busy, collecting, engine_runs, growing, keeping, limits, loops, reading
-from penstock.bench.drivers import by_callers, in_one_call, mixed
-from penstock.bench.job import Job, Result
-from penstock.bench.socket import replicas
-from penstock.bench.socket import runs as socket_runs
-from penstock.bench.socket.children import found
-from penstock.bench.systems import (
+from millstream.bench import arriving, busy, collecting, engine_runs, growing, keeping, limits, loops, reading
+from millstream.bench.drivers import by_callers, in_one_call, mixed
+from millstream.bench.job import Job, Result
+from millstream.bench.socket import replicas
+from millstream.bench.socket import runs as socket_runs
+from millstream.bench.socket.children import found
+from millstream.bench.systems import (
     ENGINE,
     ENGINE_WATCHED,
     ENGINE_WITH_IDS,
@@ -74,7 +74,7 @@ def _library(module: str, what: str, durability: str, *needs: str, on_loop: bool
     """A peer whose module imports the package that it needs first, and so is loaded only to run it."""
 
     def load_and_run(job: Job) -> Result:
-        result: Result = getattr(import_module(f"penstock.bench.peers.{module}"), run)(job)
+        result: Result = getattr(import_module(f"millstream.bench.peers.{module}"), run)(job)
         return result
 
     package, *commands = needs
@@ -177,10 +177,10 @@ PROGRAMS = {
     ),
     "redis-get": _peer(socket_runs.redis_get, "GET, by redis-benchmark", _NOTHING, "redis-server", "redis-benchmark"),
     "redis-set-by-load": _peer(
-        socket_runs.redis_set_by_load, "SET, by the load that penstock gets", _REDIS_ALWAYS, "redis-server"
+        socket_runs.redis_set_by_load, "SET, by the load that millstream gets", _REDIS_ALWAYS, "redis-server"
     ),
     "redis-get-by-load": _peer(
-        socket_runs.redis_get_by_load, "GET, by the load that penstock gets", _NOTHING, "redis-server"
+        socket_runs.redis_get_by_load, "GET, by the load that millstream gets", _NOTHING, "redis-server"
     ),
     **{
         f"replicas-answer-{count}": _served(

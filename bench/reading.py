@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.bench.bank import AllBalances, Branch, BranchBalances, Deposited, Remitted, fingerprint, streams
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import Job, Result
-from penstock.bench.measure import resident_bytes
-from penstock.engine import App, Engine
-from penstock.engine.clock import elapsed
-from penstock.views import View, applies
+from millstream.bench.bank import AllBalances, Branch, BranchBalances, Deposited, Remitted, fingerprint, streams
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import Job, Result
+from millstream.bench.measure import resident_bytes
+from millstream.engine import App, Engine
+from millstream.engine.clock import elapsed
+from millstream.views import View, applies
 
 __all__ = ["applying", "held", "ignoring", "plain_held", "rebuild"]
 
@@ -67,7 +67,7 @@ def _copies(view: type[View], count: int) -> list[type[View]]:
 
 
 def _with(views: Sequence[type[View]]) -> App:
-    return App(models=[Branch], views=[BranchBalances, *views], name="penstock-bench-bank")
+    return App(models=[Branch], views=[BranchBalances, *views], name="millstream-bench-bank")
 
 
 async def rebuild(job: Job) -> Result:

@@ -1,14 +1,14 @@
-"""How a report looks in a terminal. Needs rich, the extra ``penstock[bench]``; nothing else in the harness does."""
+"""How a report looks in a terminal. Needs rich, the extra ``millstream[bench]``; nothing else in the harness does."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
 
-from penstock.bench.comparing import Comparison
-from penstock.bench.machine import IN_MEMORY, Machine
-from penstock.bench.summary import FigureReport, Report, Row
-from penstock.bench.telling import headings_of, judged, kinds_of, name_of, number, reached, wanted
+from millstream.bench.comparing import Comparison
+from millstream.bench.machine import IN_MEMORY, Machine
+from millstream.bench.summary import FigureReport, Report, Row
+from millstream.bench.telling import headings_of, judged, kinds_of, name_of, number, reached, wanted
 
 __all__ = ["console", "show_comparison", "show_figure", "show_machine", "show_verdict"]
 

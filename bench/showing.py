@@ -1,4 +1,4 @@
-"""``python -m penstock.bench show REPORT.json …``: earlier reports, shown again, put together, written as pages."""
+"""``python -m millstream.bench show REPORT.json …``: earlier reports, shown again, put together, written as pages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from penstock.bench.handing import add_options, hand_over, report_in
-from penstock.bench.summary import Report
+from millstream.bench.handing import add_options, hand_over, report_in
+from millstream.bench.summary import Report
 
 __all__ = ["main", "options", "together"]
 
@@ -16,7 +16,7 @@ __all__ = ["main", "options", "together"]
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the arguments say; ends the program when they are wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m penstock.bench show",
+        prog="python -m millstream.bench show",
         description="reports that were written with --json, shown again: several of one machine as one",
     )
     parser.add_argument("reports", nargs="+", metavar="REPORT.json", type=report_in)
@@ -29,7 +29,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 def main(chosen: argparse.Namespace) -> int:
     """Show them, write what is asked for, and return the exit code."""
-    from penstock.bench import report as look  # noqa: PLC0415 - needs rich, and who calls this has looked for it
+    from millstream.bench import report as look  # noqa: PLC0415 - needs rich, and who calls this has looked for it
 
     report, out = together(chosen.reports), look.console()
     look.show_machine(out, report.machine, runs=report.runs, smoke=report.smoke)

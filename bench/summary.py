@@ -10,11 +10,11 @@ from statistics import median, median_low
 
 import msgspec
 
-from penstock.bench.figures import Entry, Figure, Goal
-from penstock.bench.harness import Contender
-from penstock.bench.job import Result
-from penstock.bench.machine import Machine
-from penstock.bench.programs import PROGRAMS
+from millstream.bench.figures import Entry, Figure, Goal
+from millstream.bench.harness import Contender
+from millstream.bench.job import Result
+from millstream.bench.machine import Machine
+from millstream.bench.programs import PROGRAMS
 
 __all__ = ["FigureReport", "Report", "Row", "summarise"]
 

@@ -16,9 +16,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from penstock.bench.bank import AllBalances, BalanceOf, account_name, bank
-from penstock.bench.minimum import minimum
-from penstock.engine import App, Command, Engine
+from millstream.bench.bank import AllBalances, BalanceOf, account_name, bank
+from millstream.bench.minimum import minimum
+from millstream.engine import App, Command, Engine
 
 __all__ = [
     "ENGINE",

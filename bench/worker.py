@@ -1,4 +1,4 @@
-"""One contender's process: ``python -m penstock.bench.worker JOB``, the job and what it prints being JSON.
+"""One contender's process: ``python -m millstream.bench.worker JOB``, the job and what it prints being JSON.
 
 Standard output holds the result and nothing else; what the engine logs goes to standard error, from warnings on.
 """
@@ -11,8 +11,8 @@ import sys
 import msgspec
 import structlog
 
-from penstock.bench.job import Job, Result
-from penstock.bench.programs import PROGRAMS
+from millstream.bench.job import Job, Result
+from millstream.bench.programs import PROGRAMS
 
 __all__ = ["main", "run_here"]
 

@@ -9,13 +9,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from penstock.engine import Limits
+from millstream.engine import Limits
 
 __all__ = ["WORKLOADS", "Sizes", "Workload"]
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One piece of work on the bank of `penstock.bench.bank`; the same for every contender that is given it."""
+    """One piece of work on the bank of `millstream.bench.bank`; the same for every contender that is given it."""
 
     #: Accounts, opened before anything is measured. With one, all commands have the same key.
     accounts: int = 1_000

@@ -1,8 +1,8 @@
 """The runtime: messages, errors, the log, the writer, the views' actors, and the `Engine` that holds them together."""
 
-from penstock.engine.app import App
-from penstock.engine.engine import Engine
-from penstock.engine.errors import (
+from millstream.engine.app import App
+from millstream.engine.engine import Engine
+from millstream.engine.errors import (
     AnswerFailed,
     ApplyFailed,
     AuthorError,
@@ -23,13 +23,13 @@ from penstock.engine.errors import (
     LogCorrupt,
     LogLocked,
     LogRefused,
+    MillstreamError,
     NotAuthenticated,
     NotLeader,
     NotPermitted,
     NotYetVisible,
     OutcomeUnknown,
     Overloaded,
-    PenstockError,
     ProtocolViolated,
     Rejected,
     RemoteError,
@@ -45,10 +45,10 @@ from penstock.engine.errors import (
     WatchOverrun,
     WriterUnavailable,
 )
-from penstock.engine.gateway import Gateway
-from penstock.engine.limits import Limits
-from penstock.engine.log import Log, MemoryLog, SqliteLog
-from penstock.engine.messages import (
+from millstream.engine.gateway import Gateway
+from millstream.engine.limits import Limits
+from millstream.engine.log import Log, MemoryLog, SqliteLog
+from millstream.engine.messages import (
     KEY,
     Answered,
     Command,
@@ -61,9 +61,9 @@ from penstock.engine.messages import (
     Token,
     UnreadableEvent,
 )
-from penstock.engine.reading import Parked
-from penstock.engine.replica import Replica
-from penstock.engine.stats import EngineStats, ReplicaStats, ViewStats, WriterStats
+from millstream.engine.reading import Parked
+from millstream.engine.replica import Replica
+from millstream.engine.stats import EngineStats, ReplicaStats, ViewStats, WriterStats
 
 __all__ = [
     "KEY",
@@ -100,6 +100,7 @@ __all__ = [
     "LogRefused",
     "MemoryLog",
     "Metadata",
+    "MillstreamError",
     "NotAuthenticated",
     "NotLeader",
     "NotPermitted",
@@ -107,7 +108,6 @@ __all__ = [
     "OutcomeUnknown",
     "Overloaded",
     "Parked",
-    "PenstockError",
     "ProtocolViolated",
     "Query",
     "Receipt",

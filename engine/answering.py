@@ -10,24 +10,24 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from penstock.engine.app import App
-from penstock.engine.codec import reader
-from penstock.engine.declare import answer_type
-from penstock.engine.errors import (
+from millstream.engine.app import App
+from millstream.engine.codec import reader
+from millstream.engine.declare import answer_type
+from millstream.engine.errors import (
     AnswerFailed,
     ImpureHandler,
-    PenstockError,
+    MillstreamError,
     UnknownMessage,
     ViewIncomplete,
     WatchesFull,
 )
-from penstock.engine.limits import Limits
-from penstock.engine.messages import Answered, Query, Token, position_of
-from penstock.engine.purity import fingerprint
-from penstock.engine.reading import Parked
-from penstock.engine.stats import ViewStats
-from penstock.engine.viewing import ViewActor
-from penstock.engine.watching import Question, Watch
+from millstream.engine.limits import Limits
+from millstream.engine.messages import Answered, Query, Token, position_of
+from millstream.engine.purity import fingerprint
+from millstream.engine.reading import Parked
+from millstream.engine.stats import ViewStats
+from millstream.engine.viewing import ViewActor
+from millstream.engine.watching import Question, Watch
 
 __all__ = ["Answering"]
 
@@ -187,7 +187,7 @@ class Answering:
             answer = _watched(view, answer)
         try:
             answered = answer(read.state, query)
-        except PenstockError:
+        except MillstreamError:
             raise
         except Exception as error:
             raise AnswerFailed(view.name, type(query).__name__, repr(error)) from error

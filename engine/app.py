@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
-from penstock.engine.codec import encode, list_reader, reader, union_of
-from penstock.engine.commit import body_reader
-from penstock.engine.declare import Method, key_field, place_of, yielded_events
-from penstock.engine.errors import DefinitionError, HandlerFailed
-from penstock.engine.messages import Command, Event, Message, Query
-from penstock.engine.sides import Poison, ReadSide, RetiredSide, WriteSide, code_version_of, poison_of
+from millstream.engine.codec import encode, list_reader, reader, union_of
+from millstream.engine.commit import body_reader
+from millstream.engine.declare import Method, key_field, place_of, yielded_events
+from millstream.engine.errors import DefinitionError, HandlerFailed
+from millstream.engine.messages import Command, Event, Message, Query
+from millstream.engine.sides import Poison, ReadSide, RetiredSide, WriteSide, code_version_of, poison_of
 
 __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
 
@@ -55,7 +55,7 @@ class App:
         models: the write models, at least one. Each command is handled by exactly one of them, each event applied by
             at least one.
         views: the views. Each query is answered by exactly one of them.
-        retired: what events were stored as once, and what they mean today; see `penstock.handlers.Retired`.
+        retired: what events were stored as once, and what they mean today; see `millstream.handlers.Retired`.
         name: stored in the log, which then opens for this application only. Default: the first model's class name.
 
     Raises:
@@ -217,7 +217,7 @@ def _require_retired(retired: Iterable[Any]) -> Iterator[Any]:
     for cls in retired:
         config = getattr(cls, "__struct_config__", None) if isinstance(cls, type) else None
         if config is None or config.tag_field != "type" or not callable(getattr(cls, "upcast", None)):
-            raise DefinitionError(f"{cls!r} is not a retired event: derive it from penstock.handlers.Retired")
+            raise DefinitionError(f"{cls!r} is not a retired event: derive it from millstream.handlers.Retired")
         yield cls
 
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar, Union
 
 import msgspec
 
-from penstock.engine.errors import InvalidMessage
-from penstock.engine.messages import Metadata
+from millstream.engine.errors import InvalidMessage
+from millstream.engine.messages import Metadata
 
 __all__ = [
     "COMMAND_ID_CHARS_MAX",

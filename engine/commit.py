@@ -24,8 +24,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from penstock.engine.codec import encode, union_of
-from penstock.engine.errors import LogCorrupt
+from millstream.engine.codec import encode, union_of
+from millstream.engine.errors import LogCorrupt
 
 __all__ = [
     "DIGEST_BYTES",

@@ -13,7 +13,7 @@ from typing import Any
 import aiosqlite
 import anyio
 
-from penstock.engine.handover import MakingWay
+from millstream.engine.handover import MakingWay
 
 __all__ = ["Database", "connect"]
 

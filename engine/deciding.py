@@ -15,11 +15,11 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Raw
 
-from penstock.engine.app import App, CommandEntry
-from penstock.engine.clock import elapsed
-from penstock.engine.codec import encode, problem_with
-from penstock.engine.commit import Head, Record
-from penstock.engine.errors import (
+from millstream.engine.app import App, CommandEntry
+from millstream.engine.clock import elapsed
+from millstream.engine.codec import encode, problem_with
+from millstream.engine.commit import Head, Record
+from millstream.engine.errors import (
     ApplyFailed,
     CommandIdReused,
     CommitTooLarge,
@@ -27,19 +27,19 @@ from penstock.engine.errors import (
     HandlerFailed,
     ImpureHandler,
     InvalidMessage,
-    PenstockError,
+    MillstreamError,
     Rejected,
     UnknownMessage,
     VersionConflict,
 )
-from penstock.engine.ledger import LEDGER_FINGERPRINT, Ledger
-from penstock.engine.limits import Limits
-from penstock.engine.marks import LEDGER, model_part
-from penstock.engine.messages import Command, Context, Event, Metadata, Receipt
-from penstock.engine.purity import fingerprint
-from penstock.engine.sides import WriteSide
-from penstock.engine.snapshots import Part, fingerprint_of
-from penstock.engine.terms import Deadline, Terms
+from millstream.engine.ledger import LEDGER_FINGERPRINT, Ledger
+from millstream.engine.limits import Limits
+from millstream.engine.marks import LEDGER, model_part
+from millstream.engine.messages import Command, Context, Event, Metadata, Receipt
+from millstream.engine.purity import fingerprint
+from millstream.engine.sides import WriteSide
+from millstream.engine.snapshots import Part, fingerprint_of
+from millstream.engine.terms import Deadline, Terms
 
 __all__ = ["Draft", "Envelope", "Promise", "WriteState", "fill"]
 
@@ -147,7 +147,7 @@ class WriteState:
         ]
         return [*parts, Part(LEDGER, LEDGER_FINGERPRINT, self.ledger, head)]
 
-    def refusal(self, command: Command, yielded: Iterable[Any], error: Exception) -> PenstockError:
+    def refusal(self, command: Command, yielded: Iterable[Any], error: Exception) -> MillstreamError:
         """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""
         if isinstance(error, _AS_THEY_ARE):
             return error
@@ -230,7 +230,7 @@ class Draft:
         self.promises: list[Promise] = []
         self.receipts: list[Receipt] = []
         #: Outcomes that write nothing, and depend on what was decided before: refusals, and receipts given once more.
-        self.unwritten: list[tuple[Promise, PenstockError | Receipt]] = []
+        self.unwritten: list[tuple[Promise, MillstreamError | Receipt]] = []
         #: Those who had given up when their turn came.
         self.skipped: list[Promise] = []
         #: The state was damaged while deciding: what the draft holds stands, and the state must be rebuilt.

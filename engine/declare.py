@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, 
 
 import msgspec
 
-from penstock.engine.errors import DefinitionError
-from penstock.engine.messages import Event, Message, Query
+from millstream.engine.errors import DefinitionError
+from millstream.engine.messages import Event, Message, Query
 
 __all__ = ["Method", "answer_type", "applies", "declared", "key_field", "mark", "place_of", "yielded_events"]
 
-_MARK = "__penstock__"
+_MARK = "__millstream__"
 
 Applies = TypeVar("Applies", bound=Callable[[Any, Any], None])
 
@@ -132,7 +132,7 @@ def key_field(message: type[Message]) -> str | None:
 
 def _mentions_key(annotation: Any) -> bool:
     if any(
-        isinstance(m, msgspec.Meta) and (m.extra or {}).get("penstock") == "key"
+        isinstance(m, msgspec.Meta) and (m.extra or {}).get("millstream") == "key"
         for m in getattr(annotation, "__metadata__", ())
     ):
         return True

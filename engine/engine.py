@@ -19,36 +19,36 @@ import anyio
 import structlog
 from msgspec.structs import replace
 
-from penstock.engine.answering import Answering
-from penstock.engine.app import App
-from penstock.engine.clock import Clock, elapsed, utc_now
-from penstock.engine.codec import checked_metadata, encode
-from penstock.engine.collector import frozen
-from penstock.engine.commit import Head
-from penstock.engine.deciding import Envelope
-from penstock.engine.errors import (
+from millstream.engine.answering import Answering
+from millstream.engine.app import App
+from millstream.engine.clock import Clock, elapsed, utc_now
+from millstream.engine.codec import checked_metadata, encode
+from millstream.engine.collector import frozen
+from millstream.engine.commit import Head
+from millstream.engine.deciding import Envelope
+from millstream.engine.errors import (
     EngineClosed,
-    PenstockError,
+    MillstreamError,
     UnknownMessage,
     ViewFaulted,
 )
-from penstock.engine.intake import Intake
-from penstock.engine.keeper import Keeper
-from penstock.engine.limits import Limits
-from penstock.engine.log import Log, log_at
-from penstock.engine.messages import Command, Event, Metadata, Receipt
-from penstock.engine.reading import Parked
-from penstock.engine.recovery import Recovery
-from penstock.engine.replay import Chapter, Reader, Slicer
-from penstock.engine.snapshots import SnapshotStore
-from penstock.engine.stats import EngineStats, WriterStats
-from penstock.engine.terms import Deadline, Terms
-from penstock.engine.viewing import ViewActor
-from penstock.engine.writer import Writer
+from millstream.engine.intake import Intake
+from millstream.engine.keeper import Keeper
+from millstream.engine.limits import Limits
+from millstream.engine.log import Log, log_at
+from millstream.engine.messages import Command, Event, Metadata, Receipt
+from millstream.engine.reading import Parked
+from millstream.engine.recovery import Recovery
+from millstream.engine.replay import Chapter, Reader, Slicer
+from millstream.engine.snapshots import SnapshotStore
+from millstream.engine.stats import EngineStats, WriterStats
+from millstream.engine.terms import Deadline, Terms
+from millstream.engine.viewing import ViewActor
+from millstream.engine.writer import Writer
 
 __all__ = ["Engine"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 
 class _Status(StrEnum):
@@ -185,7 +185,7 @@ class Engine(Answering):
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | PenstockError]:
+    ) -> list[Receipt | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order.
 
         Not a transaction: each is decided by itself, others' commands may come in between, and one that fails does not
@@ -299,10 +299,10 @@ class Engine(Answering):
                 await self.log.snapshots.close()
                 await self.log.close()
             raise
-        self._tasks = [asyncio.create_task(view.run(), name=f"penstock-view-{view.name}") for view in self._views]
-        self._tasks.append(asyncio.create_task(self._writer.run(), name="penstock-writer"))
+        self._tasks = [asyncio.create_task(view.run(), name=f"millstream-view-{view.name}") for view in self._views]
+        self._tasks.append(asyncio.create_task(self._writer.run(), name="millstream-writer"))
         if self._keeper is not None:
-            self._keeping = asyncio.create_task(self._keeper.run(), name="penstock-keeper")
+            self._keeping = asyncio.create_task(self._keeper.run(), name="millstream-keeper")
         self._status = _Status.OPEN
         return self
 

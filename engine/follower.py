@@ -26,19 +26,19 @@ from enum import StrEnum
 import anyio
 import structlog
 
-from penstock.engine.app import App
-from penstock.engine.clock import elapsed
-from penstock.engine.commit import Head
-from penstock.engine.errors import LogRefused, PenstockError
-from penstock.engine.limits import Limits
-from penstock.engine.log import Log
-from penstock.engine.replay import Chapter, Reader, Slicer
-from penstock.engine.upkeep import require_owner
-from penstock.engine.viewing import ViewActor, ViewStatus
+from millstream.engine.app import App
+from millstream.engine.clock import elapsed
+from millstream.engine.commit import Head
+from millstream.engine.errors import LogRefused, MillstreamError
+from millstream.engine.limits import Limits
+from millstream.engine.log import Log
+from millstream.engine.replay import Chapter, Reader, Slicer
+from millstream.engine.upkeep import require_owner
+from millstream.engine.viewing import ViewActor, ViewStatus
 
 __all__ = ["Follower", "FollowerStatus"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 #: How often the log is asked for its end while commits come: what is not read yet counts as behind, too.
 _LOOK_AHEAD_SECONDS = 1.0
@@ -92,7 +92,7 @@ class Follower:
         while self.status is not FollowerStatus.STOPPED:
             try:
                 await self._follow()
-            except PenstockError as error:
+            except MillstreamError as error:
                 if isinstance(error, LogRefused):
                     self._is_lost = True
                 if not self._is_lost:
@@ -174,7 +174,7 @@ class Follower:
             _log.info("replica_rejoined", log=self._log.name, position=self.head.position)
         self.status, self.problem = FollowerStatus.FOLLOWING, None
 
-    def _stop(self, error: PenstockError) -> None:
+    def _stop(self, error: MillstreamError) -> None:
         self.status, self.problem = FollowerStatus.STOPPED, str(error)
         _log.error("replica_stopped", log=self._log.name, position=self.head.position, error=repr(error))
         for view in self._views:

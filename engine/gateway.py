@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
-from penstock.engine.errors import PenstockError
-from penstock.engine.messages import Answered, Command, Metadata, Query, Receipt, Token
+from millstream.engine.errors import MillstreamError
+from millstream.engine.messages import Answered, Command, Metadata, Query, Receipt, Token
 
 __all__ = ["Gateway"]
 
@@ -44,7 +44,7 @@ class Gateway(Protocol):
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | PenstockError]:
+    ) -> list[Receipt | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order."""
         ...
 

@@ -19,7 +19,7 @@ from typing import TypeVar, TypeVarTuple
 
 import anyio.to_thread
 
-from penstock.engine.clock import elapsed, worked
+from millstream.engine.clock import elapsed, worked
 
 __all__ = ["MakingWay", "hold_still", "in_thread"]
 

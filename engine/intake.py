@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import anyio
 
-from penstock.engine.app import App
-from penstock.engine.clock import elapsed
-from penstock.engine.codec import checked_command_id, checked_command_ids, checked_metadata, encode, payload_digest
-from penstock.engine.deciding import Envelope
-from penstock.engine.errors import DeadlineExceeded, InvalidMessage, PenstockError, UnknownMessage
-from penstock.engine.limits import Limits
-from penstock.engine.mailbox import Mailbox
-from penstock.engine.messages import Command, Metadata, Receipt
-from penstock.engine.replay import Slicer
-from penstock.engine.series import Series
-from penstock.engine.terms import Deadline, Terms
+from millstream.engine.app import App
+from millstream.engine.clock import elapsed
+from millstream.engine.codec import checked_command_id, checked_command_ids, checked_metadata, encode, payload_digest
+from millstream.engine.deciding import Envelope
+from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, UnknownMessage
+from millstream.engine.limits import Limits
+from millstream.engine.mailbox import Mailbox
+from millstream.engine.messages import Command, Metadata, Receipt
+from millstream.engine.replay import Slicer
+from millstream.engine.series import Series
+from millstream.engine.terms import Deadline, Terms
 
 __all__ = ["Intake"]
 
@@ -59,7 +59,7 @@ class Intake:
         except Exception as error:
             raise self.refusal(command, error) from error
 
-    def refusal(self, command: Command, error: Exception) -> PenstockError:
+    def refusal(self, command: Command, error: Exception) -> MillstreamError:
         """What the caller hears when checking a command failed with ``error``."""
         if type(command) not in self.readers:
             known = tuple(entry.tag for entry in self._app.commands.values())
@@ -102,14 +102,14 @@ class Intake:
         command_ids: Iterable[str] | None,
         metadata: Metadata | None,
         timeout: float | None,
-    ) -> list[Receipt | PenstockError]:
+    ) -> list[Receipt | MillstreamError]:
         """Put commands into the mailbox one after another and wait for all outcomes; see `Engine.execute_many`."""
         if metadata is not None:
             metadata = checked_metadata(metadata)
         ids = checked_command_ids(command_ids, len(todo))
         series = Series()
 
-        def late(index: int, ticket: int) -> PenstockError:
+        def late(index: int, ticket: int) -> MillstreamError:
             return DeadlineExceeded(type(todo[index]).__name__, timeout or 0.0, decided=self.is_decided(ticket))
 
         try:
@@ -156,7 +156,7 @@ class Intake:
         The cancellation arrives here a turn of the loop later, and the writer may have passed the command over since.
         """
         if self.is_decided(ticket) and promise not in self.mailbox.skipped:
-            error.add_note("penstock: the command was decided before it was cancelled; it stands once it is durable")
+            error.add_note("millstream: the command was decided before it was cancelled; it stands once it is durable")
 
     async def _put_all(
         self, todo: Sequence[Command], ids: Sequence[str | None], metadata: Metadata | None, series: Series
@@ -172,7 +172,7 @@ class Intake:
                     terms = self.terms(command, ids[index], None, metadata)
                 envelope: Envelope = (promise, command, terms)
                 ticket = self.mailbox.try_put(envelope) or await self.mailbox.put(envelope)
-            except PenstockError as error:
+            except MillstreamError as error:
                 promise.set_exception(error)
             series.add((promise, ticket))
             if index & 63 == 63:  # up to 64 are taken in together, however slow the machine is

@@ -19,16 +19,16 @@ from typing import TypeAlias
 
 import structlog
 
-from penstock.engine.clock import elapsed
-from penstock.engine.commit import Head
-from penstock.engine.limits import Limits
-from penstock.engine.recovery import Recovered, Recovery
-from penstock.engine.replay import Slicer
-from penstock.engine.snapshots import Part, Sealing, SnapshotStore, drained
+from millstream.engine.clock import elapsed
+from millstream.engine.commit import Head
+from millstream.engine.limits import Limits
+from millstream.engine.recovery import Recovered, Recovery
+from millstream.engine.replay import Slicer
+from millstream.engine.snapshots import Part, Sealing, SnapshotStore, drained
 
 __all__ = ["Keeper"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 _Kept: TypeAlias = tuple[Head, str, bytes]
 

@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from penstock.engine.commit import Stored
-from penstock.engine.errors import CommandIdReused, SnapshotMismatch, VersionConflict
-from penstock.engine.marks import LEDGER
-from penstock.engine.messages import Receipt
-from penstock.engine.snapshots import in_pieces, open_piece
-from penstock.engine.terms import Terms
+from millstream.engine.commit import Stored
+from millstream.engine.errors import CommandIdReused, SnapshotMismatch, VersionConflict
+from millstream.engine.marks import LEDGER
+from millstream.engine.messages import Receipt
+from millstream.engine.snapshots import in_pieces, open_piece
+from millstream.engine.terms import Terms
 
 __all__ = ["LEDGER_FINGERPRINT", "Ledger"]
 

@@ -1,10 +1,10 @@
-"""Every bound of the engine, by name and with its unit last. Nothing in penstock grows beyond one of these."""
+"""Every bound of the engine, by name and with its unit last. Nothing in millstream grows beyond one of these."""
 
 from __future__ import annotations
 
 import msgspec
 
-from penstock.engine.errors import DefinitionError
+from millstream.engine.errors import DefinitionError
 
 __all__ = ["Limits"]
 

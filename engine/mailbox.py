@@ -12,8 +12,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from penstock.engine.deciding import Envelope, Promise
-from penstock.engine.errors import EngineClosed, Overloaded, PenstockError
+from millstream.engine.deciding import Envelope, Promise
+from millstream.engine.errors import EngineClosed, MillstreamError, Overloaded
 
 __all__ = ["Mailbox"]
 
@@ -37,7 +37,7 @@ class Mailbox:
         self._reserved = 0
         self._entering: deque[asyncio.Future[None]] = deque()
         self._reader: asyncio.Future[None] | None = None
-        self._closed: Callable[[], PenstockError] | None = lambda: EngineClosed("not open yet")
+        self._closed: Callable[[], MillstreamError] | None = lambda: EngineClosed("not open yet")
 
     @property
     def taken_out(self) -> int:
@@ -140,7 +140,7 @@ class Mailbox:
         """Take commands from now on."""
         self._closed = None
 
-    def close(self, reason: Callable[[], PenstockError]) -> None:
+    def close(self, reason: Callable[[], MillstreamError]) -> None:
         """Take nothing any more: callers get the error that ``reason`` makes, also those who wait to get in.
 
         What is queued stays for the reader.

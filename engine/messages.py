@@ -33,7 +33,7 @@ __all__ = [
 Answer_co = TypeVar("Answer_co", covariant=True)
 
 #: What marks a field as the message's key. Use `Key`, or ``Annotated[str, KEY, Meta(max_length=40)]`` for more bounds.
-KEY = msgspec.Meta(extra={"penstock": "key"})
+KEY = msgspec.Meta(extra={"millstream": "key"})
 
 #: The stream that a command addresses or an event belongs to: a non-empty string, at most one field per message.
 Key = Annotated[str, KEY, msgspec.Meta(min_length=1)]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from penstock.engine.declare import place_of
-from penstock.engine.errors import DefinitionError
+from millstream.engine.declare import place_of
+from millstream.engine.errors import DefinitionError
 
 __all__ = ["fingerprint"]
 

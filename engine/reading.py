@@ -24,18 +24,18 @@ from operator import length_hint
 import msgspec
 import structlog
 
-from penstock.engine.app import App
-from penstock.engine.codec import encode
-from penstock.engine.commit import Head
-from penstock.engine.marks import view_part
-from penstock.engine.messages import Event
-from penstock.engine.replay import Chapter
-from penstock.engine.sides import ReadSide, code_version_of, poison_of
-from penstock.engine.snapshots import Part, fingerprint_of
+from millstream.engine.app import App
+from millstream.engine.codec import encode
+from millstream.engine.commit import Head
+from millstream.engine.marks import view_part
+from millstream.engine.messages import Event
+from millstream.engine.replay import Chapter
+from millstream.engine.sides import ReadSide, code_version_of, poison_of
+from millstream.engine.snapshots import Part, fingerprint_of
 
 __all__ = ["Parked", "ReadState"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 #: Events applied between two looks at the clock.
 _STRIDE = 64

@@ -18,22 +18,22 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from penstock.engine.app import App
-from penstock.engine.commit import Commit, Head, events_in
-from penstock.engine.deciding import WriteState
-from penstock.engine.errors import EventsUnreadable, LogCorrupt, SnapshotMismatch
-from penstock.engine.ledger import LEDGER_FINGERPRINT, Ledger
-from penstock.engine.limits import Limits
-from penstock.engine.log import Log
-from penstock.engine.marks import LEDGER, model_part, view_part
-from penstock.engine.reading import ReadState
-from penstock.engine.replay import Chapter, Reader, Slicer, follow
-from penstock.engine.snapshots import Part, Sealing, Snapshot, SnapshotStore, fingerprint_of
-from penstock.engine.survey import survey
+from millstream.engine.app import App
+from millstream.engine.commit import Commit, Head, events_in
+from millstream.engine.deciding import WriteState
+from millstream.engine.errors import EventsUnreadable, LogCorrupt, SnapshotMismatch
+from millstream.engine.ledger import LEDGER_FINGERPRINT, Ledger
+from millstream.engine.limits import Limits
+from millstream.engine.log import Log
+from millstream.engine.marks import LEDGER, model_part, view_part
+from millstream.engine.reading import ReadState
+from millstream.engine.replay import Chapter, Reader, Slicer, follow
+from millstream.engine.snapshots import Part, Sealing, Snapshot, SnapshotStore, fingerprint_of
+from millstream.engine.survey import survey
 
 __all__ = ["Recovered", "RecoveredViews", "Recovery"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 #: Where a part stands that nobody wants: past every commit, so that none is applied to it.
 _PAST_ALL = Head(number=sys.maxsize)

@@ -12,12 +12,12 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from penstock.engine.app import App
-from penstock.engine.clock import elapsed
-from penstock.engine.commit import Commit, Head, Stored, events_in, mismatches, verify
-from penstock.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
-from penstock.engine.log import Log
-from penstock.engine.messages import Event, UnreadableEvent
+from millstream.engine.app import App
+from millstream.engine.clock import elapsed
+from millstream.engine.commit import Commit, Head, Stored, events_in, mismatches, verify
+from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
+from millstream.engine.log import Log
+from millstream.engine.messages import Event, UnreadableEvent
 
 __all__ = ["Chapter", "Reader", "Slicer", "follow"]
 

@@ -17,27 +17,27 @@ from typing import Self
 import anyio
 import structlog
 
-from penstock.engine.answering import Answering
-from penstock.engine.app import App
-from penstock.engine.clock import Clock, elapsed, utc_now
-from penstock.engine.collector import frozen
-from penstock.engine.commit import Head
-from penstock.engine.errors import EngineClosed, NotLeader, PenstockError
-from penstock.engine.follower import Follower, FollowerStatus
-from penstock.engine.gateway import Gateway
-from penstock.engine.limits import Limits
-from penstock.engine.log import Log, log_at
-from penstock.engine.messages import Command, Metadata, Receipt
-from penstock.engine.recovery import RecoveredViews, Recovery
-from penstock.engine.replay import Reader, Slicer
-from penstock.engine.snapshots import SnapshotStore
-from penstock.engine.stats import ReplicaStats
-from penstock.engine.upkeep import require_owner
-from penstock.engine.viewing import ViewActor
+from millstream.engine.answering import Answering
+from millstream.engine.app import App
+from millstream.engine.clock import Clock, elapsed, utc_now
+from millstream.engine.collector import frozen
+from millstream.engine.commit import Head
+from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
+from millstream.engine.follower import Follower, FollowerStatus
+from millstream.engine.gateway import Gateway
+from millstream.engine.limits import Limits
+from millstream.engine.log import Log, log_at
+from millstream.engine.messages import Command, Metadata, Receipt
+from millstream.engine.recovery import RecoveredViews, Recovery
+from millstream.engine.replay import Reader, Slicer
+from millstream.engine.snapshots import SnapshotStore
+from millstream.engine.stats import ReplicaStats
+from millstream.engine.upkeep import require_owner
+from millstream.engine.viewing import ViewActor
 
 __all__ = ["Replica"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 
 class _Status(StrEnum):
@@ -140,7 +140,7 @@ class Replica(Answering):
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | PenstockError]:
+    ) -> list[Receipt | MillstreamError]:
         """Pass commands on to the writer. `Engine.execute_many` says what becomes of them.
 
         Returns:
@@ -205,8 +205,8 @@ class Replica(Answering):
             with anyio.CancelScope(shield=True):
                 await self.log.close()
             raise
-        self._tasks = [asyncio.create_task(view.run(), name=f"penstock-view-{view.name}") for view in self._views]
-        self._tasks.append(asyncio.create_task(self._follower.run(), name="penstock-follower"))
+        self._tasks = [asyncio.create_task(view.run(), name=f"millstream-view-{view.name}") for view in self._views]
+        self._tasks.append(asyncio.create_task(self._follower.run(), name="millstream-follower"))
         self._status = _Status.OPEN
         return self
 

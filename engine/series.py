@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from penstock.engine.errors import PenstockError
-from penstock.engine.messages import Receipt
+from millstream.engine.errors import MillstreamError
+from millstream.engine.messages import Receipt
 
 __all__ = ["Outcome", "Series"]
 
-Outcome: TypeAlias = Receipt | PenstockError
+Outcome: TypeAlias = Receipt | MillstreamError
 
 
 class Series:
@@ -46,7 +46,7 @@ class Series:
             await asyncio.wait([underway[0][0] if last.done() else last])
             self._gather()
 
-    def end(self, late: Callable[[int, int], PenstockError]) -> None:
+    def end(self, late: Callable[[int, int], MillstreamError]) -> None:
         """Wait no more: what is not decided yet never executes.
 
         Args:
@@ -70,6 +70,6 @@ def _outcome(promise: asyncio.Future[Receipt]) -> Outcome:
     error = promise.exception()
     if error is None:
         return promise.result()
-    if isinstance(error, PenstockError):
+    if isinstance(error, MillstreamError):
         return error
     raise error  # nothing else is given to a promise

@@ -1,7 +1,7 @@
 """The protocols that the engine runs: the write side decides and applies, the read side applies and answers.
 
-`penstock.handlers.WriteModel`, `penstock.views.View` and `penstock.handlers.Retired` satisfy them; anything else that
-does is as good. A class of either side is constructed without arguments: that is its state before the first event.
+`millstream.handlers.WriteModel`, `millstream.views.View` and `millstream.handlers.Retired` satisfy them; anything else
+that does is as good. A class of either side is constructed without arguments: that is its state before the first event.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-from penstock.engine.declare import Method
+from millstream.engine.declare import Method
 
 __all__ = ["Poison", "ReadSide", "RetiredSide", "Side", "WriteSide", "code_version_of", "poison_of"]
 

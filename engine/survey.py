@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from penstock.engine.app import App, tag_of
-from penstock.engine.codec import encode, reader, union_of
-from penstock.engine.commit import Commit, Stored, mismatches
-from penstock.engine.errors import HandlerFailed, LogCorrupt
-from penstock.engine.log import Log
-from penstock.engine.messages import UnreadableEvent
-from penstock.engine.replay import Slicer
+from millstream.engine.app import App, tag_of
+from millstream.engine.codec import encode, reader, union_of
+from millstream.engine.commit import Commit, Stored, mismatches
+from millstream.engine.errors import HandlerFailed, LogCorrupt
+from millstream.engine.log import Log
+from millstream.engine.messages import UnreadableEvent
+from millstream.engine.replay import Slicer
 
 __all__ = ["Survey", "survey"]
 

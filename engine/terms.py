@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from penstock.engine.messages import Metadata
+from millstream.engine.messages import Metadata
 
 __all__ = ["Deadline", "Terms"]
 

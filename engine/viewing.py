@@ -26,18 +26,18 @@ from itertools import count
 import anyio
 import structlog
 
-from penstock.engine.app import App
-from penstock.engine.commit import Head
-from penstock.engine.errors import EngineClosed, NotYetVisible, PenstockError, ViewBehind, ViewFaulted
-from penstock.engine.limits import Limits
-from penstock.engine.reading import ReadState
-from penstock.engine.replay import Chapter, Reader, Slicer
-from penstock.engine.snapshots import Part
-from penstock.engine.watching import Watches
+from millstream.engine.app import App
+from millstream.engine.commit import Head
+from millstream.engine.errors import EngineClosed, MillstreamError, NotYetVisible, ViewBehind, ViewFaulted
+from millstream.engine.limits import Limits
+from millstream.engine.reading import ReadState
+from millstream.engine.replay import Chapter, Reader, Slicer
+from millstream.engine.snapshots import Part
+from millstream.engine.watching import Watches
 
 __all__ = ["ViewActor", "ViewStatus"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 
 class ViewStatus(StrEnum):
@@ -274,7 +274,7 @@ class ViewActor:
             try:
                 for chapter in await reader.page() or ():
                     await self.apply(chapter, slicer)
-            except PenstockError as error:  # the log can't be read on: not by trying again
+            except MillstreamError as error:  # the log can't be read on: not by trying again
                 self.fault(error, self.position + 1)
             except Exception as error:  # noqa: BLE001 - the store failed: logged, and tried again
                 _log.warning("view_catch_up_failed", view=self.name, position=self.position, error=repr(error))

@@ -27,13 +27,20 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from penstock.engine.clock import elapsed
-from penstock.engine.codec import encode
-from penstock.engine.errors import AnswerFailed, EngineClosed, PenstockError, ViewFaulted, ViewIncomplete, WatchOverrun
-from penstock.engine.limits import Limits
-from penstock.engine.messages import Query
-from penstock.engine.reading import ReadState
-from penstock.engine.replay import Slicer
+from millstream.engine.clock import elapsed
+from millstream.engine.codec import encode
+from millstream.engine.errors import (
+    AnswerFailed,
+    EngineClosed,
+    MillstreamError,
+    ViewFaulted,
+    ViewIncomplete,
+    WatchOverrun,
+)
+from millstream.engine.limits import Limits
+from millstream.engine.messages import Query
+from millstream.engine.reading import ReadState
+from millstream.engine.replay import Slicer
 
 __all__ = ["Question", "Watch", "Watched", "Watches"]
 
@@ -82,7 +89,7 @@ class _Group:
         #: Whether the view had left out events when it was looked at.
         self.is_incomplete = False
         #: What the view raised instead of an answer.
-        self.error: PenstockError | None = None
+        self.error: MillstreamError | None = None
         #: How often there was something new, and the touch of the view that it was last looked at after.
         self.version = 0
         self.looked = -1
@@ -239,7 +246,7 @@ class Watches:
         """Watch from now on. The view is ready: not in the middle of a commit.
 
         Raises:
-            AnswerFailed, PenstockError: there is no answer now.
+            AnswerFailed, MillstreamError: there is no answer now.
         """
         group = self._groups.get(question.key)
         if group is None:
@@ -254,7 +261,7 @@ class Watches:
         self.is_each = self.is_each or every
         self.count += 1
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look_on(), name=f"penstock-watches-{self.view.name}")
+            self._looking = asyncio.create_task(self._look_on(), name=f"millstream-watches-{self.view.name}")
         return watch
 
     def leave(self, watch: Watch, group: _Group) -> None:
@@ -302,7 +309,7 @@ class Watches:
         try:
             data = encode(question.answer(view.read.state, question.query))
         except Exception as error:  # noqa: BLE001 - told to everyone who watches
-            group.error = error if isinstance(error, PenstockError) else self._failed(question, error)
+            group.error = error if isinstance(error, MillstreamError) else self._failed(question, error)
             group.version += 1
             del self._groups[question.key]  # whoever asks from now on has it looked at anew
         else:

@@ -33,29 +33,29 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from penstock.engine.clock import Clock, elapsed
-from penstock.engine.commit import Commit, Head, seal, timestamp
-from penstock.engine.deciding import Draft, Promise, WriteState, fill
-from penstock.engine.errors import (
+from millstream.engine.clock import Clock, elapsed
+from millstream.engine.commit import Commit, Head, seal, timestamp
+from millstream.engine.deciding import Draft, Promise, WriteState, fill
+from millstream.engine.errors import (
     CommitFailed,
     EngineClosed,
     Fenced,
     ImpureHandler,
+    MillstreamError,
     OutcomeUnknown,
-    PenstockError,
     WriterUnavailable,
 )
-from penstock.engine.handover import hold_still
-from penstock.engine.limits import Limits
-from penstock.engine.log import Log
-from penstock.engine.mailbox import Mailbox
-from penstock.engine.messages import Command, Context, Event, Metadata, Receipt
-from penstock.engine.recovery import Recovery
-from penstock.engine.replay import Chapter, Slicer
+from millstream.engine.handover import hold_still
+from millstream.engine.limits import Limits
+from millstream.engine.log import Log
+from millstream.engine.mailbox import Mailbox
+from millstream.engine.messages import Command, Context, Event, Metadata, Receipt
+from millstream.engine.recovery import Recovery
+from millstream.engine.replay import Chapter, Slicer
 
 __all__ = ["Counts", "Writer", "WriterStatus", "write"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 #: How long a busy loop holds still so that a store's thread can begin to write. That thread needs the interpreter's
 #: lock for a moment, and a loop that goes on working lets go of it only every 5 ms, so the write would begin when all
@@ -140,7 +140,7 @@ class Writer:
         self._draft: Draft | None = None
         self._flight: _Flight | None = None
         #: Outcomes that stand, and are to be told: in the order in which their commands were decided.
-        self._owed: deque[tuple[Promise, Receipt | PenstockError]] = deque()
+        self._owed: deque[tuple[Promise, Receipt | MillstreamError]] = deque()
         self._in_doubt: Commit | None = None
         #: A commit failed, and the store has not taken anything since.
         self._store_failed = False
@@ -192,7 +192,7 @@ class Writer:
 
         Whatever ends it, every command that was taken is answered.
         """
-        reason: Callable[[], PenstockError] = partial(EngineClosed, "closed")
+        reason: Callable[[], MillstreamError] = partial(EngineClosed, "closed")
         try:
             while not self._closing or self.mailbox.queue or self._draft or self._flight or self._owed:
                 await self._step()
@@ -257,7 +257,7 @@ class Writer:
         """Start to write the draft."""
         commit = seal(self._sealed, timestamp(draft.now), draft.records)
         self._sealed = Head(commit.number, draft.position, commit.recorded_at, commit.digest)
-        landing = asyncio.create_task(self._write(commit), name=f"penstock-commit-{commit.number}")
+        landing = asyncio.create_task(self._write(commit), name=f"millstream-commit-{commit.number}")
         self._flight, self._draft = _Flight(draft, commit, landing, elapsed()), None
         if self._owed or self.mailbox.queue:
             await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
@@ -332,9 +332,9 @@ class Writer:
     def _fail(
         self,
         draft: Draft,
-        error: Callable[[], PenstockError],
+        error: Callable[[], MillstreamError],
         cause: BaseException | None,
-        before: Callable[[], PenstockError] | None = None,
+        before: Callable[[], MillstreamError] | None = None,
     ) -> None:
         """Fail everyone in the draft, except who only asks again for what is durable.
 
@@ -369,7 +369,7 @@ class Writer:
             return
         try:
             recovered = await self._recovery.recover(self._slicer, views=False)
-        except PenstockError:
+        except MillstreamError:
             raise
         except Exception as error:  # noqa: BLE001 - the store's, as above
             await self._stay_down(f"after a failure the log can't be read: {error!r}", error)
@@ -409,12 +409,12 @@ class Writer:
         self.head = self._sealed = found
         self._resync(found)
 
-    def abandon(self, reason: Callable[[], PenstockError]) -> None:
+    def abandon(self, reason: Callable[[], MillstreamError]) -> None:
         """Stop, and answer everyone who is left: what is in flight may yet land, all else never happened."""
         self.status = WriterStatus.STOPPED
         self.mailbox.close(reason)
         self._answer(len(self._owed))
-        unknown: Callable[[], PenstockError] | None = None
+        unknown: Callable[[], MillstreamError] | None = None
         if self._flight is not None:
             number = self._flight.commit.number
             self._flight.landing.cancel()

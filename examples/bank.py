@@ -12,9 +12,9 @@ from typing import Annotated
 import anyio
 from msgspec import Meta
 
-from penstock.engine import App, Command, Engine, Event, Key, Query
-from penstock.handlers import Rejected, WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine import App, Command, Engine, Event, Key, Query
+from millstream.handlers import Rejected, WriteModel, applies, handles
+from millstream.views import View, answers
 
 Amount = Annotated[int, Meta(gt=0)]
 

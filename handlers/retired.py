@@ -7,7 +7,7 @@ from typing import TypeAlias, Union, dataclass_transform
 
 import msgspec
 
-from penstock.engine.messages import Event
+from millstream.engine.messages import Event
 
 __all__ = ["Retired"]
 

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, settings
 # How long an example takes says how busy the machine is, and nothing of what is tested; and a change passes or fails by what
 # it changes, not by what is drawn that day. The large runs draw anew.
 settings.register_profile(
-    "penstock",
+    "millstream",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    derandomize=not os.environ.get("PENSTOCK_TORTURE"),
+    derandomize=not os.environ.get("MILLSTREAM_TORTURE"),
 )
-settings.load_profile("penstock")
+settings.load_profile("millstream")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar
 
-from penstock.engine import App, Command, Event, Key, Query
-from penstock.engine.sides import Poison, RetiredSide
-from penstock.handlers import WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine import App, Command, Event, Key, Query
+from millstream.engine.sides import Poison, RetiredSide
+from millstream.handlers import WriteModel, applies, handles
+from millstream.views import View, answers
 
 
 class Put(Command):

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from penstock.engine import App, Command, Context, Event, Key, Query
-from penstock.handlers import Rejected, WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine import App, Command, Context, Event, Key, Query
+from millstream.handlers import Rejected, WriteModel, applies, handles
+from millstream.views import View, answers
 
 
 class Add(Command):

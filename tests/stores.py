@@ -7,8 +7,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Protocol
 
-from penstock.engine import Log, MemoryLog, SqliteLog
-from penstock.engine.log import MemoryStore
+from millstream.engine import Log, MemoryLog, SqliteLog
+from millstream.engine.log import MemoryStore
 
 __all__ = ["MemoryPlace", "Place", "SqlitePlace"]
 

@@ -10,17 +10,17 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from penstock.engine import CommitFailed, Engine, MemoryLog, PenstockError
-from penstock.engine.commit import Commit, Head
-from penstock.engine.log import MemoryStore, followed
-from penstock.engine.snapshots import SnapshotStore
+from millstream.engine import CommitFailed, Engine, MemoryLog, MillstreamError
+from millstream.engine.commit import Commit, Head
+from millstream.engine.log import MemoryStore, followed
+from millstream.engine.snapshots import SnapshotStore
 
 #: How an append goes: well; refused for certain; failed before anything was written; failed after it was written.
 Step = Literal["ok", "refused", "lost", "written"]
 
 
 class StoreBroke(OSError):
-    """What the scripted log raises: an error that penstock does not know."""
+    """What the scripted log raises: an error that millstream does not know."""
 
 
 class ScriptedLog:
@@ -130,7 +130,7 @@ class Outcome:
     async def follow(self, awaitable: Awaitable[Any]) -> None:
         try:
             self.value = await awaitable
-        except PenstockError as error:
+        except MillstreamError as error:
             self.error = error
         self.settled += 1
 

@@ -2,8 +2,8 @@
 
 Per page: all ```python blocks run in order, in one module and one empty directory, with ``await`` allowed at the top
 level; a ```text block is what the blocks since the last one printed; a ```console block is SQL on a file that the page
-made, or a command. Where output is shown it is compared: ``penstock serve`` is started and goes on until the page's end, and
-what the page then says to it, with ``penstock`` or with ``nc``, is said to it.
+made, or a command. Where output is shown it is compared: ``millstream serve`` is started and goes on until the page's end, and
+what the page then says to it, with ``millstream`` or with ``nc``, is said to it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ import msgspec
 import pytest
 import typer
 
-import penstock.engine
-import penstock.engine.cli.root
+import millstream.engine
+import millstream.engine.cli.root
 from examples.bank import app as bank
-from penstock.bench.__main__ import options as bench_options
-from penstock.engine import Limits, PenstockError, errors
-from penstock.engine.client import ClientLimits
-from penstock.engine.server import ServerLimits
-from penstock.engine.wire.faults import CODES
-from penstock.engine.wire.requests import params_of
+from millstream.bench.__main__ import options as bench_options
+from millstream.engine import Limits, MillstreamError, errors
+from millstream.engine.client import ClientLimits
+from millstream.engine.server import ServerLimits
+from millstream.engine.wire.faults import CODES
+from millstream.engine.wire.requests import params_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
@@ -113,20 +113,20 @@ def sql_output(command: str) -> str:
 
 
 class Served:
-    """What a page serves with ``penstock serve``, and what it says to it. The address is one of the test's own."""
+    """What a page serves with ``millstream serve``, and what it says to it. The address is one of the test's own."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "served.sock"
         self.environment = {
             **os.environ,
-            "PENSTOCK_ADDRESS": f"unix://{self.socket}",
+            "MILLSTREAM_ADDRESS": f"unix://{self.socket}",
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "200",
         }
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, arguments: list[str]) -> None:
-        command = [sys.executable, "-m", "penstock.engine.cli", *arguments]
+        command = [sys.executable, "-m", "millstream.engine.cli", *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=self.environment)
         assert self.process.stderr is not None
         lines: list[bytes] = []
@@ -137,13 +137,13 @@ class Served:
         pytest.fail(b"".join(lines).decode())
 
     def output_of(self, command: str) -> str:
-        """What a command prints, ``penstock …`` or ``… | nc …``."""
+        """What a command prints, ``millstream …`` or ``… | nc …``."""
         if " | nc " in command:
             sent = subprocess.run(command.partition(" | nc ")[0], shell=True, capture_output=True, check=True).stdout
             return self.said(sent)
         program = shlex.split(command)[1:]
         done = subprocess.run(
-            [sys.executable, "-m", "penstock.engine.cli", *program],
+            [sys.executable, "-m", "millstream.engine.cli", *program],
             capture_output=True,
             env=self.environment,
             check=False,
@@ -151,8 +151,8 @@ class Served:
         return (done.stdout + done.stderr).decode()
 
     def measure(self, command: str) -> None:
-        """Run ``penstock bench APP …``."""
-        program = [sys.executable, "-m", "penstock.bench", *shlex.split(command)[2:]]
+        """Run ``millstream bench APP …``."""
+        program = [sys.executable, "-m", "millstream.bench", *shlex.split(command)[2:]]
         done = subprocess.run(program, capture_output=True, env=self.environment, check=False)
         assert done.returncode == 0, done.stderr.decode()
 
@@ -178,15 +178,15 @@ def check_console(block: Block, page: Path, served: Served) -> None:
         where = f"{page.name}, line {block.line}: {command}"
         if command.startswith("sqlite3 "):
             assert sql_output(command) == shown, where
-        elif command.startswith("penstock bench ") and "--commands" in command:
+        elif command.startswith("millstream bench ") and "--commands" in command:
             assert not shown, f"{page.name}: what {command!r} measures differs each time, so it is not shown"
             served.measure(command)
-        elif served.process is not None and not command.startswith("penstock serve "):
+        elif served.process is not None and not command.startswith("millstream serve "):
             assert served.output_of(command) == shown, where
         else:
             assert not shown, f"{page.name}: output of {command!r} is not checked, so it is not shown"
             check_command(command)
-            if command.startswith("penstock serve ") and "--listen" not in command:
+            if command.startswith("millstream serve ") and "--listen" not in command:
                 served.start(shlex.split(command)[1:])
 
 
@@ -197,22 +197,22 @@ def check_command(command: str) -> None:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), command
         case ["pip", "install", requirement]:
             name, _, extra = requirement.rstrip("]").partition("[")
-            assert name == project["name"], command
+            assert name == ".", f"{command}: until it is published, it is installed from a checkout"
             assert set(filter(None, extra.split(","))) <= set(project["optional-dependencies"]), command
         case ["python", "-m", program]:
-            file = ROOT.joinpath(*program.removeprefix("penstock.").split("."))
+            file = ROOT.joinpath(*program.removeprefix("millstream.").split("."))
             assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), command
-        case ["penstock", "bench", *arguments]:
+        case ["millstream", "bench", *arguments]:
             bench_options(arguments)
-        case ["penstock", *arguments]:
-            check_penstock(command, arguments)
+        case ["millstream", *arguments]:
+            check_millstream(command, arguments)
         case _:
             pytest.fail(f"nothing here knows how to check {command!r}")
 
 
-def check_penstock(command: str, arguments: list[str]) -> None:
+def check_millstream(command: str, arguments: list[str]) -> None:
     """That there is such a command of ours, and that it has these options."""
-    found: Any = typer.main.get_command(penstock.engine.cli.root.app)
+    found: Any = typer.main.get_command(millstream.engine.cli.root.app)
     while arguments and hasattr(found, "commands"):
         assert arguments[0] in found.commands, command
         found = found.commands[arguments.pop(0)]
@@ -300,8 +300,8 @@ def test_every_make_target_that_a_page_names_is_one(page: Path) -> None:
             check_command(text)
 
 
-def all_errors() -> list[type[PenstockError]]:
-    return [getattr(penstock.engine, name) for name in CODES]
+def all_errors() -> list[type[MillstreamError]]:
+    return [getattr(millstream.engine, name) for name in CODES]
 
 
 def test_the_protocols_table_of_errors_has_each_with_its_code_and_values() -> None:
@@ -332,10 +332,10 @@ def test_the_readmes_table_of_errors_is_the_tree() -> None:
     shown = {base: re.findall(r"`(\w+)`", errors) for base, errors in table}
     tree = {
         base.__name__: sorted(error.__name__ for error in base.__subclasses__() if hasattr(errors, error.__name__))
-        for base in PenstockError.__subclasses__()
+        for base in MillstreamError.__subclasses__()
     }
     assert {base: sorted(errors) for base, errors in shown.items()} == tree
-    assert all(hasattr(penstock.engine, name) for base, errors in shown.items() for name in (base, *errors))
+    assert all(hasattr(millstream.engine, name) for base, errors in shown.items() for name in (base, *errors))
 
 
 def test_the_readme_names_a_test_file_for_each_of_the_ten_invariants() -> None:

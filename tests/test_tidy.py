@@ -36,19 +36,19 @@ PEERS = {"eventsourcing", "nats", "py_event_sourcing", "umadb"}
 
 #: Who may import what of ours, by folder. The arrows: handlers → engine ← views; bench sees what is shipped.
 MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
-    "engine": ("penstock.engine",),
-    "handlers": ("penstock.engine", "penstock.handlers"),
-    "views": ("penstock.engine", "penstock.views"),
-    "bench": ("penstock.engine", "penstock.handlers", "penstock.views", "penstock.bench"),
-    "examples": ("penstock.engine", "penstock.handlers", "penstock.views", "penstock.bench", "examples"),
-    "tests": ("penstock.engine", "penstock.handlers", "penstock.views", "penstock.bench", "examples", "tests"),
+    "engine": ("millstream.engine",),
+    "handlers": ("millstream.engine", "millstream.handlers"),
+    "views": ("millstream.engine", "millstream.views"),
+    "bench": ("millstream.engine", "millstream.handlers", "millstream.views", "millstream.bench"),
+    "examples": ("millstream.engine", "millstream.handlers", "millstream.views", "millstream.bench", "examples"),
+    "tests": ("millstream.engine", "millstream.handlers", "millstream.views", "millstream.bench", "examples", "tests"),
 }
 
 
 DECLARATIONS = {
-    *(f"penstock.engine.{base}" for base in ("Command", "Event", "Query")),
-    "penstock.handlers.WriteModel",
-    "penstock.views.View",
+    *(f"millstream.engine.{base}" for base in ("Command", "Event", "Query")),
+    "millstream.handlers.WriteModel",
+    "millstream.views.View",
 }
 
 
@@ -71,10 +71,10 @@ SIMULATION = tuple(f"engine/testing/{name}.py" for name in ("faulty", "loop", "s
 LOOKS = ("engine/snapshots/exact.py",)
 #: A client is a caller: it gives ids to commands, and waits before it connects again. Nothing is decided there.
 CALLER = ("engine/client/chance.py",)
-TIME = "penstock.engine.clock.utc_now, or the clock that was injected"
-ELAPSED = "penstock.engine.clock.elapsed, the one clock that measures"
+TIME = "millstream.engine.clock.utc_now, or the clock that was injected"
+ELAPSED = "millstream.engine.clock.elapsed, the one clock that measures"
 WAITING = "tests.support.settled, an event, or anyio.lowlevel.checkpoint(): tests never wait for time to pass"
-IN_THREAD = "penstock.engine.handover.in_thread, which gets to work beside a busy loop"
+IN_THREAD = "millstream.engine.handover.in_thread, which gets to work beside a busy loop"
 CHANCE = "a value that the caller gives: what decides and applies gives the same at every replay"
 
 BANS = (
@@ -101,7 +101,7 @@ BANS = (
     Ban(
         "aiosqlite",
         PURE,
-        "penstock.engine.database, whose threads get to work beside a busy loop",
+        "millstream.engine.database, whose threads get to work beside a busy loop",
         ("engine/database.py",),
     ),
     Ban("uuid", PURE, CHANCE, LOOKS),
@@ -115,6 +115,18 @@ LOCAL = (
     (re.compile(r"pypi[.]or[g]|python[h]osted|registry[.]npm[j]s|(?i:artifactor[y])"), "a package registry"),
     (re.compile(r"(?i:index[-_]url)|tool\.uv\.index"), "a package index: the user's own settings name it"),
     (re.compile(r"(?<![\w.~$}-])/(?:home|Users|root|work)/[\w.{<$-]"), "a folder of somebody's machine"),
+)
+
+
+#: What the project was called until 0.1, and the files that have to say so.
+OLD_NAME = re.compile("pensto[c]k", re.IGNORECASE)
+MAY_SAY_THE_OLD_NAME = (
+    "CHANGELOG.md",
+    "engine/marks.py",
+    "tests/engine/test_marks.py",
+    "tests/engine/written_by_0_1/",
+    "docs/upkeep.md",  # it shows the header of an export
+    "docs/figures/",  # until they are measured again
 )
 
 
@@ -242,8 +254,8 @@ def _imports(source: Source) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             name = "." * node.level + (node.module or "")
-            if name == "penstock":
-                yield from ((node.lineno, f"penstock.{alias.name}") for alias in node.names)
+            if name == "millstream":
+                yield from ((node.lineno, f"millstream.{alias.name}") for alias in node.names)
             else:
                 yield node.lineno, name
 
@@ -252,7 +264,7 @@ def wrong_directions(source: Source) -> Iterator[str]:
     """Imports of ours that point where the folder may not look."""
     allowed = MAY_IMPORT.get(source.room, ())
     for line, name in _imports(source):
-        ours = name.partition(".")[0] in {"penstock", "examples", "tests"}
+        ours = name.partition(".")[0] in {"millstream", "examples", "tests"}
         if ours and not any(name == may or name.startswith(may + ".") for may in allowed):
             yield source.at(
                 line, f"{source.room}/ may not import {name}, only {', '.join(allowed) or 'nothing of ours'}"
@@ -263,9 +275,9 @@ def relative_imports(source: Source) -> Iterator[str]:
     """Imports of ours that are not absolute."""
     for line, name in _imports(source):
         if name.startswith("."):
-            yield source.at(line, f"import {name} is relative: write from penstock.… import …")
+            yield source.at(line, f"import {name} is relative: write from millstream.… import …")
         elif name.partition(".")[0] in SHIPPED:
-            yield source.at(line, f"import {name} is not ours in a user's installation: write penstock.{name}")
+            yield source.at(line, f"import {name} is not ours in a user's installation: write millstream.{name}")
 
 
 def _distributions(extras: Iterable[str]) -> set[str]:
@@ -283,7 +295,7 @@ def undeclared_imports(source: Source) -> Iterator[str]:
     extras: Iterable[str] = ("cli",) if source.path.startswith("engine/cli/") else ()
     if source.room == "bench":
         extras = project()["project"]["optional-dependencies"]
-    declared = _distributions(extras) | {"penstock"} | sys.stdlib_module_names
+    declared = _distributions(extras) | {"millstream"} | sys.stdlib_module_names
     if source.path.startswith("bench/peers/"):
         declared |= PEERS
     for line, name in _imports(source):
@@ -450,22 +462,27 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (
         wrong_directions,
         "engine/x.py",
-        "from penstock.handlers import WriteModel",
-        "engine/ may not import penstock.handlers",
+        "from millstream.handlers import WriteModel",
+        "engine/ may not import millstream.handlers",
     ),
-    (wrong_directions, "engine/x.py", "def f():\n    import penstock.views.view", "x.py:2: engine/ may not import"),
-    (wrong_directions, "engine/x.py", "if TYPE_CHECKING:\n    from penstock import bench", "penstock.bench"),
-    (wrong_directions, "handlers/x.py", "from penstock import views", "may not import penstock.views"),
-    (wrong_directions, "views/x.py", "from penstock.handlers.model import handles", "may not import penstock.handlers"),
-    (wrong_directions, "views/x.py", "import penstock", "may not import penstock"),
+    (wrong_directions, "engine/x.py", "def f():\n    import millstream.views.view", "x.py:2: engine/ may not import"),
+    (wrong_directions, "engine/x.py", "if TYPE_CHECKING:\n    from millstream import bench", "millstream.bench"),
+    (wrong_directions, "handlers/x.py", "from millstream import views", "may not import millstream.views"),
+    (
+        wrong_directions,
+        "views/x.py",
+        "from millstream.handlers.model import handles",
+        "may not import millstream.handlers",
+    ),
+    (wrong_directions, "views/x.py", "import millstream", "may not import millstream"),
     (wrong_directions, "bench/x.py", "from tests.shop import shop", "may not import tests.shop"),
     (wrong_directions, "bench/x.py", "import examples.bank", "may not import examples.bank"),
     (wrong_directions, "examples/x.py", "from tests import support", "may not import tests"),
-    (wrong_directions, "elsewhere/x.py", "import penstock.engine", "nothing of ours"),
+    (wrong_directions, "elsewhere/x.py", "import millstream.engine", "nothing of ours"),
     (relative_imports, "engine/x.py", "from .commit import Head", "import .commit is relative"),
     (relative_imports, "engine/log/x.py", "from .. import commit", "import .. is relative"),
-    (relative_imports, "tests/x.py", "from engine.commit import Head", "write penstock.engine.commit"),
-    (relative_imports, "examples/x.py", "import views", "write penstock.views"),
+    (relative_imports, "tests/x.py", "from engine.commit import Head", "write millstream.engine.commit"),
+    (relative_imports, "examples/x.py", "import views", "write millstream.views"),
     (undeclared_imports, "engine/x.py", "import rich", "rich is no dependency"),
     (undeclared_imports, "engine/cli/x.py", "import hypothesis", "hypothesis is no dependency"),
     (undeclared_imports, "views/x.py", "from pandas import DataFrame", "pandas is no dependency"),
@@ -492,7 +509,7 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
         banned_names,
         "engine/x.py",
         "import time\nx = time.time()",
-        "x.py:2: time.time is banned here; use penstock.engine.clock",
+        "x.py:2: time.time is banned here; use millstream.engine.clock",
     ),
     (banned_names, "tests/x.py", "from time import time as t\nt()", "time.time is banned"),
     (banned_names, "handlers/x.py", "from time import perf_counter as pc\nf = pc", "clock.elapsed"),
@@ -502,7 +519,7 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (banned_names, "engine/x.py", "from asyncio import to_thread\nto_thread(f)", "handover.in_thread"),
     (banned_names, "engine/x.py", "import anyio\nanyio.open_file(path)", "handover.in_thread"),
     (banned_names, "engine/x.py", "from concurrent.futures import ThreadPoolExecutor", "handover.in_thread"),
-    (banned_names, "engine/x.py", "import aiosqlite", "penstock.engine.database"),
+    (banned_names, "engine/x.py", "import aiosqlite", "millstream.engine.database"),
     (banned_names, "views/x.py", "import uuid", "uuid is banned"),
     (banned_names, "engine/x.py", "from uuid import uuid4", "uuid is banned"),
     (banned_names, "engine/x.py", "print('hello')", "builtins.print is banned here; use structlog"),
@@ -526,14 +543,14 @@ def test_each_check_objects_to_what_it_is_for(check: Check, path: str, text: str
 
 #: Files that look like offenders and are not.
 INNOCENTS = (
-    ("engine/x.py", DOC + "from penstock.engine.commit import Head\nimport msgspec\n__all__ = []"),
+    ("engine/x.py", DOC + "from millstream.engine.commit import Head\nimport msgspec\n__all__ = []"),
     ("engine/clock.py", DOC + "from time import perf_counter, time\n__all__ = ['e']\ne = perf_counter"),
     ("engine/x.py", DOC + "__all__ = []\ntry:\n    _f()\nexcept OSError:\n    pass"),
     ("engine/x.py", DOC + "from typing import TypeVar\nT = TypeVar('T')\n__all__ = []"),
     ("engine/__init__.py", DOC + "from a import b as c\n__all__: list[str] = ['c']".replace("from a", "from msgspec")),
     ("engine/cli/x.py", DOC + "import typer\n__all__ = []"),
     ("bench/x.py", DOC + "from time import perf_counter\nimport rich.table\n__all__ = ['run']\ndef run():\n    'D'"),
-    ("bench/x.py", DOC + "from penstock.engine import Query\n__all__ = ['Q']\nclass Q(Query[int]): pass"),
+    ("bench/x.py", DOC + "from millstream.engine import Query\n__all__ = ['Q']\nclass Q(Query[int]): pass"),
     ("engine/x.py", DOC + "__all__ = []\n\n\ndef _f(random, uuid):\n    return random + uuid"),
     ("tests/x.py", "import asyncio\nawait asyncio.sleep(0)\nimport tests.shop"),
     ("examples/x.py", "from time import perf_counter\nprint(perf_counter())"),
@@ -559,24 +576,24 @@ def test_every_top_level_folder_has_its_place_in_the_import_rules() -> None:
 
 def test_the_packages_of_the_project_are_the_folders_that_hold_python_files() -> None:
     folders = {Path(source.path).parent for source in sources() if source.room in SHIPPED}
-    expected = sorted(".".join(("penstock", *folder.parts)) for folder in folders)
+    expected = sorted(".".join(("millstream", *folder.parts)) for folder in folders)
     assert project()["tool"]["setuptools"]["packages"] == expected
     assert sorted(folder.as_posix() for folder in folders if not (ROOT / folder / "__init__.py").exists()) == []
 
 
 def test_every_shipped_folder_is_mapped_typed_rebuilt_and_checked() -> None:
     shipped, tool = shipped_rooms(), project()["tool"]
-    assert tool["setuptools"]["package-dir"] == {f"penstock.{room}": room for room in shipped}
+    assert tool["setuptools"]["package-dir"] == {f"millstream.{room}": room for room in shipped}
     assert [room for room in shipped if not (ROOT / room / "py.typed").exists()] == []
     keys = {key["file"] for key in tool["uv"]["cache-keys"]}
     assert keys == {"pyproject.toml", *(f"{room}/**/*.py" for room in shipped)}
     (line,) = re.findall(r"^SHIPPED := (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert {name.strip() for name in line.split("-p ") if name} == {f"penstock.{room}" for room in shipped}
+    assert {name.strip() for name in line.split("-p ") if name} == {f"millstream.{room}" for room in shipped}
 
 
-def test_penstock_itself_is_a_namespace_without_a_file_of_its_own() -> None:
+def test_millstream_itself_is_a_namespace_without_a_file_of_its_own() -> None:
     assert not (ROOT / "__init__.py").exists()
-    assert not (ROOT / "penstock").exists()
+    assert not (ROOT / "millstream").exists()
 
 
 # What git tracks.
@@ -626,6 +643,30 @@ def test_nothing_that_git_tracks_is_true_on_one_machine_only() -> None:
 )
 def test_a_line_that_is_true_on_one_machine_only_is_found(line: str) -> None:
     assert len(list(local_matters("README.md", line))) == 1
+
+
+def old_names(path: str, text: str) -> Iterator[str]:
+    """Lines that use the project's former name where nothing on disk asks for it."""
+    if not path.startswith(MAY_SAY_THE_OLD_NAME):
+        for number, line in enumerate(text.splitlines(), start=1):
+            if OLD_NAME.search(line):
+                yield f"{path}:{number}: the project is called millstream now; what is on disk is in engine/marks.py"
+
+
+def test_the_old_name_is_used_only_where_files_on_disk_ask_for_it() -> None:
+    problems = [
+        problem for name in tracked() for problem in old_names(name, (ROOT / name).read_text("utf-8", errors="ignore"))
+    ]
+    assert not problems, "\n" + "\n".join(problems)
+    assert [name for name in tracked() if OLD_NAME.search(name)] == []
+
+
+def test_the_old_name_is_found_where_it_may_not_be_and_left_where_it_may() -> None:
+    line = "from {}.engine import App".format("Pen" + "stock")
+    assert list(old_names("engine/app.py", "\n" + line)) == [
+        "engine/app.py:2: the project is called millstream now; what is on disk is in engine/marks.py"
+    ]
+    assert list(old_names("docs/figures/2026-11-26.md", line)) == []
 
 
 @pytest.mark.parametrize(

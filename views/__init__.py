@@ -1,6 +1,6 @@
 """The read side: views that answer from memory."""
 
-from penstock.engine.declare import applies
-from penstock.views.view import View, answers
+from millstream.engine.declare import applies
+from millstream.views.view import View, answers
 
 __all__ = ["View", "answers", "applies"]

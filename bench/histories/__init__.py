@@ -1,4 +1,4 @@
-"""Proves consistency from outside: ``python -m penstock.bench histories`` kills servers and checks what clients saw.
+"""Proves consistency from outside: ``python -m millstream.bench histories`` kills servers and checks what clients saw.
 
 Goals: to let many clients work on a few accounts through the socket, to kill the server under them again and again, and
 to decide from what they were told, and when, whether all of it could have come from one bank that does one thing at a
@@ -6,7 +6,7 @@ time: that their histories are linearizable, commands and questions with tokens.
 nothing would find something: it is tested on histories that are wrong, and against brute force, and the whole program
 on servers that lie.
 
-Non-goals: what the log holds byte for byte, and torn files (`penstock.bench.torture`); speed.
+Non-goals: what the log holds byte for byte, and torn files (`millstream.bench.torture`); speed.
 
 Method:
 
@@ -14,7 +14,7 @@ Method:
   follows the log, answers questions and forwards commands. Each ends with SIGKILL, at moments that a seed chooses: at
   any time, at the very moment at which a client gets an answer, while it opens the log again. Some are stopped for a
   while before. It comes back on the same addresses.
-- The clients are `penstock.engine.client.Client`: they come back by themselves, and send commands again under their
+- The clients are `millstream.engine.client.Client`: they come back by themselves, and send commands again under their
   ids. Some commands have no id, and some hardly any time, so that it stays open what became of them. Deposits,
   withdrawals that may be refused, and questions meet on four accounts at a time. A question is asked after the newest
   position that any client knows; `crowd` says why that makes it linearizable.

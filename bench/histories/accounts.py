@@ -15,9 +15,9 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from penstock.engine import App, Command, Event, Key, Query
-from penstock.handlers import Rejected, WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine import App, Command, Event, Key, Query
+from millstream.handlers import Rejected, WriteModel, applies, handles
+from millstream.views import View, answers
 
 __all__ = [
     "Accounts",
@@ -160,4 +160,4 @@ class Standings(View):
         self.standings[account] = self.standings.get(account, Standing()).plus(amount)
 
 
-accounts = App(models=[Accounts], views=[Standings], name="penstock-histories")
+accounts = App(models=[Accounts], views=[Standings], name="millstream-histories")

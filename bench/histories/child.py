@@ -1,4 +1,4 @@
-"""The process that is killed: ``python -m penstock.bench.histories.child ORDER``, the order being JSON.
+"""The process that is killed: ``python -m millstream.bench.histories.child ORDER``, the order being JSON.
 
 It serves the bank from a log, as its writer or as a replica, says on standard output that it is ready, and goes on
 until it is killed. When nobody holds its standard input any more it ends by itself, so that none outlives its parent.
@@ -15,12 +15,12 @@ from functools import partial
 import msgspec
 import structlog
 
-from penstock.bench import loops
-from penstock.bench.histories.accounts import accounts
-from penstock.engine import App, Engine, Limits
-from penstock.engine.client import Client
-from penstock.engine.replica import Replica
-from penstock.engine.server import Server
+from millstream.bench import loops
+from millstream.bench.histories.accounts import accounts
+from millstream.engine import App, Engine, Limits
+from millstream.engine.client import Client
+from millstream.engine.replica import Replica
+from millstream.engine.server import Server
 
 __all__ = ["READY", "Order", "main"]
 

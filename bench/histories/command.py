@@ -1,4 +1,4 @@
-"""The command line: ``python -m penstock.bench histories``. Exit code 1 if anything is wrong, 2 if it can't begin."""
+"""The command line: ``python -m millstream.bench histories``. Exit code 1 if anything is wrong, 2 if it can't begin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from random import SystemRandom
 import msgspec
 import structlog
 
-from penstock.bench.histories.run import Histories, run
+from millstream.bench.histories.run import Histories, run
 
 __all__ = ["main", "options"]
 
@@ -20,8 +20,8 @@ _SECONDS, _CLIENTS, _CRASHES, _SEED_MAX = 60.0, 24, 30, 10**6
 
 def main(options: argparse.Namespace) -> int:
     """Run what the options ask for, show it, and return the exit code. Needs rich."""
-    from penstock.bench import report as look  # noqa: PLC0415 - needs rich, and who calls this has seen that it is there
-    from penstock.bench.histories.show import progress, show_tally  # noqa: PLC0415 - the same
+    from millstream.bench import report as look  # noqa: PLC0415 - needs rich, and who calls this has seen that it is there
+    from millstream.bench.histories.show import progress, show_tally  # noqa: PLC0415 - the same
 
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
@@ -51,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the arguments say; the seed is chosen here if they name none. A wrong one ends the program."""
     parser = argparse.ArgumentParser(
-        prog="python -m penstock.bench histories",
+        prog="python -m millstream.bench histories",
         description="kills servers under many clients: is what these were told linearizable?",
     )
     parser.add_argument("--seconds", type=_seconds, default=_SECONDS, metavar="S", help=f"default: {_SECONDS:g}")

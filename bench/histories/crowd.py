@@ -20,13 +20,13 @@ from random import Random
 
 import anyio
 
-from penstock.bench.histories.accounts import Change, Deposit, Open, Standing, StandingOf, Withdraw
-from penstock.bench.histories.plan import Role, role_of
-from penstock.bench.histories.record import Record
-from penstock.bench.histories.spec import Asked, Question, Sent
-from penstock.engine import Metadata, PenstockError, Receipt, TryAgainLater
-from penstock.engine.client import Client, ClientLimits
-from penstock.engine.messages import Answered
+from millstream.bench.histories.accounts import Change, Deposit, Open, Standing, StandingOf, Withdraw
+from millstream.bench.histories.plan import Role, role_of
+from millstream.bench.histories.record import Record
+from millstream.bench.histories.spec import Asked, Question, Sent
+from millstream.engine import Metadata, MillstreamError, Receipt, TryAgainLater
+from millstream.engine.client import Client, ClientLimits
+from millstream.engine.messages import Answered
 
 __all__ = ["Crowd"]
 
@@ -135,9 +135,9 @@ class Crowd:
         invoked_at = self._record.now()
         try:
             answer = await call()
-        except (PenstockError, asyncio.CancelledError) as error:
+        except (MillstreamError, asyncio.CancelledError) as error:
             self._record.failed(name, asked, invoked_at, error)
-            if not isinstance(error, PenstockError):
+            if not isinstance(error, MillstreamError):
                 raise
             return not isinstance(error, TryAgainLater)
         self._record.answered(name, asked, invoked_at, answer)

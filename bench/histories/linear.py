@@ -30,7 +30,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from math import inf
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from penstock.bench.histories.operations import Operation
+from millstream.bench.histories.operations import Operation
 
 __all__ = ["STEPS_MAX", "Linearizable", "Model", "Undecided", "Verdict", "Violation", "check", "check_each"]
 

@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.bench.histories.accounts import Change, Deposit, Open, Standing, Withdraw
-from penstock.bench.histories.spec import Accepted, Account, Call, Denied, Question, Refused, Sent, Shown
-from penstock.engine.commit import Commit
+from millstream.bench.histories.accounts import Change, Deposit, Open, Standing, Withdraw
+from millstream.bench.histories.spec import Accepted, Account, Call, Denied, Question, Refused, Sent, Shown
+from millstream.engine.commit import Commit
 
 __all__ = ["Entry", "Kind", "Problem", "Written", "check_places", "read_log"]
 

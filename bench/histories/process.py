@@ -11,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.bench.histories.child import READY, Order
+from millstream.bench.histories.child import READY, Order
 
 __all__ = ["PROGRAM", "Served", "ServerFailed"]
 
 #: What is run, with the order as its last argument.
-PROGRAM = (sys.executable, "-m", "penstock.bench.histories.child")
+PROGRAM = (sys.executable, "-m", "millstream.bench.histories.child")
 
 _READY_SECONDS_MAX = 60.0
 _ERRORS_CHARS_MAX = 2_000

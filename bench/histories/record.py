@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from penstock.bench.histories.accounts import Standing
-from penstock.bench.histories.spec import Accepted, Asked, Call, Came, Denied, Question, Refused, Sent, Shown
-from penstock.engine import (
+from millstream.bench.histories.accounts import Standing
+from millstream.bench.histories.spec import Accepted, Asked, Call, Came, Denied, Question, Refused, Sent, Shown
+from millstream.engine import (
     CommitFailed,
     ConnectionLost,
     DeadlineExceeded,
     EngineClosed,
     LimitReached,
+    MillstreamError,
     Overloaded,
-    PenstockError,
     Receipt,
     Rejected,
     StorageError,
     TryAgainLater,
 )
-from penstock.engine.clock import elapsed
-from penstock.engine.messages import Answered
+from millstream.engine.clock import elapsed
+from millstream.engine.messages import Answered
 
 __all__ = ["Record"]
 
@@ -80,7 +80,7 @@ class Record:
             self._returned(client, asked, invoked_at, Refused.of(error))
             return
         self.errors[type(error).__name__] += 1
-        if not isinstance(error, TryAgainLater | StorageError) and isinstance(error, PenstockError):
+        if not isinstance(error, TryAgainLater | StorageError) and isinstance(error, MillstreamError):
             self.unexpected.append(f"{asked}: {error!r}")
         if isinstance(asked, Sent) and _denies(error):
             self._returned(client, asked, invoked_at, Denied(type(error).__name__))

@@ -18,17 +18,17 @@ from tempfile import TemporaryDirectory, mkdtemp
 import anyio
 import msgspec
 
-from penstock.bench import loops
-from penstock.bench.histories.child import Order
-from penstock.bench.histories.crowd import Crowd
-from penstock.bench.histories.linear import Linearizable, Undecided, Violation, check_each
-from penstock.bench.histories.placed import check_places, read_log
-from penstock.bench.histories.plan import Crash, Whom, crashes
-from penstock.bench.histories.process import PROGRAM, Served, ServerFailed
-from penstock.bench.histories.record import Record
-from penstock.bench.histories.spec import Accepted, Account, Call, Denied, Refused, Shown
-from penstock.bench.torture.files import DATABASE, read_commits
-from penstock.engine.clock import elapsed
+from millstream.bench import loops
+from millstream.bench.histories.child import Order
+from millstream.bench.histories.crowd import Crowd
+from millstream.bench.histories.linear import Linearizable, Undecided, Violation, check_each
+from millstream.bench.histories.placed import check_places, read_log
+from millstream.bench.histories.plan import Crash, Whom, crashes
+from millstream.bench.histories.process import PROGRAM, Served, ServerFailed
+from millstream.bench.histories.record import Record
+from millstream.bench.histories.spec import Accepted, Account, Call, Denied, Refused, Shown
+from millstream.bench.torture.files import DATABASE, read_commits
+from millstream.engine.clock import elapsed
 
 __all__ = ["Histories", "Tally", "run"]
 
@@ -117,7 +117,7 @@ def run(
     record = Record(tokens=histories.tokens)
     base = Path(mkdtemp(prefix="histories-", dir=histories.directory)).resolve()
     started = elapsed()
-    with TemporaryDirectory(prefix="penstock-") as sockets:  # not in `base`: the path of a Unix socket must be short
+    with TemporaryDirectory(prefix="millstream-") as sockets:  # not in `base`: the path of a Unix socket must be short
         play = _Play(histories, base, Path(sockets), record, program)
         try:
             asyncio.run(play.run(lambda: _told(tally, record, play, tell)))

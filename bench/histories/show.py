@@ -1,4 +1,4 @@
-"""How a run looks in a terminal. Needs rich, the extra ``penstock[bench]``."""
+"""How a run looks in a terminal. Needs rich, the extra ``millstream[bench]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from penstock.bench.histories.run import Histories, Tally
+from millstream.bench.histories.run import Histories, Tally
 
 __all__ = ["progress", "show_tally"]
 

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from penstock.bench.histories.accounts import Change, Deposit, Open, Standing, StandingOf, Withdraw
-from penstock.bench.histories.operations import Operation
-from penstock.engine import Receipt, Rejected
-from penstock.engine.messages import Answered
+from millstream.bench.histories.accounts import Change, Deposit, Open, Standing, StandingOf, Withdraw
+from millstream.bench.histories.operations import Operation
+from millstream.engine import Receipt, Rejected
+from millstream.engine.messages import Answered
 
 __all__ = ["Accepted", "Account", "Asked", "Call", "Came", "Denied", "Question", "Refused", "Sent", "Shown"]
 
@@ -91,7 +91,7 @@ Call: TypeAlias = Operation[Asked, Came]
 
 
 class Account:
-    """One account as a sequential model: a `penstock.bench.histories.linear.Model`.
+    """One account as a sequential model: a `millstream.bench.histories.linear.Model`.
 
     It looks at standings and versions, and not at positions: those are not promised to an account by itself.
     """

@@ -1,6 +1,6 @@
-"""A user's own application, with commands of its own, measured as the engine is: ``python -m penstock.bench run APP``.
+"""A user's own application and commands, measured as the engine is: ``python -m millstream.bench run APP``.
 
-Commands are JSON, one a line, as ``penstock execute -`` takes them. They are executed durably, by as many callers as
+Commands are JSON, one a line, as ``millstream execute -`` takes them. They are executed durably, by as many callers as
 you like, on a new log in a folder of your choice, in a fresh process for each run. What comes of it: commands a second,
 latencies, what was refused and why, bytes per event on disk, and how fast the log is replayed when it is opened.
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m penstock.bench run APP --commands FILE``, or ``penstock bench APP --commands FILE``."""
+"""The command line: ``millstream bench APP --commands FILE``, or ``python -m millstream.bench run APP …``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from penstock.bench import loops
-from penstock.bench.handing import add_options, hand_over
-from penstock.bench.harness import run_apart, run_worker
-from penstock.bench.job import BenchError, Job, Result
-from penstock.bench.machine import this_machine
-from penstock.bench.own.work import NoCommands, OwnJob, commands_in
-from penstock.bench.programs import PROGRAMS
-from penstock.bench.summary import FigureReport, Report, Row
-from penstock.bench.workload import Workload
-from penstock.engine import PenstockError
-from penstock.engine.cli.load import load_app
-from penstock.engine.clock import utc_now
+from millstream.bench import loops
+from millstream.bench.handing import add_options, hand_over
+from millstream.bench.harness import run_apart, run_worker
+from millstream.bench.job import BenchError, Job, Result
+from millstream.bench.machine import this_machine
+from millstream.bench.own.work import NoCommands, OwnJob, commands_in
+from millstream.bench.programs import PROGRAMS
+from millstream.bench.summary import FigureReport, Report, Row
+from millstream.bench.workload import Workload
+from millstream.engine import MillstreamError
+from millstream.engine.cli.load import load_app
+from millstream.engine.clock import utc_now
 
 __all__ = ["main", "options"]
 
-_WORKER = "penstock.bench.own.worker"
+_WORKER = "millstream.bench.own.worker"
 _DURABILITY = "durable: an fsync per commit of a batch"
 _DISK = Workload(commands=1_000, warmup=100)
 
@@ -34,7 +34,7 @@ _DISK = Workload(commands=1_000, warmup=100)
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the arguments say; ends the program when they are wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m penstock.bench run",
+        prog="python -m millstream.bench run",
         description="measure an application of your own, with commands of your own",
     )
     parser.add_argument("app", metavar="APP", help="the application, as module:attribute, like shop.main:app")
@@ -49,13 +49,13 @@ def options(arguments: list[str]) -> argparse.Namespace:
     add_options(parser)
     found = parser.parse_args(arguments)
     if found.loop not in (None, "both", *loops.available()):
-        parser.error("--loop uvloop needs uvloop: install the extra penstock[uvloop]")
+        parser.error("--loop uvloop needs uvloop: install the extra millstream[uvloop]")
     return found
 
 
 def main(options: argparse.Namespace) -> int:
     """Measure, show it, and return the exit code: 1 when a run failed, 2 when it can't begin."""
-    from penstock.bench.own import show  # noqa: PLC0415 - needs rich, and whoever calls this says so
+    from millstream.bench.own import show  # noqa: PLC0415 - needs rich, and whoever calls this says so
 
     try:
         app = load_app(options.app)
@@ -65,7 +65,7 @@ def main(options: argparse.Namespace) -> int:
         warmup = count // 10 if options.warmup is None else options.warmup
         if count <= warmup:
             raise NoCommands(options.commands, f"{count} commands, and {warmup} of them to warm up: none is left")
-    except (NoCommands, PenstockError) as error:
+    except (NoCommands, MillstreamError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     base = Path(options.dir)

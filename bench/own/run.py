@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from penstock.bench.job import BenchError, Result
-from penstock.bench.measure import LATENCY, arrivals, curve, latencies
-from penstock.bench.own.work import OwnJob, commands_in
-from penstock.engine import App, Command, Engine, PenstockError, Rejected, SqliteLog
-from penstock.engine.cli.load import load_app
-from penstock.engine.clock import elapsed
-from penstock.engine.upkeep.events import event_pages
+from millstream.bench.job import BenchError, Result
+from millstream.bench.measure import LATENCY, arrivals, curve, latencies
+from millstream.bench.own.work import OwnJob, commands_in
+from millstream.engine import App, Command, Engine, MillstreamError, Rejected, SqliteLog
+from millstream.engine.cli.load import load_app
+from millstream.engine.clock import elapsed
+from millstream.engine.upkeep.events import event_pages
 
 __all__ = ["SetupRefused", "run"]
 
@@ -41,7 +41,7 @@ async def run(job: OwnJob) -> Result:
     Raises:
         SetupRefused: a command that prepares the application was refused.
         NoCommands: a file holds something else.
-        PenstockError: the application can't be loaded, or its log can't be used.
+        MillstreamError: the application can't be loaded, or its log can't be used.
     """
     app, path = load_app(job.app), Path(job.directory) / _LOG
     setup = commands_in(app, job.setup) if job.setup else []
@@ -100,7 +100,7 @@ class _Sending:
             await self._engine.execute(command)
         except Rejected as refusal:
             self.refused[refusal.code] += 1
-        except PenstockError as error:
+        except MillstreamError as error:
             self.refused[type(error).__name__] += 1
 
 
@@ -108,7 +108,7 @@ async def _prepare(engine: Engine, setup: Sequence[Command]) -> None:
     for start in range(0, len(setup), _CALL_COMMANDS):
         outcomes = await engine.execute_many(setup[start : start + _CALL_COMMANDS])
         for number, outcome in enumerate(outcomes, start + 1):
-            if isinstance(outcome, PenstockError):
+            if isinstance(outcome, MillstreamError):
                 raise SetupRefused(number, str(outcome))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from penstock.bench import report as look
-from penstock.bench.summary import Report
-from penstock.bench.telling import name_of, number
+from millstream.bench import report as look
+from millstream.bench.summary import Report
+from millstream.bench.telling import name_of, number
 
 __all__ = ["show"]
 

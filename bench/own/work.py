@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.bench.job import BenchError
-from penstock.engine import App, Command
-from penstock.engine.codec import reader, union_of
+from millstream.bench.job import BenchError
+from millstream.engine import App, Command
+from millstream.engine.codec import reader, union_of
 
 __all__ = ["NoCommands", "OwnJob", "commands_in"]
 

@@ -1,4 +1,4 @@
-"""One run's process: ``python -m penstock.bench.own.worker JOB``, the job and what it prints being JSON."""
+"""One run's process: ``python -m millstream.bench.own.worker JOB``, the job and what it prints being JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import partial
 import msgspec
 import structlog
 
-from penstock.bench import loops
-from penstock.bench.job import BenchError
-from penstock.bench.own.run import run
-from penstock.bench.own.work import OwnJob
-from penstock.engine import PenstockError
+from millstream.bench import loops
+from millstream.bench.job import BenchError
+from millstream.bench.own.run import run
+from millstream.bench.own.work import OwnJob
+from millstream.engine import MillstreamError
 
 __all__ = ["main"]
 
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     job = msgspec.json.decode(arguments[0], type=OwnJob)
     try:
         result = loops.run(partial(run, job), job.loop)
-    except (BenchError, PenstockError) as error:
+    except (BenchError, MillstreamError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(msgspec.json.encode(result).decode() + "\n")

@@ -12,9 +12,9 @@ Who is favoured where there is a choice: the peer.
 - Each has the settings that its documentation names for speed, except those that give up what it promises.
 - They do fewer commands than the engine, which would be done too early to measure: rates are compared.
 
-What each is, and how it is made durable, stands in `penstock.bench.programs`, and in each module here, why. Redis is
-beside them with the programs of `penstock.bench.socket`: it keeps values, not events, and nothing is decided there, so
-``SET`` is less work than a deposit.
+What each is, and how it is made durable, stands in `millstream.bench.programs`, and in each module here, why. Redis is
+beside them with the programs of `millstream.bench.socket`: it keeps values, not events, and nothing is decided there,
+so ``SET`` is less work than a deposit.
 
 A peer's module imports the peer, and is loaded only to run it. What it uses of the peer is written down at its top, for
 type checkers: none of this needs to be installed for that. To add one: such a module with a function ``run``, a line in

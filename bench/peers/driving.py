@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
-from penstock.bench.bank import Deposit, fingerprint, streams, totals
-from penstock.bench.job import DifferentWork, Job, Result
-from penstock.engine.clock import elapsed
+from millstream.bench.bank import Deposit, fingerprint, streams, totals
+from millstream.bench.job import DifferentWork, Job, Result
+from millstream.engine.clock import elapsed
 
 __all__ = ["AsyncPeer", "NotOpen", "Peer", "Told", "by_tasks", "by_threads"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from penstock.bench.job import Job, Result, WorkerFailed
-from penstock.bench.peers.driving import NotOpen, Told, by_threads
+from millstream.bench.job import Job, Result, WorkerFailed
+from millstream.bench.peers.driving import NotOpen, Told, by_threads
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

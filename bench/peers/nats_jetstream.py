@@ -19,10 +19,10 @@ from urllib.request import urlopen
 
 import msgspec
 
-from penstock.bench import loops
-from penstock.bench.job import Job, Result, WorkerFailed
-from penstock.bench.peers.driving import NotOpen, Told, by_tasks
-from penstock.bench.socket.children import found, running
+from millstream.bench import loops
+from millstream.bench.job import Job, Result, WorkerFailed
+from millstream.bench.peers.driving import NotOpen, Told, by_tasks
+from millstream.bench.socket.children import found, running
 
 if TYPE_CHECKING:
     from typing import Any, Protocol

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.bench import loops
-from penstock.bench.job import Job, Result
-from penstock.bench.peers.driving import NotOpen, Told, by_tasks
+from millstream.bench import loops
+from millstream.bench.job import Job, Result
+from millstream.bench.peers.driving import NotOpen, Told, by_tasks
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

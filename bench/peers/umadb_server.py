@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.bench.job import Job, Result
-from penstock.bench.peers.driving import NotOpen, Told, by_threads
-from penstock.bench.socket.children import found, running_on_a_free_port
+from millstream.bench.job import Job, Result
+from millstream.bench.peers.driving import NotOpen, Told, by_threads
+from millstream.bench.socket.children import found, running_on_a_free_port
 
 if TYPE_CHECKING:
 

@@ -1,4 +1,4 @@
-"""A replica that is asked in its own process: ``python -m penstock.bench.socket.asking LOG LOOP WORKLOAD``.
+"""A replica that is asked in its own process: ``python -m millstream.bench.socket.asking LOG LOOP WORKLOAD``.
 
 It says ``ready``, waits for a line on standard input, puts the workload's questions to itself, one after another, and
 says what came of it, as JSON.
@@ -15,11 +15,11 @@ import anyio.to_thread
 import msgspec
 import structlog
 
-from penstock.bench import loops
-from penstock.bench.bank import AllBalances, bank, fingerprint, queries
-from penstock.bench.workload import Workload
-from penstock.engine import Replica
-from penstock.engine.clock import elapsed
+from millstream.bench import loops
+from millstream.bench.bank import AllBalances, bank, fingerprint, queries
+from millstream.bench.workload import Workload
+from millstream.engine import Replica
+from millstream.engine.clock import elapsed
 
 __all__ = ["Asked", "main"]
 

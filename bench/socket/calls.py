@@ -1,4 +1,4 @@
-"""What penstock is told and asked, as lines of its protocol, and whether what it replied is right.
+"""What millstream is told and asked, as lines of its protocol, and whether what it replied is right.
 
 Pure: values to bytes, and back. The ids of requests are 0, 1, 2 … in the order in which they are given.
 """
@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from penstock.bench.bank import AllBalances, BalanceOf
-from penstock.bench.socket.load import Burst, Exchange, WrongReply
-from penstock.engine import Answered, Command, Receipt
+from millstream.bench.bank import AllBalances, BalanceOf
+from millstream.bench.socket.load import Burst, Exchange, WrongReply
+from millstream.engine import Answered, Command, Receipt
 
 __all__ = ["asks", "balances", "executes", "receipts", "require_answers"]
 

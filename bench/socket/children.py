@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from penstock.bench.job import WorkerFailed
+from millstream.bench.job import WorkerFailed
 
 __all__ = ["Child", "cpu_seconds", "found", "running", "running_on_a_free_port", "spent"]
 

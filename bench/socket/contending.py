@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from penstock.bench.bank import AllBalances, streams
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import Job, Result
-from penstock.bench.measure import latencies
-from penstock.bench.socket import calls, redis
-from penstock.bench.socket.children import running
-from penstock.bench.socket.load import Exchange, Load, Target, allow_connections
+from millstream.bench.bank import AllBalances, streams
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import Job, Result
+from millstream.bench.measure import latencies
+from millstream.bench.socket import calls, redis
+from millstream.bench.socket.children import running
+from millstream.bench.socket.load import Exchange, Load, Target, allow_connections
 
 __all__ = [
     "balances",
@@ -54,7 +54,7 @@ def redis_server(job: Job) -> Iterator[Target]:
 @contextmanager
 def _server(job: Job, module: str, *arguments: str) -> Iterator[Target]:
     allow_connections(job.workload.callers)
-    command = [sys.executable, "-m", f"penstock.bench.socket.{module}", *arguments]
+    command = [sys.executable, "-m", f"millstream.bench.socket.{module}", *arguments]
     with running(module, command, "port ") as child:
         yield Target(int(child.line.removeprefix("port ")), child.pid)
 

@@ -1,4 +1,4 @@
-"""A server that sends back what it receives: ``python -m penstock.bench.socket.echo``. What sockets alone can do."""
+"""A server that sends back what it receives: ``python -m millstream.bench.socket.echo``. What sockets alone can do."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from penstock.bench.job import BenchError
-from penstock.bench.socket.children import cpu_seconds, spent
-from penstock.engine.clock import elapsed
+from millstream.bench.job import BenchError
+from millstream.bench.socket.children import cpu_seconds, spent
+from millstream.engine.clock import elapsed
 
 __all__ = ["Burst", "Exchange", "Load", "NoReply", "Target", "WrongReply", "allow_connections"]
 

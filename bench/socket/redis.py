@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from penstock.bench.job import WorkerFailed
-from penstock.bench.socket.children import Child, running_on_a_free_port
-from penstock.bench.socket.load import Burst, Exchange, WrongReply
+from millstream.bench.job import WorkerFailed
+from millstream.bench.socket.children import Child, running_on_a_free_port
+from millstream.bench.socket.load import Burst, Exchange, WrongReply
 
 __all__ = [
     "GET_REPLY",

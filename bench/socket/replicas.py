@@ -17,17 +17,17 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.bench.bank import BalanceOf, fingerprint, queries, streams, totals
-from penstock.bench.drivers import by_callers
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import DifferentWork, Job, Result, WorkerFailed
-from penstock.bench.measure import latencies
-from penstock.bench.socket import calls
-from penstock.bench.socket.asking import Asked
-from penstock.bench.socket.contending import balances, load_on, opened, replica_server, result
-from penstock.bench.socket.load import Burst, Load, NoReply, Target, WrongReply
-from penstock.bench.systems import ENGINE, Adapter, System
-from penstock.engine.clock import elapsed
+from millstream.bench.bank import BalanceOf, fingerprint, queries, streams, totals
+from millstream.bench.drivers import by_callers
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import DifferentWork, Job, Result, WorkerFailed
+from millstream.bench.measure import latencies
+from millstream.bench.socket import calls
+from millstream.bench.socket.asking import Asked
+from millstream.bench.socket.contending import balances, load_on, opened, replica_server, result
+from millstream.bench.socket.load import Burst, Load, NoReply, Target, WrongReply
+from millstream.bench.systems import ENGINE, Adapter, System
+from millstream.engine.clock import elapsed
 
 __all__ = ["answering", "delay", "delay_at_writer", "serving", "writing"]
 
@@ -56,7 +56,7 @@ def answering(replicas: int, job: Job) -> Result:
 def _asking(job: Job) -> Iterator[subprocess.Popen[str]]:
     """A replica that asks itself when it is told to. It ends with this process: what it waits for never comes then."""
     log, workload = str(Path(job.directory) / LOG_NAME), msgspec.json.encode(job.workload).decode()
-    command = [sys.executable, "-m", "penstock.bench.socket.asking", log, job.loop, workload]
+    command = [sys.executable, "-m", "millstream.bench.socket.asking", log, job.loop, workload]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process

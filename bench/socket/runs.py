@@ -1,18 +1,18 @@
-"""The contenders: penstock behind its socket, Redis twice, and a server that does nothing, each on one workload."""
+"""The contenders: millstream behind its socket, Redis twice, and a server that does nothing, each on one workload."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from penstock.bench.bank import fingerprint, queries, streams, totals
-from penstock.bench.engine_runs import LOG_NAME
-from penstock.bench.job import DifferentWork, Job, Result
-from penstock.bench.socket import calls, redis
-from penstock.bench.socket.children import cpu_seconds, spent
-from penstock.bench.socket.contending import balances, cores, echo_server, load_on, opened, redis_server, result
-from penstock.bench.socket.load import Burst
-from penstock.bench.systems import ENGINE, read_back
+from millstream.bench.bank import fingerprint, queries, streams, totals
+from millstream.bench.engine_runs import LOG_NAME
+from millstream.bench.job import DifferentWork, Job, Result
+from millstream.bench.socket import calls, redis
+from millstream.bench.socket.children import cpu_seconds, spent
+from millstream.bench.socket.contending import balances, cores, echo_server, load_on, opened, redis_server, result
+from millstream.bench.socket.load import Burst
+from millstream.bench.systems import ENGINE, read_back
 
 __all__ = ["ask", "echo", "execute", "redis_get", "redis_get_by_load", "redis_set", "redis_set_by_load"]
 
@@ -93,14 +93,14 @@ def _redis(job: Job, test: str, requests: int) -> Result:
 
 
 def redis_set_by_load(job: Job) -> Result:
-    """``SET`` by the load that penstock gets."""
+    """``SET`` by the load that millstream gets."""
     deposits = streams(job.workload).measured
     bursts = redis.sets(((each.account, each.amount) for each in deposits), job.workload.in_flight)
     return _redis_by_load(job, bursts, redis.SET_REPLY, len(deposits))
 
 
 def redis_get_by_load(job: Job) -> Result:
-    """``GET`` by the load that penstock gets, of keys that were set."""
+    """``GET`` by the load that millstream gets, of keys that were set."""
     questions = queries(job.workload)
     bursts = redis.gets((each.account for each in questions), job.workload.in_flight)
     return _redis_by_load(job, bursts, redis.GET_REPLY, len(questions))

@@ -1,4 +1,4 @@
-"""The bank behind a socket: ``python -m penstock.bench.socket.serve LOG LOOP [replica]``. Everything is as by default.
+"""The bank behind a socket: ``python -m millstream.bench.socket.serve LOG LOOP [replica]``. All as by default.
 
 It says on standard output where it listens, and ends in good order at SIGTERM.
 """
@@ -13,10 +13,10 @@ from functools import partial
 
 import structlog
 
-from penstock.bench import loops
-from penstock.bench.bank import bank
-from penstock.engine import Engine, Replica
-from penstock.engine.server import Server
+from millstream.bench import loops
+from millstream.bench.bank import bank
+from millstream.engine import Engine, Replica
+from millstream.engine.server import Server
 
 __all__ = ["main"]
 

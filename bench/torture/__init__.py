@@ -1,4 +1,4 @@
-"""Proves that nothing acknowledged is lost: kills processes and tears files. ``python -m penstock.bench torture``.
+"""Proves that nothing acknowledged is lost: kills processes and tears files. ``python -m millstream.bench torture``.
 
 Goals: to kill a busy engine at random moments, many times, and to find every command that was acknowledged in the log
 afterwards, once, where its receipt said; to open copies of a log's files as a crash could have left them, and to find

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from penstock.bench.torture.reports import Ack, Place, Refusal, Report, Seen
-from penstock.bench.torture.work import expected_events, name_in_log
-from penstock.engine.commit import Commit, Head, verify
-from penstock.engine.errors import LogCorrupt
+from millstream.bench.torture.reports import Ack, Place, Refusal, Report, Seen
+from millstream.bench.torture.work import expected_events, name_in_log
+from millstream.engine.commit import Commit, Head, verify
+from millstream.engine.errors import LogCorrupt
 
 __all__ = [
     "Kind",

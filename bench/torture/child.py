@@ -1,4 +1,4 @@
-"""The process that is killed: ``python -m penstock.bench.torture.child ORDER``, the order being JSON.
+"""The process that is killed: ``python -m millstream.bench.torture.child ORDER``, the order being JSON.
 
 It opens the bank on a log, lets callers loose on it, and says on standard output what became of their commands, each
 after it knows it: `reports` has the lines. SIGTERM makes it close the engine under its callers and end. Exit code 0
@@ -22,18 +22,18 @@ from itertools import count
 import msgspec
 import structlog
 
-from penstock.bench import loops
-from penstock.bench.bank import BalanceOf, Deposit
-from penstock.bench.torture import reports
-from penstock.bench.torture.till import EventsSeen, limits, till
-from penstock.bench.torture.work import Role, accounts, batch, command, has_id, opening, own_account, role_of
-from penstock.engine import (
+from millstream.bench import loops
+from millstream.bench.bank import BalanceOf, Deposit
+from millstream.bench.torture import reports
+from millstream.bench.torture.till import EventsSeen, limits, till
+from millstream.bench.torture.work import Role, accounts, batch, command, has_id, opening, own_account, role_of
+from millstream.engine import (
     DeadlineExceeded,
     Engine,
     EngineClosed,
     LogLocked,
     Metadata,
-    PenstockError,
+    MillstreamError,
     Receipt,
     Rejected,
 )
@@ -151,7 +151,7 @@ class _Crowd:
     async def _send(self, name: str, timeout: float | None = None) -> Receipt | None:
         try:
             receipt = await self._engine.execute(command(name), command_id=name, timeout=timeout)
-        except PenstockError as error:
+        except MillstreamError as error:
             self._tell(name, error)
             if isinstance(error, EngineClosed):
                 raise
@@ -159,7 +159,7 @@ class _Crowd:
         self._tell(name, receipt)
         return receipt
 
-    def _tell(self, name: str, outcome: Receipt | PenstockError) -> None:
+    def _tell(self, name: str, outcome: Receipt | MillstreamError) -> None:
         match outcome:
             case Receipt():
                 self._say(reports.ack(name, outcome))

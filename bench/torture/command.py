@@ -1,4 +1,4 @@
-"""The command line: ``python -m penstock.bench torture``. Exit code 1 when anything is wrong, 2 when it can't begin."""
+"""The command line: ``python -m millstream.bench torture``. Exit code 1 if anything is wrong, 2 if it can't begin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from random import SystemRandom
 import msgspec
 import structlog
 
-from penstock.bench.torture.run import Tally, Torture, run
+from millstream.bench.torture.run import Tally, Torture, run
 
 __all__ = ["main", "options"]
 
@@ -20,8 +20,8 @@ _KILLS, _IMAGES, _CALLERS, _SEED_MAX = 100, 100, 100, 10**6
 
 def main(options: argparse.Namespace) -> int:
     """Run what the options ask for, show it, and return the exit code. Needs rich."""
-    from penstock.bench import report as look  # noqa: PLC0415 - needs rich, and who calls this has seen that it is there
-    from penstock.bench.torture.show import progress, show_tally  # noqa: PLC0415 - the same
+    from millstream.bench import report as look  # noqa: PLC0415 - needs rich, and who calls this has seen that it is there
+    from millstream.bench.torture.show import progress, show_tally  # noqa: PLC0415 - the same
 
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
@@ -48,7 +48,7 @@ def _write(tally: Tally, path: Path) -> None:
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the arguments say; the seed is chosen here if they name none. A wrong one ends the program."""
     parser = argparse.ArgumentParser(
-        prog="python -m penstock.bench torture", description="kills processes and tears files: is anything lost?"
+        prog="python -m millstream.bench torture", description="kills processes and tears files: is anything lost?"
     )
     parser.add_argument("--kills", type=_count, default=_KILLS, metavar="N", help=f"default: {_KILLS}")
     parser.add_argument("--images", type=_count, default=_IMAGES, metavar="N", help=f"default: {_IMAGES}")

@@ -14,13 +14,13 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from penstock.bench.torture.check import Kind, Known, Problem, balances_after, not_a_prefix
-from penstock.bench.torture.files import copy_log, read_commits, snapshots_of, wal_of
-from penstock.bench.torture.reopening import reopen
-from penstock.bench.torture.wal import Tear, lost_transactions, torn, transactions
-from penstock.engine import LogCorrupt, LogRefused
-from penstock.engine.commit import Commit
-from penstock.engine.log.sqlite import CHECKPOINT_PAGES
+from millstream.bench.torture.check import Kind, Known, Problem, balances_after, not_a_prefix
+from millstream.bench.torture.files import copy_log, read_commits, snapshots_of, wal_of
+from millstream.bench.torture.reopening import reopen
+from millstream.bench.torture.wal import Tear, lost_transactions, torn, transactions
+from millstream.engine import LogCorrupt, LogRefused
+from millstream.engine.commit import Commit
+from millstream.engine.log.sqlite import CHECKPOINT_PAGES
 
 __all__ = ["Image", "Verdict", "judge"]
 

@@ -10,7 +10,7 @@ from random import Random
 
 import msgspec
 
-from penstock.bench.torture.wal import Damage, Tear
+from millstream.bench.torture.wal import Damage, Tear
 
 __all__ = ["Ending", "Round", "Shot", "round_of", "shots"]
 

@@ -17,14 +17,14 @@ from typing import Self
 
 import msgspec
 
-from penstock.bench.torture.child import Order
-from penstock.bench.torture.reports import Report, parse
-from penstock.engine.clock import elapsed
+from millstream.bench.torture.child import Order
+from millstream.bench.torture.reports import Report, parse
+from millstream.engine.clock import elapsed
 
 __all__ = ["PROGRAM", "Child", "hold", "listen"]
 
 #: What is run, with the order as its last argument.
-PROGRAM = (sys.executable, "-m", "penstock.bench.torture.child")
+PROGRAM = (sys.executable, "-m", "millstream.bench.torture.child")
 
 _CHUNK_BYTES = 1 << 16
 _KILLED_SECONDS_MAX = 30.0

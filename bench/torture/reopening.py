@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from penstock.bench.bank import AllBalances
-from penstock.bench.torture.check import Problem, wrong_balances
-from penstock.bench.torture.till import Audit, Audited, limits, till
-from penstock.engine import Engine
+from millstream.bench.bank import AllBalances
+from millstream.bench.torture.check import Problem, wrong_balances
+from millstream.bench.torture.till import Audit, Audited, limits, till
+from millstream.engine import Engine
 
 __all__ = ["Reopened", "reopen"]
 

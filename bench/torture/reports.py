@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from penstock.engine import Receipt
+from millstream.engine import Receipt
 
 __all__ = ["Ack", "Place", "Refusal", "Report", "Seen", "Trouble", "ack", "mark", "parse", "refusal", "seen", "trouble"]
 

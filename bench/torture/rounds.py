@@ -11,13 +11,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from penstock.bench.torture.check import Kind, Problem
-from penstock.bench.torture.child import EXIT_LOCKED, Order
-from penstock.bench.torture.files import copy_log, stalled
-from penstock.bench.torture.images import Image
-from penstock.bench.torture.plan import Ending, Round, Shot
-from penstock.bench.torture.process import PROGRAM, Child, hold, listen
-from penstock.bench.torture.reports import Report
+from millstream.bench.torture.check import Kind, Problem
+from millstream.bench.torture.child import EXIT_LOCKED, Order
+from millstream.bench.torture.files import copy_log, stalled
+from millstream.bench.torture.images import Image
+from millstream.bench.torture.plan import Ending, Round, Shot
+from millstream.bench.torture.process import PROGRAM, Child, hold, listen
+from millstream.bench.torture.reports import Report
 
 __all__ = ["Played", "play"]
 

@@ -14,15 +14,15 @@ from tempfile import mkdtemp
 
 import msgspec
 
-from penstock.bench import loops
-from penstock.bench.torture.check import Kind
-from penstock.bench.torture.child import Order
-from penstock.bench.torture.files import DATABASE
-from penstock.bench.torture.plan import Round, round_of, shots
-from penstock.bench.torture.process import PROGRAM
-from penstock.bench.torture.rounds import play
-from penstock.bench.torture.story import Found, Story
-from penstock.engine.clock import elapsed
+from millstream.bench import loops
+from millstream.bench.torture.check import Kind
+from millstream.bench.torture.child import Order
+from millstream.bench.torture.files import DATABASE
+from millstream.bench.torture.plan import Round, round_of, shots
+from millstream.bench.torture.process import PROGRAM
+from millstream.bench.torture.rounds import play
+from millstream.bench.torture.story import Found, Story
+from millstream.engine.clock import elapsed
 
 __all__ = ["Tally", "Torture", "run"]
 

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from penstock.bench.torture.check import Kind, Known, Problem, Told, broken_promises, read_on, told_by
-from penstock.bench.torture.files import copy_log, read_commits
-from penstock.bench.torture.images import judge
-from penstock.bench.torture.plan import Ending, Round
-from penstock.bench.torture.reopening import reopen
-from penstock.bench.torture.reports import Ack, Refusal
-from penstock.bench.torture.rounds import Played
-from penstock.bench.torture.work import has_id, unanswered
+from millstream.bench.torture.check import Kind, Known, Problem, Told, broken_promises, read_on, told_by
+from millstream.bench.torture.files import copy_log, read_commits
+from millstream.bench.torture.images import judge
+from millstream.bench.torture.plan import Ending, Round
+from millstream.bench.torture.reopening import reopen
+from millstream.bench.torture.reports import Ack, Refusal
+from millstream.bench.torture.rounds import Played
+from millstream.bench.torture.work import has_id, unanswered
 
 __all__ = ["Found", "Story"]
 

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import msgspec
 
-from penstock.bench.bank import Balances, Bank, Deposited, Opened
-from penstock.engine import App, Command, Event, Key, Limits, Query
-from penstock.handlers import Rejected, applies, handles
-from penstock.views import answers
+from millstream.bench.bank import Balances, Bank, Deposited, Opened
+from millstream.engine import App, Command, Event, Key, Limits, Query
+from millstream.handlers import Rejected, applies, handles
+from millstream.views import answers
 
 __all__ = ["Audit", "Audited", "EventsSeen", "Till", "TillBalances", "Transfer", "Withdrawn", "limits", "till"]
 
@@ -95,7 +95,7 @@ class TillBalances(Balances):
         return self.events
 
 
-till = App(models=[Till], views=[TillBalances], name="penstock-torture")
+till = App(models=[Till], views=[TillBalances], name="millstream-torture")
 
 
 def limits() -> Limits:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from penstock.bench.bank import Deposit, Open
-from penstock.bench.torture.till import Transfer
-from penstock.engine import Command
+from millstream.bench.bank import Deposit, Open
+from millstream.bench.torture.till import Transfer
+from millstream.engine import Command
 
 __all__ = [
     "Role",

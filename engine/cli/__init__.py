@@ -1,5 +1,5 @@
-"""The command line ``penstock``. Needs the extra ``penstock[cli]``, and says so without it."""
+"""The command line ``millstream``. Needs the extra ``millstream[cli]``, and says so without it."""
 
-from penstock.engine.cli.start import main
+from millstream.engine.cli.start import main
 
 __all__ = ["main"]

@@ -1,8 +1,8 @@
-"""``python -m penstock.engine.cli``: the same as ``penstock``."""
+"""``python -m millstream.engine.cli``: the same as ``millstream``."""
 
 import sys
 
-from penstock.engine.cli.start import main
+from millstream.engine.cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

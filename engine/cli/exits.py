@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from enum import IntEnum
 
-from penstock.engine.errors import (
+from millstream.engine.errors import (
     AuthorError,
     CallerError,
     CommandIdReused,
@@ -20,7 +20,7 @@ from penstock.engine.errors import (
     TryAgainLater,
     VersionConflict,
 )
-from penstock.engine.upkeep import BackupFailed
+from millstream.engine.upkeep import BackupFailed
 
 __all__ = ["MEANINGS", "ExitCode", "exit_code_of"]
 
@@ -50,7 +50,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.APPLICATION: "the application can't be loaded, contradicts itself, or failed",
     ExitCode.REFUSED: "the application's rules, or the server, said no",
     ExitCode.TRY_LATER: "not now: the server can't be reached, is not ready, or the time is over",
-    ExitCode.BUG: "a bug in penstock; the traceback is on standard error",
+    ExitCode.BUG: "a bug in millstream; the traceback is on standard error",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.READER_GONE: "whoever read the output went away",
 }

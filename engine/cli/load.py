@@ -7,8 +7,8 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
-from penstock.engine.app import App
-from penstock.engine.errors import DefinitionError, PenstockError
+from millstream.engine.app import App
+from millstream.engine.errors import DefinitionError, MillstreamError
 
 __all__ = ["load_app"]
 
@@ -44,12 +44,12 @@ def _import(name: str, folder: Path) -> object:
         sys.path.insert(0, str(folder))
     try:
         return import_module(name)
-    except PenstockError:
+    except MillstreamError:
         raise
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise DefinitionError(
-                f"there is no module {error.name!r}: run penstock in the folder that holds it, or install it"
+                f"there is no module {error.name!r}: run millstream in the folder that holds it, or install it"
             ) from error
         raise DefinitionError(f"module {name!r} can't be imported: {error}", *_place(error)) from error
     except Exception as error:

@@ -1,6 +1,6 @@
-"""``penstock log …``: verifying, copying, exporting, importing, showing and checking a log.
+"""``millstream log …``: verifying, copying, exporting, importing, showing and checking a log.
 
-Each command reads its arguments, calls `penstock.engine.upkeep`, and shows what that returned. Nothing else is here.
+Each command reads its arguments, calls `millstream.engine.upkeep`, and shows what that returned. Nothing else is here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import anyio
 import typer
 from msgspec import to_builtins
 
-from penstock.engine.app import App
-from penstock.engine.cli.arguments import AppArgument, LogArgument
-from penstock.engine.cli.exits import ExitCode
-from penstock.engine.cli.grouped import grouped
-from penstock.engine.cli.load import load_app
-from penstock.engine.cli.output import (
+from millstream.engine.app import App
+from millstream.engine.cli.arguments import AppArgument, LogArgument
+from millstream.engine.cli.exits import ExitCode
+from millstream.engine.cli.grouped import grouped
+from millstream.engine.cli.load import load_app
+from millstream.engine.cli.output import (
     Json,
     printable,
     progress_of,
@@ -31,13 +31,13 @@ from penstock.engine.cli.output import (
     show_table,
     show_verified,
 )
-from penstock.engine.cli.reaching import Caller, with_link
-from penstock.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
-from penstock.engine.commit import DIGEST_BYTES
-from penstock.engine.log import SqliteLog, log_at
-from penstock.engine.messages import UnreadableEvent
-from penstock.engine.survey import Survey, survey
-from penstock.engine.upkeep import (
+from millstream.engine.cli.reaching import Caller, with_link
+from millstream.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
+from millstream.engine.commit import DIGEST_BYTES
+from millstream.engine.log import SqliteLog, log_at
+from millstream.engine.messages import UnreadableEvent
+from millstream.engine.survey import Survey, survey
+from millstream.engine.upkeep import (
     StoredEvent,
     Verified,
     attached,
@@ -49,7 +49,7 @@ from penstock.engine.upkeep import (
     stored_events,
     verify_log,
 )
-from penstock.engine.upkeep.place import placed
+from millstream.engine.upkeep.place import placed
 
 __all__ = ["app"]
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from penstock.engine.upkeep import Verified
+from millstream.engine.upkeep import Verified
 
 __all__ = [
     "Json",

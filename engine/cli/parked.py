@@ -1,6 +1,6 @@
-"""``penstock parked …``: what views could not apply, and letting them try again.
+"""``millstream parked …``: what views could not apply, and letting them try again.
 
-Each command reads its arguments, calls the engine or `penstock.engine.upkeep`, and shows what that returned.
+Each command reads its arguments, calls the engine or `millstream.engine.upkeep`, and shows what that returned.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import anyio
 import typer
 from msgspec import to_builtins
 
-from penstock.engine.app import App
-from penstock.engine.cli.arguments import AppArgument, LogArgument
-from penstock.engine.cli.exits import ExitCode
-from penstock.engine.cli.load import load_app
-from penstock.engine.cli.output import Json, log_to_stderr, printable, show_json, show_note, show_table
-from penstock.engine.engine import Engine
-from penstock.engine.reading import Parked
-from penstock.engine.upkeep import attached, parked_in, require_owner
+from millstream.engine.app import App
+from millstream.engine.cli.arguments import AppArgument, LogArgument
+from millstream.engine.cli.exits import ExitCode
+from millstream.engine.cli.load import load_app
+from millstream.engine.cli.output import Json, log_to_stderr, printable, show_json, show_note, show_table
+from millstream.engine.engine import Engine
+from millstream.engine.reading import Parked
+from millstream.engine.upkeep import attached, parked_in, require_owner
 
 __all__ = ["app"]
 

@@ -1,7 +1,7 @@
-"""Commands that installed packages add to the program: the entry points of the group ``penstock.commands``.
+"""Commands that installed packages add to the program: the entry points of the group ``millstream.commands``.
 
 Each names a function that takes the arguments behind its name as a list, and returns an exit code. It is imported when
-it is called, and not before. That is how ``penstock bench`` gets here: the engine doesn't know the harness, which may
+it is called, and not before. That is how ``millstream bench`` gets here: the engine doesn't know the harness, which may
 know the engine.
 """
 
@@ -15,7 +15,7 @@ import typer
 __all__ = ["GROUP", "add_plugged"]
 
 #: The group of entry points.
-GROUP = "penstock.commands"
+GROUP = "millstream.commands"
 
 #: Everything behind the name is the other program's to read, ``--help`` too.
 _ALL_IS_THEIRS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -27,7 +27,7 @@ def add_plugged(app: typer.Typer, *, panel: str) -> None:
     for name, entry in sorted(found.items()):
         app.command(
             name,
-            help=f"A program of its own: penstock {name} --help says what it does.",
+            help=f"A program of its own: millstream {name} --help says what it does.",
             rich_help_panel=panel,
             context_settings=_ALL_IS_THEIRS,
         )(_calling(entry))

@@ -12,9 +12,9 @@ from typing import Annotated, NamedTuple, TypeAlias, TypeVar
 import anyio
 import typer
 
-from penstock.engine.cli.output import log_to_stderr
-from penstock.engine.client import Link, client_tls
-from penstock.engine.errors import DefinitionError
+from millstream.engine.cli.output import log_to_stderr
+from millstream.engine.client import Link, client_tls
+from millstream.engine.errors import DefinitionError
 
 __all__ = ["AddressOption", "Caller", "TimeoutOption", "options_judged", "with_link"]
 
@@ -26,7 +26,7 @@ AddressOption: TypeAlias = Annotated[
         "--address",
         "-a",
         metavar="ADDRESS",
-        envvar="PENSTOCK_ADDRESS",
+        envvar="MILLSTREAM_ADDRESS",
         help="tcp://HOST:PORT, tls://HOST:PORT or unix://PATH.",
         rich_help_panel=_PANEL,
     ),
@@ -46,7 +46,7 @@ class Caller(NamedTuple):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A file that holds the token. Or set PENSTOCK_TOKEN to it.",
+            help="A file that holds the token. Or set MILLSTREAM_TOKEN to it.",
             show_default=False,
             rich_help_panel=_PANEL,
         ),
@@ -77,13 +77,13 @@ class Caller(NamedTuple):
 
     @property
     def token(self) -> str | None:
-        """The token, from its file or from PENSTOCK_TOKEN.
+        """The token, from its file or from MILLSTREAM_TOKEN.
 
         Raises:
             DefinitionError: the file can't be read.
         """
         if self.token_file is None:
-            return os.environ.get("PENSTOCK_TOKEN") or None
+            return os.environ.get("MILLSTREAM_TOKEN") or None
         try:
             return self.token_file.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""``penstock execute``, ``ask``, ``watch``, ``describe``, ``stats``, ``health``: a running application, from the shell.
+"""``millstream execute``, ``ask``, ``watch``, ``describe``, ``stats``, ``health``: a running application, by shell.
 
 Each command reads its arguments, calls one method of the protocol, and shows what came back. No application is loaded:
 what its messages are is the server's to know.
@@ -14,17 +14,17 @@ import msgspec
 import typer
 from msgspec import Raw
 
-from penstock.engine.cli.exits import ExitCode
-from penstock.engine.cli.grouped import grouped
-from penstock.engine.cli.output import Json, show_figures, show_json, show_note, show_table
-from penstock.engine.cli.reaching import AddressOption, Caller, TimeoutOption, with_link
-from penstock.engine.cli.values import flat, messages_in, show_value, told
-from penstock.engine.cli.words import message_in, message_of
-from penstock.engine.client import Link
-from penstock.engine.client.subscriptions import Policy
-from penstock.engine.errors import InvalidMessage, Rejected
-from penstock.engine.messages import Receipt
-from penstock.engine.wire.address import DEFAULT_ADDRESS
+from millstream.engine.cli.exits import ExitCode
+from millstream.engine.cli.grouped import grouped
+from millstream.engine.cli.output import Json, show_figures, show_json, show_note, show_table
+from millstream.engine.cli.reaching import AddressOption, Caller, TimeoutOption, with_link
+from millstream.engine.cli.values import flat, messages_in, show_value, told
+from millstream.engine.cli.words import message_in, message_of
+from millstream.engine.client import Link
+from millstream.engine.client.subscriptions import Policy
+from millstream.engine.errors import InvalidMessage, Rejected
+from millstream.engine.messages import Receipt
+from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["ask", "describe", "execute", "health", "stats", "watch"]
 

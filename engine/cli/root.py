@@ -1,4 +1,4 @@
-"""The program ``penstock``: its groups of commands, each a room of its own, and what all of them have in common."""
+"""The program ``millstream``: its groups of commands, each a room of its own, and what all of them have in common."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from penstock.engine.cli import log, parked, remote, serving
-from penstock.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
-from penstock.engine.cli.plugged import add_plugged
+from millstream.engine.cli import log, parked, remote, serving
+from millstream.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
+from millstream.engine.cli.plugged import add_plugged
 
 __all__ = ["app"]
 
 
 class _Root(typer.core.TyperGroup):
-    """Turns the errors that penstock knows into one line on standard error and an exit code."""
+    """Turns the errors that millstream knows into one line on standard error and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -32,7 +32,7 @@ class _Root(typer.core.TyperGroup):
             if code is ExitCode.READER_GONE:
                 _drop_output()
             elif code is not ExitCode.INTERRUPTED:
-                typer.echo(f"penstock: {' '.join(str(error).split())}", err=True)
+                typer.echo(f"millstream: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(code) from error
         return result
 
@@ -79,10 +79,10 @@ def _root(
         bool, typer.Option("--version", help="Show the version and exit.", callback=lambda wanted: _version(wanted))
     ] = False,
 ) -> None:
-    """Run applications of penstock, the CQRS engine, use those that run, and look after their logs."""
+    """Run applications of millstream, the CQRS engine, use those that run, and look after their logs."""
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"penstock {version('penstock')}")
+        typer.echo(f"millstream {version('millstream')}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""``penstock serve`` and ``penstock replica``: processes that run an application behind sockets until they are stopped.
+"""``millstream serve`` and ``millstream replica``: processes that run an application behind sockets.
 
 Here: from arguments to an `Engine` or a `Replica` with a `Server`, and the signals that end them. Nothing else is here.
 """
@@ -18,17 +18,17 @@ import anyio
 import typer
 from msgspec.structs import replace
 
-from penstock.engine.cli.arguments import AppArgument
-from penstock.engine.cli.grouped import grouped
-from penstock.engine.cli.load import load_app
-from penstock.engine.cli.output import log_to_stderr
-from penstock.engine.cli.reaching import Caller, options_judged
-from penstock.engine.client import Client
-from penstock.engine.engine import Engine
-from penstock.engine.replica import Replica
-from penstock.engine.server import Server, ServerLimits, Tokens, tls_context
-from penstock.engine.server.backend import Backend
-from penstock.engine.wire.address import DEFAULT_ADDRESS
+from millstream.engine.cli.arguments import AppArgument
+from millstream.engine.cli.grouped import grouped
+from millstream.engine.cli.load import load_app
+from millstream.engine.cli.output import log_to_stderr
+from millstream.engine.cli.reaching import Caller, options_judged
+from millstream.engine.client import Client
+from millstream.engine.engine import Engine
+from millstream.engine.replica import Replica
+from millstream.engine.server import Server, ServerLimits, Tokens, tls_context
+from millstream.engine.server.backend import Backend
+from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["replica", "serve"]
 
@@ -55,7 +55,7 @@ class _Entrance(NamedTuple):
         typer.Option(
             "--listen",
             metavar="ADDRESS",
-            envvar="PENSTOCK_ADDRESS",
+            envvar="MILLSTREAM_ADDRESS",
             help="tcp://HOST:PORT, tls://HOST:PORT or unix://PATH; any number of them.",
             show_default=DEFAULT_ADDRESS,
             rich_help_panel=_SERVING,
@@ -66,7 +66,7 @@ class _Entrance(NamedTuple):
         typer.Option(
             "--tokens",
             metavar="FILE",
-            help="A file with a line reader:TOKEN or writer:TOKEN for each token. Or set PENSTOCK_TOKENS to them, "
+            help="A file with a line reader:TOKEN or writer:TOKEN for each token. Or set MILLSTREAM_TOKENS to them, "
             "apart by spaces. Without any, whoever can connect may do everything.",
             show_default=False,
             rich_help_panel=_SAFETY,
@@ -170,7 +170,7 @@ def replica(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A file that holds the token for the writer. Or set PENSTOCK_TOKEN to it.",
+            help="A file that holds the token for the writer. Or set MILLSTREAM_TOKEN to it.",
             show_default=False,
             rich_help_panel=_WRITER,
         ),

@@ -16,19 +16,19 @@ _NEEDS = ("typer", "rich")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say, ``sys.argv`` if none are given, and return the exit code (`exits`).
 
-    An error that penstock knows is one line on standard error. Any other is a traceback: a bug, and exit code 70.
+    An error that millstream knows is one line on standard error. Any other is a traceback: a bug, and exit code 70.
     """
     missing = [name for name in _NEEDS if find_spec(name) is None]
     if missing:
         needed = " and ".join(missing)
-        sys.stderr.write(f"penstock: the command line needs {needed}: pip install 'penstock[cli]'\n")
+        sys.stderr.write(f"millstream: the command line needs {needed}: install the extra millstream[cli]\n")
         return 2
     _buffer_output()
-    from penstock.engine.cli.exits import ExitCode  # noqa: PLC0415 - what follows needs the extra
-    from penstock.engine.cli.root import app  # noqa: PLC0415
+    from millstream.engine.cli.exits import ExitCode  # noqa: PLC0415 - what follows needs the extra
+    from millstream.engine.cli.root import app  # noqa: PLC0415
 
     try:
-        app(args=arguments, prog_name="penstock")
+        app(args=arguments, prog_name="millstream")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.FINE
     except Exception:  # noqa: BLE001 - shown whole; but Python would exit with 1, which means that a log is damaged

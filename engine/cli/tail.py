@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from penstock.engine.cli.output import printable, show_json, show_row
-from penstock.engine.client import Link
-from penstock.engine.client.subscriptions import Policy
-from penstock.engine.upkeep import StoredEvent, attached
-from penstock.engine.upkeep.events import event_pages
+from millstream.engine.cli.output import printable, show_json, show_row
+from millstream.engine.client import Link
+from millstream.engine.client.subscriptions import Policy
+from millstream.engine.upkeep import StoredEvent, attached
+from millstream.engine.upkeep.events import event_pages
 
 __all__ = ["Show", "Wanted", "event_row", "tail_lines", "tail_log", "tail_server"]
 
@@ -79,7 +79,7 @@ async def tail_server(link: Link, wanted: Wanted, show: Show) -> None:
     """The same from a server.
 
     Raises:
-        PenstockError: what the server says.
+        MillstreamError: what the server says.
     """
     after = wanted.begin(msgspec.json.decode(await link.call("health"))["position"])
     params: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.engine.cli.output import printable, show_figures, show_note, show_table
+from millstream.engine.cli.output import printable, show_figures, show_note, show_table
 
 __all__ = ["flat", "messages_in", "show_value", "told"]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from penstock.engine.errors import InvalidMessage
+from millstream.engine.errors import InvalidMessage
 
 __all__ = ["message_in", "message_of"]
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from penstock.engine.client.calls import Call
-from penstock.engine.clock import elapsed
-from penstock.engine.terms import Deadline
+from millstream.engine.client.calls import Call
+from millstream.engine.clock import elapsed
+from millstream.engine.terms import Deadline
 
 __all__ = ["Alarm"]
 

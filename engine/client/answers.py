@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from penstock.engine.client.subscriptions import Subscription
-from penstock.engine.declare import answer_type
-from penstock.engine.errors import AnswerFailed, DefinitionError, PenstockError, ViewIncomplete
-from penstock.engine.messages import Answered, Query
+from millstream.engine.client.subscriptions import Subscription
+from millstream.engine.declare import answer_type
+from millstream.engine.errors import AnswerFailed, DefinitionError, MillstreamError, ViewIncomplete
+from millstream.engine.messages import Answered, Query
 
 __all__ = ["Answers"]
 
@@ -34,7 +34,7 @@ class Answers:
         except msgspec.DecodeError as error:
             raise _failed(query, f"its answer is not what the query promises: {error}") from error
 
-    def mend(self, query: Query[Any], error: PenstockError) -> None:
+    def mend(self, query: Query[Any], error: MillstreamError) -> None:
         """Give an error that holds an answer the one that the query promises; as it came, if it is not that."""
         if isinstance(error, ViewIncomplete):
             with suppress(msgspec.ValidationError, TypeError, DefinitionError):
@@ -54,7 +54,7 @@ class Answers:
                 if len(content) != len(given) or answered != self._answered(query, given, told.position):
                     given = content
                     yield answered
-        except PenstockError as error:
+        except MillstreamError as error:
             self.mend(query, error)
             raise
 

@@ -24,19 +24,19 @@ from typing import Any, Protocol
 
 import msgspec
 
-from penstock.engine.client.limits import ClientLimits
-from penstock.engine.errors import (
+from millstream.engine.client.limits import ClientLimits
+from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
     LimitReached,
-    PenstockError,
+    MillstreamError,
     ProtocolViolated,
     TryAgainLater,
 )
-from penstock.engine.terms import Deadline
-from penstock.engine.wire import FrameTooLarge, error_from
-from penstock.engine.wire.faults import INVALID_REQUEST
-from penstock.engine.wire.messages import ErrorShape
+from millstream.engine.terms import Deadline
+from millstream.engine.wire import FrameTooLarge, error_from
+from millstream.engine.wire.faults import INVALID_REQUEST
+from millstream.engine.wire.messages import ErrorShape
 
 __all__ = ["Call", "Calls", "Promise", "error_of"]
 
@@ -186,7 +186,7 @@ class Calls:
         self.sent.clear()
         self.waiting.extendleft(reversed(again))
 
-    def refuse(self, call: Call, error: PenstockError) -> None:
+    def refuse(self, call: Call, error: MillstreamError) -> None:
         """The server has answered a call with an error: it fails.
 
         A server can say that a request was not executed; not that another one was not, which was sent before on a
@@ -219,7 +219,7 @@ class Calls:
         call.promise.set_exception(error)
 
     def abandon(
-        self, reason: Callable[[Call], PenstockError], *, only: Callable[[Call], bool] = lambda call: True
+        self, reason: Callable[[Call], MillstreamError], *, only: Callable[[Call], bool] = lambda call: True
     ) -> None:
         """Let all fail for which ``only`` holds.
 
@@ -238,7 +238,7 @@ class Calls:
         self.waiting = left
 
 
-def _denies(error: PenstockError) -> bool:
+def _denies(error: MillstreamError) -> bool:
     """Whether the error says that nothing happened, for reasons that need not have held a moment before."""
     if isinstance(error, DeadlineExceeded):
         return not error.decided
@@ -247,6 +247,6 @@ def _denies(error: PenstockError) -> bool:
     return isinstance(error, TryAgainLater)
 
 
-def error_of(shape: ErrorShape) -> PenstockError:
+def error_of(shape: ErrorShape) -> MillstreamError:
     """The error that a server sent."""
     return error_from(shape.code, shape.message, msgspec.json.decode(shape.data))

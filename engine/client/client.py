@@ -16,11 +16,11 @@ from typing import Any, Self, TypeVar, cast
 
 from msgspec import Raw
 
-from penstock.engine.client.alarm import Alarm
-from penstock.engine.client.answers import Answers
-from penstock.engine.client.calls import Call
-from penstock.engine.client.chance import command_ids as new_command_ids
-from penstock.engine.client.executions import (
+from millstream.engine.client.alarm import Alarm
+from millstream.engine.client.answers import Answers
+from millstream.engine.client.calls import Call
+from millstream.engine.client.chance import command_ids as new_command_ids
+from millstream.engine.client.executions import (
     Executions,
     as_asked,
     as_told,
@@ -30,21 +30,21 @@ from penstock.engine.client.executions import (
     outcome_of,
     receipt_of,
 )
-from penstock.engine.client.limits import ClientLimits
-from penstock.engine.client.link import Link
-from penstock.engine.client.promises import Place
-from penstock.engine.client.subscriptions import Policy
-from penstock.engine.clock import elapsed
-from penstock.engine.codec import checked_command_ids, checked_metadata
-from penstock.engine.errors import (
+from millstream.engine.client.limits import ClientLimits
+from millstream.engine.client.link import Link
+from millstream.engine.client.promises import Place
+from millstream.engine.client.subscriptions import Policy
+from millstream.engine.clock import elapsed
+from millstream.engine.codec import checked_command_ids, checked_metadata
+from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
+    MillstreamError,
     NotYetVisible,
-    PenstockError,
 )
-from penstock.engine.messages import Answered, Command, Metadata, Query, Receipt, Token, position_of
-from penstock.engine.replay import Slicer
-from penstock.engine.wire.address import Address
+from millstream.engine.messages import Answered, Command, Metadata, Query, Receipt, Token, position_of
+from millstream.engine.replay import Slicer
+from millstream.engine.wire.address import Address
 
 __all__ = ["Client"]
 
@@ -151,7 +151,7 @@ class Client:
             raise as_told(error, command, call.deadline) from error.__cause__
         except ConnectionLost as error:
             if error.sent and command_id is not None:
-                error.add_note(f"penstock: it was sent under the command_id {command_id!r}")
+                error.add_note(f"millstream: it was sent under the command_id {command_id!r}")
             raise
 
     async def execute_many(
@@ -161,7 +161,7 @@ class Client:
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | PenstockError]:
+    ) -> list[Receipt | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order; see `Engine.execute_many`.
 
         They are sent without waiting for each other's outcomes, up to ``in_flight_max`` of them.
@@ -196,7 +196,7 @@ class Client:
                         raise DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False)
                     call = execution(command, Place(group, index), ids[index], None, metadata, deadline, True)
                     self.link.send(call)
-                except PenstockError as error:
+                except MillstreamError as error:
                     group.settle(index, error)
                 else:
                     if deadline is not None:
@@ -271,7 +271,7 @@ class Client:
             return cast(Answered[Answer], self._answers.read(query, await self.link.outcome(call)))
         except NotYetVisible as error:
             raise as_asked(error, call.deadline) from None
-        except PenstockError as error:
+        except MillstreamError as error:
             self._answers.mend(query, error)
             raise
 
@@ -307,7 +307,7 @@ class Client:
             subscription = await self.link.subscribe(
                 "watch", params, after=max(0, position_of(after)), policy=policy, name=type(query).__name__
             )
-        except PenstockError as error:
+        except MillstreamError as error:
             self._answers.mend(query, error)
             raise
         try:

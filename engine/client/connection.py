@@ -9,13 +9,13 @@ from typing import Protocol, cast
 import msgspec
 from msgspec import UNSET
 
-from penstock.engine.client.calls import error_of
-from penstock.engine.client.dialling import told
-from penstock.engine.client.limits import ClientLimits
-from penstock.engine.clock import elapsed
-from penstock.engine.codec import encode
-from penstock.engine.errors import PenstockError
-from penstock.engine.wire import FrameTooLarge, Lines, Reply
+from millstream.engine.client.calls import error_of
+from millstream.engine.client.dialling import told
+from millstream.engine.client.limits import ClientLimits
+from millstream.engine.clock import elapsed
+from millstream.engine.codec import encode
+from millstream.engine.errors import MillstreamError
+from millstream.engine.wire import FrameTooLarge, Lines, Reply
 
 __all__ = ["OWN_ID", "Connection", "Owner"]
 
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
         #: Why it is lost, or is to be.
         self.problem = ""
         #: What the server said to the connection as a whole, before it closed it.
-        self.refusal: PenstockError | None = None
+        self.refusal: MillstreamError | None = None
         #: Done when it is lost.
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         """Say who is there.
 
         Raises:
-            PenstockError: what the server says to that.
+            MillstreamError: what the server says to that.
             OSError: the connection was lost.
         """
         self._greeting = asyncio.get_running_loop().create_future()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from penstock.engine.errors import DefinitionError
-from penstock.engine.wire.address import Address
+from millstream.engine.errors import DefinitionError
+from millstream.engine.wire.address import Address
 
 __all__ = ["client_tls", "dial", "told"]
 

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from penstock.engine.client.calls import Call
-from penstock.engine.client.promises import Group
-from penstock.engine.clock import elapsed
-from penstock.engine.codec import checked_command_id, checked_metadata, encode
-from penstock.engine.errors import DeadlineExceeded, InvalidMessage, NotYetVisible, PenstockError, RemoteError
-from penstock.engine.messages import Command, Message, Metadata, Receipt
-from penstock.engine.terms import Deadline
-from penstock.engine.wire.faults import INTERNAL_ERROR
+from millstream.engine.client.calls import Call
+from millstream.engine.client.promises import Group
+from millstream.engine.clock import elapsed
+from millstream.engine.codec import checked_command_id, checked_metadata, encode
+from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, NotYetVisible, RemoteError
+from millstream.engine.messages import Command, Message, Metadata, Receipt
+from millstream.engine.terms import Deadline
+from millstream.engine.wire.faults import INTERNAL_ERROR
 
 __all__ = ["Executions", "as_asked", "as_told", "deadline_in", "execution", "json_of", "outcome_of", "receipt_of"]
 
@@ -140,13 +140,13 @@ def as_asked(error: NotYetVisible, deadline: Deadline | None) -> NotYetVisible:
     return NotYetVisible(error.view, error.position, error.after, deadline.timeout_seconds)
 
 
-def outcome_of(outcome: Any, command: Command, deadline: Deadline | None) -> Receipt | PenstockError:
+def outcome_of(outcome: Any, command: Command, deadline: Deadline | None) -> Receipt | MillstreamError:
     """What became of one of several commands, as its caller is to see it."""
     if isinstance(outcome, DeadlineExceeded):
         told = as_told(outcome, command, deadline)
         told.__cause__ = outcome.__cause__
         return told
-    if isinstance(outcome, PenstockError):
+    if isinstance(outcome, MillstreamError):
         return outcome
     try:
         return receipt_of(outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.engine.errors import DefinitionError
+from millstream.engine.errors import DefinitionError
 
 __all__ = ["ClientLimits"]
 

@@ -29,23 +29,23 @@ import msgspec
 import structlog
 from msgspec import UNSET, Raw
 
-from penstock.engine.client.alarm import Alarm
-from penstock.engine.client.calls import Call, Calls, error_of
-from penstock.engine.client.connection import OWN_ID, Connection
-from penstock.engine.client.limits import ClientLimits
-from penstock.engine.client.reaching import Reach
-from penstock.engine.client.subscriptions import Policy, Subscription
-from penstock.engine.clock import elapsed
-from penstock.engine.codec import encode
-from penstock.engine.errors import ConnectionLost, EngineClosed, LimitReached, PenstockError
-from penstock.engine.terms import Deadline
-from penstock.engine.wire import Reply
-from penstock.engine.wire.address import Address, parse_address
-from penstock.engine.wire.messages import Notification
+from millstream.engine.client.alarm import Alarm
+from millstream.engine.client.calls import Call, Calls, error_of
+from millstream.engine.client.connection import OWN_ID, Connection
+from millstream.engine.client.limits import ClientLimits
+from millstream.engine.client.reaching import Reach
+from millstream.engine.client.subscriptions import Policy, Subscription
+from millstream.engine.clock import elapsed
+from millstream.engine.codec import encode
+from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError
+from millstream.engine.terms import Deadline
+from millstream.engine.wire import Reply
+from millstream.engine.wire.address import Address, parse_address
+from millstream.engine.wire.messages import Notification
 
 __all__ = ["Link"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 _read = msgspec.json.Decoder(Notification).decode
 
@@ -127,7 +127,7 @@ class Link:
             timeout: seconds, for all of it. The server is told, where the method has such a parameter.
 
         Raises:
-            PenstockError: what the server answered.
+            MillstreamError: what the server answered.
             ConnectionLost: the server can't be reached.
             DeadlineExceeded: the time is over, and nothing happened.
         """
@@ -158,7 +158,7 @@ class Link:
             return await call.promise
         except asyncio.CancelledError as error:
             if call.is_in_doubt:
-                error.add_note("penstock: the command was sent before it was cancelled; it may have happened")
+                error.add_note("millstream: the command was sent before it was cancelled; it may have happened")
             raise
         finally:
             if alarm is not None:
@@ -210,7 +210,7 @@ class Link:
             name: what errors call it.
 
         Raises:
-            PenstockError: what the server answered.
+            MillstreamError: what the server answered.
             ConnectionLost: it can't be reached.
         """
         waiting_max = self.limits.stream_pages_max if policy is Policy.STREAM else self.limits.watch_answers_max
@@ -292,7 +292,7 @@ class Link:
         connection = self._connection
         if connection is None:
             if self._connecting is None and self._calls.waiting and self._status is _Status.OPEN:
-                self._connecting = self._loop.create_task(self._connect(), name="penstock-link")
+                self._connecting = self._loop.create_task(self._connect(), name="millstream-link")
         elif not self._is_flushing and self._calls.may_send and connection.takes_more:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
@@ -312,13 +312,13 @@ class Link:
         """Connect, or tell everybody who waits that there is no connection."""
         try:
             self._connection = await self._reach.connect(self)
-        except PenstockError as error:
+        except MillstreamError as error:
             self._calls.abandon(partial(self._unreached, error))
         finally:
             self._connecting = None
         self._wake()
 
-    def _unreached(self, error: PenstockError, call: Call) -> PenstockError:
+    def _unreached(self, error: MillstreamError, call: Call) -> MillstreamError:
         if call.is_in_doubt or isinstance(error, ConnectionLost):
             problem = error.problem if isinstance(error, ConnectionLost) else str(error)
             return ConnectionLost(self.name, problem, call.is_in_doubt)
@@ -357,7 +357,7 @@ class Link:
             connection.transport.abort()
             await connection.closed
 
-    def _closed(self, call: Call) -> PenstockError:
+    def _closed(self, call: Call) -> MillstreamError:
         if call.is_in_doubt:
             return ConnectionLost(self.name, "the client was closed", sent=True)
         return EngineClosed(self._status)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.engine.client.chance import delays
-from penstock.engine.client.limits import ClientLimits
+from millstream.engine.client.chance import delays
+from millstream.engine.client.limits import ClientLimits
 
 __all__ = ["Outage"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from penstock.engine.errors import PenstockError
-from penstock.engine.messages import Receipt
+from millstream.engine.errors import MillstreamError
+from millstream.engine.messages import Receipt
 
 __all__ = ["Group", "Place"]
 
@@ -17,7 +17,7 @@ class Group:
     __slots__ = ("abandoned", "future", "left", "outcomes")
 
     def __init__(self, size: int) -> None:
-        self.outcomes: list[Receipt | PenstockError | None] = [None] * size
+        self.outcomes: list[Receipt | MillstreamError | None] = [None] * size
         self.left = size
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         #: Nobody waits any more: what is not decided yet never executes.

@@ -7,17 +7,17 @@ import ssl
 import anyio
 import structlog
 
-from penstock.engine.client.connection import Connection, Owner
-from penstock.engine.client.dialling import client_tls, dial, told
-from penstock.engine.client.limits import ClientLimits
-from penstock.engine.client.outage import Outage
-from penstock.engine.clock import elapsed
-from penstock.engine.errors import ConnectionLost, PenstockError
-from penstock.engine.wire.address import Address
+from millstream.engine.client.connection import Connection, Owner
+from millstream.engine.client.dialling import client_tls, dial, told
+from millstream.engine.client.limits import ClientLimits
+from millstream.engine.client.outage import Outage
+from millstream.engine.clock import elapsed
+from millstream.engine.errors import ConnectionLost, MillstreamError
+from millstream.engine.wire.address import Address
 
 __all__ = ["Reach"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 
 class Reach:
@@ -51,7 +51,7 @@ class Reach:
                 await anyio.sleep(seconds)
             try:
                 connection = await self._attempt(owner)
-            except PenstockError:  # the server's own word: it is there
+            except MillstreamError:  # the server's own word: it is there
                 raise
             except Exception as error:  # noqa: BLE001 - whatever is in the way, those who wait hear of it
                 outage.problem = told(error)

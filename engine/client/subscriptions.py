@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw
 
-from penstock.engine.client.calls import Call, error_of
-from penstock.engine.errors import ConnectionLost, EngineClosed, PenstockError, RemoteError, WatchOverrun
-from penstock.engine.wire.faults import INTERNAL_ERROR
-from penstock.engine.wire.messages import Notification
+from millstream.engine.client.calls import Call, error_of
+from millstream.engine.errors import ConnectionLost, EngineClosed, MillstreamError, RemoteError, WatchOverrun
+from millstream.engine.wire.faults import INTERNAL_ERROR
+from millstream.engine.wire.messages import Notification
 
 __all__ = ["Policy", "Subscription", "Told"]
 
@@ -88,7 +88,7 @@ class Subscription:
         self._waiting_max = waiting_max
         self._waiting: deque[Told] = deque(maxlen=1 if policy is Policy.NEWEST else None)
         self._number: int | None = None
-        self._error: PenstockError | None = None
+        self._error: MillstreamError | None = None
         self._is_over = False
         self._is_behind = False
         self._waiter: asyncio.Future[None] | None = None
@@ -100,7 +100,7 @@ class Subscription:
         """Ask for it, and wait until the server has taken it.
 
         Raises:
-            PenstockError: what the server says.
+            MillstreamError: what the server says.
             ConnectionLost: it can't be reached.
         """
         self._ask()
@@ -110,7 +110,7 @@ class Subscription:
         """The next thing that it is told.
 
         Raises:
-            PenstockError: it has ended, for this reason; all that was told before was given.
+            MillstreamError: it has ended, for this reason; all that was told before was given.
         """
         while not self._waiting:
             if self._error is not None:
@@ -158,7 +158,7 @@ class Subscription:
         else:
             self._ask()
 
-    def end(self, error: PenstockError) -> None:
+    def end(self, error: MillstreamError) -> None:
         """It ends by itself, for this reason."""
         if not self._is_over:
             self._is_over, self._error = True, error
@@ -186,7 +186,7 @@ class Subscription:
             self._begun.set_result(None)
 
     def set_exception(self, exception: BaseException, /) -> None:
-        assert isinstance(exception, PenstockError)
+        assert isinstance(exception, MillstreamError)
         self.end(exception)
 
     # Inside.
@@ -195,10 +195,10 @@ class Subscription:
         params = b'%b,"after":%d' % (self._params, self.position) if self._params else b'"after":%d' % self.position
         try:
             self._link.send(Call(self._method, params, self, name=self._name))
-        except PenstockError as error:
+        except MillstreamError as error:
             self.end(error)
 
-    def _ended(self, error: PenstockError) -> None:
+    def _ended(self, error: MillstreamError) -> None:
         self._forget()
         if isinstance(error, EngineClosed) and self._policy is not Policy.EVERY:
             self._ask()  # that server stops, and perhaps another one takes its place

@@ -11,11 +11,11 @@ from typing import Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from penstock.engine.client.client import Client
-from penstock.engine.client.limits import ClientLimits
-from penstock.engine.errors import EngineClosed, PenstockError
-from penstock.engine.messages import Answered, Command, Metadata, Query, Receipt, Token
-from penstock.engine.wire.address import Address
+from millstream.engine.client.client import Client
+from millstream.engine.client.limits import ClientLimits
+from millstream.engine.errors import EngineClosed, MillstreamError
+from millstream.engine.messages import Answered, Command, Metadata, Query, Receipt, Token
+from millstream.engine.wire.address import Address
 
 __all__ = ["SyncClient"]
 
@@ -57,7 +57,7 @@ class SyncClient:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal(name="penstock-client"))
+            portal = stack.enter_context(start_blocking_portal(name="millstream-client"))
             stack.enter_context(portal.wrap_async_context_manager(self._client))
             self._open, self._portal = stack.pop_all(), portal
         return self
@@ -98,7 +98,7 @@ class SyncClient:
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | PenstockError]:
+    ) -> list[Receipt | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order; see `Client.execute_many`."""
         todo, ids = (
             list(commands),

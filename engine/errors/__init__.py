@@ -1,6 +1,6 @@
-"""Every error that penstock raises on purpose, split by who must act.
+"""Every error that millstream raises on purpose, split by who must act.
 
-    PenstockError
+    MillstreamError
     ├── CallerError              the caller must change the request
     │   ├── Rejected                 the application's rules said no
     │   ├── InvalidMessage           a field has the wrong type, is out of bounds, or is not known
@@ -45,7 +45,7 @@
 Each keeps its values as fields and renders its text itself: the thing, the state, the limit, the next step.
 """
 
-from penstock.engine.errors.author import (
+from millstream.engine.errors.author import (
     AnswerFailed,
     ApplyFailed,
     DefinitionError,
@@ -56,7 +56,7 @@ from penstock.engine.errors.author import (
     ViewFaulted,
     ViewIncomplete,
 )
-from penstock.engine.errors.caller import (
+from millstream.engine.errors.caller import (
     CommandIdReused,
     CommitTooLarge,
     InvalidMessage,
@@ -67,7 +67,7 @@ from penstock.engine.errors.caller import (
     UnknownMessage,
     VersionConflict,
 )
-from penstock.engine.errors.later import (
+from millstream.engine.errors.later import (
     ConnectionLost,
     DeadlineExceeded,
     EngineClosed,
@@ -80,15 +80,15 @@ from penstock.engine.errors.later import (
     WatchOverrun,
     WriterUnavailable,
 )
-from penstock.engine.errors.root import (
+from millstream.engine.errors.root import (
     AuthorError,
     CallerError,
-    PenstockError,
+    MillstreamError,
     RemoteError,
     StorageError,
     TryAgainLater,
 )
-from penstock.engine.errors.storage import (
+from millstream.engine.errors.storage import (
     CommitFailed,
     Fenced,
     LogCorrupt,
@@ -118,13 +118,13 @@ __all__ = [
     "LogCorrupt",
     "LogLocked",
     "LogRefused",
+    "MillstreamError",
     "NotAuthenticated",
     "NotLeader",
     "NotPermitted",
     "NotYetVisible",
     "OutcomeUnknown",
     "Overloaded",
-    "PenstockError",
     "ProtocolViolated",
     "Rejected",
     "RemoteError",

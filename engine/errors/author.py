@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.engine.errors.root import AuthorError
-from penstock.engine.messages import UnreadableEvent
+from millstream.engine.errors.root import AuthorError
+from millstream.engine.messages import UnreadableEvent
 
 __all__ = [
     "AnswerFailed",

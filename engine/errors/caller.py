@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.engine.errors.root import CallerError
+from millstream.engine.errors.root import CallerError
 
 __all__ = [
     "CommandIdReused",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.engine.errors.root import TryAgainLater
+from millstream.engine.errors.root import TryAgainLater
 
 __all__ = [
     "ConnectionLost",

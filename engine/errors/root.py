@@ -7,34 +7,34 @@ from typing import Any
 __all__ = [
     "AuthorError",
     "CallerError",
-    "PenstockError",
+    "MillstreamError",
     "RemoteError",
     "StorageError",
     "TryAgainLater",
 ]
 
 
-class PenstockError(Exception):
-    """The root: ``except PenstockError`` catches all that penstock raises on purpose, and nothing else."""
+class MillstreamError(Exception):
+    """The root: ``except MillstreamError`` catches all that millstream raises on purpose, and nothing else."""
 
 
-class CallerError(PenstockError):
+class CallerError(MillstreamError):
     """The request itself is at fault; the same request will fail again."""
 
 
-class TryAgainLater(PenstockError):
+class TryAgainLater(MillstreamError):
     """The request is fine; the moment is not."""
 
 
-class StorageError(PenstockError):
+class StorageError(MillstreamError):
     """The log could not do its part."""
 
 
-class AuthorError(PenstockError):
+class AuthorError(MillstreamError):
     """The application's code is at fault."""
 
 
-class RemoteError(PenstockError):
+class RemoteError(MillstreamError):
     """A server's error of a kind that this client does not know, or can't make anew. ``data`` is what came with it."""
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:

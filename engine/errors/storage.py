@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.engine.errors.root import StorageError
+from millstream.engine.errors.root import StorageError
 
 __all__ = [
     "CommitFailed",

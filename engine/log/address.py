@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from penstock.engine.errors import LogRefused
-from penstock.engine.log.memory import MemoryLog
-from penstock.engine.log.port import Log
-from penstock.engine.log.sqlite import SqliteLog
+from millstream.engine.errors import LogRefused
+from millstream.engine.log.memory import MemoryLog
+from millstream.engine.log.port import Log
+from millstream.engine.log.sqlite import SqliteLog
 
 __all__ = ["log_at"]
 

@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
-from penstock.engine.commit import Commit, Head, events_in
-from penstock.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
-from penstock.engine.log.news import News, followed
-from penstock.engine.snapshots import MemorySnapshots, SnapshotStore
+from millstream.engine.commit import Commit, Head, events_in
+from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from millstream.engine.log.news import News, followed
+from millstream.engine.snapshots import MemorySnapshots, SnapshotStore
 
 __all__ = ["MemoryLog", "MemoryStore"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from penstock.engine.commit import Commit
+from millstream.engine.commit import Commit
 
 __all__ = ["News", "followed"]
 

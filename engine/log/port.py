@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from penstock.engine.commit import Commit, Head
-from penstock.engine.snapshots import SnapshotStore
+from millstream.engine.commit import Commit, Head
+from millstream.engine.snapshots import SnapshotStore
 
 __all__ = ["Log"]
 

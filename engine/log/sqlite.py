@@ -23,16 +23,16 @@ from typing import TypeVar
 
 import anyio
 
-from penstock.engine.commit import Commit, Head
-from penstock.engine.database import Database, connect
-from penstock.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
-from penstock.engine.handover import in_thread
-from penstock.engine.log.news import News, followed
-from penstock.engine.log.sqlite_faults import ERRORS, WRITABLE, no_room, nothing_written, primary_code, refusal
-from penstock.engine.log.sqlite_files import NEXT_STEP, FileWatch
-from penstock.engine.log.sqlite_reading import SqliteReader
-from penstock.engine.log.sqlite_schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
-from penstock.engine.snapshots import SnapshotStore, SqliteSnapshots
+from millstream.engine.commit import Commit, Head
+from millstream.engine.database import Database, connect
+from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from millstream.engine.handover import in_thread
+from millstream.engine.log.news import News, followed
+from millstream.engine.log.sqlite_faults import ERRORS, WRITABLE, no_room, nothing_written, primary_code, refusal
+from millstream.engine.log.sqlite_files import NEXT_STEP, FileWatch
+from millstream.engine.log.sqlite_reading import SqliteReader
+from millstream.engine.log.sqlite_schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
+from millstream.engine.snapshots import SnapshotStore, SqliteSnapshots
 
 __all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
 

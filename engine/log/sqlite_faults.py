@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from penstock.engine.errors import LogCorrupt, LogRefused
+from millstream.engine.errors import LogCorrupt, LogRefused
 
 __all__ = ["ERRORS", "WRITABLE", "is_damage", "no_room", "nothing_written", "primary_code", "refusal"]
 

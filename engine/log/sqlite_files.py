@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from penstock.engine.beside import stat_of
-from penstock.engine.clock import elapsed
-from penstock.engine.errors import LogRefused
+from millstream.engine.beside import stat_of
+from millstream.engine.clock import elapsed
+from millstream.engine.errors import LogRefused
 
 __all__ = ["NEXT_STEP", "FileWatch"]
 

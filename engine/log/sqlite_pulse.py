@@ -15,7 +15,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 
-from penstock.engine.log.news import News
+from millstream.engine.log.news import News
 
 __all__ = ["LOOK_SECONDS", "Pulse", "look_connection", "version_of"]
 

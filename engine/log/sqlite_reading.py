@@ -16,16 +16,16 @@ from typing import Any
 
 import anyio
 
-from penstock.engine.beside import Resting, reading_address, sync_wal
-from penstock.engine.commit import Commit, Head
-from penstock.engine.database import Database, connect
-from penstock.engine.errors import LogCorrupt, LogRefused
-from penstock.engine.handover import in_thread
-from penstock.engine.log.news import followed
-from penstock.engine.log.sqlite_faults import ERRORS, is_damage
-from penstock.engine.log.sqlite_files import NEXT_STEP, FileWatch
-from penstock.engine.log.sqlite_pulse import Pulse, look_connection, version_of
-from penstock.engine.log.sqlite_schema import (
+from millstream.engine.beside import Resting, reading_address, sync_wal
+from millstream.engine.commit import Commit, Head
+from millstream.engine.database import Database, connect
+from millstream.engine.errors import LogCorrupt, LogRefused
+from millstream.engine.handover import in_thread
+from millstream.engine.log.news import followed
+from millstream.engine.log.sqlite_faults import ERRORS, is_damage
+from millstream.engine.log.sqlite_files import NEXT_STEP, FileWatch
+from millstream.engine.log.sqlite_pulse import Pulse, look_connection, version_of
+from millstream.engine.log.sqlite_schema import (
     LAST,
     READ,
     check_pages,

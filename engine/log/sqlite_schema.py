@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from penstock.engine.commit import FORMAT, Commit, Head, events_in
-from penstock.engine.database import Database
-from penstock.engine.errors import LogCorrupt, LogRefused
-from penstock.engine.log.sqlite_faults import ERRORS, is_damage
-from penstock.engine.marks import LOG_APPLICATION_ID
+from millstream.engine.commit import FORMAT, Commit, Head, events_in
+from millstream.engine.database import Database
+from millstream.engine.errors import LogCorrupt, LogRefused
+from millstream.engine.log.sqlite_faults import ERRORS, is_damage
+from millstream.engine.marks import LOG_APPLICATION_ID
 
 __all__ = [
     "APPEND",
@@ -124,13 +124,13 @@ async def owner_of(log: str, db: Database) -> str:
         raise LogRefused(log, "it is a database of something else", "name another file")
     if version > FORMAT:
         raise LogRefused(
-            log, f"it has format {version}, this penstock reads up to {FORMAT}", "update penstock to open it"
+            log, f"it has format {version}, this millstream reads up to {FORMAT}", "update millstream to open it"
         )
     schema = {row[0]: row[1] for row in await db.rows("SELECT name, sql FROM sqlite_master")}
     for name, made in _SCHEMA.items():
         if schema.get(name) != made:
             commit, _ = await first_unreadable(db, 0)
-            raise LogCorrupt(log, commit, f"what its schema says of {name!r} is not what penstock made")
+            raise LogCorrupt(log, commit, f"what its schema says of {name!r} is not what millstream made")
     rows = await db.rows("SELECT value FROM meta WHERE name = 'application'")
     if not rows or type(rows[0][0]) is not str:
         raise LogCorrupt(log, 1, "its meta table names no application")

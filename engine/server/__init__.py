@@ -1,8 +1,8 @@
 """The socket API: an engine or a replica served over TCP, TLS and Unix sockets; docs/protocol.md is what it speaks."""
 
-from penstock.engine.server.limits import ServerLimits
-from penstock.engine.server.listening import tls_context
-from penstock.engine.server.server import Server
-from penstock.engine.server.tokens import Role, Tokens
+from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.listening import tls_context
+from millstream.engine.server.server import Server
+from millstream.engine.server.tokens import Role, Tokens
 
 __all__ = ["Role", "Server", "ServerLimits", "Tokens", "tls_context"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from penstock.engine.app import App
-from penstock.engine.gateway import Gateway
-from penstock.engine.log import Log
-from penstock.engine.messages import Query
-from penstock.engine.stats import ViewStats
-from penstock.engine.watching import Watch
+from millstream.engine.app import App
+from millstream.engine.gateway import Gateway
+from millstream.engine.log import Log
+from millstream.engine.messages import Query
+from millstream.engine.stats import ViewStats
+from millstream.engine.watching import Watch
 
 __all__ = ["Backend", "BackendStats"]
 

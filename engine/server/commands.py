@@ -11,13 +11,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from penstock.engine.clock import elapsed
-from penstock.engine.deciding import Envelope
-from penstock.engine.engine import Engine
-from penstock.engine.errors import DeadlineExceeded, LimitReached
-from penstock.engine.gateway import Gateway
-from penstock.engine.server.connection import Batch, Connection
-from penstock.engine.terms import Deadline, Terms
+from millstream.engine.clock import elapsed
+from millstream.engine.deciding import Envelope
+from millstream.engine.engine import Engine
+from millstream.engine.errors import DeadlineExceeded, LimitReached
+from millstream.engine.gateway import Gateway
+from millstream.engine.server.connection import Batch, Connection
+from millstream.engine.terms import Deadline, Terms
 
 __all__ = ["Commands", "Forwarding"]
 
@@ -71,7 +71,7 @@ class Commands:
         connection.is_held = True
         self._held[connection] = execution, envelope
         if self._letting_in is None:
-            self._letting_in = asyncio.get_running_loop().create_task(self._let_in(), name="penstock-server-door")
+            self._letting_in = asyncio.get_running_loop().create_task(self._let_in(), name="millstream-server-door")
 
     async def _let_in(self) -> None:
         try:

@@ -28,20 +28,20 @@ from typing import Any, Protocol, TypeAlias, cast
 import msgspec
 from msgspec import UNSET, Raw
 
-from penstock.engine.clock import elapsed
-from penstock.engine.errors import (
+from millstream.engine.clock import elapsed
+from millstream.engine.errors import (
     EngineClosed,
     LimitReached,
+    MillstreamError,
     NotAuthenticated,
     NotPermitted,
-    PenstockError,
     ProtocolViolated,
 )
-from penstock.engine.server.limits import ServerLimits
-from penstock.engine.server.tokens import Role
-from penstock.engine.wire import FrameTooLarge, Lines, Malformed, Requests
-from penstock.engine.wire.faults import INVALID_REQUEST
-from penstock.engine.wire.messages import Result, failure_of
+from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.tokens import Role
+from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests
+from millstream.engine.wire.faults import INVALID_REQUEST
+from millstream.engine.wire.messages import Result, failure_of
 
 __all__ = ["Batch", "Connection", "ConnectionStatus", "Handler", "Surroundings"]
 
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             self.fail(request.id, error, batch)
 
-    def _refusal(self, request: Any) -> PenstockError:
+    def _refusal(self, request: Any) -> MillstreamError:
         if isinstance(request, Malformed):
             return request.error
         if self.role is None:
@@ -400,7 +400,7 @@ class Connection(asyncio.Protocol):
 
     # The end.
 
-    def end(self, reason: str, last: PenstockError | None = None) -> None:
+    def end(self, reason: str, last: MillstreamError | None = None) -> None:
         """Read nothing more; close once what was read is answered.
 
         Args:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.engine.engine import Engine
-from penstock.engine.server.backend import Backend
-from penstock.engine.stats import EngineStats
-from penstock.engine.viewing import ViewStatus
-from penstock.engine.writer import WriterStatus
+from millstream.engine.engine import Engine
+from millstream.engine.server.backend import Backend
+from millstream.engine.stats import EngineStats
+from millstream.engine.viewing import ViewStatus
+from millstream.engine.writer import WriterStatus
 
 __all__ = ["Health", "health_of"]
 

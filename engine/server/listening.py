@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from penstock.engine.errors import DefinitionError
-from penstock.engine.wire.address import Address
+from millstream.engine.errors import DefinitionError
+from millstream.engine.wire.address import Address
 
 __all__ = ["Listener", "listen", "tls_context"]
 

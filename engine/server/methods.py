@@ -8,18 +8,18 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from penstock.engine.engine import Engine
-from penstock.engine.errors import NotAuthenticated
-from penstock.engine.server.backend import Backend
-from penstock.engine.server.commands import Commands, Forwarding
-from penstock.engine.server.connection import Batch, Connection, Handler
-from penstock.engine.server.health import health_of
-from penstock.engine.server.limits import ServerLimits
-from penstock.engine.server.questions import Questions
-from penstock.engine.server.stats import ServerStats
-from penstock.engine.server.tokens import MAY, Role, Tokens
-from penstock.engine.wire import Requests
-from penstock.engine.wire.openrpc import describe
+from millstream.engine.engine import Engine
+from millstream.engine.errors import NotAuthenticated
+from millstream.engine.server.backend import Backend
+from millstream.engine.server.commands import Commands, Forwarding
+from millstream.engine.server.connection import Batch, Connection, Handler
+from millstream.engine.server.health import health_of
+from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.questions import Questions
+from millstream.engine.server.stats import ServerStats
+from millstream.engine.server.tokens import MAY, Role, Tokens
+from millstream.engine.wire import Requests
+from millstream.engine.wire.openrpc import describe
 
 __all__ = ["Methods"]
 

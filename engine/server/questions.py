@@ -9,15 +9,15 @@ from typing import Any
 
 import anyio
 
-from penstock.engine.clock import elapsed
-from penstock.engine.errors import AnswerFailed, EngineClosed, LimitReached, NotYetVisible, PenstockError
-from penstock.engine.messages import Answered
-from penstock.engine.server.backend import Backend
-from penstock.engine.server.connection import Batch, Connection
-from penstock.engine.server.limits import ServerLimits
-from penstock.engine.upkeep.events import event_pages
-from penstock.engine.watching import Watch
-from penstock.engine.wire.messages import Watching, answer_line, ended_line, events_line
+from millstream.engine.clock import elapsed
+from millstream.engine.errors import AnswerFailed, EngineClosed, LimitReached, MillstreamError, NotYetVisible
+from millstream.engine.messages import Answered
+from millstream.engine.server.backend import Backend
+from millstream.engine.server.connection import Batch, Connection
+from millstream.engine.server.limits import ServerLimits
+from millstream.engine.upkeep.events import event_pages
+from millstream.engine.watching import Watch
+from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line
 
 __all__ = ["Questions"]
 
@@ -90,7 +90,7 @@ class Questions:
     def _reply(self, connection: Connection, request: Any, batch: Batch | None, answered: Answered[Any]) -> None:
         try:
             connection.reply(request.id, answered, batch)
-        except PenstockError:
+        except MillstreamError:
             raise
         except Exception as error:
             query = type(request.params.query)

@@ -16,8 +16,8 @@ from typing import Self
 import anyio
 import structlog
 
-from penstock.engine.clock import elapsed
-from penstock.engine.errors import (
+from millstream.engine.clock import elapsed
+from millstream.engine.errors import (
     AuthorError,
     CallerError,
     DefinitionError,
@@ -27,19 +27,19 @@ from penstock.engine.errors import (
     StorageError,
     TryAgainLater,
 )
-from penstock.engine.server.backend import Backend
-from penstock.engine.server.connection import Connection, ConnectionStatus
-from penstock.engine.server.limits import ServerLimits
-from penstock.engine.server.listening import Listener, listen
-from penstock.engine.server.methods import Methods
-from penstock.engine.server.stats import ServerStats
-from penstock.engine.server.tokens import Role, Tokens
-from penstock.engine.wire import Address, Requests, parse_address
-from penstock.engine.wire.address import DEFAULT_ADDRESS
+from millstream.engine.server.backend import Backend
+from millstream.engine.server.connection import Connection, ConnectionStatus
+from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.listening import Listener, listen
+from millstream.engine.server.methods import Methods
+from millstream.engine.server.stats import ServerStats
+from millstream.engine.server.tokens import Role, Tokens
+from millstream.engine.wire import Address, Requests, parse_address
+from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["Server"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 _SWEEP_SECONDS = 1.0
 #: How long nothing is accepted after the system could not.
@@ -124,9 +124,9 @@ class Server:
         for listener in self._listeners:
             self.addresses.append(listener.address)
             for each in listener.sockets:
-                name = f"penstock-accept-{listener.address}"
+                name = f"millstream-accept-{listener.address}"
                 self._accepting.append(loop.create_task(self._accept(each, listener.tls), name=name))
-        self._sweeping = loop.create_task(self._keep_sweeping(), name="penstock-server")
+        self._sweeping = loop.create_task(self._keep_sweeping(), name="millstream-server")
         _log.info("server_listening", addresses=self._told, tokens=self._tokens is not None)
         return self
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 
-from penstock.engine.errors import DefinitionError
+from millstream.engine.errors import DefinitionError
 
 __all__ = ["MAY", "Role", "Tokens"]
 
@@ -66,7 +66,7 @@ class Tokens:
         return cls(_lines_of(path))
 
     @classmethod
-    def from_environment(cls, name: str = "PENSTOCK_TOKENS") -> Tokens | None:
+    def from_environment(cls, name: str = "MILLSTREAM_TOKENS") -> Tokens | None:
         """Read a variable with tokens apart by spaces; None where it is not set.
 
         Raises:

@@ -1,11 +1,11 @@
 """States put aside: as pieces, in a store of their own beside the log, so that opening need not replay all of it."""
 
-from penstock.engine.snapshots.drain import drained
-from penstock.engine.snapshots.memory import MemorySnapshots
-from penstock.engine.snapshots.pieces import add_piece, in_pieces, open_piece, pieces_of
-from penstock.engine.snapshots.port import Part, Sealing, Snapshot, SnapshotStore
-from penstock.engine.snapshots.shape import fingerprint_of
-from penstock.engine.snapshots.sqlite import SqliteSnapshots
+from millstream.engine.snapshots.drain import drained
+from millstream.engine.snapshots.memory import MemorySnapshots
+from millstream.engine.snapshots.pieces import add_piece, in_pieces, open_piece, pieces_of
+from millstream.engine.snapshots.port import Part, Sealing, Snapshot, SnapshotStore
+from millstream.engine.snapshots.shape import fingerprint_of
+from millstream.engine.snapshots.sqlite import SqliteSnapshots
 
 __all__ = [
     "MemorySnapshots",

@@ -20,7 +20,7 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 
-from penstock.engine.snapshots.shape import parts_of
+from millstream.engine.snapshots.shape import parts_of
 
 __all__ = ["Exact"]
 

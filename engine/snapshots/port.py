@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from penstock.engine.commit import DIGEST_BYTES, Head
+from millstream.engine.commit import DIGEST_BYTES, Head
 
 __all__ = ["Part", "Sealing", "Snapshot", "SnapshotStore"]
 

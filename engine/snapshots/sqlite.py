@@ -20,15 +20,15 @@ import anyio
 import msgspec
 import structlog
 
-from penstock.engine.beside import Resting, reading_address
-from penstock.engine.database import Database, connect
-from penstock.engine.handover import in_thread
-from penstock.engine.marks import SNAPSHOTS_APPLICATION_ID
-from penstock.engine.snapshots.port import Snapshot
+from millstream.engine.beside import Resting, reading_address
+from millstream.engine.database import Database, connect
+from millstream.engine.handover import in_thread
+from millstream.engine.marks import SNAPSHOTS_APPLICATION_ID
+from millstream.engine.snapshots.port import Snapshot
 
 __all__ = ["SqliteSnapshots"]
 
-_log = structlog.get_logger("penstock")
+_log = structlog.get_logger("millstream")
 
 _FORMAT = 2
 _PIECES_AT_ONCE = 16

@@ -1,6 +1,6 @@
 """Simulating an application: a virtual clock, a store that fails where the seed says, and checks of promises."""
 
-from penstock.engine.testing.checks import (
+from millstream.engine.testing.checks import (
     Entry,
     check_calls,
     check_history,
@@ -8,10 +8,10 @@ from penstock.engine.testing.checks import (
     check_replay,
     settled,
 )
-from penstock.engine.testing.errors import BrokenPromise, NotSimulated, SimulationError, StoreFault, Stuck
-from penstock.engine.testing.faulty import Faults, FaultyLog
-from penstock.engine.testing.history import Call, History
-from penstock.engine.testing.simulation import Run, Simulation, simulate, torture
+from millstream.engine.testing.errors import BrokenPromise, NotSimulated, SimulationError, StoreFault, Stuck
+from millstream.engine.testing.faulty import Faults, FaultyLog
+from millstream.engine.testing.history import Call, History
+from millstream.engine.testing.simulation import Run, Simulation, simulate, torture
 
 __all__ = [
     "BrokenPromise",

@@ -14,14 +14,14 @@ from typing import Any
 import anyio
 import msgspec
 
-from penstock.engine.commit import Commit, Head, verify
-from penstock.engine.engine import Engine
-from penstock.engine.errors import LogCorrupt
-from penstock.engine.log import MemoryLog, MemoryStore
-from penstock.engine.messages import Receipt
-from penstock.engine.testing.errors import BrokenPromise
-from penstock.engine.testing.faulty import FaultyLog
-from penstock.engine.testing.history import Call, History
+from millstream.engine.commit import Commit, Head, verify
+from millstream.engine.engine import Engine
+from millstream.engine.errors import LogCorrupt
+from millstream.engine.log import MemoryLog, MemoryStore
+from millstream.engine.messages import Receipt
+from millstream.engine.testing.errors import BrokenPromise
+from millstream.engine.testing.faulty import FaultyLog
+from millstream.engine.testing.history import Call, History
 
 __all__ = ["Entry", "check_calls", "check_history", "check_log", "check_replay", "settled"]
 

@@ -1,6 +1,6 @@
 """What a simulation says when it can't go on, and what a check says when a promise was broken.
 
-None of them is a `PenstockError`: a scenario that handles what the engine raises must not swallow them.
+None of them is a `MillstreamError`: a scenario that handles what the engine raises must not swallow them.
 
     SimulationError              the simulation itself can't go on
     ├── Stuck                        somebody waits for what never comes
@@ -49,8 +49,8 @@ class NotSimulated(SimulationError):
 
 
 class StoreFault(OSError):
-    """What a `FaultyLog` raises: an error that penstock does not know, as a disk's or a driver's would be."""
+    """What a `FaultyLog` raises: an error that millstream does not know, as a disk's or a driver's would be."""
 
 
 class BrokenPromise(AssertionError):
-    """A check found that something does not hold that penstock or the application promises."""
+    """A check found that something does not hold that millstream or the application promises."""

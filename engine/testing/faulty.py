@@ -24,12 +24,12 @@ from typing import NamedTuple
 import anyio
 import msgspec
 
-from penstock.engine.commit import Commit, Head
-from penstock.engine.errors import CommitFailed, DefinitionError, Fenced
-from penstock.engine.log import MemoryLog, MemoryStore, followed
-from penstock.engine.snapshots import SnapshotStore
-from penstock.engine.testing.errors import StoreFault
-from penstock.engine.testing.faulty_snapshots import FaultySnapshots
+from millstream.engine.commit import Commit, Head
+from millstream.engine.errors import CommitFailed, DefinitionError, Fenced
+from millstream.engine.log import MemoryLog, MemoryStore, followed
+from millstream.engine.snapshots import SnapshotStore
+from millstream.engine.testing.errors import StoreFault
+from millstream.engine.testing.faulty_snapshots import FaultySnapshots
 
 __all__ = ["Faults", "FaultyLog"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from penstock.engine.snapshots import Snapshot, SnapshotStore
+from millstream.engine.snapshots import Snapshot, SnapshotStore
 
 __all__ = ["FaultySnapshots"]
 

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from penstock.engine.engine import Engine
-from penstock.engine.errors import DeadlineExceeded, OutcomeUnknown, PenstockError
-from penstock.engine.messages import Command, Receipt
-from penstock.engine.testing.faulty import FaultyLog
-from penstock.engine.testing.simulation import Simulation
+from millstream.engine.engine import Engine
+from millstream.engine.errors import DeadlineExceeded, MillstreamError, OutcomeUnknown
+from millstream.engine.messages import Command, Receipt
+from millstream.engine.testing.faulty import FaultyLog
+from millstream.engine.testing.simulation import Simulation
 
 __all__ = ["Call", "History"]
 
@@ -31,7 +31,7 @@ class Call(msgspec.Struct, eq=False):
     command_id: str
     heard: int
     status: Literal["waiting", "answered", "cancelled"] = "waiting"
-    outcome: Receipt | PenstockError | None = None
+    outcome: Receipt | MillstreamError | None = None
     durable: int = 0
 
     @property
@@ -66,8 +66,8 @@ class History:
 
     async def execute(
         self, engine: Engine, command: Command, *, command_id: str | None = None, **how: Any
-    ) -> Receipt | PenstockError:
-        """As `Engine.execute`, but what penstock raises is returned.
+    ) -> Receipt | MillstreamError:
+        """As `Engine.execute`, but what millstream raises is returned.
 
         Args:
             engine: to whom it is sent.
@@ -77,8 +77,8 @@ class History:
         """
         call = self._sent(command, command_id)
         try:
-            outcome: Receipt | PenstockError = await engine.execute(command, command_id=call.command_id, **how)
-        except PenstockError as error:
+            outcome: Receipt | MillstreamError = await engine.execute(command, command_id=call.command_id, **how)
+        except MillstreamError as error:
             outcome = error
         except asyncio.CancelledError:
             self._cancelled([call])
@@ -88,7 +88,7 @@ class History:
 
     async def execute_many(
         self, engine: Engine, commands: Iterable[Command], **how: Any
-    ) -> Sequence[Receipt | PenstockError]:
+    ) -> Sequence[Receipt | MillstreamError]:
         """As `Engine.execute_many`, each command with a new id."""
         calls = [self._sent(command, None) for command in commands]
         todo, command_ids = [call.command for call in calls], [call.command_id for call in calls]
@@ -107,7 +107,7 @@ class History:
         self._world.note(f"{call.command_id}: {command!r}")
         return call
 
-    def _answered(self, call: Call, outcome: Receipt | PenstockError) -> None:
+    def _answered(self, call: Call, outcome: Receipt | MillstreamError) -> None:
         call.status, call.outcome, call.durable = "answered", outcome, len(self.log.commits)
         if isinstance(outcome, Receipt):
             self._heard = max(self._heard, outcome.commit)

@@ -27,7 +27,7 @@ from weakref import ref
 
 import anyio
 
-from penstock.engine.testing.errors import NotSimulated, Stuck
+from millstream.engine.testing.errors import NotSimulated, Stuck
 
 __all__ = ["SimulatedClock", "SimulatedLoop", "confined"]
 

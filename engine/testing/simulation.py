@@ -24,12 +24,12 @@ import anyio.lowlevel
 import msgspec
 import structlog
 
-from penstock.engine.clock import replaced_clocks
-from penstock.engine.engine import Engine
-from penstock.engine.log import MemoryStore
-from penstock.engine.testing.errors import SimulationError
-from penstock.engine.testing.faulty import Faults, FaultyLog
-from penstock.engine.testing.loop import SimulatedClock, SimulatedLoop, confined
+from millstream.engine.clock import replaced_clocks
+from millstream.engine.engine import Engine
+from millstream.engine.log import MemoryStore
+from millstream.engine.testing.errors import SimulationError
+from millstream.engine.testing.faulty import Faults, FaultyLog
+from millstream.engine.testing.loop import SimulatedClock, SimulatedLoop, confined
 
 __all__ = ["Run", "Scenario", "Simulation", "simulate", "torture"]
 

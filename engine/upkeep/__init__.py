@@ -1,13 +1,13 @@
 """Looking after a log that exists: verifying it, copying it while it is written, carrying it elsewhere."""
 
-from penstock.engine.upkeep.attached import attached, require_owner
-from penstock.engine.upkeep.backup import backup_log
-from penstock.engine.upkeep.chain import Verified
-from penstock.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
-from penstock.engine.upkeep.events import StoredEvent, stored_events
-from penstock.engine.upkeep.exchange import export_log, import_log
-from penstock.engine.upkeep.states import differing_parts, parked_in
-from penstock.engine.upkeep.verify import verify_log
+from millstream.engine.upkeep.attached import attached, require_owner
+from millstream.engine.upkeep.backup import backup_log
+from millstream.engine.upkeep.chain import Verified
+from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
+from millstream.engine.upkeep.events import StoredEvent, stored_events
+from millstream.engine.upkeep.exchange import export_log, import_log
+from millstream.engine.upkeep.states import differing_parts, parked_in
+from millstream.engine.upkeep.verify import verify_log
 
 __all__ = [
     "BackupFailed",

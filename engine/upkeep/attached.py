@@ -8,9 +8,9 @@ from pathlib import Path
 
 import anyio
 
-from penstock.engine.app import App
-from penstock.engine.errors import LogRefused
-from penstock.engine.log import Log, SqliteLog, log_at
+from millstream.engine.app import App
+from millstream.engine.errors import LogRefused
+from millstream.engine.log import Log, SqliteLog, log_at
 
 __all__ = ["attached", "require_owner"]
 
@@ -25,7 +25,7 @@ async def attached(address: str | Path | Log) -> AsyncIterator[tuple[Log, str]]:
         address: what `Engine` takes as ``log``.
 
     Raises:
-        LogRefused: it is not there, not a log of penstock's, or of a newer format.
+        LogRefused: it is not there, not a log of millstream's, or of a newer format.
         LogCorrupt: the store can't be read at all.
     """
     log = log_at(address)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from penstock.engine.errors import LogCorrupt, LogRefused
-from penstock.engine.handover import in_thread
-from penstock.engine.log import Log, SqliteLog, log_at
-from penstock.engine.log.sqlite_faults import ERRORS
-from penstock.engine.upkeep import sqlite
-from penstock.engine.upkeep.attached import attached
-from penstock.engine.upkeep.chain import Verified
-from penstock.engine.upkeep.errors import BackupFailed
-from penstock.engine.upkeep.place import placed
-from penstock.engine.upkeep.verify import verify_log
+from millstream.engine.errors import LogCorrupt, LogRefused
+from millstream.engine.handover import in_thread
+from millstream.engine.log import Log, SqliteLog, log_at
+from millstream.engine.log.sqlite_faults import ERRORS
+from millstream.engine.upkeep import sqlite
+from millstream.engine.upkeep.attached import attached
+from millstream.engine.upkeep.chain import Verified
+from millstream.engine.upkeep.errors import BackupFailed
+from millstream.engine.upkeep.place import placed
+from millstream.engine.upkeep.verify import verify_log
 
 __all__ = ["backup_log"]
 

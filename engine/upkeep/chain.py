@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.engine.clock import elapsed
-from penstock.engine.commit import Commit, Head, events_in, verify
-from penstock.engine.errors import LogCorrupt
+from millstream.engine.clock import elapsed
+from millstream.engine.commit import Commit, Head, events_in, verify
+from millstream.engine.errors import LogCorrupt
 
 __all__ = ["Chain", "Verified"]
 

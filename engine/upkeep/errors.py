@@ -1,4 +1,4 @@
-"""What can go wrong while a log is looked after. Each is a kind of an error that `penstock.engine.errors` has already.
+"""What can go wrong while a log is looked after. Each is a kind of an error that `millstream.engine.errors` has.
 
     LogCorrupt
     ├── DigestMissing            no commit of the log has the digest that was noted earlier
@@ -13,7 +13,7 @@ So a program that handles those handles these. Each keeps its values as fields a
 
 from __future__ import annotations
 
-from penstock.engine.errors import LogCorrupt, LogRefused
+from millstream.engine.errors import LogCorrupt, LogRefused
 
 __all__ = ["BackupFailed", "DigestMissing", "ExportDamaged", "ExportRefused", "TargetRefused"]
 

@@ -11,11 +11,11 @@ from contextlib import aclosing
 
 import msgspec
 
-from penstock.engine.commit import Commit, body_reader
-from penstock.engine.errors import LogCorrupt
-from penstock.engine.log import Log
-from penstock.engine.replay import Slicer
-from penstock.engine.upkeep.verify import PAGE_BYTES, SLICE_MS
+from millstream.engine.commit import Commit, body_reader
+from millstream.engine.errors import LogCorrupt
+from millstream.engine.log import Log
+from millstream.engine.replay import Slicer
+from millstream.engine.upkeep.verify import PAGE_BYTES, SLICE_MS
 
 __all__ = ["StoredEvent", "event_pages", "stored_events"]
 

@@ -1,10 +1,11 @@
 """A log as JSON lines, and back: for another machine, another store, another program.
 
-    {"penstock":"log","format":1,"application":"bank"}
+    {…,"format":1,"application":"bank"}
     {"number":1,"position":1,"recorded_at":"…","digest":"…","body":[{"type":"Open","key":"ann","events":[…]}]}
 
-The first line is the header, each other one a commit, in order. ``body`` is the commit's JSON to the byte, ``digest``
-is in hexadecimal. So an export can be verified by itself, and the log that it is imported into has the same digests.
+The first line is the header, which `marks.EXPORT_MARK` begins; each other one is a commit, in order. ``body`` is the
+commit's JSON to the byte, ``digest`` is in hexadecimal. So an export can be verified by itself, and the log that it is
+imported into has the same digests.
 
 Invariants: at most one page of the log, or `LINE_BYTES_MAX`, is in memory; files are read and written in threads.
 """
@@ -18,16 +19,16 @@ from typing import BinaryIO
 import anyio
 import msgspec
 
-from penstock.engine.codec import encode
-from penstock.engine.commit import FORMAT, Commit
-from penstock.engine.errors import LogCorrupt, LogRefused
-from penstock.engine.handover import in_thread
-from penstock.engine.log import Log, log_at
-from penstock.engine.marks import EXPORT, EXPORT_MARK
-from penstock.engine.replay import Slicer
-from penstock.engine.upkeep.chain import Chain, Verified
-from penstock.engine.upkeep.errors import ExportDamaged, ExportRefused
-from penstock.engine.upkeep.verify import PAGE_BYTES, SLICE_MS
+from millstream.engine.codec import encode
+from millstream.engine.commit import FORMAT, Commit
+from millstream.engine.errors import LogCorrupt, LogRefused
+from millstream.engine.handover import in_thread
+from millstream.engine.log import Log, log_at
+from millstream.engine.marks import EXPORT, EXPORT_MARK
+from millstream.engine.replay import Slicer
+from millstream.engine.upkeep.chain import Chain, Verified
+from millstream.engine.upkeep.errors import ExportDamaged, ExportRefused
+from millstream.engine.upkeep.verify import PAGE_BYTES, SLICE_MS
 
 __all__ = ["LINE_BYTES_MAX", "export_log", "import_log"]
 
@@ -93,7 +94,7 @@ def _write(file: BinaryIO, lines: list[bytes]) -> None:
 
 def _line_of(log: str, commit: Commit) -> bytes:
     if b"\n" in commit.body:
-        raise LogCorrupt(log, commit.number, "its body has line breaks, which penstock does not write")
+        raise LogCorrupt(log, commit.number, "its body has line breaks, which millstream does not write")
     line = _Line(commit.number, commit.position, commit.recorded_at, commit.digest.hex(), msgspec.Raw(commit.body))
     return encode(line) + b"\n"
 
@@ -184,13 +185,16 @@ class _Lines:
         try:
             header = msgspec.json.decode(page[0] if page else b"", type=_Header)
         except msgspec.DecodeError as error:
-            raise ExportRefused(self.source, 1, "it is not an export of a penstock log", "name another file") from error
+            raise self._no_export() from error
         if header.kind != EXPORT or not header.application:
-            raise ExportRefused(self.source, 1, "it is not an export of a penstock log", "name another file")
+            raise self._no_export()
         if header.format > FORMAT:
-            problem = f"it has format {header.format}, this penstock reads up to {FORMAT}"
-            raise ExportRefused(self.source, 1, problem, "update penstock to import it")
+            problem = f"it has format {header.format}, this millstream reads up to {FORMAT}"
+            raise ExportRefused(self.source, 1, problem, "update millstream to import it")
         return header
+
+    def _no_export(self) -> ExportRefused:
+        return ExportRefused(self.source, 1, "it is not an export of a millstream log", "name another file")
 
     async def pages(self) -> AsyncIterator[list[bytes]]:
         """The other lines, some at a time."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import anyio
 
-from penstock.engine.handover import in_thread
-from penstock.engine.upkeep.errors import TargetRefused
+from millstream.engine.handover import in_thread
+from millstream.engine.upkeep.errors import TargetRefused
 
 __all__ = ["placed"]
 

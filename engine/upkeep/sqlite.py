@@ -12,11 +12,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from penstock.engine.beside import Resting, reading_address
-from penstock.engine.database import connect
-from penstock.engine.errors import LogCorrupt
-from penstock.engine.log.sqlite_faults import ERRORS, is_damage
-from penstock.engine.log.sqlite_schema import create
+from millstream.engine.beside import Resting, reading_address
+from millstream.engine.database import connect
+from millstream.engine.errors import LogCorrupt
+from millstream.engine.log.sqlite_faults import ERRORS, is_damage
+from millstream.engine.log.sqlite_schema import create
 
 __all__ = ["check_rows", "check_structure", "copy_pages", "schema_made"]
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 async def schema_made() -> dict[str, str]:
-    """The tables and views of a log, by name, as penstock makes them."""
+    """The tables and views of a log, by name, as millstream makes them."""
     db = await connect(":memory:")
     try:
         await create(db, "")
@@ -110,7 +110,7 @@ def _by_name(rows: Iterable[Sequence[str]]) -> dict[str, str]:
 
 
 def _not_as_made(name: str) -> str:
-    return f"what its schema says of {name!r} is not what penstock made"
+    return f"what its schema says of {name!r} is not what millstream made"
 
 
 def _read(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -12,13 +12,13 @@ from itertools import zip_longest
 
 import anyio
 
-from penstock.engine.app import App
-from penstock.engine.limits import Limits
-from penstock.engine.log import Log
-from penstock.engine.reading import Parked
-from penstock.engine.recovery import Recovered, Recovery
-from penstock.engine.replay import Slicer
-from penstock.engine.snapshots import Part, SnapshotStore
+from millstream.engine.app import App
+from millstream.engine.limits import Limits
+from millstream.engine.log import Log
+from millstream.engine.reading import Parked
+from millstream.engine.recovery import Recovered, Recovery
+from millstream.engine.replay import Slicer
+from millstream.engine.snapshots import Part, SnapshotStore
 
 __all__ = ["differing_parts", "parked_in"]
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.engine.handover import in_thread
-from penstock.engine.log import Log, SqliteLog
-from penstock.engine.replay import Slicer
-from penstock.engine.upkeep import sqlite
-from penstock.engine.upkeep.chain import Chain, Verified
-from penstock.engine.upkeep.errors import DigestMissing
+from millstream.engine.handover import in_thread
+from millstream.engine.log import Log, SqliteLog
+from millstream.engine.replay import Slicer
+from millstream.engine.upkeep import sqlite
+from millstream.engine.upkeep.chain import Chain, Verified
+from millstream.engine.upkeep.errors import DigestMissing
 
 __all__ = ["PAGE_BYTES", "SLICE_MS", "verify_log"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from penstock.engine.errors import DefinitionError
+from millstream.engine.errors import DefinitionError
 
 __all__ = ["DEFAULT_ADDRESS", "Address", "parse_address"]
 

@@ -15,8 +15,8 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from penstock.engine import errors
-from penstock.engine.errors import PenstockError, ProtocolViolated, RemoteError
+from millstream.engine import errors
+from millstream.engine.errors import MillstreamError, ProtocolViolated, RemoteError
 
 __all__ = [
     "BRANCHES",
@@ -113,7 +113,7 @@ def error_object(error: BaseException) -> ErrorObject:
         return _untold(error)
 
 
-def error_from(code: int, message: str, data: Any) -> PenstockError:
+def error_from(code: int, message: str, data: Any) -> MillstreamError:
     """The error that was sent; a `RemoteError` where it can't be made anew."""
     if code in _VIOLATIONS:
         return ProtocolViolated(code, message)
@@ -142,9 +142,9 @@ def _untold(error: BaseException) -> ErrorObject:
     return ErrorObject(INTERNAL_ERROR, f"the server failed: {type(error).__name__}; its log says more")
 
 
-def _made(name: str, data: Any) -> PenstockError:
+def _made(name: str, data: Any) -> MillstreamError:
     fields = msgspec.structs.asdict(msgspec.convert(data, _SHAPES[name], dec_hook=_revived))
-    cls: type[PenstockError] = getattr(errors, name)
+    cls: type[MillstreamError] = getattr(errors, name)
     places = fields.pop("places", ())
     made = cls(*fields.values(), *places) if places else cls(**fields)
     str(made)  # what it can't say it says here, and not where the text is wanted
@@ -173,7 +173,7 @@ def _sound(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _shape(cls: type[PenstockError]) -> type[msgspec.Struct]:
+def _shape(cls: type[MillstreamError]) -> type[msgspec.Struct]:
     """The fields that an error is made with, as a Struct that checks them."""
     hints = get_type_hints(cls.__init__)
     fields: list[Any] = []

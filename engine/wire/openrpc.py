@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from penstock.engine.app import App
-from penstock.engine.declare import answer_type
-from penstock.engine.messages import Receipt
-from penstock.engine.wire.faults import CODES
-from penstock.engine.wire.messages import Watching
-from penstock.engine.wire.requests import params_of
+from millstream.engine.app import App
+from millstream.engine.declare import answer_type
+from millstream.engine.messages import Receipt
+from millstream.engine.wire.faults import CODES
+from millstream.engine.wire.messages import Watching
+from millstream.engine.wire.requests import params_of
 
 __all__ = ["describe"]
 
@@ -46,7 +46,7 @@ def describe(app: App) -> dict[str, Any]:
     }
     return {
         "openrpc": "1.3.2",
-        "info": {"title": app.name, "version": version("penstock")},
+        "info": {"title": app.name, "version": version("millstream")},
         "methods": [
             {
                 "name": name,

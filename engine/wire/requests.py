@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from penstock.engine.app import App, tag_of
-from penstock.engine.codec import problem_with, reader, union_of
-from penstock.engine.errors import InvalidMessage, PenstockError, ProtocolViolated, UnknownMessage
-from penstock.engine.messages import Metadata
-from penstock.engine.wire.faults import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
-from penstock.engine.wire.messages import Count, ReplyId
+from millstream.engine.app import App, tag_of
+from millstream.engine.codec import problem_with, reader, union_of
+from millstream.engine.errors import InvalidMessage, MillstreamError, ProtocolViolated, UnknownMessage
+from millstream.engine.messages import Metadata
+from millstream.engine.wire.faults import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
+from millstream.engine.wire.messages import Count, ReplyId
 
 __all__ = ["Malformed", "Requests", "params_of"]
 
@@ -32,7 +32,7 @@ class Malformed(NamedTuple):
     """A request that is none: who is to hear it (`UNSET`: nobody), and why."""
 
     id: ReplyId | UnsetType
-    error: PenstockError
+    error: MillstreamError
 
 
 class Requests:
@@ -115,7 +115,7 @@ class Requests:
             return _violated(METHOD_NOT_FOUND, problem, reply)
         return Malformed(reply, self._wrong_params(name, found.get("params", UNSET)))
 
-    def _wrong_params(self, method: str, params: Any) -> PenstockError:
+    def _wrong_params(self, method: str, params: Any) -> MillstreamError:
         if params is UNSET:
             return ProtocolViolated(INVALID_PARAMS, f"method {method!r} needs params")
         if not isinstance(params, dict):
@@ -132,7 +132,7 @@ class Requests:
             return ProtocolViolated(INVALID_PARAMS, f"params of {method!r}: {error}")
         return ProtocolViolated(INVALID_PARAMS, f"params of {method!r} can't be read")
 
-    def _wrong_message(self, kind: str, messages: Iterable[type[Any]], given: dict[str, Any]) -> PenstockError | None:
+    def _wrong_message(self, kind: str, messages: Iterable[type[Any]], given: dict[str, Any]) -> MillstreamError | None:
         """What is wrong with the application's own message, as the engine itself would say it."""
         tags = {message.__struct_config__.tag: message for message in messages}
         tag = given.get("type")

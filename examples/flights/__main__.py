@@ -38,7 +38,7 @@ from examples.flights.report import (
     routes_table,
 )
 from examples.flights.timeline import Timeline
-from penstock.engine import Engine
+from millstream.engine import Engine
 
 __all__ = ["main"]
 

@@ -8,8 +8,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from examples.flights.messages import FlightCancelled, FlightDeparted, FlightLanded, FlightScheduled
-from penstock.engine import Query
-from penstock.views import View, answers, applies
+from millstream.engine import Query
+from millstream.views import View, answers, applies
 
 __all__ = ["Aircraft", "Booking", "History", "HistoryOf", "Leg"]
 

@@ -14,7 +14,7 @@ from examples.flights.board import DeparturesAt
 from examples.flights.data import Flight, moment
 from examples.flights.delays import DelayByHour, DelayOnRoute, WorstRoutes
 from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
-from penstock.engine import Engine, Query
+from millstream.engine import Engine, Query
 
 __all__ = ["all_answers", "differences"]
 

@@ -7,7 +7,7 @@ from examples.flights.board import DeparturesBoard
 from examples.flights.delays import Delays
 from examples.flights.model import Flights
 from examples.flights.punctuality import Punctuality
-from penstock.engine import App
+from millstream.engine import App
 
 __all__ = ["app"]
 

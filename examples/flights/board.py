@@ -18,8 +18,8 @@ from examples.flights.messages import (
     FlightScheduled,
     Moment,
 )
-from penstock.engine import Query
-from penstock.views import View, answers, applies
+from millstream.engine import Query
+from millstream.views import View, answers, applies
 
 __all__ = ["Board", "DeparturesAt", "DeparturesBoard", "Line", "Slot", "Status", "Timetable"]
 

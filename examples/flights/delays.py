@@ -8,8 +8,8 @@ from typing import Annotated, TypeVar
 from msgspec import Meta, Struct
 
 from examples.flights.messages import Airport, FlightCancelled, FlightDeparted, FlightScheduled
-from penstock.engine import Query
-from penstock.views import View, answers, applies
+from millstream.engine import Query
+from millstream.views import View, answers, applies
 
 __all__ = ["Delay", "DelayByHour", "DelayOnRoute", "Delays", "HourDelay", "Place", "RouteDelay", "Sum", "WorstRoutes"]
 

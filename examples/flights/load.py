@@ -25,7 +25,7 @@ from examples.flights.data import START
 from examples.flights.delays import DelayByHour, DelayOnRoute, WorstRoutes
 from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
 from examples.flights.timeline import Batch, Timeline
-from penstock.engine import Engine, Query, Receipt, Rejected
+from millstream.engine import Engine, Query, Receipt, Rejected
 
 __all__ = ["Load", "load"]
 

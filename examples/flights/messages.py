@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
-from penstock.engine import Command, Event, Key
+from millstream.engine import Command, Event, Key
 
 __all__ = [
     "Airport",

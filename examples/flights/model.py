@@ -17,7 +17,7 @@ from examples.flights.messages import (
     LandFlight,
     ScheduleFlight,
 )
-from penstock.handlers import Rejected, WriteModel, applies, handles
+from millstream.handlers import Rejected, WriteModel, applies, handles
 
 __all__ = ["Flights", "Plan"]
 

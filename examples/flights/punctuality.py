@@ -6,8 +6,8 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from examples.flights.messages import FlightCancelled, FlightDeparted, FlightLanded, FlightScheduled
-from penstock.engine import Query
-from penstock.views import View, answers, applies
+from millstream.engine import Query
+from millstream.views import View, answers, applies
 
 __all__ = ["ON_TIME_MINUTES", "CarrierPunctuality", "Punctuality", "PunctualityByCarrier", "PunctualityOf", "Tally"]
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from examples.flights.data import DAY_MINUTES, Flight, moment
 from examples.flights.messages import CancelFlight, DepartFlight, LandFlight, ScheduleFlight
-from penstock.engine import Command
+from millstream.engine import Command
 
 __all__ = ["LEAD_MINUTES", "Batch", "Timeline"]
 

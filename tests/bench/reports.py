@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from statistics import median
 
-from penstock.bench.figures import Goal
-from penstock.bench.machine import Machine
-from penstock.bench.measure import LATENCY, MEMORY
-from penstock.bench.summary import FigureReport, Report, Row
+from millstream.bench.figures import Goal
+from millstream.bench.machine import Machine
+from millstream.bench.measure import LATENCY, MEMORY
+from millstream.bench.summary import FigureReport, Report, Row
 
 __all__ = ["MACHINE", "a_figure", "a_report", "a_row"]
 
@@ -16,7 +16,7 @@ MACHINE = Machine(
 )
 
 
-def a_row(*values: float, label: str = "penstock", is_limit: bool = False, met: bool | None = None) -> Row:
+def a_row(*values: float, label: str = "millstream", is_limit: bool = False, met: bool | None = None) -> Row:
     return Row(
         label=label,
         loop="asyncio",

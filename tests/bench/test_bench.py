@@ -11,19 +11,19 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from penstock.bench import __main__ as command_line
-from penstock.bench import handing, loops, report
-from penstock.bench.bank import Deposit, Open, fingerprint, queries, streams, totals
-from penstock.bench.figures import FIGURES, Entry, Figure, Goal
-from penstock.bench.harness import Contender, Plan, contenders, measure, run_apart
-from penstock.bench.job import DifferentWork, Job, Result, WorkerFailed
-from penstock.bench.machine import Machine, filesystem_at
-from penstock.bench.measure import latencies, open_loop, percentile
-from penstock.bench.minimum import Refused, minimum
-from penstock.bench.programs import PROGRAMS
-from penstock.bench.summary import Report, summarise
-from penstock.bench.worker import run_here
-from penstock.bench.workload import WORKLOADS, Workload
+from millstream.bench import __main__ as command_line
+from millstream.bench import handing, loops, report
+from millstream.bench.bank import Deposit, Open, fingerprint, queries, streams, totals
+from millstream.bench.figures import FIGURES, Entry, Figure, Goal
+from millstream.bench.harness import Contender, Plan, contenders, measure, run_apart
+from millstream.bench.job import DifferentWork, Job, Result, WorkerFailed
+from millstream.bench.machine import Machine, filesystem_at
+from millstream.bench.measure import latencies, open_loop, percentile
+from millstream.bench.minimum import Refused, minimum
+from millstream.bench.programs import PROGRAMS
+from millstream.bench.summary import Report, summarise
+from millstream.bench.worker import run_here
+from millstream.bench.workload import WORKLOADS, Workload
 
 pytestmark = pytest.mark.anyio
 
@@ -361,7 +361,9 @@ def test_without_rich_it_names_the_extra(
 ) -> None:
     monkeypatch.setattr(handing, "find_spec", lambda _: None)
     assert command_line.main(["--dir", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == ("penstock.bench shows its report with rich: install the extra penstock[bench]\n")
+    assert capsys.readouterr().err == (
+        "millstream.bench shows its report with rich: install the extra millstream[bench]\n"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -408,7 +410,7 @@ def test_a_figure_that_fails_is_named_and_loses_no_other(
 
 
 def test_the_whole_program_runs_and_writes_its_report(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "penstock.bench", "--smoke", "--loop", "asyncio", "--only", "one-caller", "ask"]
+    command = [sys.executable, "-m", "millstream.bench", "--smoke", "--loop", "asyncio", "--only", "one-caller", "ask"]
     command += ["--dir", str(tmp_path / "out"), "--json", str(tmp_path / "report.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -418,10 +420,10 @@ def test_the_whole_program_runs_and_writes_its_report(tmp_path: Path) -> None:
     found = msgspec.json.decode(written, type=Report)
     assert (found.runs, found.smoke) == (1, True)
     assert found.machine.cores > 0
-    assert {"sqlite", "msgspec", "penstock"} <= set(found.machine.versions)
+    assert {"sqlite", "msgspec", "millstream"} <= set(found.machine.versions)
     assert [(figure.name, figure.unit) for figure in found.figures] == [("one-caller", "commands/s"), ("ask", "asks/s")]
     assert [(row.label, row.loop) for row in found.figures[0].rows] == [
-        ("penstock", "asyncio"),
+        ("millstream", "asyncio"),
         ("autocommit", None),
         ("fdatasync", None),
         ("minimum", "asyncio"),

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from penstock.bench import __main__ as command_line
-from penstock.bench import handing, report
-from penstock.bench.comparing import compare, is_rate
-from penstock.bench.summary import Report
+from millstream.bench import __main__ as command_line
+from millstream.bench import handing, report
+from millstream.bench.comparing import compare, is_rate
+from millstream.bench.summary import Report
 from tests.bench.reports import MACHINE, a_figure, a_report, a_row
 
 
@@ -80,7 +80,7 @@ def test_the_terminal_shows_what_has_become_slower() -> None:
     assert isinstance(out.file, io.StringIO)
     assert out.file.getvalue() == (
         "\nCompared with the run of 2013-01-01\n"
-        "slower: callers, penstock · asyncio: 2 commands/s (1 … 3), then 20 (10 … 30)\n"
+        "slower: callers, millstream · asyncio: 2 commands/s (1 … 3), then 20 (10 … 30)\n"
         "0 within the noise, 0 that can't be judged, 0 that were not there.\n"
     )
 
@@ -101,7 +101,7 @@ def test_a_run_is_compared_with_the_file_that_another_has_written(
     assert f"Compared with the run of {first.made_at}" in page.read_text("utf-8")
 
 
-@pytest.mark.parametrize(("content", "problem"), [(None, "can't be read"), ("{}", "is no report of penstock.bench")])
+@pytest.mark.parametrize(("content", "problem"), [(None, "can't be read"), ("{}", "is no report of millstream.bench")])
 def test_a_file_that_is_no_report_is_refused(
     content: str | None, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +119,7 @@ def test_without_matplotlib_a_page_names_the_extra(
     monkeypatch.setattr(handing, "find_spec", lambda name: None if name == "matplotlib" else name)
     assert command_line.main(["--smoke", "--html", str(tmp_path / "page.html"), "--dir", str(tmp_path / "out")]) == 2
     assert (
-        capsys.readouterr().err == "penstock.bench draws its page with matplotlib: install the extra penstock[bench]\n"
+        capsys.readouterr().err
+        == "millstream.bench draws its page with matplotlib: install the extra millstream[bench]\n"
     )
     assert not (tmp_path / "out").exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.bench.histories import crowd
-from penstock.bench.histories.run import Histories, Tally, run
+from millstream.bench.histories import crowd
+from millstream.bench.histories.run import Histories, Tally, run
 
 #: By this seed the writer is stopped for 0.9 s, and later killed when it has just answered; then all there are are
 #: killed, and once more while they begin.
@@ -27,7 +27,7 @@ def test_the_whole_program_kills_finds_every_history_linearizable_and_writes_its
     program = [
         sys.executable,
         "-m",
-        "penstock.bench",
+        "millstream.bench",
         "histories",
         "--seconds",
         str(SECONDS),
@@ -52,10 +52,10 @@ def test_the_whole_program_kills_finds_every_history_linearizable_and_writes_its
 
 LATE = """
 import sys
-from penstock.bench.histories.accounts import Accounts, Standing, StandingOf, Standings
-from penstock.bench.histories.child import main
-from penstock.engine import App
-from penstock.views import answers
+from millstream.bench.histories.accounts import Accounts, Standing, StandingOf, Standings
+from millstream.bench.histories.child import main
+from millstream.engine import App
+from millstream.views import answers
 
 class Late(Standings):
     before: dict[str, Standing] = {}
@@ -68,12 +68,12 @@ class Late(Standings):
     def standing(self, query: StandingOf) -> Standing:
         return self.before.get(query.account, Standing())
 
-main(sys.argv[1:], App(models=[Accounts], views=[Late], name="penstock-histories"))
+main(sys.argv[1:], App(models=[Accounts], views=[Late], name="millstream-histories"))
 """
 
 FORGETFUL = """
 import sys, json
-from penstock.bench.histories.child import main
+from millstream.bench.histories.child import main
 
 main([json.dumps({**json.loads(sys.argv[1]), "log": "memory:"})])
 """

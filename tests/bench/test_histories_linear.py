@@ -11,10 +11,10 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from penstock.bench.histories.accounts import Deposit, Open, Standing, StandingOf, Withdraw
-from penstock.bench.histories.linear import Linearizable, Undecided, Verdict, Violation, check, check_each
-from penstock.bench.histories.operations import Operation
-from penstock.bench.histories.spec import Accepted, Account, Call, Denied, Question, Refused, Sent, Shown
+from millstream.bench.histories.accounts import Deposit, Open, Standing, StandingOf, Withdraw
+from millstream.bench.histories.linear import Linearizable, Undecided, Verdict, Violation, check, check_each
+from millstream.bench.histories.operations import Operation
+from millstream.bench.histories.spec import Accepted, Account, Call, Denied, Question, Refused, Sent, Shown
 
 # A register: the smallest object of which two clients can disagree.
 

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.bench.histories.accounts import Deposit, Open, Standing, StandingOf, Withdraw
-from penstock.bench.histories.linear import Linearizable, Violation, check_each
-from penstock.bench.histories.operations import Operation
-from penstock.bench.histories.placed import Kind, Problem, Written, check_places, read_log
-from penstock.bench.histories.spec import Accepted, Account, Call, Denied, Question, Refused, Sent, Shown
-from penstock.engine.commit import Commit, Head, Record, seal
+from millstream.bench.histories.accounts import Deposit, Open, Standing, StandingOf, Withdraw
+from millstream.bench.histories.linear import Linearizable, Violation, check_each
+from millstream.bench.histories.operations import Operation
+from millstream.bench.histories.placed import Kind, Problem, Written, check_places, read_log
+from millstream.bench.histories.spec import Accepted, Account, Call, Denied, Question, Refused, Sent, Shown
+from millstream.engine.commit import Commit, Head, Record, seal
 
 OPENED = {"type": "Opened", "account": "ann"}
 FIVE = {"type": "Deposited", "account": "ann", "amount": 5}

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from penstock.bench.histories.accounts import Deposit, Standing, StandingOf
-from penstock.bench.histories.plan import Role, Whom, crashes, role_of
-from penstock.bench.histories.record import Record
-from penstock.bench.histories.spec import Accepted, Came, Denied, Question, Refused, Sent, Shown
-from penstock.engine import (
+from millstream.bench.histories.accounts import Deposit, Standing, StandingOf
+from millstream.bench.histories.plan import Role, Whom, crashes, role_of
+from millstream.bench.histories.record import Record
+from millstream.bench.histories.spec import Accepted, Came, Denied, Question, Refused, Sent, Shown
+from millstream.engine import (
     CommitFailed,
     ConnectionLost,
     DeadlineExceeded,
@@ -23,7 +23,7 @@ from penstock.engine import (
     Rejected,
     WriterUnavailable,
 )
-from penstock.engine.messages import Answered
+from millstream.engine.messages import Answered
 
 SENT = Sent("1.0.7", Deposit("ann", 5))
 ASKED = Question(StandingOf("ann"), after=3)

@@ -11,14 +11,14 @@ import pytest
 
 from examples.bank import Deposit, Open
 from examples.bank import app as bank
-from penstock.bench import __main__ as command_line
-from penstock.bench import loops
-from penstock.bench.job import Result
-from penstock.bench.measure import LATENCY
-from penstock.bench.own import command
-from penstock.bench.own.run import SetupRefused, run
-from penstock.bench.own.work import NoCommands, OwnJob, commands_in
-from penstock.bench.summary import Report
+from millstream.bench import __main__ as command_line
+from millstream.bench import loops
+from millstream.bench.job import Result
+from millstream.bench.measure import LATENCY
+from millstream.bench.own import command
+from millstream.bench.own.run import SetupRefused, run
+from millstream.bench.own.work import NoCommands, OwnJob, commands_in
+from millstream.bench.summary import Report
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +141,7 @@ def test_each_run_has_its_turn_and_an_application_that_leaves_things_to_chance_i
     seen: list[str | None] = []
 
     def worker(module: str, name: str, job: bytes) -> Result:
-        assert (module, name) == ("penstock.bench.own.worker", "examples.bank:app")
+        assert (module, name) == ("millstream.bench.own.worker", "examples.bank:app")
         seen.append(msgspec.json.decode(job, type=OwnJob).loop)
         return Result(value=5, state=str(len(seen)))
 

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from penstock.bench.comparing import compare
-from penstock.bench.page import page_of
-from penstock.bench.plots import plots_of
+from millstream.bench.comparing import compare
+from millstream.bench.page import page_of
+from millstream.bench.plots import plots_of
 from tests.bench.reports import MACHINE, a_figure, a_report, a_row
 
 VOID = {"meta", "link", "br", "use"}
@@ -58,9 +58,9 @@ def test_the_page_says_what_was_measured_on_what_and_what_is_missed() -> None:
     text = text_of(page_of(a_report(FIGURE)))
     assert "measured 2013-01-01 processor a &lt;cpu&gt;, 2 cores system Linux 6 files on ext4" in text
     assert "Goals: 0 of 1 met" in text
-    assert "many &lt;callers&gt; : penstock · asyncio 0.75 of minimum ≥ 0.8 of minimum missed" in text
+    assert "many &lt;callers&gt; : millstream · asyncio 0.75 of minimum ≥ 0.8 of minimum missed" in text
     assert "Why?" in text
-    assert "penstock · asyncio 110 100 … 120 0.75 ≥ 0.8 of minimum missed" in text
+    assert "millstream · asyncio 110 100 … 120 0.75 ≥ 0.8 of minimum missed" in text
     assert "minimum what minimum is durable: an fsync each" in text
     assert "Redis: skipped, because redis-server can't be found" in text
 
@@ -70,7 +70,7 @@ def test_the_page_says_what_has_become_slower_and_how_that_is_judged() -> None:
     report = a_report(FIGURE)
     text = text_of(page_of(report, compare(report, earlier)))
     assert "Compared with the run of 2012-12-12" in text
-    assert "slower : callers, penstock · asyncio: 110 commands/s (100 … 120), then 1,100 (1,000 … 1,200)" in text
+    assert "slower : callers, millstream · asyncio: 110 commands/s (100 … 120), then 1,100 (1,000 … 1,200)" in text
     assert "even the best run now is worse than the worst run then" in text
 
 

@@ -17,14 +17,14 @@ from threading import Barrier, get_ident
 import anyio.lowlevel
 import pytest
 
-from penstock.bench import machine
-from penstock.bench.bank import fingerprint, streams, totals
-from penstock.bench.figures import FIGURES
-from penstock.bench.job import DifferentWork, Job, WorkerFailed
-from penstock.bench.peers.driving import NotOpen, Told, by_tasks, by_threads
-from penstock.bench.programs import PROGRAMS
-from penstock.bench.worker import run_here
-from penstock.bench.workload import Workload
+from millstream.bench import machine
+from millstream.bench.bank import fingerprint, streams, totals
+from millstream.bench.figures import FIGURES
+from millstream.bench.job import DifferentWork, Job, WorkerFailed
+from millstream.bench.peers.driving import NotOpen, Told, by_tasks, by_threads
+from millstream.bench.programs import PROGRAMS
+from millstream.bench.worker import run_here
+from millstream.bench.workload import Workload
 
 pytestmark = pytest.mark.anyio
 
@@ -136,11 +136,11 @@ def test_a_peer_that_refuses_a_deposit_fails_the_run(tmp_path: Path) -> None:
 def test_nothing_of_a_peer_is_imported_before_it_runs() -> None:
     program = """
 import sys
-from penstock.bench import __main__, programs
+from millstream.bench import __main__, programs
 packages = {package for program in programs.PROGRAMS.values() for package in program.packages}
 print(sorted(packages))
 print(sorted(name for name in sys.modules if name.partition(".")[0] in packages))
-print(sorted(name for name in sys.modules if name.startswith("penstock.bench.peers.")))
+print(sorted(name for name in sys.modules if name.startswith("millstream.bench.peers.")))
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == ["['eventsourcing', 'nats', 'py_event_sourcing', 'umadb']", "[]", "[]"]
@@ -195,7 +195,7 @@ HISTORY = [Told("ann", 0), Told("bob", 0), Told("bob", 5), Told("ann", 3)]
 
 @needs["eventsourcing"]
 def test_eventsourcing_refuses_an_account_that_is_not_open_and_syncs_each_commit(tmp_path: Path) -> None:
-    from penstock.bench.peers.eventsourcing_sqlite import EventSourcingBank
+    from millstream.bench.peers.eventsourcing_sqlite import EventSourcingBank
 
     with EventSourcingBank(tmp_path / "bank.db") as bank:
         bank.open(["ann", "bob"])
@@ -213,7 +213,7 @@ def test_eventsourcing_refuses_an_account_that_is_not_open_and_syncs_each_commit
 def test_umadb_refuses_an_account_that_is_not_open_also_if_another_has_closed_it(tmp_path: Path) -> None:
     from umadb import Event, IntegrityError  # type: ignore[import-not-found, unused-ignore]
 
-    from penstock.bench.peers.umadb_server import server
+    from millstream.bench.peers.umadb_server import server
 
     with server(tmp_path) as bank:
         bank.open(["ann", "bob"])
@@ -233,7 +233,7 @@ def test_umadb_refuses_an_account_that_is_not_open_also_if_another_has_closed_it
 async def test_py_event_sourcing_refuses_an_account_that_is_not_open_and_syncs_as_it_is_told(
     full: bool, synchronous: int, tmp_path: Path
 ) -> None:
-    from penstock.bench.peers.py_event_sourcing_sqlite import opened
+    from millstream.bench.peers.py_event_sourcing_sqlite import opened
 
     async with opened(tmp_path / "bank.db", full=full) as bank:
         await bank.open(["ann", "bob"])
@@ -247,7 +247,7 @@ async def test_py_event_sourcing_refuses_an_account_that_is_not_open_and_syncs_a
 
 @needs["nats"]
 async def test_nats_refuses_an_account_that_is_not_open_and_a_second_writer(tmp_path: Path) -> None:
-    from penstock.bench.peers.nats_jetstream import NatsBank, server
+    from millstream.bench.peers.nats_jetstream import NatsBank, server
 
     async with server(tmp_path) as bank:
         await bank.open(["ann", "bob"])
@@ -264,7 +264,7 @@ async def test_nats_refuses_an_account_that_is_not_open_and_a_second_writer(tmp_
 async def test_a_nats_server_that_does_not_sync_each_message_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.bench.peers import nats_jetstream
+    from millstream.bench.peers import nats_jetstream
 
     lazy = nats_jetstream.CONFIGURATION.replace(", sync_interval: always", "")
     monkeypatch.setattr(nats_jetstream, "CONFIGURATION", lazy)

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.bench import __main__ as command_line
-from penstock.bench.markdown import markdown_of
-from penstock.bench.showing import together
-from penstock.bench.summary import Report
+from millstream.bench import __main__ as command_line
+from millstream.bench.markdown import markdown_of
+from millstream.bench.showing import together
+from millstream.bench.summary import Report
 from tests.bench.reports import MACHINE, a_figure, a_report, a_row
 
 FIGURE = a_figure(
@@ -99,7 +99,7 @@ def test_reports_of_different_machines_are_not_put_together(tmp_path: Path, caps
 
 def test_what_is_no_report_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "none.json").write_text("{}")
-    for name, problem in (("none.json", "is no report of penstock.bench"), ("gone.json", "can't be read")):
+    for name, problem in (("none.json", "is no report of millstream.bench"), ("gone.json", "can't be read")):
         with pytest.raises(SystemExit):
             command_line.main(["show", str(tmp_path / name)])
         assert problem in capsys.readouterr().err

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from penstock.bench.bank import AllBalances, BalanceOf, Deposit
-from penstock.bench.job import WorkerFailed
-from penstock.bench.socket import calls, redis
-from penstock.bench.socket.children import cpu_seconds, found, running, running_on_a_free_port, spent
-from penstock.bench.socket.load import Burst, Exchange, Load, NoReply, Target, WrongReply
-from penstock.engine import Receipt
+from millstream.bench.bank import AllBalances, BalanceOf, Deposit
+from millstream.bench.job import WorkerFailed
+from millstream.bench.socket import calls, redis
+from millstream.bench.socket.children import cpu_seconds, found, running, running_on_a_free_port, spent
+from millstream.bench.socket.load import Burst, Exchange, Load, NoReply, Target, WrongReply
+from millstream.engine import Receipt
 
 BURSTS = [Burst(b"a\nbb\n", 2), Burst(b"ccc\ndddd\n", 2), Burst(b"eeeee\n", 1)]
 
@@ -53,7 +53,7 @@ def listening(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 def test_every_burst_is_sent_once_and_its_replies_come_where_it_was_sent() -> None:
     bursts = [Burst(b"".join(b"%d of %d\n" % (line, number) for line in range(3)), 3) for number in range(40)]
     with (
-        running("echo", [sys.executable, "-m", "penstock.bench.socket.echo"], "port ") as server,
+        running("echo", [sys.executable, "-m", "millstream.bench.socket.echo"], "port ") as server,
         Load([Target(int(server.line.removeprefix("port ")), server.pid)], 4) as load,
     ):
         found, again = load.exchange(bursts), load.exchange(bursts[:2])
@@ -120,7 +120,7 @@ def test_the_time_of_a_process_is_told_where_the_system_tells_it() -> None:
         assert cpu_seconds(os.getpid()) == pytest.approx(sum(os.times()[:2]), abs=0.1)
 
 
-# What penstock is told, and what it replies.
+# What millstream is told, and what it replies.
 
 EXECUTES = calls.executes([Deposit("a", 1), Deposit("b", 2), Deposit("c", 3)], 2)
 ASKS = calls.asks([BalanceOf("a"), BalanceOf("b")], 1)
@@ -337,7 +337,7 @@ def test_a_server_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> N
     server = f"import signal; alive = open({str(alive)!r}, 'w'); print('ready', flush=True); signal.pause()"
     parent = f"""
 import sys
-from penstock.bench.socket.children import running
+from millstream.bench.socket.children import running
 with running("it", [sys.executable, "-c", {server!r}], "ready"):
     print("running", flush=True)
     sys.stdin.read()

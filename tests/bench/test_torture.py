@@ -17,24 +17,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.bench import __main__ as command_line
-from penstock.bench import handing
-from penstock.bench.torture.check import Kind, Known, Problem
-from penstock.bench.torture.child import Order
-from penstock.bench.torture.files import DATABASE, copy_log, read_commits, stalled, wal_of
-from penstock.bench.torture.images import Image, judge
-from penstock.bench.torture.plan import Ending, round_of
-from penstock.bench.torture.process import PROGRAM, Child, hold, listen
-from penstock.bench.torture.reopening import Reopened, reopen
-from penstock.bench.torture.reports import Ack, Place, Refusal, Report
-from penstock.bench.torture.rounds import Played, play
-from penstock.bench.torture.run import Tally, Torture, run
-from penstock.bench.torture.story import Story
-from penstock.bench.torture.till import limits, till
-from penstock.bench.torture.wal import Damage, Tear, transactions
-from penstock.bench.torture.work import accounts, command, has_id, opening
-from penstock.engine import CommitFailed, Engine, LogCorrupt, LogRefused
-from penstock.engine.commit import Commit, Head, events_in
+from millstream.bench import __main__ as command_line
+from millstream.bench import handing
+from millstream.bench.torture.check import Kind, Known, Problem
+from millstream.bench.torture.child import Order
+from millstream.bench.torture.files import DATABASE, copy_log, read_commits, stalled, wal_of
+from millstream.bench.torture.images import Image, judge
+from millstream.bench.torture.plan import Ending, round_of
+from millstream.bench.torture.process import PROGRAM, Child, hold, listen
+from millstream.bench.torture.reopening import Reopened, reopen
+from millstream.bench.torture.reports import Ack, Place, Refusal, Report
+from millstream.bench.torture.rounds import Played, play
+from millstream.bench.torture.run import Tally, Torture, run
+from millstream.bench.torture.story import Story
+from millstream.bench.torture.till import limits, till
+from millstream.bench.torture.wal import Damage, Tear, transactions
+from millstream.bench.torture.work import accounts, command, has_id, opening
+from millstream.engine import CommitFailed, Engine, LogCorrupt, LogRefused
+from millstream.engine.commit import Commit, Head, events_in
 
 SECONDS = 30.0
 #: In which it takes images whole and torn, sends commands again, closes, stalls, and kills at an answer.
@@ -55,7 +55,7 @@ UNDER_LOAD = msgspec.structs.replace(
 
 
 def test_the_whole_program_kills_finds_nothing_lost_and_writes_its_figures(tmp_path: Path) -> None:
-    program = [sys.executable, "-m", "penstock.bench", "torture", "--kills", "3", "--images", "3", "--callers", "16"]
+    program = [sys.executable, "-m", "millstream.bench", "torture", "--kills", "3", "--images", "3", "--callers", "16"]
     program += ["--seed", str(SEED), "--dir", str(tmp_path / "out"), "--json", str(tmp_path / "figures.json")]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -333,7 +333,7 @@ def test_an_engine_whose_state_is_not_the_logs_is_found(
     written: tuple[Story, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story, said = written
-    monkeypatch.setattr("penstock.bench.torture.story.reopen", astray)
+    monkeypatch.setattr("millstream.bench.torture.story.reopen", astray)
     problems = looked_at(story, said, tmp_path / "round")
     assert [problem.kind for problem in problems] == [Kind.BALANCES]
     assert problems[0].what.startswith("own-2: the engine's view has 0, the log has ")
@@ -444,7 +444,7 @@ def test_an_engine_that_forgets_more_of_a_torn_image_than_the_tear_took_is_found
     share: float, imaged: tuple[Path, list[Commit]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, final = imaged
-    monkeypatch.setattr("penstock.bench.torture.images.reopen", forgetful)
+    monkeypatch.setattr("millstream.bench.torture.images.reopen", forgetful)
     found = judge(Image(log, Tear(Damage.CUT, share, late=False), 0, False), 4, Known(), final, Random(1))
     assert {problem.kind for problem in found.problems} == {Kind.LOST, Kind.BALANCES}
     left = 4 if share == 1.0 else 3
@@ -455,7 +455,7 @@ def test_an_engine_that_opens_an_image_to_another_state_is_found(
     imaged: tuple[Path, list[Commit]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, final = imaged
-    monkeypatch.setattr("penstock.bench.torture.images.reopen", astray)
+    monkeypatch.setattr("millstream.bench.torture.images.reopen", astray)
     found = judge(Image(log, None, 0, False), 4, Known(), final, Random(1))
     assert [problem.kind for problem in found.problems] == [Kind.BALANCES]
 
@@ -480,7 +480,7 @@ def test_an_image_may_be_refused_only_where_no_crash_tears_and_only_by_an_error_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log, final = imaged
-    monkeypatch.setattr("penstock.bench.torture.images.reopen", lambda _: error)
+    monkeypatch.setattr("millstream.bench.torture.images.reopen", lambda _: error)
     found = judge(Image(log, Tear(Damage.CUT, share, late=False), 0, checkpointed), 4, Known(), final, Random(1))
     assert (len(found.problems), found.refused) == expected
     assert {problem.kind for problem in found.problems} <= {Kind.UNOPENED}
@@ -510,7 +510,7 @@ def test_the_table_says_what_was_found_and_so_does_the_exit_code(
 ) -> None:
     problems = ["round 7: lost [bold]"] if lost else []
     tally = Tally(seed=41, kills=9, images=8, images_refused=1, lost=lost, problems=problems, evidence="out/x")
-    monkeypatch.setattr("penstock.bench.torture.command.run", lambda *_: tally)
+    monkeypatch.setattr("millstream.bench.torture.command.run", lambda *_: tally)
     assert command_line.main(["torture", "--dir", str(tmp_path), "--seed", "41"]) == code
     said = capsys.readouterr().out
     assert "100 kills, 100 images, 100 callers, seed 41" in said
@@ -525,7 +525,9 @@ def test_without_rich_it_names_the_extra(
 ) -> None:
     monkeypatch.setattr(handing, "find_spec", lambda _: None)
     assert command_line.main(["torture", "--dir", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == "penstock.bench shows its report with rich: install the extra penstock[bench]\n"
+    assert (
+        capsys.readouterr().err == "millstream.bench shows its report with rich: install the extra millstream[bench]\n"
+    )
     assert not (tmp_path / "out").exists()
 
 

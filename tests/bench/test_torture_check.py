@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.bench.torture import reports, work
-from penstock.bench.torture.check import (
+from millstream.bench.torture import reports, work
+from millstream.bench.torture.check import (
     Kind,
     Known,
     Problem,
@@ -21,9 +21,9 @@ from penstock.bench.torture.check import (
     told_by,
     wrong_balances,
 )
-from penstock.bench.torture.reports import Ack, Place, Refusal, Report, Seen, Trouble
-from penstock.engine import Receipt, Rejected
-from penstock.engine.commit import Commit, Head, Record, seal
+from millstream.bench.torture.reports import Ack, Place, Refusal, Report, Seen, Trouble
+from millstream.engine import Receipt, Rejected
+from millstream.engine.commit import Commit, Head, Record, seal
 
 #: Caller 0 deposits into accounts of all, 1 transfers, 2 into its own, 3 sends lists.
 OPENING = ["0.open.all-0", "0.open.all-1", "0.open.own-2", "0.open.own-3"]

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from penstock.bench.torture.plan import Ending, round_of, shots
-from penstock.bench.torture.wal import HEADER_BYTES, Damage, Tear, lost_transactions, torn, transactions
+from millstream.bench.torture.plan import Ending, round_of, shots
+from millstream.bench.torture.wal import HEADER_BYTES, Damage, Tear, lost_transactions, torn, transactions
 
 # The plan.
 

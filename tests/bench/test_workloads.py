@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.bench import reading
-from penstock.bench.bank import (
+from millstream.bench import reading
+from millstream.bench.bank import (
     BalanceOf,
     Remit,
     Transfer,
@@ -23,15 +23,15 @@ from penstock.bench.bank import (
     streams,
     totals,
 )
-from penstock.bench.figures import FIGURES, Entry, Figure, Goal
-from penstock.bench.harness import Contender, Plan, measure
-from penstock.bench.job import DifferentWork, Job, Result
-from penstock.bench.measure import LATENCY, MEMORY, arrivals, curve
-from penstock.bench.summary import summarise
-from penstock.bench.systems import MINIMUM, read_back
-from penstock.bench.worker import run_here
-from penstock.bench.workload import WORKLOADS, Workload
-from penstock.engine import Engine
+from millstream.bench.figures import FIGURES, Entry, Figure, Goal
+from millstream.bench.harness import Contender, Plan, measure
+from millstream.bench.job import DifferentWork, Job, Result
+from millstream.bench.measure import LATENCY, MEMORY, arrivals, curve
+from millstream.bench.summary import summarise
+from millstream.bench.systems import MINIMUM, read_back
+from millstream.bench.worker import run_here
+from millstream.bench.workload import WORKLOADS, Workload
+from millstream.engine import Engine
 
 pytestmark = pytest.mark.anyio
 
@@ -234,13 +234,13 @@ def test_the_goals_of_the_figures_are_those_that_the_project_has_set_itself() ->
         if entry.goal
     }
     expected = {
-        ("many-callers", "penstock"): (0.8, "minimum"),
-        ("one-caller", "penstock"): (0.6, "autocommit"),
-        ("ask", "penstock"): (1_000_000, None),
+        ("many-callers", "millstream"): (0.8, "minimum"),
+        ("one-caller", "millstream"): (0.6, "autocommit"),
+        ("ask", "millstream"): (1_000_000, None),
         ("ask-latency", "1,000 callers"): (2, None),
-        ("stall", "penstock"): (20, None),
-        ("replay", "penstock"): (1_500_000, None),
-        ("rebuild", "penstock"): (1_500_000, None),
+        ("stall", "millstream"): (20, None),
+        ("replay", "millstream"): (1_500_000, None),
+        ("rebuild", "millstream"): (1_500_000, None),
         ("growth", "10 M events, 1 M keys"): (1.2, "10 k events"),
         ("views", "64 that ignore it"): (0.9, "none"),
     }

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import pytest
 
-from penstock.engine import KEY, App, Command, Context, DefinitionError, Event, Key, Query
-from penstock.handlers import Retired, WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine import KEY, App, Command, Context, DefinitionError, Event, Key, Query
+from millstream.handlers import Retired, WriteModel, applies, handles
+from millstream.views import View, answers
 
 
 class Do(Command):
@@ -331,7 +331,7 @@ def test_an_app_knows_its_retired_events_beside_those_of_today() -> None:
     [
         ([DoneOnce], "two have the tag 'Done'", ("test_app.Done", "test_app.DoneOnce")),
         ([UndoneOnce, UndoneTwice], "two have the tag 'Undone'", ("test_app.UndoneOnce", "test_app.UndoneTwice")),
-        ([Undone], "is not a retired event: derive it from penstock.handlers.Retired", ("Undone",)),
+        ([Undone], "is not a retired event: derive it from millstream.handlers.Retired", ("Undone",)),
         ([Doer], "is not a retired event", ("Doer",)),
         ([object], "is not a retired event", ("object",)),
         ([UndoneOnce()], "is not a retired event", ("UndoneOnce",)),

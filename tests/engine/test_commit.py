@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from penstock.engine import Event, Key, LogCorrupt
-from penstock.engine.commit import (
+from millstream.engine import Event, Key, LogCorrupt
+from millstream.engine.commit import (
     GENESIS,
     Commit,
     Head,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.engine import (
+from millstream.engine import (
     ApplyFailed,
     Command,
     CommitTooLarge,
@@ -23,10 +23,10 @@ from penstock.engine import (
     Rejected,
     UnknownMessage,
 )
-from penstock.engine.clock import elapsed
-from penstock.engine.commit import Head
-from penstock.engine.deciding import Draft, Envelope, WriteState, fill
-from penstock.engine.terms import Deadline, Terms
+from millstream.engine.clock import elapsed
+from millstream.engine.commit import Head
+from millstream.engine.deciding import Draft, Envelope, WriteState, fill
+from millstream.engine.terms import Deadline, Terms
 from tests.shop import Add, Added, Book, Break, Move, Note, Noted, Nothing, Stock, Take, Taken, shop
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

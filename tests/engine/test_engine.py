@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import (
+from millstream.engine import (
     AnswerFailed,
     ApplyFailed,
     DeadlineExceeded,
@@ -34,7 +34,7 @@ from penstock.engine import (
     UnknownMessage,
     ViewFaulted,
 )
-from penstock.engine.log import MemoryStore
+from millstream.engine.log import MemoryStore
 from tests.shop import (
     Add,
     Added,
@@ -369,7 +369,7 @@ async def test_a_command_cancelled_after_it_was_decided_stands_and_says_so() -> 
         with pytest.raises(asyncio.CancelledError) as raised:
             await task
         assert raised.value.__notes__ == [
-            "penstock: the command was decided before it was cancelled; it stands once it is durable"
+            "millstream: the command was decided before it was cancelled; it stands once it is durable"
         ]
         log.release()
     assert len(log.commits) == 1
@@ -481,8 +481,8 @@ async def test_a_second_engine_on_the_same_file_is_refused_at_once(tmp_path: Pat
 
 
 async def test_a_log_with_an_unknown_event_is_refused_with_type_and_place() -> None:
-    from penstock.engine import App
-    from penstock.handlers import WriteModel, applies
+    from millstream.engine import App
+    from millstream.handlers import WriteModel, applies
 
     class Elsewhere(WriteModel):
         @applies

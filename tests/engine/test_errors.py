@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from penstock.engine import UnreadableEvent, errors
-from penstock.engine.errors import (
+from millstream.engine import UnreadableEvent, errors
+from millstream.engine.errors import (
     AnswerFailed,
     ApplyFailed,
     AuthorError,
@@ -28,13 +28,13 @@ from penstock.engine.errors import (
     LogCorrupt,
     LogLocked,
     LogRefused,
+    MillstreamError,
     NotAuthenticated,
     NotLeader,
     NotPermitted,
     NotYetVisible,
     OutcomeUnknown,
     Overloaded,
-    PenstockError,
     ProtocolViolated,
     Rejected,
     RemoteError,
@@ -52,7 +52,7 @@ from penstock.engine.errors import (
 )
 
 #: Every error with its branch and its text: the thing, the state, the limit, the next step.
-TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
+TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (CallerError, Rejected("no_funds", "only 3 left", {"left": 3}), "no_funds: only 3 left"),
     (CallerError, Rejected("no_funds"), "no_funds"),
     (CallerError, InvalidMessage("Deposit", "Expected `int`"), "Deposit is not valid: Expected `int`"),
@@ -253,11 +253,11 @@ TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
         LimitReached("connections_max", 2_000),
         "the limit connections_max=2,000 is reached: end something, or try again later",
     ),
-    (PenstockError, RemoteError(4_711, "no such luck"), "the server says (4711): no such luck"),
+    (MillstreamError, RemoteError(4_711, "no such luck"), "the server says (4711): no such luck"),
 ]
 
 #: Every error with its values, by their names: what a program reads instead of the text.
-FIELDS: list[tuple[PenstockError, dict[str, object]]] = [
+FIELDS: list[tuple[MillstreamError, dict[str, object]]] = [
     (VersionConflict("ann", 3, 5), {"key": "ann", "expected": 3, "actual": 5}),
     (CommandIdReused("pay-7", "Deposit", 9), {"command_id": "pay-7", "command": "Deposit", "commit": 9}),
     (SnapshotMismatch("ledger", "why"), {"part": "ledger", "problem": "why"}),
@@ -271,7 +271,7 @@ FIELDS: list[tuple[PenstockError, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("error", "fields"), FIELDS, ids=lambda value: type(value).__name__)
 def test_an_error_keeps_its_values_as_fields_also_when_it_is_copied(
-    error: PenstockError, fields: dict[str, object]
+    error: MillstreamError, fields: dict[str, object]
 ) -> None:
     for each in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert {name: getattr(each, name) for name in fields} == fields
@@ -280,7 +280,7 @@ def test_an_error_keeps_its_values_as_fields_also_when_it_is_copied(
 
 @pytest.mark.parametrize(("branch", "error", "text"), TEXTS, ids=lambda value: type(value).__name__)
 def test_an_error_says_the_thing_the_state_and_the_next_step(
-    branch: type[PenstockError], error: PenstockError, text: str
+    branch: type[MillstreamError], error: MillstreamError, text: str
 ) -> None:
     assert str(error) == text
     assert isinstance(error, branch)
@@ -288,8 +288,8 @@ def test_an_error_says_the_thing_the_state_and_the_next_step(
 
 def test_every_error_has_its_text_tested_and_its_place_in_the_tree_drawn() -> None:
     defined = {
-        name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, PenstockError)
+        name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, MillstreamError)
     }
-    branches = {"PenstockError", "CallerError", "TryAgainLater", "StorageError", "AuthorError"}
+    branches = {"MillstreamError", "CallerError", "TryAgainLater", "StorageError", "AuthorError"}
     assert {type(error).__name__ for _, error, _ in TEXTS} == defined - branches
-    assert all(f"─ {name}" in (errors.__doc__ or "") for name in defined - {"PenstockError"})
+    assert all(f"─ {name}" in (errors.__doc__ or "") for name in defined - {"MillstreamError"})

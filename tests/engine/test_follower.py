@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 from msgspec.structs import replace
 
-from penstock.engine import (
+from millstream.engine import (
     App,
     Command,
     Engine,
@@ -26,10 +26,10 @@ from penstock.engine import (
     SqliteLog,
     ViewFaulted,
 )
-from penstock.engine.commit import Commit
-from penstock.engine.log import MemoryStore
-from penstock.engine.server.health import health_of
-from penstock.engine.testing import Faults, Simulation, simulate
+from millstream.engine.commit import Commit
+from millstream.engine.log import MemoryStore
+from millstream.engine.server.health import health_of
+from millstream.engine.testing import Faults, Simulation, simulate
 from tests.shop import Add, Everything, Note, Notes, Shelf, Stock, StockOf, shop
 from tests.support import Outcome, ScriptedLog, settled, start
 
@@ -95,7 +95,7 @@ async def test_a_commit_larger_than_all_that_may_wait_goes_in_alone() -> None:
 
 
 async def test_what_is_not_read_yet_counts_as_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.engine.follower._LOOK_AHEAD_SECONDS", 0.0)
+    monkeypatch.setattr("millstream.engine.follower._LOOK_AHEAD_SECONDS", 0.0)
     made = await commits_of([Add("a", 1)] * 50)
     store = MemoryStore(made[:1], "shop")
     async with Replica(

@@ -9,13 +9,13 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock.engine import Engine, Receipt
-from penstock.engine import handover as handover_module
-from penstock.engine.clock import elapsed
-from penstock.engine.database import connect
-from penstock.engine.handover import MakingWay, in_thread
-from penstock.engine.testing import Simulation, simulate
-from penstock.engine.upkeep import attached, backup_log, verify_log
+from millstream.engine import Engine, Receipt
+from millstream.engine import handover as handover_module
+from millstream.engine.clock import elapsed
+from millstream.engine.database import connect
+from millstream.engine.handover import MakingWay, in_thread
+from millstream.engine.testing import Simulation, simulate
+from millstream.engine.upkeep import attached, backup_log, verify_log
 from tests.shop import Add, StockOf, shop
 
 #: How often each has to get its turn.

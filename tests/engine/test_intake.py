@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import (
+from millstream.engine import (
     Command,
     DeadlineExceeded,
     Engine,
@@ -19,16 +19,16 @@ from penstock.engine import (
     Limits,
     MemoryLog,
     Metadata,
+    MillstreamError,
     Overloaded,
-    PenstockError,
     Receipt,
     UnknownMessage,
 )
-from penstock.engine import intake as intake_module
-from penstock.engine.clock import elapsed
-from penstock.engine.intake import Intake
-from penstock.engine.mailbox import Mailbox
-from penstock.engine.terms import Deadline, Terms
+from millstream.engine import intake as intake_module
+from millstream.engine.clock import elapsed
+from millstream.engine.intake import Intake
+from millstream.engine.mailbox import Mailbox
+from millstream.engine.terms import Deadline, Terms
 from tests.shop import Add, Note, StockOf, Take, shop
 from tests.support import settled, start
 
@@ -43,7 +43,7 @@ def opened(commands_max: int = 1_000) -> tuple[Intake, Mailbox]:
     return Intake(shop, mailbox, Limits()), mailbox
 
 
-def answer(mailbox: Mailbox, *outcomes: Receipt | PenstockError) -> list[tuple[Command, Terms | None]]:
+def answer(mailbox: Mailbox, *outcomes: Receipt | MillstreamError) -> list[tuple[Command, Terms | None]]:
     """Take commands out as the writer does, each with the outcome that it gets; those who gave up are passed over."""
     taken: list[tuple[Command, Terms | None]] = []
     for outcome in outcomes:
@@ -372,5 +372,5 @@ async def test_a_cancelled_command_is_said_to_stand_only_if_it_was_decided(decid
         if decided:
             mailbox.queue.popleft()
         group.cancel_scope.cancel()
-    said = "penstock: the command was decided before it was cancelled; it stands once it is durable"
+    said = "millstream: the command was decided before it was cancelled; it stands once it is durable"
     assert notes == ([said] if decided else [])

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from penstock.engine import App, CommitFailed, Engine, Limits, Log, MemoryLog, Query, SqliteLog, ViewFaulted
-from penstock.engine.commit import Head
-from penstock.engine.keeper import Keeper
-from penstock.engine.log import MemoryStore
-from penstock.engine.recovery import Recovery
-from penstock.engine.snapshots import MemorySnapshots, Snapshot, SnapshotStore, SqliteSnapshots
-from penstock.handlers import WriteModel
-from penstock.views import View, answers, applies
+from millstream.engine import App, CommitFailed, Engine, Limits, Log, MemoryLog, Query, SqliteLog, ViewFaulted
+from millstream.engine.commit import Head
+from millstream.engine.keeper import Keeper
+from millstream.engine.log import MemoryStore
+from millstream.engine.recovery import Recovery
+from millstream.engine.snapshots import MemorySnapshots, Snapshot, SnapshotStore, SqliteSnapshots
+from millstream.handlers import WriteModel
+from millstream.views import View, answers, applies
 from tests.engine.snapshots.conformance import begin, read
 from tests.shop import Add, Added, Book, Break, Broke, Broken, Fragile, Note, Pinboard, Shelf, Stock, StockOf, shop
 from tests.stores import MemoryPlace, SqlitePlace

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine import Command, CommandIdReused, Limits, Receipt, SnapshotMismatch, VersionConflict
-from penstock.engine.commit import Head, Stored, seal
-from penstock.engine.deciding import Draft, Envelope, WriteState, fill
-from penstock.engine.ledger import Ledger
-from penstock.engine.terms import Terms
+from millstream.engine import Command, CommandIdReused, Limits, Receipt, SnapshotMismatch, VersionConflict
+from millstream.engine.commit import Head, Stored, seal
+from millstream.engine.deciding import Draft, Envelope, WriteState, fill
+from millstream.engine.ledger import Ledger
+from millstream.engine.terms import Terms
 from tests.shop import Add, Move, Note, Nothing, Take, shop
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

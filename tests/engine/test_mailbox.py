@@ -6,9 +6,9 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import Command, EngineClosed, Overloaded
-from penstock.engine.deciding import Envelope
-from penstock.engine.mailbox import Mailbox
+from millstream.engine import Command, EngineClosed, Overloaded
+from millstream.engine.deciding import Envelope
+from millstream.engine.mailbox import Mailbox
 from tests.shop import Note
 from tests.support import settled
 

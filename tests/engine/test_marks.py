@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from examples.bank import BalanceOf, Deposit, Transfer, app
-from penstock.engine import Engine, Metadata, Receipt, SqliteLog
-from penstock.engine.marks import LOG_APPLICATION_ID, SNAPSHOTS_APPLICATION_ID
-from penstock.engine.upkeep import export_log, import_log, verify_log
+from millstream.engine import Engine, Metadata, Receipt, SqliteLog
+from millstream.engine.marks import LOG_APPLICATION_ID, SNAPSHOTS_APPLICATION_ID
+from millstream.engine.upkeep import export_log, import_log, verify_log
 
 pytestmark = pytest.mark.anyio
 

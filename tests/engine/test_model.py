@@ -5,10 +5,10 @@ and failing; queries with and without ``after``; cancellations and timeouts; slo
 store that refuses, loses, hides or delays commits; an intruder who appends behind the engine's back; an orderly end, an
 end in the middle of it, or one that gives up waiting. Then every promise is checked that a caller was made.
 
-They are played in a simulated world (`penstock.engine.testing`): a history takes no time, always goes the same way, and
+They are played in a simulated world (`millstream.engine.testing`): a history takes no time, always goes the same way, and
 one in which somebody is never answered ends at once.
 
-The suite runs a few histories. ``PENSTOCK_TORTURE=1 pytest tests/engine/test_model.py`` runs 5,000 longer ones, a larger
+The suite runs a few histories. ``MILLSTREAM_TORTURE=1 pytest tests/engine/test_model.py`` runs 5,000 longer ones, a larger
 number as many; they take minutes.
 """
 
@@ -32,27 +32,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.engine import (
+from millstream.engine import (
     Command,
     Engine,
     Fenced,
     Limits,
     MemoryLog,
-    PenstockError,
+    MillstreamError,
     Query,
     Receipt,
     ViewFaulted,
     WriterUnavailable,
     reading,
 )
-from penstock.engine.commit import Commit, Record, seal
-from penstock.engine.deciding import WriteState
-from penstock.engine.log import MemoryStore
-from penstock.engine.testing import Simulation, simulate
+from millstream.engine.commit import Commit, Record, seal
+from millstream.engine.deciding import WriteState
+from millstream.engine.log import MemoryStore
+from millstream.engine.testing import Simulation, simulate
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
 from tests.support import ScriptedLog, Step, StoreBroke, engine_state
 
-_torture = int(os.environ.get("PENSTOCK_TORTURE") or 0)
+_torture = int(os.environ.get("MILLSTREAM_TORTURE") or 0)
 EXAMPLES = {0: 400, 1: 5_000}.get(_torture, _torture)
 STEPS_MAX = 40 if _torture else 25
 
@@ -525,7 +525,7 @@ class World:
                             timeout=call.timeout,
                             wait=call.wait,
                         )
-                except PenstockError as error:
+                except MillstreamError as error:
                     result = error
                 except asyncio.CancelledError as error:
                     call.settle(Cancelled(bool(getattr(error, "__notes__", ()))), len(self.log.commits))
@@ -551,7 +551,7 @@ class World:
             with call.scope:
                 try:
                     result = await engine.ask(query, after=token, timeout=step.timeout)
-                except PenstockError as error:
+                except MillstreamError as error:
                     result = error
                 except asyncio.CancelledError:
                     call.settle(Cancelled(decided=False), len(self.log.commits))
@@ -814,7 +814,7 @@ def check_answers(world: World, history: History) -> None:
     for call in world.answers:
         answer, view = call.result, VIEW_OF[type(call.query)]
         name = type(answer).__name__
-        if isinstance(answer, PenstockError):
+        if isinstance(answer, MillstreamError):
             assert name in {"EngineClosed", "ViewBehind"} | (
                 {"NotYetVisible"} if call.timeout is not None else set()
             ) | ({"ViewFaulted", "AnswerFailed"} if view == "Fragile" else set()), repr(answer)

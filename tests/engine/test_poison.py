@@ -12,7 +12,7 @@ import anyio
 import msgspec
 import pytest
 
-from penstock.engine import (
+from millstream.engine import (
     Engine,
     EngineClosed,
     Event,
@@ -25,11 +25,11 @@ from penstock.engine import (
     ViewIncomplete,
     reading,
 )
-from penstock.engine.commit import Commit, Record, seal
-from penstock.engine.log import MemoryStore
-from penstock.engine.sides import Poison
-from penstock.engine.snapshots import MemorySnapshots, Sealing, Snapshot
-from penstock.handlers import Retired
+from millstream.engine.commit import Commit, Record, seal
+from millstream.engine.log import MemoryStore
+from millstream.engine.sides import Poison
+from millstream.engine.snapshots import MemorySnapshots, Sealing, Snapshot
+from millstream.handlers import Retired
 from tests.desk import Counted, Placed, Put, Said, Say, Seen, Swap, desk
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import ScriptedLog, StoreBroke, settled, start

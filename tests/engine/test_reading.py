@@ -9,14 +9,14 @@ from unittest import mock
 import msgspec
 import pytest
 
-from penstock.engine import App, Engine, Event, MemoryLog, Parked, ViewFaulted, reading
-from penstock.engine.commit import Commit, Head, Record, seal
-from penstock.engine.log import MemoryStore
-from penstock.engine.reading import ReadState
-from penstock.engine.replay import Chapter
-from penstock.engine.sides import Poison
-from penstock.handlers import Retired, applies
-from penstock.views import View
+from millstream.engine import App, Engine, Event, MemoryLog, Parked, ViewFaulted, reading
+from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.log import MemoryStore
+from millstream.engine.reading import ReadState
+from millstream.engine.replay import Chapter
+from millstream.engine.sides import Poison
+from millstream.handlers import Retired, applies
+from millstream.views import View
 from tests.desk import Desk, Passed, Placed, Said, Seen, desk
 
 pytestmark = pytest.mark.anyio

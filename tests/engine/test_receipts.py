@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import (
+from millstream.engine import (
     App,
     Command,
     CommandIdReused,
@@ -29,8 +29,8 @@ from penstock.engine import (
     VersionConflict,
     WriterUnavailable,
 )
-from penstock.engine.log import MemoryStore
-from penstock.handlers import WriteModel, applies, handles
+from millstream.engine.log import MemoryStore
+from millstream.handlers import WriteModel, applies, handles
 from tests.shop import Add, Everything, Move, Note, Nothing, StockOf, Take, shop
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import ScriptedLog, Step, settled, start

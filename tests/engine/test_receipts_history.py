@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from penstock.engine import Command, Engine, Limits, Receipt
+from millstream.engine import Command, Engine, Limits, Receipt
 from tests.shop import Add, Move, Note, Nothing, Take, shop
 from tests.stores import MemoryPlace
 from tests.support import Outcome

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.engine import App, Command, CommitFailed, Engine, Limits, LogCorrupt, MemoryLog, PenstockError, Query
-from penstock.engine.log import MemoryStore
-from penstock.engine.snapshots import MemorySnapshots, Sealing, Snapshot, SnapshotStore
-from penstock.handlers import WriteModel, applies
-from penstock.views import View, answers
+from millstream.engine import App, Command, CommitFailed, Engine, Limits, LogCorrupt, MemoryLog, MillstreamError, Query
+from millstream.engine.log import MemoryStore
+from millstream.engine.snapshots import MemorySnapshots, Sealing, Snapshot, SnapshotStore
+from millstream.handlers import WriteModel, applies
+from millstream.views import View, answers
 from tests import shop as shop_module
 from tests.engine.snapshots.conformance import begin, read
 from tests.shop import (
@@ -302,7 +302,7 @@ async def several_lives(
                 for command in commands:
                     try:
                         await engine.execute(command)
-                    except PenstockError as error:
+                    except MillstreamError as error:
                         assert not isinstance(error, CommitFailed)  # noqa: PT017 - a refusal is as good as a receipt
         stages.append(await whole(store.snapshots))
     mixed = [stages[stage % len(stages)].get(part) for part, stage in zip(PARTS, chosen, strict=True)]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.engine import (
+from millstream.engine import (
     Answered,
     App,
     Command,
@@ -35,10 +35,10 @@ from penstock.engine import (
     ViewFaulted,
     ViewStats,
 )
-from penstock.engine.log import MemoryStore
-from penstock.engine.server.backend import Backend
-from penstock.engine.server.health import Health, health_of
-from penstock.views import View, answers, applies
+from millstream.engine.log import MemoryStore
+from millstream.engine.server.backend import Backend
+from millstream.engine.server.health import Health, health_of
+from millstream.views import View, answers, applies
 from tests.desk import Put, Seen, desk
 from tests.engine.log import children
 from tests.engine.log.children import child
@@ -63,7 +63,7 @@ pytestmark = pytest.mark.anyio
 #: For what happens in a process of its own, whatever loop waits for it here.
 once = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
-PULSE = "penstock.engine.log.sqlite_pulse.LOOK_SECONDS"
+PULSE = "millstream.engine.log.sqlite_pulse.LOOK_SECONDS"
 NEVER = 3_600.0
 
 
@@ -335,7 +335,7 @@ async def test_a_replica_makes_no_write_models(place: Place, monkeypatch: pytest
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("a replica decides nothing")
 
-    monkeypatch.setattr("penstock.engine.recovery.WriteState", never)
+    monkeypatch.setattr("millstream.engine.recovery.WriteState", never)
     async with Replica(shop, log=place.log()) as replica:
         assert await replica.ask(StockOf("a")) == 1
 
@@ -399,7 +399,7 @@ async def test_closing_answers_everybody_and_leaves_nothing_behind(place: Place)
             await anyio.lowlevel.checkpoint()
         assert (waits.kind, watches.kind) == ("EngineClosed", "EngineClosed")
         await settled()
-        assert {task for task in asyncio.all_tasks() if "penstock" in task.get_name()} <= before
+        assert {task for task in asyncio.all_tasks() if "millstream" in task.get_name()} <= before
 
 
 # How far behind it is.

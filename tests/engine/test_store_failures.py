@@ -17,12 +17,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock.engine import (
+from millstream.engine import (
     CommitFailed,
     Engine,
     Limits,
+    MillstreamError,
     OutcomeUnknown,
-    PenstockError,
     Receipt,
     SqliteLog,
     WriterUnavailable,
@@ -98,7 +98,7 @@ class Callers:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.receipts: dict[str, Receipt] = {}
-        self.failed: dict[str, PenstockError] = {}
+        self.failed: dict[str, MillstreamError] = {}
         self.mended_since: int | None = None
         self.sent = 0
 

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.engine import App, Engine, Event, EventsUnreadable, LogCorrupt, MemoryLog, UnreadableEvent
-from penstock.engine.commit import Commit, Head, Record, seal
-from penstock.engine.log import MemoryStore
-from penstock.engine.replay import Slicer
-from penstock.engine.survey import Survey, survey
-from penstock.engine.upkeep import attached
-from penstock.handlers import Retired, WriteModel, applies
+from millstream.engine import App, Engine, Event, EventsUnreadable, LogCorrupt, MemoryLog, UnreadableEvent
+from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.log import MemoryStore
+from millstream.engine.replay import Slicer
+from millstream.engine.survey import Survey, survey
+from millstream.engine.upkeep import attached
+from millstream.handlers import Retired, WriteModel, applies
 from tests.shop import Add, Added, Book, Break, Move, Note, Noted, Nothing, Stock, shop
 from tests.stores import MemoryPlace, Place, SqlitePlace
 

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import Engine, InvalidMessage, Limits, MemoryLog, Receipt, Rejected, VersionConflict
+from millstream.engine import Engine, InvalidMessage, Limits, MemoryLog, Receipt, Rejected, VersionConflict
 from tests.shop import Add, Move, Note, Nothing, Take, shop
 from tests.support import ScriptedLog, settled, start
 

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import (
+from millstream.engine import (
     App,
     Engine,
     EngineClosed,
@@ -20,8 +20,8 @@ from penstock.engine import (
     ViewBehind,
     ViewFaulted,
 )
-from penstock.engine.log import MemoryStore
-from penstock.views import View, answers, applies
+from millstream.engine.log import MemoryStore
+from millstream.views import View, answers, applies
 from tests.shop import Add, Added, Book, Break, Broke, Everything, Note, Noted, Notes, Stock, StockOf, shop
 from tests.support import ScriptedLog, settled, start
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.engine import (
+from millstream.engine import (
     Answered,
     AnswerFailed,
     App,
@@ -31,9 +31,9 @@ from penstock.engine import (
     WatchesFull,
     WatchOverrun,
 )
-from penstock.engine.watching import Watch
-from penstock.handlers import WriteModel, handles
-from penstock.views import View, answers, applies
+from millstream.engine.watching import Watch
+from millstream.handlers import WriteModel, handles
+from millstream.views import View, answers, applies
 from tests.desk import Put, Seen, desk
 from tests.shop import Add, Everything, Note, StockOf, Take, shop
 from tests.support import Outcome, settled, start

@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import Engine, Fenced, Limits, MemoryLog, Receipt, Rejected, WriterUnavailable
-from penstock.engine.commit import Head
-from penstock.engine.log import MemoryStore
+from millstream.engine import Engine, Fenced, Limits, MemoryLog, Receipt, Rejected, WriterUnavailable
+from millstream.engine.commit import Head
+from millstream.engine.log import MemoryStore
 from tests.shop import Add, Broke, Everything, StockOf, Take, shop
 from tests.support import Outcome, ScriptedLog, Step, engine_state, settled, start
 

@@ -31,7 +31,7 @@ from examples.flights.load import Load, load
 from examples.flights.plot import plot_delays
 from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
 from examples.flights.timeline import Timeline
-from penstock.engine import Engine, Limits, MemoryLog
+from millstream.engine import Engine, Limits, MemoryLog
 
 pytestmark = pytest.mark.anyio
 

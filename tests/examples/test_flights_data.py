@@ -10,7 +10,7 @@ import pytest
 
 from examples.flights.data import Flight, Zone, flights_of, moment, new_york, read_zones
 from examples.flights.timeline import Timeline
-from penstock.engine import Command
+from millstream.engine import Command
 
 HEADER = (
     "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,flight,tailnum,origin,"

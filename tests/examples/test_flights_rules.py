@@ -20,7 +20,7 @@ from examples.flights.messages import (
     ScheduleFlight,
 )
 from examples.flights.model import Flights
-from penstock.engine import Command, Event, Rejected
+from millstream.engine import Command, Event, Rejected
 
 ONE, TWO = "2013-01-02/UA1/EWR", "2013-01-02/UA2/EWR"
 NOON = datetime(2013, 1, 2, 12, tzinfo=UTC)

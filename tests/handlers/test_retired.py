@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.engine import (
+from millstream.engine import (
     App,
     Command,
     Engine,
@@ -20,9 +20,9 @@ from penstock.engine import (
     Query,
     VersionConflict,
 )
-from penstock.engine.log import MemoryStore
-from penstock.handlers import Retired, WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine.log import MemoryStore
+from millstream.handlers import Retired, WriteModel, applies, handles
+from millstream.views import View, answers
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import engine_state, settled
 

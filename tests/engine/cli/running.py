@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import anyio.from_thread
 import pytest
 
-from penstock.engine import App, Engine
-from penstock.engine.cli import main
-from penstock.engine.server import Server, Tokens
+from millstream.engine import App, Engine
+from millstream.engine.cli import main
+from millstream.engine.server import Server, Tokens
 
-__all__ = ["Penstock", "Ran", "program", "served"]
+__all__ = ["Millstream", "Ran", "program", "served"]
 
 
 class Ran:
@@ -40,10 +40,10 @@ class Ran:
         return dict(re.findall(r"^(\w[\w ]*?) {2,}(\S.*?) *$", self.out, re.MULTILINE))
 
 
-Penstock: TypeAlias = Callable[..., Ran]
+Millstream: TypeAlias = Callable[..., Ran]
 
 
-def program(capsysbinary: pytest.CaptureFixture[bytes]) -> Penstock:
+def program(capsysbinary: pytest.CaptureFixture[bytes]) -> Millstream:
     def run(*arguments: str) -> Ran:
         capsysbinary.readouterr()
         code = main(list(arguments))

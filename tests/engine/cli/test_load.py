@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.engine import DefinitionError
-from penstock.engine.cli.load import load_app
+from millstream.engine import DefinitionError
+from millstream.engine.cli.load import load_app
 from tests.shop import shop
 
 
@@ -45,7 +45,7 @@ def test_a_name_without_both_parts_is_told_how_it_is_written(name: str, folder: 
 @pytest.mark.parametrize(("name", "missing"), [("nowhere:app", "nowhere"), ("tests.nowhere.else:app", "tests.nowhere")])
 def test_a_module_that_is_not_there_is_named(name: str, missing: str, folder: Path) -> None:
     error = problem_with(name, folder)
-    assert str(error) == f"there is no module {missing!r}: run penstock in the folder that holds it, or install it"
+    assert str(error) == f"there is no module {missing!r}: run millstream in the folder that holds it, or install it"
 
 
 def test_an_attribute_that_is_not_there_is_named(folder: Path) -> None:
@@ -89,5 +89,5 @@ def test_a_module_that_is_no_python_is_named_with_the_line(folder: Path) -> None
 
 
 def test_what_an_application_says_of_itself_is_left_as_it_is(folder: Path) -> None:
-    (folder / "empty.py").write_text("from penstock.engine import App\napp = App(models=[])\n", "utf-8")
+    (folder / "empty.py").write_text("from millstream.engine import App\napp = App(models=[])\n", "utf-8")
     assert str(problem_with("empty:app", folder)) == "an App needs at least one write model"

@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from penstock.bench.__main__ import main as bench
-from penstock.engine.cli import plugged
+from millstream.bench.__main__ import main as bench
+from millstream.engine.cli import plugged
 
 ROOT = Path(__file__).parents[3]
 calls: list[list[str]] = []
@@ -25,7 +25,7 @@ def called(arguments: list[str]) -> int:
 
 def program(monkeypatch: pytest.MonkeyPatch, *entries: EntryPoint) -> typer.Typer:
     def found(**selection: Any) -> tuple[EntryPoint, ...]:
-        assert selection == {"group": "penstock.commands"}
+        assert selection == {"group": "millstream.commands"}
         return entries
 
     monkeypatch.setattr(plugged, "entry_points", found)
@@ -52,7 +52,7 @@ def test_a_program_that_is_not_called_is_not_imported(monkeypatch: pytest.Monkey
     app = program(monkeypatch, entry("broken", "no_such_module:main"))
     done = CliRunner().invoke(app, ["--help"])
     assert done.exit_code == 0
-    assert "penstock broken --help" in done.output
+    assert "millstream broken --help" in done.output
 
 
 def test_of_two_with_the_same_name_the_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:

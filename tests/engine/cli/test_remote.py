@@ -9,37 +9,37 @@ from typing import Any
 import pytest
 
 from examples.bank import app as bank
-from penstock.engine import Engine
-from penstock.engine.server import Tokens
-from tests.engine.cli.running import Penstock, program, served
+from millstream.engine import Engine
+from millstream.engine.server import Tokens
+from tests.engine.cli.running import Millstream, program, served
 from tests.shop import shop
 
 WRITER, READER = "a token for writing", "a token for reading"
 
 
 @pytest.fixture
-def penstock(capsysbinary: pytest.CaptureFixture[bytes]) -> Penstock:
+def millstream(capsysbinary: pytest.CaptureFixture[bytes]) -> Millstream:
     return program(capsysbinary)
 
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """The bank behind the socket that PENSTOCK_ADDRESS names; ann has 100."""
+    """The bank behind the socket that MILLSTREAM_ADDRESS names; ann has 100."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PENSTOCK_ADDRESS", f"unix://{tmp_path}/bank.sock")
-    monkeypatch.delenv("PENSTOCK_TOKEN", raising=False)
+    monkeypatch.setenv("MILLSTREAM_ADDRESS", f"unix://{tmp_path}/bank.sock")
+    monkeypatch.delenv("MILLSTREAM_TOKEN", raising=False)
     with served(bank, tmp_path / "bank.db", tmp_path / "bank.sock") as running:
         yield running
 
 
 @pytest.mark.usefixtures("engine")
 class TestABankThatRuns:
-    def test_a_command_shows_its_receipt(self, penstock: Penstock) -> None:
-        ran = penstock("execute", "Open", "account=ann")
+    def test_a_command_shows_its_receipt(self, millstream: Millstream) -> None:
+        ran = millstream("execute", "Open", "account=ann")
         assert (ran.code, ran.err) == (0, "")
         assert ran.out.startswith("done\n")
         assert ran.figures == {"position": "1", "events": "1", "version": "1"}
-        ran = penstock("execute", '{"type":"Deposit","account":"ann","amount":5}', "--json")
+        ran = millstream("execute", '{"type":"Deposit","account":"ann","amount":5}', "--json")
         assert ran.values == {
             "commit": 2,
             "position": 2,
@@ -49,18 +49,18 @@ class TestABankThatRuns:
             "repeated": False,
         }
 
-    def test_a_command_with_an_id_is_executed_once_and_the_program_says_so(self, penstock: Penstock) -> None:
-        penstock("execute", "Open", "account=ann")
+    def test_a_command_with_an_id_is_executed_once_and_the_program_says_so(self, millstream: Millstream) -> None:
+        millstream("execute", "Open", "account=ann")
         deposit = ("execute", "Deposit", "account=ann", "amount:=5", "--id", "d-1", "--actor", "bob", "--timeout", "10")
-        assert penstock(*deposit).out.startswith("done\n")
-        assert penstock(*deposit).out.startswith("it was executed before: nothing happened now\n")
-        assert penstock("ask", "BalanceOf", "account=ann").out == "5\n"
+        assert millstream(*deposit).out.startswith("done\n")
+        assert millstream(*deposit).out.startswith("it was executed before: nothing happened now\n")
+        assert millstream("ask", "BalanceOf", "account=ann").out == "5\n"
 
-    def test_a_rejection_is_exit_code_6_and_one_line(self, penstock: Penstock) -> None:
-        ran = penstock("execute", "Deposit", "account=bob", "amount:=1")
-        assert (ran.code, ran.out, ran.err) == (6, "", "penstock: no_such_account: no account 'bob'\n")
-        penstock("execute", "Open", "account=ann")
-        ran = penstock("execute", "Deposit", "account=ann", "amount:=1", "--expect-version", "7")
+    def test_a_rejection_is_exit_code_6_and_one_line(self, millstream: Millstream) -> None:
+        ran = millstream("execute", "Deposit", "account=bob", "amount:=1")
+        assert (ran.code, ran.out, ran.err) == (6, "", "millstream: no_such_account: no account 'bob'\n")
+        millstream("execute", "Open", "account=ann")
+        ran = millstream("execute", "Deposit", "account=ann", "amount:=1", "--expect-version", "7")
         assert (ran.code, "is at version 1, not at 7" in ran.err) == (6, True)
 
     @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ class TestABankThatRuns:
         ],
     )
     def test_a_command_that_is_none_is_exit_code_2(
-        self, penstock: Penstock, words: tuple[str, ...], problem: str
+        self, millstream: Millstream, words: tuple[str, ...], problem: str
     ) -> None:
-        ran = penstock("execute", *words)
+        ran = millstream("execute", *words)
         assert (ran.code, ran.out) == (2, "")
         assert problem in ran.err
 
     def test_commands_are_read_from_standard_input_one_a_line(
-        self, penstock: Penstock, monkeypatch: pytest.MonkeyPatch
+        self, millstream: Millstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lines = [
             b'{"type":"Open","account":"ann"}',
@@ -93,30 +93,30 @@ class TestABankThatRuns:
             b'{"type":"Deposit","account":"ann","amount":7}',
         ]
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n".join(lines))))
-        ran = penstock("execute", "-")
+        ran = millstream("execute", "-")
         assert ran.code == 6
         assert [line.get("position") or line["error"] for line in ran.lines] == [1, "Rejected", "InvalidMessage", 2]
         assert ran.lines[1]["line"] == 3
 
-    def test_an_answer_is_shown_as_it_is_and_to_programs_with_its_position(self, penstock: Penstock) -> None:
-        penstock("execute", "Open", "account=ann")
-        assert penstock("ask", "BalanceOf", "account=ann", "--after", "1").out == "0\n"
-        assert penstock("ask", "BalanceOf", "account=bob").out == "null\n"
-        assert penstock("ask", "BalanceOf", "account=ann", "--json").values == {"answer": 0, "position": 1}
+    def test_an_answer_is_shown_as_it_is_and_to_programs_with_its_position(self, millstream: Millstream) -> None:
+        millstream("execute", "Open", "account=ann")
+        assert millstream("ask", "BalanceOf", "account=ann", "--after", "1").out == "0\n"
+        assert millstream("ask", "BalanceOf", "account=bob").out == "null\n"
+        assert millstream("ask", "BalanceOf", "account=ann", "--json").values == {"answer": 0, "position": 1}
 
-    def test_an_answer_that_is_not_there_in_time_is_exit_code_7(self, penstock: Penstock) -> None:
-        ran = penstock("ask", "BalanceOf", "account=ann", "--after", "9", "--timeout", "0.01")
+    def test_an_answer_that_is_not_there_in_time_is_exit_code_7(self, millstream: Millstream) -> None:
+        ran = millstream("ask", "BalanceOf", "account=ann", "--after", "9", "--timeout", "0.01")
         assert (ran.code, "did not reach 9" in ran.err) == (7, True)
 
-    def test_a_watch_shows_answers_until_its_limit(self, penstock: Penstock) -> None:
-        penstock("execute", "Open", "account=ann")
-        ran = penstock("watch", "BalanceOf", "account=ann", "--limit", "1")
+    def test_a_watch_shows_answers_until_its_limit(self, millstream: Millstream) -> None:
+        millstream("execute", "Open", "account=ann")
+        ran = millstream("watch", "BalanceOf", "account=ann", "--limit", "1")
         assert (ran.code, ran.out) == (0, "at 1\n0\n")
-        ran = penstock("watch", "BalanceOf", "account=ann", "--limit", "1", "--json", "--every")
+        ran = millstream("watch", "BalanceOf", "account=ann", "--limit", "1", "--json", "--every")
         assert ran.values == {"answer": 0, "position": 1}
 
-    def test_the_description_names_commands_queries_and_events(self, penstock: Penstock) -> None:
-        rows = [" ".join(line.split()) for line in penstock("describe").out.splitlines()]
+    def test_the_description_names_commands_queries_and_events(self, millstream: Millstream) -> None:
+        rows = [" ".join(line.split()) for line in millstream("describe").out.splitlines()]
         assert rows == [
             "kind name fields answer",
             "command Deposit account: string, amount: integer",
@@ -127,63 +127,63 @@ class TestABankThatRuns:
             "event Deposited account: string, amount: integer",
             "event Withdrawn account: string, amount: integer",
         ]
-        assert len(penstock("describe", "Open").out.splitlines()) == 2
-        assert "Open, Transfer, BalanceOf" in penstock("describe", "Steal").err
-        assert penstock("describe", "--json").values["info"]["title"] == "bank"
+        assert len(millstream("describe", "Open").out.splitlines()) == 2
+        assert "Open, Transfer, BalanceOf" in millstream("describe", "Steal").err
+        assert millstream("describe", "--json").values["info"]["title"] == "bank"
 
-    def test_the_figures_are_a_line_each_and_a_table_of_views(self, penstock: Penstock) -> None:
-        penstock("execute", "Open", "account=ann")
-        ran = penstock("stats")
+    def test_the_figures_are_a_line_each_and_a_table_of_views(self, millstream: Millstream) -> None:
+        millstream("execute", "Open", "account=ann")
+        ran = millstream("stats")
         assert ran.figures["writer commands"] == "1"
         assert "Balances" in ran.out
-        assert penstock("stats", "--json").values["views"]["Balances"]["position"] == 1
+        assert millstream("stats", "--json").values["views"]["Balances"]["position"] == 1
 
-    def test_a_server_that_is_well_is_ready(self, penstock: Penstock) -> None:
-        ran = penstock("health")
+    def test_a_server_that_is_well_is_ready(self, millstream: Millstream) -> None:
+        ran = millstream("health")
         assert (ran.code, ran.figures["ready"], ran.figures["role"]) == (0, "true", "writer")
-        assert penstock("health", "--json").values["live"] is True
+        assert millstream("health", "--json").values["live"] is True
 
-    def test_the_log_is_shown_as_it_grows_from_a_server_and_from_its_file(self, penstock: Penstock) -> None:
+    def test_the_log_is_shown_as_it_grows_from_a_server_and_from_its_file(self, millstream: Millstream) -> None:
         for account in ("ann", "bob"):
-            penstock("execute", "Open", f"account={account}")
+            millstream("execute", "Open", f"account={account}")
         address = f"unix://{Path.cwd()}/bank.sock"
         for place in (address, "bank.db"):
-            ran = penstock("log", "tail", place, "--limit", "2", "--json")
+            ran = millstream("log", "tail", place, "--limit", "2", "--json")
             assert [(line["position"], line["key"]) for line in ran.lines] == [(1, "ann"), (2, "bob")]
-            ran = penstock("log", "tail", place, "--after", "0", "--limit", "1", "--key", "bob", "--type", "Opened")
+            ran = millstream("log", "tail", place, "--after", "0", "--limit", "1", "--key", "bob", "--type", "Opened")
             assert ran.out.startswith("2  2  20")
             assert ran.out.endswith('Opened  bob    {"type":"Opened","account":"bob"}\n')
 
 
-def test_a_server_that_is_not_there_is_exit_code_7(penstock: Penstock, tmp_path: Path) -> None:
-    ran = penstock("health", "--address", f"unix://{tmp_path}/nobody.sock")
+def test_a_server_that_is_not_there_is_exit_code_7(millstream: Millstream, tmp_path: Path) -> None:
+    ran = millstream("health", "--address", f"unix://{tmp_path}/nobody.sock")
     assert (ran.code, ran.out) == (7, "")
     assert "no connection to unix://" in ran.err
 
 
-def test_a_wrong_option_is_exit_code_2(penstock: Penstock, tmp_path: Path) -> None:
+def test_a_wrong_option_is_exit_code_2(millstream: Millstream, tmp_path: Path) -> None:
     for options in (("--address", "nowhere"), ("--token-file", "nothing"), ("--authorities", "nothing")):
-        ran = penstock("health", *options)
+        ran = millstream("health", *options)
         assert (ran.code, ran.out) == (2, "")
 
 
 def test_tokens_come_from_a_file_or_the_environment_and_are_never_shown(
-    penstock: Penstock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    millstream: Millstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text(f"{READER}\n")
-    monkeypatch.setenv("PENSTOCK_ADDRESS", f"unix://{tmp_path}/bank.sock")
+    monkeypatch.setenv("MILLSTREAM_ADDRESS", f"unix://{tmp_path}/bank.sock")
     tokens = Tokens([f"writer:{WRITER}", f"reader:{READER}"])
     with served(bank, tmp_path / "bank.db", tmp_path / "bank.sock", tokens):
-        ran = penstock("execute", "Open", "account=ann")
+        ran = millstream("execute", "Open", "account=ann")
         assert (ran.code, "not authenticated" in ran.err) == (6, True)
-        monkeypatch.setenv("PENSTOCK_TOKEN", "something else entirely")
-        ran = penstock("execute", "Open", "account=ann")
+        monkeypatch.setenv("MILLSTREAM_TOKEN", "something else entirely")
+        ran = millstream("execute", "Open", "account=ann")
         assert (ran.code, "something" in ran.err) == (6, False)
-        monkeypatch.setenv("PENSTOCK_TOKEN", WRITER)
-        assert penstock("execute", "Open", "account=ann").code == 0
-        ran = penstock("execute", "Open", "account=bob", "--token-file", str(tmp_path / "token"))
+        monkeypatch.setenv("MILLSTREAM_TOKEN", WRITER)
+        assert millstream("execute", "Open", "account=ann").code == 0
+        ran = millstream("execute", "Open", "account=bob", "--token-file", str(tmp_path / "token"))
         assert (ran.code, "role 'reader' may not call 'execute'" in ran.err) == (6, True)
-        assert penstock("ask", "BalanceOf", "account=ann", "--token-file", str(tmp_path / "token")).out == "0\n"
+        assert millstream("ask", "BalanceOf", "account=ann", "--token-file", str(tmp_path / "token")).out == "0\n"
 
 
 @pytest.mark.parametrize(
@@ -195,11 +195,11 @@ def test_tokens_come_from_a_file_or_the_environment_and_are_never_shown(
     ],
 )
 def test_answers_of_any_shape_are_shown(
-    query: list[str], shown: str, penstock: Penstock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    query: list[str], shown: str, millstream: Millstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PENSTOCK_ADDRESS", f"unix://{tmp_path}/shop.sock")
+    monkeypatch.setenv("MILLSTREAM_ADDRESS", f"unix://{tmp_path}/shop.sock")
     with served(shop, tmp_path / "shop.db", tmp_path / "shop.sock"):
-        penstock("execute", "Add", "item=a", "count:=2")
-        receipt: Any = penstock("execute", "Add", "item=b", "count:=3", "--json").values
-        ran = penstock("ask", *query, "--after", str(receipt["position"]))
+        millstream("execute", "Add", "item=a", "count:=2")
+        receipt: Any = millstream("execute", "Add", "item=b", "count:=3", "--json").values
+        ran = millstream("ask", *query, "--after", str(receipt["position"]))
         assert (ran.code, "".join(line.rstrip() + "\n" for line in ran.out.splitlines())) == (0, shown)

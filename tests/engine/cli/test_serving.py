@@ -1,4 +1,4 @@
-"""``penstock serve`` and ``penstock replica`` as processes: what they say, what they refuse, and how they end."""
+"""``millstream serve`` and ``millstream replica`` as processes: what they say, what they refuse, and how they end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.engine.cli.running import Penstock, program
+from tests.engine.cli.running import Millstream, program
 
 ROOT = Path(__file__).parents[3]
-PROGRAM = [sys.executable, "-m", "penstock.engine.cli"]
+PROGRAM = [sys.executable, "-m", "millstream.engine.cli"]
 BANK = "examples.bank:app"
 
 
@@ -75,37 +75,37 @@ def refused(arguments: Sequence[str], cwd: Path) -> tuple[int, str]:
 
 
 @pytest.fixture
-def penstock(capsysbinary: pytest.CaptureFixture[bytes]) -> Penstock:
+def millstream(capsysbinary: pytest.CaptureFixture[bytes]) -> Millstream:
     return program(capsysbinary)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_application_is_served_until_a_signal_and_closed_in_order(
-    number: signal.Signals, penstock: Penstock, tmp_path: Path
+    number: signal.Signals, millstream: Millstream, tmp_path: Path
 ) -> None:
     with running("serve", BANK, "--listen", "tcp://127.0.0.1:0", cwd=tmp_path) as served:
         assert [line["event"] for line in served.lines] == ["opened", "server_listening"]
         (address,) = served.addresses
-        assert penstock("execute", "Open", "account=ann", "--address", address).code == 0
+        assert millstream("execute", "Open", "account=ann", "--address", address).code == 0
         assert served.end(number) == ["server_stopped", "closed"]
     assert (tmp_path / "bank.db").exists()  # by the application's name
 
 
 def test_it_listens_at_several_addresses_with_the_permissions_that_were_given(
-    penstock: Penstock, tmp_path: Path
+    millstream: Millstream, tmp_path: Path
 ) -> None:
     socket = tmp_path / "bank.sock"
     listen = ("--listen", f"unix://{socket}", "--listen", "tcp://127.0.0.1:0")
     with running("serve", BANK, "--log", "memory:", *listen, "--unix-mode", "660", cwd=tmp_path) as served:
         assert stat.S_IMODE(socket.stat().st_mode) == 0o660
         for address in served.addresses:
-            assert penstock("health", "--address", address).code == 0
+            assert millstream("health", "--address", address).code == 0
         served.end()
     assert not socket.exists()
 
 
-def test_where_it_listens_may_come_from_the_environment(penstock: Penstock, tmp_path: Path) -> None:
-    environment = {"PENSTOCK_ADDRESS": f"unix://{tmp_path}/bank.sock"}
+def test_where_it_listens_may_come_from_the_environment(millstream: Millstream, tmp_path: Path) -> None:
+    environment = {"MILLSTREAM_ADDRESS": f"unix://{tmp_path}/bank.sock"}
     with running("serve", BANK, "--log", "memory:", cwd=tmp_path, environment=environment) as served:
         assert served.addresses == [f"unix://{tmp_path}/bank.sock"]
 
@@ -143,48 +143,48 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         assert (code, "is open in another writer" in errors) == (3, True)
 
 
-def test_tokens_say_who_may_do_what_and_appear_nowhere(penstock: Penstock, tmp_path: Path) -> None:
+def test_tokens_say_who_may_do_what_and_appear_nowhere(millstream: Millstream, tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("writer:a token for writing\nreader:a token for reading\n")
     (tmp_path / "reader").write_text("a token for reading")
     address = f"unix://{tmp_path}/bank.sock"
     options = ("--listen", address, "--tokens", "tokens")
     with running("serve", BANK, *options, cwd=tmp_path) as served:
         reader = ("--address", address, "--token-file", str(tmp_path / "reader"))
-        assert penstock("ask", "BalanceOf", "account=ann", *reader).out == "null\n"
-        ran = penstock("execute", "Open", "account=ann", *reader)
+        assert millstream("ask", "BalanceOf", "account=ann", *reader).out == "null\n"
+        ran = millstream("execute", "Open", "account=ann", *reader)
         assert (ran.code, "role 'reader'" in ran.err) == (6, True)
-        assert penstock("ask", "BalanceOf", "account=ann", "--address", address).code == 6
+        assert millstream("ask", "BalanceOf", "account=ann", "--address", address).code == 6
         assert served.lines[-1]["tokens"] is True
         assert "a token" not in json.dumps(served.lines) + str(served.end())
 
 
 def test_a_replica_answers_with_the_same_tokens_and_sends_commands_to_the_writer(
-    penstock: Penstock, tmp_path: Path
+    millstream: Millstream, tmp_path: Path
 ) -> None:
     writer, replica = f"unix://{tmp_path}/writer.sock", f"unix://{tmp_path}/replica.sock"
     with (
         running("serve", BANK, "--listen", writer, cwd=tmp_path),
         running("replica", BANK, "--listen", replica, "--writer", writer, cwd=tmp_path) as follower,
     ):
-        receipt = penstock("execute", "Open", "account=ann", "--address", replica, "--json").values
-        receipt = penstock("execute", "Deposit", "account=ann", "amount:=7", "--address", writer, "--json").values
+        receipt = millstream("execute", "Open", "account=ann", "--address", replica, "--json").values
+        receipt = millstream("execute", "Deposit", "account=ann", "amount:=7", "--address", writer, "--json").values
         after = ("--after", str(receipt["position"]))
-        assert penstock("ask", "BalanceOf", "account=ann", "--address", replica, *after).out == "7\n"
-        ran = penstock("watch", "BalanceOf", "account=ann", "--address", replica, *after, "--limit", "1", "--json")
+        assert millstream("ask", "BalanceOf", "account=ann", "--address", replica, *after).out == "7\n"
+        ran = millstream("watch", "BalanceOf", "account=ann", "--address", replica, *after, "--limit", "1", "--json")
         assert ran.values == {"answer": 7, "position": 2}
-        health = penstock("health", "--address", replica, "--json").values
+        health = millstream("health", "--address", replica, "--json").values
         assert (health["role"], health["ready"], health["lag_events"]) == ("replica", True, 0)
-        assert penstock("stats", "--address", replica, "--json").values["position"] == 2
+        assert millstream("stats", "--address", replica, "--json").values["position"] == 2
         assert follower.end()[-2:] == ["server_stopped", "replica_closed"]
 
 
-def test_a_replica_without_a_writer_answers_and_refuses_commands(penstock: Penstock, tmp_path: Path) -> None:
+def test_a_replica_without_a_writer_answers_and_refuses_commands(millstream: Millstream, tmp_path: Path) -> None:
     writer, replica = f"unix://{tmp_path}/writer.sock", f"unix://{tmp_path}/replica.sock"
     with running("serve", BANK, "--listen", writer, cwd=tmp_path):
-        penstock("execute", "Open", "account=ann", "--address", writer)
+        millstream("execute", "Open", "account=ann", "--address", writer)
         with running("replica", BANK, "--listen", replica, cwd=tmp_path):
-            assert penstock("ask", "BalanceOf", "account=ann", "--address", replica, "--after", "1").out == "0\n"
-            ran = penstock("execute", "Open", "account=bob", "--address", replica)
+            assert millstream("ask", "BalanceOf", "account=ann", "--address", replica, "--after", "1").out == "0\n"
+            ran = millstream("execute", "Open", "account=bob", "--address", replica)
             assert (ran.code, "this is a replica and takes no commands" in ran.err) == (7, True)
 
 

@@ -15,7 +15,7 @@ import anyio
 import pytest
 import typer.main
 
-from penstock.engine import (
+from millstream.engine import (
     AuthorError,
     CallerError,
     CommandIdReused,
@@ -27,22 +27,23 @@ from penstock.engine import (
     LogCorrupt,
     LogLocked,
     LogRefused,
+    MillstreamError,
     NotAuthenticated,
     NotPermitted,
-    PenstockError,
     Rejected,
     RemoteError,
     StorageError,
     VersionConflict,
 )
-from penstock.engine.cli import log, main
-from penstock.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
-from penstock.engine.cli.root import app
-from penstock.engine.upkeep import BackupFailed, DigestMissing
+from millstream.engine.cli import log, main
+from millstream.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
+from millstream.engine.cli.root import app
+from millstream.engine.marks import EXPORT_MARK
+from millstream.engine.upkeep import BackupFailed, DigestMissing
 from tests.engine.upkeep.chains import deposit, in_file, sealed
 
 ROOT = Path(__file__).parents[3]
-PROGRAM = [sys.executable, "-m", "penstock.engine.cli"]
+PROGRAM = [sys.executable, "-m", "millstream.engine.cli"]
 
 
 def run(*arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -52,12 +53,12 @@ def run(*arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedP
 
 
 def test_the_program_runs_and_says_its_version() -> None:
-    assert run("--version").stdout == f"penstock {version('penstock')}\n"
+    assert run("--version").stdout == f"millstream {version('millstream')}\n"
 
 
 def test_the_script_of_the_package_is_this_program() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert 'penstock = "penstock.engine.cli:main"' in text
+    assert 'millstream = "millstream.engine.cli:main"' in text
 
 
 def test_a_wrong_argument_is_exit_code_2_and_no_argument_shows_the_help(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_wrong_argument_is_exit_code_2_and_no_argument_shows_the_help(tmp_path
 def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
     done = run("log", "verify", "nothing.db", code=3, cwd=tmp_path)
     assert done.stdout == ""
-    assert re.fullmatch(r"penstock: log nothing\.db is refused: it is not there.*\n", done.stderr)
+    assert re.fullmatch(r"millstream: log nothing\.db is refused: it is not there.*\n", done.stderr)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipe there breaks this way")
@@ -102,15 +103,15 @@ def test_without_the_extra_the_program_says_which_one_to_install(
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == (
         "",
-        f"penstock: the command line needs {missing}: pip install 'penstock[cli]'\n",
+        f"millstream: the command line needs {missing}: install the extra millstream[cli]\n",
     )
 
 
 def test_the_first_room_needs_nothing_of_the_extra() -> None:
     program = (
         "import sys\n"
-        "import penstock.engine.cli\n"
-        "print('typer' in sys.modules, 'penstock.engine.cli.output' in sys.modules)\n"
+        "import millstream.engine.cli\n"
+        "print('typer' in sys.modules, 'millstream.engine.cli.output' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
@@ -143,7 +144,7 @@ def test_an_import_that_waits_for_input_can_be_interrupted(tmp_path: Path) -> No
     ) as child:
         assert child.stdin is not None
         assert child.stderr is not None
-        child.stdin.write(b'{"penstock":"log","format":1,"application":"bank"}\n')
+        child.stdin.write(b'{"%s":"log","format":1,"application":"bank"}\n' % EXPORT_MARK.encode())
         child.stdin.flush()
         while not (tmp_path / "new.db").exists():
             with suppress(subprocess.TimeoutExpired):
@@ -187,7 +188,7 @@ def test_each_error_has_its_exit_code(error: BaseException, code: int | None) ->
 
 
 def test_each_branch_of_the_tree_of_errors_has_an_exit_code() -> None:
-    branches = PenstockError.__subclasses__()
+    branches = MillstreamError.__subclasses__()
     assert {CallerError, StorageError, AuthorError} <= set(branches)
     assert all(exit_code_of(branch.__new__(branch)) is not None for branch in branches)
 

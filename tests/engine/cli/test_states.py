@@ -1,4 +1,4 @@
-"""``penstock log states`` and ``penstock parked``: what they find, and that they change nothing."""
+"""``millstream log states`` and ``millstream parked``: what they find, and that they change nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import App, Command, Engine, Event, Key
-from penstock.engine.cli import main
-from penstock.handlers import WriteModel, applies, handles
-from penstock.views import View
+from millstream.engine import App, Command, Engine, Event, Key
+from millstream.engine.cli import main
+from millstream.handlers import WriteModel, applies, handles
+from millstream.views import View
 
 
 class Put(Command):
@@ -66,7 +66,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def penstock(
+def millstream(
     capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str]]:
     monkeypatch.chdir(tmp_path)
@@ -88,38 +88,41 @@ def written(*commands: Put) -> None:
     anyio.run(write)
 
 
-def test_states_are_what_the_log_makes(penstock: Callable[..., tuple[int, str]]) -> None:
+def test_states_are_what_the_log_makes(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", 1), Put("a", 2))
-    assert penstock("log", "states", f"{HERE}:yard", "yard.db") == (0, "each state is what the log makes\n")
+    assert millstream("log", "states", f"{HERE}:yard", "yard.db") == (0, "each state is what the log makes\n")
 
 
-def test_a_method_that_changed_without_a_new_code_version_is_found(penstock: Callable[..., tuple[int, str]]) -> None:
+def test_a_method_that_changed_without_a_new_code_version_is_found(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", 1), Put("a", -2))
-    code, out = penstock("log", "states", f"{HERE}:mended", "yard.db")
+    code, out = millstream("log", "states", f"{HERE}:mended", "yard.db")
     assert code == 1
     assert out == "view Weights is not what the log makes: raise its code_version, or mend what it applies\n"
-    code, out = penstock("log", "states", f"{HERE}:mended", "yard.db", "--json")
+    code, out = millstream("log", "states", f"{HERE}:mended", "yard.db", "--json")
     assert (code, json.loads(out)["different"]) == (1, ["view Weights"])
 
 
-def test_what_is_parked_is_shown_and_a_mended_view_takes_it_up(penstock: Callable[..., tuple[int, str]]) -> None:
+def test_what_is_parked_is_shown_and_a_mended_view_takes_it_up(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", 1), Put("a", -2), Put("a", 3), Put("b", 4))
-    code, out = penstock("parked", "show", f"{HERE}:yard", "yard.db")
+    code, out = millstream("parked", "show", f"{HERE}:yard", "yard.db")
     assert code == 1
     assert [line.split()[:3] for line in out.splitlines() if "Weights" in line] == [
         ["Weights", "2", "a"],
         ["Weights", "3", "a"],
     ]
     assert "lighter than nothing" in out
-    assert penstock("parked", "replay", f"{HERE}:yard", "yard.db")[0] == 1
-    assert penstock("parked", "replay", f"{HERE}:mended", "yard.db", "--view", "Weights") == (0, "nothing is parked\n")
-    assert penstock("parked", "show", f"{HERE}:mended", "yard.db") == (0, "nothing is parked\n")
-    assert penstock("log", "states", f"{HERE}:mended", "yard.db")[0] == 0
+    assert millstream("parked", "replay", f"{HERE}:yard", "yard.db")[0] == 1
+    assert millstream("parked", "replay", f"{HERE}:mended", "yard.db", "--view", "Weights") == (
+        0,
+        "nothing is parked\n",
+    )
+    assert millstream("parked", "show", f"{HERE}:mended", "yard.db") == (0, "nothing is parked\n")
+    assert millstream("log", "states", f"{HERE}:mended", "yard.db")[0] == 0
 
 
-def test_what_is_parked_is_told_to_programs(penstock: Callable[..., tuple[int, str]]) -> None:
+def test_what_is_parked_is_told_to_programs(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", -1))
-    code, out = penstock("parked", "show", f"{HERE}:yard", "yard.db", "--json")
+    code, out = millstream("parked", "show", f"{HERE}:yard", "yard.db", "--json")
     told: dict[str, Any] = json.loads(out)
     assert code == 1
     assert told == {
@@ -132,6 +135,6 @@ def test_what_is_parked_is_told_to_programs(penstock: Callable[..., tuple[int, s
     }
 
 
-def test_a_view_that_is_not_there_is_a_wrong_argument(penstock: Callable[..., tuple[int, str]]) -> None:
+def test_a_view_that_is_not_there_is_a_wrong_argument(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", 1))
-    assert penstock("parked", "replay", f"{HERE}:yard", "yard.db", "--view", "Nowhere")[0] == 2
+    assert millstream("parked", "replay", f"{HERE}:yard", "yard.db", "--view", "Nowhere")[0] == 2

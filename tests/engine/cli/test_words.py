@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine import InvalidMessage
-from penstock.engine.cli.words import message_in
+from millstream.engine import InvalidMessage
+from millstream.engine.cli.words import message_in
 
 
 @pytest.mark.parametrize(

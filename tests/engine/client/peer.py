@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from penstock.engine.client import Link
+from millstream.engine.client import Link
 from tests.support import settled, start
 
 __all__ = ["Peer", "Visit", "heard", "peer", "until"]

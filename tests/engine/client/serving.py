@@ -16,8 +16,8 @@ import anyio.to_thread
 import pytest
 import structlog
 
-from penstock.engine import Engine
-from penstock.engine.server import Server
+from millstream.engine import Engine
+from millstream.engine.server import Server
 from tests.shop import shop
 
 __all__ = ["Served", "served"]

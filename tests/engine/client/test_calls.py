@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from penstock.engine import CommitFailed, PenstockError, Rejected
-from penstock.engine.client import ClientLimits
-from penstock.engine.client.calls import Call, Calls
-from penstock.engine.errors import ConnectionLost, DeadlineExceeded, EngineClosed, LimitReached, ProtocolViolated
-from penstock.engine.terms import Deadline
+from millstream.engine import CommitFailed, MillstreamError, Rejected
+from millstream.engine.client import ClientLimits
+from millstream.engine.client.calls import Call, Calls
+from millstream.engine.errors import ConnectionLost, DeadlineExceeded, EngineClosed, LimitReached, ProtocolViolated
+from millstream.engine.terms import Deadline
 
 NAME = "tcp://there:1"
 
@@ -184,7 +184,7 @@ DENIALS = [LATE, ConnectionLost("the writer", "nobody is there", sent=False), En
 
 
 @pytest.mark.parametrize("error", DENIALS, ids=repr)
-def test_a_reply_says_nothing_of_what_was_sent_before_on_a_lost_connection(error: PenstockError) -> None:
+def test_a_reply_says_nothing_of_what_was_sent_before_on_a_lost_connection(error: MillstreamError) -> None:
     again, asked, once = command("Add", named=True), question("StockOf"), command("Remove", named=True)
     calls = calls_of(again, asked)
     calls.take(0.0)
@@ -210,7 +210,7 @@ def test_a_reply_says_nothing_of_what_was_sent_before_on_a_lost_connection(error
     ],
     ids=repr,
 )
-def test_what_holds_however_often_it_was_sent_is_told_as_it_is(error: PenstockError) -> None:
+def test_what_holds_however_often_it_was_sent_is_told_as_it_is(error: MillstreamError) -> None:
     again = command("Add", named=True)
     calls = calls_of(again)
     calls.take(0.0)
@@ -255,7 +255,7 @@ def test_all_can_be_told_that_it_is_over_or_some_of_them() -> None:
     calls.add(query)
     before = calls.has_commands
 
-    def reason(call: Call) -> PenstockError:
+    def reason(call: Call) -> MillstreamError:
         return EngineClosed(call.name)
 
     calls.abandon(reason, only=lambda call: not call.changes)

@@ -9,16 +9,16 @@ import anyio
 import pytest
 from msgspec import Raw
 
-from penstock.engine import Answered, Command, Metadata, Query, Receipt
-from penstock.engine.client import Client, ClientLimits
-from penstock.engine.clock import elapsed
-from penstock.engine.errors import (
+from millstream.engine import Answered, Command, Metadata, Query, Receipt
+from millstream.engine.client import Client, ClientLimits
+from millstream.engine.clock import elapsed
+from millstream.engine.errors import (
     AnswerFailed,
     ConnectionLost,
     DeadlineExceeded,
     InvalidMessage,
+    MillstreamError,
     NotYetVisible,
-    PenstockError,
     RemoteError,
     ViewIncomplete,
 )
@@ -53,8 +53,8 @@ class Odd(Query[set[int] | list[int]]):
     pass
 
 
-def failure(outcome: Outcome) -> PenstockError:
-    assert isinstance(outcome.error, PenstockError)
+def failure(outcome: Outcome) -> MillstreamError:
+    assert isinstance(outcome.error, MillstreamError)
     return outcome.error
 
 
@@ -258,7 +258,7 @@ async def test_who_hears_that_a_named_command_is_in_doubt_hears_its_name() -> No
         await until(lambda: outcome.settled)
         assert isinstance(outcome.error, ConnectionLost)
         assert outcome.error.sent
-        assert outcome.error.__notes__ == [f"penstock: it was sent under the command_id {name!r}"]
+        assert outcome.error.__notes__ == [f"millstream: it was sent under the command_id {name!r}"]
         await there.start()
 
 

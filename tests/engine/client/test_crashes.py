@@ -11,9 +11,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock.engine import Receipt
-from penstock.engine.client import Client, ClientLimits
-from penstock.engine.errors import ConnectionLost
+from millstream.engine import Receipt
+from millstream.engine.client import Client, ClientLimits
+from millstream.engine.errors import ConnectionLost
 from tests.engine.client.peer import until
 from tests.engine.client.serving import Served, served
 from tests.shop import Add, StockOf

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from penstock.engine import PenstockError
-from penstock.engine.client import ClientLimits, Link, reaching
-from penstock.engine.client.dialling import dial
-from penstock.engine.clock import elapsed
-from penstock.engine.errors import (
+from millstream.engine import MillstreamError
+from millstream.engine.client import ClientLimits, Link, reaching
+from millstream.engine.client.dialling import dial
+from millstream.engine.clock import elapsed
+from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
     DefinitionError,
@@ -169,7 +169,7 @@ async def test_a_command_that_is_cancelled_says_whether_it_was_sent() -> None:
         visit.reply(request, {})
     assert sorted(notes) == [
         [],
-        ["penstock: the command was sent before it was cancelled; it may have happened"],
+        ["millstream: the command was sent before it was cancelled; it may have happened"],
     ]
 
 
@@ -650,4 +650,4 @@ async def test_a_link_that_is_not_open_yet_takes_nothing() -> None:
 
 
 def test_everything_that_a_link_raises_is_an_error_of_ours() -> None:
-    assert issubclass(ConnectionLost, PenstockError)
+    assert issubclass(ConnectionLost, MillstreamError)

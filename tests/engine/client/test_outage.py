@@ -6,10 +6,10 @@ from itertools import islice
 
 import pytest
 
-from penstock.engine.client import ClientLimits
-from penstock.engine.client.chance import command_ids, delays
-from penstock.engine.client.outage import Outage
-from penstock.engine.errors import DefinitionError
+from millstream.engine.client import ClientLimits
+from millstream.engine.client.chance import command_ids, delays
+from millstream.engine.client.outage import Outage
+from millstream.engine.errors import DefinitionError
 
 
 def test_waits_double_up_to_the_longest_one() -> None:

@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from penstock.engine import Answered, Engine, Metadata, Receipt
-from penstock.engine.client import SyncClient
-from penstock.engine.errors import ConnectionLost, EngineClosed, InvalidMessage, NotYetVisible, Rejected
-from penstock.engine.server import Server
+from millstream.engine import Answered, Engine, Metadata, Receipt
+from millstream.engine.client import SyncClient
+from millstream.engine.errors import ConnectionLost, EngineClosed, InvalidMessage, NotYetVisible, Rejected
+from millstream.engine.server import Server
 from tests.shop import Add, Note, Notes, StockOf, Take, shop
 
 

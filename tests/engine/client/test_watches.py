@@ -9,10 +9,10 @@ import anyio
 import msgspec
 import pytest
 
-from penstock.engine import Answered, Query
-from penstock.engine.client import Client, ClientLimits, Link
-from penstock.engine.client.subscriptions import Policy
-from penstock.engine.errors import (
+from millstream.engine import Answered, Query
+from millstream.engine.client import Client, ClientLimits, Link
+from millstream.engine.client.subscriptions import Policy
+from millstream.engine.errors import (
     AnswerFailed,
     ConnectionLost,
     EngineClosed,

@@ -12,10 +12,10 @@ import anyio
 import msgspec
 import pytest
 
-from penstock.engine import Engine, Limits
-from penstock.engine.client import Client, ClientLimits, Link, client_tls
-from penstock.engine.client.subscriptions import Policy
-from penstock.engine.errors import (
+from millstream.engine import Engine, Limits
+from millstream.engine.client import Client, ClientLimits, Link, client_tls
+from millstream.engine.client.subscriptions import Policy
+from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
     DefinitionError,
@@ -24,8 +24,8 @@ from penstock.engine.errors import (
     NotPermitted,
     ProtocolViolated,
 )
-from penstock.engine.log import MemoryLog, MemoryStore
-from penstock.engine.server import Server, ServerLimits, Tokens, tls_context
+from millstream.engine.log import MemoryLog, MemoryStore
+from millstream.engine.server import Server, ServerLimits, Tokens, tls_context
 from tests.certificates import Certificates
 from tests.engine.client.peer import until
 from tests.shop import Add, Everything, Note, Notes, StockOf, shop

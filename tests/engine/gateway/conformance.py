@@ -14,8 +14,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock.engine import App, Engine, Limits, Metadata, PenstockError, Receipt
-from penstock.engine.errors import (
+from millstream.engine import App, Engine, Limits, Metadata, MillstreamError, Receipt
+from millstream.engine.errors import (
     AnswerFailed,
     ApplyFailed,
     CommandIdReused,
@@ -34,8 +34,8 @@ from penstock.engine.errors import (
     ViewIncomplete,
     WatchesFull,
 )
-from penstock.engine.gateway import Gateway
-from penstock.engine.messages import Answered
+from millstream.engine.gateway import Gateway
+from millstream.engine.messages import Answered
 from tests.desk import Put, Seen, desk
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
 from tests.support import Outcome, ScriptedLog, start
@@ -69,8 +69,8 @@ async def until(condition: Callable[[], object]) -> None:
             await anyio.lowlevel.checkpoint()
 
 
-async def error_of(awaitable: Any) -> PenstockError:
-    with pytest.raises(PenstockError) as raised:
+async def error_of(awaitable: Any) -> MillstreamError:
+    with pytest.raises(MillstreamError) as raised:
         await awaitable
     return raised.value
 
@@ -82,7 +82,7 @@ async def taken(answers: AsyncIterator[Answered[Any]]) -> tuple[Any, int]:
 
 
 class GatewayConformance(ABC):
-    """Every promise of `penstock.engine.gateway.Gateway`."""
+    """Every promise of `millstream.engine.gateway.Gateway`."""
 
     @abstractmethod
     def running(self, app: App = shop, limits: Limits | None = None) -> AbstractAsyncContextManager[Running]:

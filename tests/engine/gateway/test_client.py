@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.engine import App, Engine, Limits
-from penstock.engine.client import Client
-from penstock.engine.server import Server
+from millstream.engine import App, Engine, Limits
+from millstream.engine.client import Client
+from millstream.engine.server import Server
 from tests.engine.gateway.conformance import GatewayConformance, Running
 from tests.shop import shop
 from tests.support import ScriptedLog
@@ -37,4 +37,4 @@ class TestUnixClient(TestClient):
 
     @pytest.fixture(autouse=True)
     def _socket(self, tmp_path: Path) -> None:
-        self.address = f"unix://{tmp_path}/penstock.sock"
+        self.address = f"unix://{tmp_path}/millstream.sock"

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from penstock.engine import App, Engine, Limits, MemoryLog, Replica
-from penstock.engine.client import Client
-from penstock.engine.server import Server
+from millstream.engine import App, Engine, Limits, MemoryLog, Replica
+from millstream.engine.client import Client
+from millstream.engine.server import Server
 from tests.engine.gateway.conformance import GatewayConformance, Running
 from tests.shop import shop
 from tests.support import ScriptedLog

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from penstock.engine import App, Engine, Limits
+from millstream.engine import App, Engine, Limits
 from tests.engine.gateway.conformance import GatewayConformance, Running
 from tests.shop import shop
 from tests.support import ScriptedLog

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from penstock.engine import App, Engine, Limits, MemoryLog, Replica
+from millstream.engine import App, Engine, Limits, MemoryLog, Replica
 from tests.engine.gateway.conformance import GatewayConformance, Running
 from tests.shop import shop
 from tests.support import ScriptedLog

@@ -24,8 +24,8 @@ import anyio.to_thread
 import pytest
 import structlog
 
-from penstock.engine import Engine, PenstockError, Receipt, SqliteLog
-from penstock.engine.commit import Commit, events_in
+from millstream.engine import Engine, MillstreamError, Receipt, SqliteLog
+from millstream.engine.commit import Commit, events_in
 from tests.engine.log.conformance import APP, commits, head_of, read_all
 from tests.shop import Add, shop
 
@@ -118,7 +118,7 @@ async def failure(awaitable: Awaitable[Any]) -> list[Any]:
     """What it raised: the class, SQLite's name for it, and the text."""
     try:
         await awaitable
-    except (PenstockError, sqlite3.Error, OSError) as error:
+    except (MillstreamError, sqlite3.Error, OSError) as error:
         cause = error if isinstance(error, sqlite3.Error) else error.__cause__
         return [type(error).__name__, getattr(cause, "sqlite_errorname", None), str(error)]
     return ["nothing", None, ""]

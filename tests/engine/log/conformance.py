@@ -13,8 +13,8 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from penstock.engine import CommitFailed, Fenced, Log, LogLocked, LogRefused
-from penstock.engine.commit import Commit, Head, Record, seal
+from millstream.engine import CommitFailed, Fenced, Log, LogLocked, LogRefused
+from millstream.engine.commit import Commit, Head, Record, seal
 
 APP = "conformance"
 READ_BYTES = 100_000
@@ -58,7 +58,7 @@ async def take(pages: AsyncGenerator[Sequence[Commit], None], count: int) -> lis
 
 
 class LogConformance(ABC):
-    """Every promise of `penstock.engine.log.port.Log`, on a real store."""
+    """Every promise of `millstream.engine.log.port.Log`, on a real store."""
 
     @abstractmethod
     def make(self) -> Log:

@@ -3,7 +3,7 @@
 A log that is read from such files is a whole beginning of what was written, with everything in it that lies before the
 damage; or it is refused. Nothing is missing in the middle, and no error is SQLite's own.
 
-PENSTOCK_TORTURE=1 tries every byte of the database file, with several changes each: some minutes.
+MILLSTREAM_TORTURE=1 tries every byte of the database file, with several changes each: some minutes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import pytest
 
-from penstock.engine import LogCorrupt, LogRefused, SqliteLog
-from penstock.engine.commit import Commit, Head, events_in, verify
+from millstream.engine import LogCorrupt, LogRefused, SqliteLog
+from millstream.engine.commit import Commit, Head, events_in, verify
 from tests.engine.log.conformance import APP, append_all, commits, head_of, read_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
-TORTURE = bool(os.environ.get("PENSTOCK_TORTURE"))
+TORTURE = bool(os.environ.get("MILLSTREAM_TORTURE"))
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES, PAGE_BYTES = 32, 24, 4096
 FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES
 

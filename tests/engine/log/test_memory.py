@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.engine import MemoryLog
-from penstock.engine.log import MemoryStore
+from millstream.engine import MemoryLog
+from millstream.engine.log import MemoryStore
 from tests.engine.log.conformance import LogConformance
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.engine import CommitFailed, LogCorrupt, LogLocked, LogRefused, SqliteLog
-from penstock.engine.commit import FORMAT
+from millstream.engine import CommitFailed, LogCorrupt, LogLocked, LogRefused, SqliteLog
+from millstream.engine.commit import FORMAT
 from tests.engine.log.conformance import APP, READ_BYTES, LogConformance, commits, read_all
 
 pytestmark = pytest.mark.anyio
@@ -106,7 +106,7 @@ async def test_other_programs_may_read_the_log_while_it_is_open(tmp_path: Path) 
 async def test_a_writer_in_another_process_is_locked_out_until_that_process_ends(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys\n"
-        "from penstock.engine import SqliteLog\n"
+        "from millstream.engine import SqliteLog\n"
         "async def main():\n"
         "    await SqliteLog(sys.argv[1]).open('conformance')\n"
         "    print('open', flush=True)\n"
@@ -180,14 +180,14 @@ async def test_attaching_refuses_what_is_no_log_of_ours_and_leaves_it_alone(tmp_
             await attached(missing)
     await written(path)
     make_newer(path)
-    with pytest.raises(LogRefused, match=r"it has format 2, this penstock reads up to 1; update penstock"):
+    with pytest.raises(LogRefused, match=r"it has format 2, this millstream reads up to 1; update millstream"):
         await attached(path)
 
 
 async def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:
     await written(tmp_path / "log.db")
     make_newer(tmp_path / "log.db")
-    with pytest.raises(LogRefused, match=r"it has format 2, this penstock reads up to 1; update penstock"):
+    with pytest.raises(LogRefused, match=r"it has format 2, this millstream reads up to 1; update millstream"):
         await opened(tmp_path / "log.db")
 
 
@@ -231,9 +231,9 @@ async def test_a_file_that_lost_its_application_name_is_refused(tmp_path: Path) 
         ("DELETE FROM commits WHERE number = 2", 2, "commit 3 stands where 2 should"),
         ("UPDATE commits SET number = 9 WHERE number = 3", 3, "commit 9 stands where 3 should"),
         ("UPDATE meta SET value = x'00' WHERE name = 'application'", 1, "its meta table names no application"),
-        ("DROP VIEW events", 4, "what its schema says of 'events' is not what penstock made"),
-        ("DROP TABLE commits", 1, "what its schema says of 'commits' is not what penstock made"),
-        ("DROP TABLE meta", 4, "what its schema says of 'meta' is not what penstock made"),
+        ("DROP VIEW events", 4, "what its schema says of 'events' is not what millstream made"),
+        ("DROP TABLE commits", 1, "what its schema says of 'commits' is not what millstream made"),
+        ("DROP TABLE meta", 4, "what its schema says of 'meta' is not what millstream made"),
     ],
 )
 async def test_a_row_that_is_no_commit_is_named(tmp_path: Path, statement: str, commit: int, problem: str) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from penstock.engine import CommitFailed, LogRefused, SqliteLog
-from penstock.engine.commit import Commit
+from millstream.engine import CommitFailed, LogRefused, SqliteLog
+from millstream.engine.commit import Commit
 from tests.engine.log import children
 from tests.engine.log.children import child, in_own_mounts
 from tests.engine.log.conformance import APP, append_all, commits, head_of, read_all
@@ -310,7 +310,7 @@ async def test_a_file_that_is_lost_long_after_opening_is_missed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("penstock.engine.log.sqlite_files.elapsed", lambda: now)
+    monkeypatch.setattr("millstream.engine.log.sqlite_files.elapsed", lambda: now)
     written = commits(20)
     log = await opened(tmp_path / "log.db", written[:2])
     now = 1_000.0
@@ -328,7 +328,7 @@ async def test_a_file_that_is_lost_long_after_opening_is_missed_at_once(
 async def test_a_file_that_is_lost_in_the_same_tick_of_the_clock_as_another_change_is_missed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.engine.log.sqlite_files.elapsed", lambda: 7.0)
+    monkeypatch.setattr("millstream.engine.log.sqlite_files.elapsed", lambda: 7.0)
     written = commits(3)
     log = await opened(tmp_path / "log.db", written[:1])
     (tmp_path / "another").touch()

@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from penstock.engine import LogCorrupt, LogRefused
-from penstock.engine.log.sqlite_faults import nothing_written, refusal
+from millstream.engine import LogCorrupt, LogRefused
+from millstream.engine.log.sqlite_faults import nothing_written, refusal
 
 
 def failed(code: str) -> sqlite3.OperationalError:

@@ -11,9 +11,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock.engine import LogRefused, SqliteLog
-from penstock.engine.commit import Commit
-from penstock.engine.log.sqlite_reading import SqliteReader
+from millstream.engine import LogRefused, SqliteLog
+from millstream.engine.commit import Commit
+from millstream.engine.log.sqlite_reading import SqliteReader
 from tests.engine.log import children
 from tests.engine.log.children import child
 from tests.engine.log.conformance import APP, READ_BYTES, append_all, commits, read_all, take
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 #: For what happens in a process of its own, whatever loop waits for it here.
 once = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
-PULSE = "penstock.engine.log.sqlite_pulse.LOOK_SECONDS"
+PULSE = "millstream.engine.log.sqlite_pulse.LOOK_SECONDS"
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ async def test_a_look_that_fails_is_looked_into_by_a_read(
         raise sqlite3.OperationalError("database is locked")
 
     await reader.attach()
-    monkeypatch.setattr("penstock.engine.log.sqlite_reading.version_of", broken)
+    monkeypatch.setattr("millstream.engine.log.sqlite_reading.version_of", broken)
     async with aclosing(reader.follow(0, READ_BYTES)) as pages:
         waiting = asyncio.create_task(take(pages, 1))
         await let_look()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.engine import LogRefused, SqliteLog
+from millstream.engine import LogRefused, SqliteLog
 from tests.engine.log.conformance import APP
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from penstock.engine import App, Engine, Limits
-from penstock.engine.log import Log
-from penstock.engine.server import Server
-from penstock.engine.wire import Address
+from millstream.engine import App, Engine, Limits
+from millstream.engine.log import Log
+from millstream.engine.server import Server
+from millstream.engine.wire import Address
 from tests.shop import shop
 
 __all__ = ["ADD", "SECONDS_MAX", "STOCK", "Caller", "calling", "request", "served", "until"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from penstock.engine import Engine, NotLeader, Receipt
-from penstock.engine.errors import RemoteError
-from penstock.engine.server import Server, ServerLimits
+from millstream.engine import Engine, NotLeader, Receipt
+from millstream.engine.errors import RemoteError
+from millstream.engine.server import Server, ServerLimits
 from tests.engine.server.caller import ADD, STOCK, calling, request, until
 from tests.shop import shop
 from tests.support import settled

@@ -8,7 +8,7 @@ Whatever they do: every reply is a result or a typed error; every request that w
 connection is closed; nothing that was no request changes anything; nothing grows beyond its limit; and when they are gone
 nothing of them is left: no task, no connection, no socket, nothing in flight.
 
-The suite runs a few scripts. ``PENSTOCK_TORTURE=1 pytest tests/engine/server/test_hostile.py`` runs 3,000 longer ones, a
+The suite runs a few scripts. ``MILLSTREAM_TORTURE=1 pytest tests/engine/server/test_hostile.py`` runs 3,000 longer ones, a
 larger number as many; they take minutes, and print what they did.
 """
 
@@ -32,18 +32,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from penstock.engine import Engine, Limits, MemoryLog
-from penstock.engine.clock import elapsed
-from penstock.engine.commit import body_reader
-from penstock.engine.server import Server, ServerLimits
-from penstock.engine.server.connection import Connection
-from penstock.engine.wire.faults import BRANCHES, CODES
+from millstream.engine import Engine, Limits, MemoryLog
+from millstream.engine.clock import elapsed
+from millstream.engine.commit import body_reader
+from millstream.engine.server import Server, ServerLimits
+from millstream.engine.server.connection import Connection
+from millstream.engine.wire.faults import BRANCHES, CODES
 from tests.engine.server.caller import SECONDS_MAX, STOCK, Caller, calling, request, until
 from tests.shop import Noted, Pinboard, shop
 
 pytestmark = pytest.mark.anyio
 
-_torture = int(os.environ.get("PENSTOCK_TORTURE") or 0)
+_torture = int(os.environ.get("MILLSTREAM_TORTURE") or 0)
 EXAMPLES = {0: 25, 1: 3_000}.get(_torture, _torture)
 STEPS_MIN, STEPS_MAX = (10, 40) if _torture else (1, 20)
 FLOOD_MAX = 1_000 if _torture else 400

@@ -11,12 +11,12 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import App, Command, DefinitionError, Event, Limits, Query
-from penstock.engine.clock import elapsed
-from penstock.engine.server import Server, ServerLimits, Tokens
-from penstock.engine.server.connection import Connection
-from penstock.handlers import WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine import App, Command, DefinitionError, Event, Limits, Query
+from millstream.engine.clock import elapsed
+from millstream.engine.server import Server, ServerLimits, Tokens
+from millstream.engine.server.connection import Connection
+from millstream.handlers import WriteModel, applies, handles
+from millstream.views import View, answers
 from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
 from tests.support import ScriptedLog, settled
 
@@ -484,7 +484,7 @@ async def test_what_is_closed_while_its_reader_is_slow_is_closed_after_a_while_t
 async def test_the_sweep_is_made_by_itself_and_says_in_one_line_what_was_dropped(
     log_lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.engine.server.server._SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("millstream.engine.server.server._SWEEP_SECONDS", 0.01)
     limits = ServerLimits(idle_seconds_max=0.001)
     async with served(limits=limits) as server, calling(server) as one, calling(server) as two:
         await one.rest()
@@ -566,7 +566,7 @@ async def test_a_command_of_one_who_has_gone_before_it_was_decided_never_happens
 async def test_when_the_system_has_no_file_left_it_says_so_and_tries_again(
     log_lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.engine.server.server._ACCEPT_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("millstream.engine.server.server._ACCEPT_RETRY_SECONDS", 0.001)
     loop, fails = asyncio.get_running_loop(), 2
     accept = loop.sock_accept
 
@@ -585,7 +585,7 @@ async def test_when_the_system_has_no_file_left_it_says_so_and_tries_again(
         def __getattr__(self, name: str) -> Any:
             return getattr(loop, name)
 
-    monkeypatch.setattr("penstock.engine.server.server.asyncio", _Patched(asyncio, Loop()))
+    monkeypatch.setattr("millstream.engine.server.server.asyncio", _Patched(asyncio, Loop()))
     async with served() as server, calling(server) as caller:
         assert (await caller.call("health"))["live"] is True
     assert [line["error"] for line in log_lines if line["event"] == "accept_failed"] == [

@@ -15,9 +15,9 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import DefinitionError, Engine
-from penstock.engine.server import Server, ServerLimits, Tokens, tls_context
-from penstock.engine.wire import Address
+from millstream.engine import DefinitionError, Engine
+from millstream.engine.server import Server, ServerLimits, Tokens, tls_context
+from millstream.engine.wire import Address
 from tests.certificates import Certificates
 from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
 from tests.shop import shop
@@ -95,7 +95,7 @@ async def test_a_name_is_as_safe_as_the_addresses_that_it_stands_for(monkeypatch
     async def resolved(_: Address) -> list[Any]:
         return [(socket.AF_INET, (host, 0)) for host in ("127.0.0.1", "192.0.2.1")]
 
-    monkeypatch.setattr("penstock.engine.server.listening._places", resolved)
+    monkeypatch.setattr("millstream.engine.server.listening._places", resolved)
     async with Engine(shop, log="memory:") as engine:
         with pytest.raises(DefinitionError, match="tcp://localhost:0 can be reached from other machines"):
             await Server(engine, listen=["tcp://localhost:0"]).__aenter__()
@@ -147,7 +147,7 @@ async def test_a_name_with_several_addresses_has_one_port_on_all_of_them(monkeyp
     async def resolved(_: Address) -> list[Any]:
         return [(socket.AF_INET, (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
 
-    monkeypatch.setattr("penstock.engine.server.listening._places", resolved)
+    monkeypatch.setattr("millstream.engine.server.listening._places", resolved)
     async with served(listen=["tcp://localhost:0"]) as server:
         (listener,) = server._listeners
         port = server.addresses[0].port
@@ -162,7 +162,7 @@ async def test_an_address_of_which_this_machine_has_but_one_kind_is_listened_on(
     async def resolved(_: Address) -> list[Any]:
         return [(socket.AF_INET, (host, 0)) for host in hosts]
 
-    monkeypatch.setattr("penstock.engine.server.listening._places", resolved)
+    monkeypatch.setattr("millstream.engine.server.listening._places", resolved)
     async with Engine(shop, log="memory:") as engine:
         async with Server(engine, listen=["tcp://127.0.0.1:0"], insecure=True) as server, calling(server) as caller:
             assert (await caller.call("health"))["live"] is True
@@ -242,7 +242,7 @@ async def test_a_socket_that_somebody_has_put_in_its_place_is_left_alone(tmp_pat
 
 
 async def test_a_system_without_unix_sockets_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.engine.server.listening.socket", SimpleNamespace())
+    monkeypatch.setattr("millstream.engine.server.listening.socket", SimpleNamespace())
     async with Engine(shop, log="memory:") as engine:
         with pytest.raises(DefinitionError, match="this system has no Unix sockets"):
             await Server(engine, listen=[f"unix://{tmp_path}/socket"]).__aenter__()

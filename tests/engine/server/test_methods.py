@@ -5,10 +5,10 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock.engine import App, Command, Event, Limits, Query
-from penstock.engine.server import ServerLimits
-from penstock.handlers import WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine import App, Command, Event, Limits, Query
+from millstream.engine.server import ServerLimits
+from millstream.handlers import WriteModel, applies, handles
+from millstream.views import View, answers
 from tests.desk import desk
 from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
 from tests.support import ScriptedLog

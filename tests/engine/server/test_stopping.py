@@ -10,8 +10,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock.engine import Engine, EngineClosed, Limits
-from penstock.engine.server import Server, ServerLimits
+from millstream.engine import Engine, EngineClosed, Limits
+from millstream.engine.server import Server, ServerLimits
 from tests.engine.server.caller import ADD, STOCK, calling, request, until
 from tests.shop import Add, shop
 from tests.support import ScriptedLog, settled

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from penstock.engine import DefinitionError
-from penstock.engine.server import Role, Tokens
-from penstock.engine.server.tokens import MAY
-from penstock.engine.wire.requests import params_of
+from millstream.engine import DefinitionError
+from millstream.engine.server import Role, Tokens
+from millstream.engine.server.tokens import MAY
+from millstream.engine.wire.requests import params_of
 from tests.engine.server.caller import ADD, STOCK, calling, request, served
 from tests.shop import shop
 
@@ -60,9 +60,9 @@ def test_tokens_are_read_from_a_file(tmp_path: Path) -> None:
 
 
 def test_tokens_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PENSTOCK_TOKENS", raising=False)
+    monkeypatch.delenv("MILLSTREAM_TOKENS", raising=False)
     assert Tokens.from_environment() is None
-    monkeypatch.setenv("PENSTOCK_TOKENS", f"reader:{READER} writer:{WRITER}")
+    monkeypatch.setenv("MILLSTREAM_TOKENS", f"reader:{READER} writer:{WRITER}")
     found = Tokens.from_environment()
     assert found is not None
     assert found.role_of(WRITER) is Role.WRITER
@@ -78,7 +78,7 @@ def test_every_known_token_is_compared_in_constant_time_whatever_is_given(monkey
         compared.append((len(one), len(other)))
         return hmac.compare_digest(one, other)
 
-    monkeypatch.setattr("penstock.engine.server.tokens.compare_digest", compare)
+    monkeypatch.setattr("millstream.engine.server.tokens.compare_digest", compare)
     tokens = Tokens(LINES)
     for given in (READER, WRITER, "neither", ""):
         compared.clear()

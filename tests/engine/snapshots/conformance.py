@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from penstock.engine.commit import Head
-from penstock.engine.snapshots import Sealing, Snapshot, SnapshotStore
+from millstream.engine.commit import Head
+from millstream.engine.snapshots import Sealing, Snapshot, SnapshotStore
 
 
 def head(number: int) -> Head:
@@ -46,7 +46,7 @@ async def read(store: SnapshotStore, snapshot: Snapshot) -> list[bytes]:
 
 
 class SnapshotConformance(ABC):
-    """Every promise of `penstock.engine.snapshots.port.SnapshotStore`, on a real store."""
+    """Every promise of `millstream.engine.snapshots.port.SnapshotStore`, on a real store."""
 
     @abstractmethod
     def make(self) -> SnapshotStore:

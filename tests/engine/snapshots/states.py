@@ -12,8 +12,8 @@ from uuid import UUID
 import msgspec
 from hypothesis import strategies as st
 
-from penstock.engine import Event, Key
-from penstock.views import View, applies
+from millstream.engine import Event, Key
+from millstream.views import View, applies
 
 
 class Happened(Event):

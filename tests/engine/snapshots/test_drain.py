@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from penstock.engine.ledger import Ledger
-from penstock.engine.messages import Receipt
-from penstock.engine.snapshots import drained
+from millstream.engine.ledger import Ledger
+from millstream.engine.messages import Receipt
+from millstream.engine.snapshots import drained
 
 
 class State(msgspec.Struct):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.engine.snapshots import MemorySnapshots, SnapshotStore
+from millstream.engine.snapshots import MemorySnapshots, SnapshotStore
 from tests.engine.snapshots.conformance import SnapshotConformance
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.engine import SnapshotMismatch
-from penstock.engine.snapshots import add_piece, in_pieces, open_piece, pieces, pieces_of
-from penstock.engine.snapshots.pieces import PIECE_BYTES
+from millstream.engine import SnapshotMismatch
+from millstream.engine.snapshots import add_piece, in_pieces, open_piece, pieces, pieces_of
+from millstream.engine.snapshots.pieces import PIECE_BYTES
 from tests.engine.snapshots.states import Everything, Wide, form, states
 
 

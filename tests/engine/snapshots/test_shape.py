@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Typed
 import msgspec
 import pytest
 
-from penstock.engine.snapshots import fingerprint_of
-from penstock.views import View, applies
+from millstream.engine.snapshots import fingerprint_of
+from millstream.views import View, applies
 from tests.engine.snapshots.states import Also, Happened
 
 T = TypeVar("T")
@@ -233,7 +233,7 @@ def test_a_state_that_is_no_struct_has_a_fingerprint() -> None:
 
 
 SCRIPT = """
-from penstock.engine.snapshots import fingerprint_of
+from millstream.engine.snapshots import fingerprint_of
 from tests.engine.snapshots.states import Everything
 from tests.shop import shop
 print(*map(fingerprint_of, [Everything, *shop.models, *shop.views]))

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.engine.snapshots import SnapshotStore, SqliteSnapshots
+from millstream.engine.snapshots import SnapshotStore, SqliteSnapshots
 from tests.engine.snapshots.conformance import SnapshotConformance, begin, head, pieces, read, sealed, take
 
 pytestmark = pytest.mark.anyio

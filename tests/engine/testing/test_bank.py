@@ -1,6 +1,6 @@
 """The example's bank, tortured: customers who give up and come back, a store that fails, engines that crash.
 
-The suite plays 200 seeds. ``PENSTOCK_TORTURE=1 pytest tests/engine/testing/test_bank.py`` plays 5,000, a larger number as
+The suite plays 200 seeds. ``MILLSTREAM_TORTURE=1 pytest tests/engine/testing/test_bank.py`` plays 5,000, a larger number as
 many. A seed that fails is named by the error, and is played alone with ``simulate(branch, seed=…)``.
 """
 
@@ -15,8 +15,8 @@ import pytest
 from msgspec.structs import asdict
 
 from examples.bank import Balances, Bank, Deposit, Deposited, Open, Opened, Transfer, Withdrawn, app
-from penstock.engine import App, Command, Engine, Event, Limits, Receipt
-from penstock.engine.testing import (
+from millstream.engine import App, Command, Engine, Event, Limits, Receipt
+from millstream.engine.testing import (
     BrokenPromise,
     Call,
     Faults,
@@ -29,10 +29,10 @@ from penstock.engine.testing import (
     simulate,
     torture,
 )
-from penstock.handlers import applies, handles
-from penstock.views import View
+from millstream.handlers import applies, handles
+from millstream.views import View
 
-_torture = int(os.environ.get("PENSTOCK_TORTURE") or 0)
+_torture = int(os.environ.get("MILLSTREAM_TORTURE") or 0)
 SEEDS = {0: 200, 1: 5_000}.get(_torture, _torture)
 
 NAMES = ("ann", "bob", "cyd")

@@ -12,10 +12,19 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from penstock.engine import App, CommitFailed, DeadlineExceeded, Engine, EngineClosed, OutcomeUnknown, Receipt, Rejected
-from penstock.engine.clock import utc_now
-from penstock.engine.commit import Commit, Head, Record, seal
-from penstock.engine.testing import (
+from millstream.engine import (
+    App,
+    CommitFailed,
+    DeadlineExceeded,
+    Engine,
+    EngineClosed,
+    OutcomeUnknown,
+    Receipt,
+    Rejected,
+)
+from millstream.engine.clock import utc_now
+from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.testing import (
     BrokenPromise,
     Call,
     Entry,
@@ -29,9 +38,9 @@ from penstock.engine.testing import (
     settled,
     simulate,
 )
-from penstock.engine.testing.checks import _differences
-from penstock.handlers import WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine.testing.checks import _differences
+from millstream.handlers import WriteModel, applies, handles
+from millstream.views import View, answers
 from tests.shop import Add, Added, Break, Everything, Note, Notes, Shelf, Stock, Stray, shop
 
 

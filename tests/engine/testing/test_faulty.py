@@ -8,9 +8,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock.engine import CommitFailed, DefinitionError, Fenced
-from penstock.engine.log import MemoryStore
-from penstock.engine.testing import Faults, FaultyLog, Simulation, StoreFault, simulate
+from millstream.engine import CommitFailed, DefinitionError, Fenced
+from millstream.engine.log import MemoryStore
+from millstream.engine.testing import Faults, FaultyLog, Simulation, StoreFault, simulate
 from tests.engine.log.conformance import APP, READ_BYTES, LogConformance, commits
 
 TRIES = 40

@@ -19,9 +19,9 @@ import anyio.to_thread
 import pytest
 import structlog
 
-from penstock.engine import Engine, Limits
-from penstock.engine.clock import elapsed, utc_now
-from penstock.engine.testing import NotSimulated, Simulation, SimulationError, Stuck, simulate, torture
+from millstream.engine import Engine, Limits
+from millstream.engine.clock import elapsed, utc_now
+from millstream.engine.testing import NotSimulated, Simulation, SimulationError, Stuck, simulate, torture
 from tests.shop import Add, shop
 
 ROOT = Path(__file__).parents[3]
@@ -166,7 +166,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
 def test_the_same_seed_gives_the_same_run_in_another_process() -> None:
     program = (
         "from tests.engine.testing.test_simulation import crowd\n"
-        "from penstock.engine.testing import simulate\n"
+        "from millstream.engine.testing import simulate\n"
         "print(*simulate(crowd, seed=7).trace, sep='\\n')\n"
     )
     told = subprocess.run(
@@ -205,10 +205,10 @@ def test_callbacks_run_in_the_order_in_which_they_were_scheduled_whatever_the_se
 
 def test_log_lines_go_to_the_trace_and_nowhere_else(log_lines: list[Any]) -> None:
     async def scenario(world: Simulation) -> None:
-        structlog.get_logger("penstock").warning("view_detached", view="Shelf", cause=object())
+        structlog.get_logger("millstream").warning("view_detached", view="Shelf", cause=object())
 
     assert simulate(scenario, seed=1).trace == ["0.000003 warning: view_detached view='Shelf' cause=<object object>"]
-    structlog.get_logger("penstock").info("afterwards")
+    structlog.get_logger("millstream").info("afterwards")
     assert log_lines == [{"event": "afterwards", "log_level": "info"}]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from penstock.engine import MemoryLog, SqliteLog
-from penstock.engine.commit import Commit, Head, Record, seal
-from penstock.engine.log import MemoryStore
+from millstream.engine import MemoryLog, SqliteLog
+from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.log import MemoryStore
 
 APP = "bank"
 
@@ -74,7 +74,7 @@ async def commits_in(path: Path) -> list[Commit]:
 
 
 def change(path: Path, *statements: str) -> None:
-    """Change a log behind penstock's back."""
+    """Change a log behind millstream's back."""
     db = sqlite3.connect(path)
     for statement in statements:
         db.execute(statement)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.engine import Log, LogRefused, SqliteLog
-from penstock.engine.upkeep import attached
+from millstream.engine import Log, LogRefused, SqliteLog
+from millstream.engine.upkeep import attached
 from tests.engine.upkeep.chains import FIVE, in_file
 
 pytestmark = pytest.mark.anyio

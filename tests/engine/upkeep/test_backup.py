@@ -7,8 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from penstock.engine import Engine, LogCorrupt, LogRefused, MemoryLog, SqliteLog
-from penstock.engine.upkeep import TargetRefused, Verified, attached, backup_log, verify_log
+from millstream.engine import Engine, LogCorrupt, LogRefused, MemoryLog, SqliteLog
+from millstream.engine.upkeep import TargetRefused, Verified, attached, backup_log, verify_log
 from tests.engine.upkeep.chains import FIVE, change, commits_in, in_file
 from tests.shop import Add, StockOf, shop
 
@@ -68,7 +68,7 @@ async def test_a_backup_under_load_holds_what_was_acknowledged_before_it_and_is_
 async def test_a_backup_of_a_log_that_another_process_writes_is_whole(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys\n"
-        "from penstock.engine import Engine\n"
+        "from millstream.engine import Engine\n"
         "from tests.shop import Add, shop\n"
         "async def main():\n"
         "    async with Engine(shop, log=sys.argv[1]) as engine:\n"
@@ -153,7 +153,7 @@ async def test_a_backup_that_does_not_fit_fails_and_leaves_nothing(tmp_path: Pat
     before = names(tmp_path)
     program = (
         "import asyncio, resource, sys\n"
-        "from penstock.engine.upkeep import BackupFailed, backup_log\n"
+        "from millstream.engine.upkeep import BackupFailed, backup_log\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))\n"
         "try:\n"
         "    asyncio.run(backup_log(sys.argv[1], sys.argv[2]))\n"

@@ -4,12 +4,12 @@ import inspect
 
 import pytest
 
-from penstock.engine import LogCorrupt, LogRefused, PenstockError
-from penstock.engine.upkeep import errors
-from penstock.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
+from millstream.engine import LogCorrupt, LogRefused, MillstreamError
+from millstream.engine.upkeep import errors
+from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
 
 #: Every error with its kind and its text: the thing, the state, the limit, the next step.
-TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
+TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         LogCorrupt,
         DigestMissing("bank.db", 1_200, bytes.fromhex("ab" * 32)),
@@ -30,9 +30,11 @@ TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
     ),
     (
         LogRefused,
-        ExportRefused("bank.jsonl", 1, "it has format 2, this penstock reads up to 1", "update penstock to import it"),
-        "export bank.jsonl is refused at line 1: it has format 2, this penstock reads up to 1; "
-        "update penstock to import it",
+        ExportRefused(
+            "bank.jsonl", 1, "it has format 2, this millstream reads up to 1", "update millstream to import it"
+        ),
+        "export bank.jsonl is refused at line 1: it has format 2, this millstream reads up to 1; "
+        "update millstream to import it",
     ),
     (
         LogRefused,
@@ -50,7 +52,7 @@ TEXTS: list[tuple[type[PenstockError], PenstockError, str]] = [
 
 @pytest.mark.parametrize(("kind", "error", "text"), TEXTS)
 def test_each_says_the_thing_the_state_the_limit_and_the_next_step(
-    kind: type[PenstockError], error: PenstockError, text: str
+    kind: type[MillstreamError], error: MillstreamError, text: str
 ) -> None:
     assert isinstance(error, kind)
     assert str(error) == text

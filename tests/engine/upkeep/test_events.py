@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.engine import LogCorrupt, MemoryLog
-from penstock.engine.commit import Head, Record, seal
-from penstock.engine.upkeep import StoredEvent, attached, events, stored_events
+from millstream.engine import LogCorrupt, MemoryLog
+from millstream.engine.commit import Head, Record, seal
+from millstream.engine.upkeep import StoredEvent, attached, events, stored_events
 from tests.engine.upkeep.chains import FIVE, deposit, in_file, in_memory, sealed, with_commit
 
 pytestmark = pytest.mark.anyio

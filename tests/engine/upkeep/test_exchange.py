@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.engine import LogCorrupt, LogLocked, MemoryLog, SqliteLog
-from penstock.engine.commit import Commit, Head, Record, seal
-from penstock.engine.upkeep import (
+from millstream.engine import LogCorrupt, LogLocked, MemoryLog, SqliteLog
+from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.marks import EXPORT_MARK
+from millstream.engine.upkeep import (
     ExportDamaged,
     ExportRefused,
     Verified,
@@ -26,7 +27,7 @@ from tests.engine.upkeep.chains import APP, FIVE, commits_in, deposit, in_file, 
 
 pytestmark = pytest.mark.anyio
 
-HEADER = b'{"penstock":"log","format":1,"application":"bank"}\n'
+HEADER = b'{"%s":"log","format":1,"application":"bank"}\n' % EXPORT_MARK.encode()
 
 
 async def exported(commits: Sequence[Commit], application: str = APP) -> bytes:
@@ -155,13 +156,13 @@ async def test_an_export_that_was_cut_off_inside_a_line_is_damaged_and_the_commi
 @pytest.mark.parametrize(
     ("header", "problem"),
     [
-        (b"", "it is not an export of a penstock log"),
-        (b"\n", "it is not an export of a penstock log"),
-        (b"number,position\n", "it is not an export of a penstock log"),
-        (b'{"number":1}\n', "it is not an export of a penstock log"),
-        (b'{"penstock":"snapshot","format":1,"application":"bank"}\n', "it is not an export of a penstock log"),
-        (b'{"penstock":"log","format":1,"application":""}\n', "it is not an export of a penstock log"),
-        (b'{"penstock":"log","format":2,"application":"bank"}\n', "it has format 2, this penstock reads up to 1"),
+        (b"", "it is not an export of a millstream log"),
+        (b"\n", "it is not an export of a millstream log"),
+        (b"number,position\n", "it is not an export of a millstream log"),
+        (b'{"number":1}\n', "it is not an export of a millstream log"),
+        (HEADER.replace(b'"log"', b'"snapshot"'), "it is not an export of a millstream log"),
+        (HEADER.replace(b'"bank"', b'""'), "it is not an export of a millstream log"),
+        (HEADER.replace(b"1", b"2"), "it has format 2, this millstream reads up to 1"),
     ],
 )
 async def test_a_file_that_is_no_export_is_refused_at_its_first_line(header: bytes, problem: str) -> None:
@@ -297,7 +298,7 @@ async def test_a_damaged_log_is_exported_up_to_the_damage_and_goes_on_where_its_
 
 async def test_a_body_with_line_breaks_is_not_exported() -> None:
     body: Any = msgspec.Raw(b"[\n]")
-    with pytest.raises(LogCorrupt, match="its body has line breaks, which penstock does not write"):
+    with pytest.raises(LogCorrupt, match="its body has line breaks, which millstream does not write"):
         await exported([seal(Head(), "2026-01-01T00:00:00.000000Z", body)])
 
 

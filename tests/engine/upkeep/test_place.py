@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.engine.upkeep import TargetRefused
-from penstock.engine.upkeep.place import placed
+from millstream.engine.upkeep import TargetRefused
+from millstream.engine.upkeep.place import placed
 
 pytestmark = pytest.mark.anyio
 

@@ -10,15 +10,15 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from penstock.engine import LogCorrupt, LogRefused, MemoryLog, SqliteLog
-from penstock.engine.commit import Commit, Head, seal
-from penstock.engine.upkeep import DigestMissing, Verified, attached, verify, verify_log
+from millstream.engine import LogCorrupt, LogRefused, MemoryLog, SqliteLog
+from millstream.engine.commit import Commit, Head, seal
+from millstream.engine.upkeep import DigestMissing, Verified, attached, verify, verify_log
 from tests.engine.upkeep.chains import FIVE, change, commits_in, deposit, in_file, in_memory, sealed, with_commit
 
 pytestmark = pytest.mark.anyio
 
 #: Every byte of a file is changed with this set; otherwise one in a while.
-EVERY_OFFSET = bool(os.environ.get("PENSTOCK_TORTURE"))
+EVERY_OFFSET = bool(os.environ.get("MILLSTREAM_TORTURE"))
 
 
 async def verified(path: Path, expect: bytes | None = None) -> Verified:
@@ -187,7 +187,7 @@ async def test_a_row_that_was_changed_is_found_and_its_commit_named(
         ("meta", "value TEXT", "value BEXT", 6),
     ],
 )
-async def test_a_schema_that_is_not_what_penstock_made_is_found(
+async def test_a_schema_that_is_not_what_millstream_made_is_found(
     tmp_path: Path, name: str, before: str, after: str, named: int
 ) -> None:
     path = await in_file(tmp_path / "log.db", FIVE)
@@ -196,7 +196,7 @@ async def test_a_schema_that_is_not_what_penstock_made_is_found(
     with pytest.raises(LogCorrupt) as raised:
         await verified(path)
     assert raised.value.commit == named
-    assert f"what its schema says of {name!r} is not what penstock made" in raised.value.problem
+    assert f"what its schema says of {name!r} is not what millstream made" in raised.value.problem
 
 
 async def test_damage_that_no_commit_shows_is_found_in_the_files_structure(tmp_path: Path) -> None:

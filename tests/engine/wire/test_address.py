@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine import DefinitionError
-from penstock.engine.wire import Address, parse_address
+from millstream.engine import DefinitionError
+from millstream.engine.wire import Address, parse_address
 
 #: One table, run both ways.
 ADDRESSES = (

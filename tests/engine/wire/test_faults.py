@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine import UnreadableEvent, errors
-from penstock.engine.errors import (
+from millstream.engine import UnreadableEvent, errors
+from millstream.engine.errors import (
     AnswerFailed,
     ApplyFailed,
     CallerError,
@@ -30,13 +30,13 @@ from penstock.engine.errors import (
     LogCorrupt,
     LogLocked,
     LogRefused,
+    MillstreamError,
     NotAuthenticated,
     NotLeader,
     NotPermitted,
     NotYetVisible,
     OutcomeUnknown,
     Overloaded,
-    PenstockError,
     ProtocolViolated,
     Rejected,
     RemoteError,
@@ -51,15 +51,15 @@ from penstock.engine.errors import (
     WatchOverrun,
     WriterUnavailable,
 )
-from penstock.engine.upkeep.errors import DigestMissing
-from penstock.engine.wire import ErrorObject, error_from, error_object
-from penstock.engine.wire.faults import BRANCHES, CODES
-from penstock.engine.wire.messages import failure_of
+from millstream.engine.upkeep.errors import DigestMissing
+from millstream.engine.wire import ErrorObject, error_from, error_object
+from millstream.engine.wire.faults import BRANCHES, CODES
+from millstream.engine.wire.messages import failure_of
 
 _UNREADABLE = {"type": "Paid", "count": 2, "commit": 3, "position": 4, "known": False, "problem": "why"}
 
 #: One table, run both ways: an error, its code, and its fields as they travel.
-FAULTS: tuple[tuple[PenstockError, int, dict[str, Any]], ...] = (
+FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
     (Rejected("no", "why", {"left": 3}), 1001, {"code": "no", "message": "why", "details": {"left": 3}}),
     (Rejected("no"), 1001, {"code": "no", "message": "", "details": {}}),
     (InvalidMessage("Add", "why"), 1002, {"message_type": "Add", "problem": "why"}),
@@ -125,7 +125,7 @@ FAULTS: tuple[tuple[PenstockError, int, dict[str, Any]], ...] = (
 )
 
 
-def fields_of(error: PenstockError) -> dict[str, object]:
+def fields_of(error: MillstreamError) -> dict[str, object]:
     """Its values; of an exception among them, how it looks."""
     return {name: repr(value) if isinstance(value, Exception) else value for name, value in vars(error).items()}
 
@@ -138,13 +138,13 @@ def sent(error: BaseException) -> dict[str, Any]:
     return found
 
 
-def received(told: dict[str, Any]) -> PenstockError:
+def received(told: dict[str, Any]) -> MillstreamError:
     return error_from(told["code"], told["message"], told.get("data"))
 
 
 @pytest.mark.parametrize(("error", "code", "data"), FAULTS, ids=lambda value: type(value).__name__)
 def test_an_error_travels_as_its_code_its_text_and_its_fields_and_is_the_same_error_again(
-    error: PenstockError, code: int, data: dict[str, Any]
+    error: MillstreamError, code: int, data: dict[str, Any]
 ) -> None:
     told = sent(error)
     assert told == {"code": code, "message": str(error), "data": {"error": type(error).__name__, **data}}
@@ -153,14 +153,14 @@ def test_an_error_travels_as_its_code_its_text_and_its_fields_and_is_the_same_er
     assert sent(again) == told  # a replica passes on what its writer told it
 
 
-def descendants(error: type[PenstockError]) -> Iterator[type[PenstockError]]:
+def descendants(error: type[MillstreamError]) -> Iterator[type[MillstreamError]]:
     for each in error.__subclasses__():
         yield each
         yield from descendants(each)
 
 
 def test_every_error_has_a_code_of_its_own_and_a_line_in_the_table() -> None:
-    ours = {each for each in descendants(PenstockError) if each.__module__.startswith(errors.__name__)}
+    ours = {each for each in descendants(MillstreamError) if each.__module__.startswith(errors.__name__)}
     branches = {getattr(errors, name) for name in BRANCHES}
     coded = ours - branches - {ProtocolViolated, RemoteError}
     assert {each.__name__ for each in coded} == set(CODES)
@@ -267,8 +267,8 @@ def test_details_that_json_can_not_hold_become_text(details: dict[str, Any], tol
         ViewFaulted("Shelf", 3, BaseException(Unlookable())),
     ],
 )
-def test_whatever_an_error_holds_it_becomes_one_that_can_be_sent_and_read(error: PenstockError) -> None:
-    assert isinstance(received(sent(error)), PenstockError)
+def test_whatever_an_error_holds_it_becomes_one_that_can_be_sent_and_read(error: MillstreamError) -> None:
+    assert isinstance(received(sent(error)), MillstreamError)
 
 
 def test_however_deep_the_details_of_an_error_are_it_can_be_sent() -> None:
@@ -280,7 +280,7 @@ def test_however_deep_the_details_of_an_error_are_it_can_be_sent() -> None:
 
 def test_what_can_be_written_alone_but_not_in_its_error_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     deep = ErrorObject(1001, "no", _deep(5_000))
-    monkeypatch.setattr("penstock.engine.wire.messages.error_object", lambda _: deep)
+    monkeypatch.setattr("millstream.engine.wire.messages.error_object", lambda _: deep)
     assert json.loads(failure_of(7, Rejected("no")))["error"] == {
         "code": -32603,
         "message": "Rejected is nested too deeply",
@@ -301,7 +301,7 @@ def test_a_rejection_with_what_is_no_text_is_sent_with_that_escaped() -> None:
         {"error": "Rejected", "code": "no", "message": None},
         {"error": "VersionConflict", "key": "a", "expected": 1, "actual": 2},
         {"error": ["Rejected"], "code": "no"},
-        {"error": "PenstockError"},
+        {"error": "MillstreamError"},
         {"error": "NoSuchError", "code": "no"},
     ],
 )
@@ -334,7 +334,7 @@ def test_whatever_a_server_sends_becomes_an_error_that_can_be_told(
     code: int, message: str, name: str, data: Any
 ) -> None:
     made = error_from(code, message, {"error": name, **data} if isinstance(data, dict) else data)
-    assert isinstance(made, PenstockError)
+    assert isinstance(made, MillstreamError)
     assert isinstance(str(made), str)
 
 

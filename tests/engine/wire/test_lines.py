@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine.wire import FrameTooLarge, Lines
+from millstream.engine.wire import FrameTooLarge, Lines
 
 FRAME_BYTES_MAX = 5
 

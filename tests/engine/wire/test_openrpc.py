@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.engine import App, Command, Event, Key, Query
-from penstock.engine.wire.faults import CODES
-from penstock.engine.wire.openrpc import describe
-from penstock.engine.wire.requests import params_of
-from penstock.handlers import WriteModel, applies, handles
-from penstock.views import View, answers
+from millstream.engine import App, Command, Event, Key, Query
+from millstream.engine.wire.faults import CODES
+from millstream.engine.wire.openrpc import describe
+from millstream.engine.wire.requests import params_of
+from millstream.handlers import WriteModel, applies, handles
+from millstream.views import View, answers
 from tests.shop import shop
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from penstock.engine import App, Command, Event, Key, Metadata
-from penstock.engine.wire import Lines, Malformed, Requests, error_object
-from penstock.engine.wire.requests import params_of
-from penstock.handlers import WriteModel, applies, handles
+from millstream.engine import App, Command, Event, Key, Metadata
+from millstream.engine.wire import Lines, Malformed, Requests, error_object
+from millstream.engine.wire.requests import params_of
+from millstream.handlers import WriteModel, applies, handles
 from tests.shop import Add, Everything, Note, StockOf, shop
 
 BATCH_MAX = 3
