@@ -10,7 +10,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
 from millstream.engine.codec import encode, list_reader, reader, union_of
-from millstream.engine.commit import body_reader
 from millstream.engine.declare import Method, key_field, place_of, yielded_events
 from millstream.engine.errors import DefinitionError, HandlerFailed
 from millstream.engine.messages import Command, Event, Message, Query
@@ -96,7 +95,6 @@ class App:
             _require_unique("tag", ((tag_of(message), place_of(message)) for message in messages))
         self.read_event: Callable[[bytes], Event] = reader(union_of(self.events))
         self.read_events: Callable[[bytes], list[Event]] = list_reader(self.events)
-        self.read_body = body_reader(self.stored)
 
     def upcast(self, stored: list[Any]) -> list[Event]:
         """What events that were read from the log mean today.

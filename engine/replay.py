@@ -14,7 +14,7 @@ import msgspec
 
 from millstream.engine.app import App
 from millstream.engine.clock import elapsed
-from millstream.engine.commit import Commit, Head, Stored, events_in, mismatches, verify
+from millstream.engine.commit import Commit, Head, Stored, body_reader, events_in, mismatches, verify
 from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.log import Log
 from millstream.engine.messages import Event, UnreadableEvent
@@ -59,6 +59,7 @@ class Reader:
         self._log = log
         self._app = app
         self._read_bytes_max = read_bytes_max
+        self._read_body = body_reader(app.stored)
         #: The last commit that was read.
         self.head = head
 
@@ -83,7 +84,7 @@ class Reader:
     def _decode(self, commit: Commit) -> Chapter:
         verify(self._log.name, self.head, commit)
         try:
-            records = self._app.read_body(commit.body)
+            records = self._read_body(commit.body)
         except msgspec.DecodeError as error:
             wrong = mismatches(commit.body, self._app.stored)
             if not wrong:

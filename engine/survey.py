@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from millstream.engine.app import App, tag_of
 from millstream.engine.codec import encode, reader, union_of
-from millstream.engine.commit import Commit, Stored, mismatches
+from millstream.engine.commit import Commit, Stored, body_reader, mismatches
 from millstream.engine.errors import HandlerFailed, LogCorrupt
 from millstream.engine.log import Log
 from millstream.engine.messages import UnreadableEvent
@@ -37,6 +37,7 @@ class _Tally:
     def __init__(self, app: App) -> None:
         self.app = app
         self.read = reader(union_of(app.stored))
+        self.read_body = body_reader(app.stored)
         self.commits = self.events = 0
         self.types: Counter[str] = Counter()
         self.unreadable: dict[tuple[str, bool], UnreadableEvent] = {}
@@ -44,7 +45,7 @@ class _Tally:
     def take(self, log: str, commit: Commit) -> None:
         self.commits += 1
         try:
-            records = self.app.read_body(commit.body)
+            records = self.read_body(commit.body)
         except msgspec.DecodeError as error:
             self._take_unread(log, commit, error)
             return

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.engine import Command, CommandIdReused, Limits, Receipt, SnapshotMismatch, VersionConflict
-from millstream.engine.commit import Head, Stored, seal
+from millstream.engine.commit import Head, Stored, body_reader, seal
 from millstream.engine.deciding import Draft, Envelope, WriteState, fill
 from millstream.engine.ledger import Ledger
 from millstream.engine.terms import Terms
@@ -116,7 +116,7 @@ def test_versions_are_a_count_over_the_events_in_the_log_as_json(batches: list[l
         for record, receipt in zip(written, draft.receipts, strict=True):
             counted.update(event["item"] for event in record["events"] if "item" in event)
             assert receipt.version == (counted[record["key"]] if "key" in record else None)
-        replayed.replay(commit.number, head.position, shop.read_body(commit.body))
+        replayed.replay(commit.number, head.position, body_reader(shop.stored)(commit.body))
         head = Head(commit.number, draft.position, "", commit.digest)
     assert state.ledger.versions == {key: count for key, count in counted.items() if count}
     assert replayed.versions == state.ledger.versions

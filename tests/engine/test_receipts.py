@@ -29,6 +29,7 @@ from millstream.engine import (
     VersionConflict,
     WriterUnavailable,
 )
+from millstream.engine.commit import body_reader
 from millstream.engine.log import MemoryStore
 from millstream.handlers import WriteModel, applies, handles
 from tests.shop import Add, Everything, Move, Note, Nothing, StockOf, Take, shop
@@ -104,7 +105,7 @@ async def test_two_of_the_same_in_one_commit_are_one() -> None:
         Receipt(2, 2, 1, "id-1", 1),
         Receipt(2, 2, 1, "id-1", 1, repeated=True),
     ]
-    assert [len(shop.read_body(commit.body)) for commit in log.commits] == [1, 1]
+    assert [len(body_reader(shop.stored)(commit.body)) for commit in log.commits] == [1, 1]
 
 
 @pytest.mark.parametrize("limits", [ONE, Limits()])
