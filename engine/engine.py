@@ -44,7 +44,7 @@ from millstream.engine.snapshots import SnapshotStore
 from millstream.engine.stats import EngineStats, WriterStats
 from millstream.engine.terms import Deadline, Terms
 from millstream.engine.viewing import ViewActor
-from millstream.engine.writer import Writer
+from millstream.engine.writer import Rebuilt, Writer
 
 __all__ = ["Engine"]
 
@@ -106,7 +106,9 @@ class Engine(Answering):
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery = Recovery(app, self.log, self.limits, check_purity=check_purity)
         self._keeper: Keeper | None = None
-        self._writer = Writer(self.log, self._recovery, self.limits, clock, publish=self._publish, resync=self._resync)
+        self._writer = Writer(
+            self.log, self.limits, clock, publish=self._publish, rebuild=self._rebuild, resync=self._resync
+        )
         self._mailbox = self._writer.mailbox
         #: How commands get to the writer: `execute` goes this way, and so does a server.
         self.intake = Intake(app, self._mailbox, self.limits)
@@ -405,6 +407,11 @@ class Engine(Answering):
             view.offer(chapter)
         if self._keeper is not None:
             self._keeper.note(chapter.head)
+
+    async def _rebuild(self, slicer: Slicer) -> Rebuilt:
+        """The write side's state anew, for the writer that has lost it."""
+        recovered = await self._recovery.recover(slicer, views=False)
+        return Rebuilt(recovered.write, recovered.head, recovered.replayed)
 
     def _resync(self, head: Head) -> None:
         for view in self._views:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -50,10 +50,9 @@ from millstream.engine.limits import Limits
 from millstream.engine.log import Log
 from millstream.engine.mailbox import Mailbox
 from millstream.engine.messages import Command, Context, Event, Metadata, Receipt
-from millstream.engine.recovery import Recovery
 from millstream.engine.replay import Chapter, Slicer
 
-__all__ = ["Counts", "Writer", "WriterStatus", "write"]
+__all__ = ["Counts", "Rebuilt", "Writer", "WriterStatus", "write"]
 
 _log = structlog.get_logger("millstream")
 
@@ -91,6 +90,15 @@ class Counts(msgspec.Struct):
         self.batch_max = max(self.batch_max, commands)
 
 
+class Rebuilt(NamedTuple):
+    """The write side's state as the log has it."""
+
+    state: WriteState
+    head: Head
+    #: How many events had to be replayed.
+    replayed: int
+
+
 class _Flight(NamedTuple):
     """A commit that is being written."""
 
@@ -105,21 +113,21 @@ class Writer:
 
     Args:
         log: an open log; nobody else appends to it.
-        recovery: makes the state anew when it is lost.
         limits: the engine's.
         clock: the time of day, for the record.
         publish: is given every durable commit, in order, before its callers are answered.
+        rebuild: makes the state anew, as the log has it, when it is lost.
         resync: is called with the log's head when it turned out to hold more than was published.
     """
 
     def __init__(
         self,
         log: Log,
-        recovery: Recovery,
         limits: Limits,
         clock: Clock,
         *,
         publish: Callable[[Chapter], None],
+        rebuild: Callable[[Slicer], Awaitable[Rebuilt]],
         resync: Callable[[Head], None],
     ) -> None:
         self.mailbox = Mailbox(limits.mailbox_commands_max, limits.mailbox_entering_max)
@@ -130,7 +138,7 @@ class Writer:
         self.head = Head()
         self.counts = Counts()
         self._store = log
-        self._recovery = recovery
+        self._make_anew = rebuild
         self._limits = limits
         self._clock = clock
         self._publish = publish
@@ -368,19 +376,19 @@ class Writer:
             await self._stay_down(f"the store takes no commits: {error}", error)
             return
         try:
-            recovered = await self._recovery.recover(self._slicer, views=False)
+            rebuilt = await self._make_anew(self._slicer)
         except MillstreamError:
             raise
         except Exception as error:  # noqa: BLE001 - the store's, as above
             await self._stay_down(f"after a failure the log can't be read: {error!r}", error)
             return
-        self._settle_doubt(recovered.head)
-        self.state, self.status = recovered.write, WriterStatus.DECIDING
+        self._settle_doubt(rebuilt.head)
+        self.state, self.status = rebuilt.state, WriterStatus.DECIDING
         _log.info(
             "state_rebuilt",
             log=self._store.name,
-            events=recovered.head.position,
-            replayed=recovered.replayed,
+            events=rebuilt.head.position,
+            replayed=rebuilt.replayed,
             seconds=round(elapsed() - started, 3),
         )
 
