@@ -19,7 +19,12 @@ from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.log import Log
 from millstream.engine.messages import Event, UnreadableEvent
 
-__all__ = ["Chapter", "Reader", "Slicer", "follow"]
+__all__ = ["PAGE_BYTES", "SLICE_MS", "Chapter", "Reader", "Slicer", "follow"]
+
+#: About how much is read at once by those who read a log from one end to the other, beside whoever writes it.
+PAGE_BYTES = 1024 * 1024
+#: How long they hold the loop before others run.
+SLICE_MS = 5.0
 
 
 class Chapter(msgspec.Struct, frozen=True):

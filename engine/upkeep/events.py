@@ -14,8 +14,7 @@ import msgspec
 from millstream.engine.commit import Commit, body_reader
 from millstream.engine.errors import LogCorrupt
 from millstream.engine.log import Log
-from millstream.engine.replay import Slicer
-from millstream.engine.upkeep.verify import PAGE_BYTES, SLICE_MS
+from millstream.engine.replay import PAGE_BYTES, SLICE_MS, Slicer
 
 __all__ = ["StoredEvent", "event_pages", "stored_events"]
 

@@ -25,10 +25,9 @@ from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.handover import in_thread
 from millstream.engine.log import Log, log_at
 from millstream.engine.marks import EXPORT, EXPORT_MARK
-from millstream.engine.replay import Slicer
+from millstream.engine.replay import PAGE_BYTES, SLICE_MS, Slicer
 from millstream.engine.upkeep.chain import Chain, Verified
 from millstream.engine.upkeep.errors import ExportDamaged, ExportRefused
-from millstream.engine.upkeep.verify import PAGE_BYTES, SLICE_MS
 
 __all__ = ["LINE_BYTES_MAX", "export_log", "import_log"]
 

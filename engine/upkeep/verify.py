@@ -13,17 +13,12 @@ from collections.abc import Callable
 
 from millstream.engine.handover import in_thread
 from millstream.engine.log import Log, SqliteLog
-from millstream.engine.replay import Slicer
+from millstream.engine.replay import PAGE_BYTES, SLICE_MS, Slicer
 from millstream.engine.upkeep import sqlite
 from millstream.engine.upkeep.chain import Chain, Verified
 from millstream.engine.upkeep.errors import DigestMissing
 
-__all__ = ["PAGE_BYTES", "SLICE_MS", "verify_log"]
-
-#: About how much is read at once.
-PAGE_BYTES = 1024 * 1024
-#: How long the loop is held before others run.
-SLICE_MS = 5.0
+__all__ = ["verify_log"]
 
 
 async def verify_log(
