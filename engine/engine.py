@@ -26,6 +26,7 @@ from millstream.engine.codec import checked_metadata, encode
 from millstream.engine.collector import frozen
 from millstream.engine.commit import Head
 from millstream.engine.deciding import Envelope
+from millstream.engine.decoded import Chapter
 from millstream.engine.errors import (
     EngineClosed,
     MillstreamError,
@@ -39,7 +40,8 @@ from millstream.engine.log import Log, log_at
 from millstream.engine.messages import Command, Event, Metadata, Receipt
 from millstream.engine.reading import Parked
 from millstream.engine.recovery import Recovery
-from millstream.engine.replay import Chapter, Reader, Slicer
+from millstream.engine.replay import Reader
+from millstream.engine.slices import Slicer
 from millstream.engine.snapshots import SnapshotStore
 from millstream.engine.stats import EngineStats, WriterStats
 from millstream.engine.terms import Deadline, Terms

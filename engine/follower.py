@@ -29,10 +29,12 @@ import structlog
 from millstream.engine.app import App
 from millstream.engine.clock import elapsed
 from millstream.engine.commit import Head
+from millstream.engine.decoded import Chapter
 from millstream.engine.errors import LogRefused, MillstreamError
 from millstream.engine.limits import Limits
 from millstream.engine.log import Log
-from millstream.engine.replay import Chapter, Reader, Slicer
+from millstream.engine.replay import Reader
+from millstream.engine.slices import Slicer
 from millstream.engine.upkeep import require_owner
 from millstream.engine.viewing import ViewActor, ViewStatus
 

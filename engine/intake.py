@@ -19,8 +19,8 @@ from millstream.engine.errors import DeadlineExceeded, InvalidMessage, Millstrea
 from millstream.engine.limits import Limits
 from millstream.engine.mailbox import Mailbox
 from millstream.engine.messages import Command, Metadata, Receipt
-from millstream.engine.replay import Slicer
 from millstream.engine.series import Series
+from millstream.engine.slices import Slicer
 from millstream.engine.terms import Deadline, Terms
 
 __all__ = ["Intake"]

@@ -23,7 +23,7 @@ from millstream.engine.clock import elapsed
 from millstream.engine.commit import Head
 from millstream.engine.limits import Limits
 from millstream.engine.recovery import Recovered, Recovery
-from millstream.engine.replay import Slicer
+from millstream.engine.slices import Slicer
 from millstream.engine.snapshots import Part, Sealing, SnapshotStore, drained
 
 __all__ = ["Keeper"]

@@ -27,9 +27,9 @@ import structlog
 from millstream.engine.app import App
 from millstream.engine.codec import encode
 from millstream.engine.commit import Head
+from millstream.engine.decoded import Chapter
 from millstream.engine.marks import view_part
 from millstream.engine.messages import Event
-from millstream.engine.replay import Chapter
 from millstream.engine.sides import ReadSide, code_version_of, poison_of
 from millstream.engine.snapshots import Part, fingerprint_of
 

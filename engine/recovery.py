@@ -21,13 +21,15 @@ import structlog
 from millstream.engine.app import App
 from millstream.engine.commit import Commit, Head, events_in
 from millstream.engine.deciding import WriteState
+from millstream.engine.decoded import Chapter
 from millstream.engine.errors import EventsUnreadable, LogCorrupt, SnapshotMismatch
 from millstream.engine.ledger import LEDGER_FINGERPRINT, Ledger
 from millstream.engine.limits import Limits
 from millstream.engine.log import Log
 from millstream.engine.marks import LEDGER, model_part, view_part
 from millstream.engine.reading import ReadState
-from millstream.engine.replay import Chapter, Reader, Slicer, follow
+from millstream.engine.replay import Reader, follow
+from millstream.engine.slices import Slicer
 from millstream.engine.snapshots import Part, Sealing, Snapshot, SnapshotStore, fingerprint_of
 from millstream.engine.survey import survey
 

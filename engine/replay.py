@@ -5,49 +5,24 @@ Here: following the chain and saying what is wrong with it. Not here: what is do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-import anyio
-import anyio.lowlevel
 import msgspec
 
 from millstream.engine.app import App
-from millstream.engine.clock import elapsed
-from millstream.engine.commit import Commit, Head, Stored, body_reader, events_in, mismatches, verify
+from millstream.engine.commit import Commit, Head, body_reader, events_in, mismatches, verify
+from millstream.engine.decoded import Chapter
 from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.log import Log
-from millstream.engine.messages import Event, UnreadableEvent
+from millstream.engine.messages import UnreadableEvent
+from millstream.engine.slices import Slicer
 
-__all__ = ["PAGE_BYTES", "SLICE_MS", "Chapter", "Reader", "Slicer", "follow"]
+__all__ = ["PAGE_BYTES", "SLICE_MS", "Reader", "follow"]
 
 #: About how much is read at once by those who read a log from one end to the other, beside whoever writes it.
 PAGE_BYTES = 1024 * 1024
 #: How long they hold the loop before others run.
 SLICE_MS = 5.0
-
-
-class Chapter(msgspec.Struct, frozen=True):
-    """A durable commit as those who follow the log get it: decoded, and shared by reference between all of them.
-
-    ``head`` is what the log's head is with it, ``start`` the position before its first event, ``events`` what those
-    that are stored mean today, ``types`` their types, ``size_bytes`` its encoded size. ``records`` is there when it was
-    read from the log.
-    """
-
-    head: Head
-    start: int
-    events: Sequence[Event]
-    types: frozenset[type[Event]]
-    size_bytes: int
-    records: Sequence[Stored[Any]] = ()
-
-    @classmethod
-    def of(cls, commit: Commit, stored: int, events: Sequence[Event], records: Sequence[Stored[Any]] = ()) -> Chapter:
-        """The chapter of a commit that holds so many events, which mean ``events`` today."""
-        start = commit.position - 1
-        head = Head(commit.number, start + stored, commit.recorded_at, commit.digest)
-        return cls(head, start, events, frozenset(map(type, events)), len(commit.body), records)
 
 
 class Reader:
@@ -111,36 +86,6 @@ class Reader:
             for index, name, known, problem in wrong
         ]
         return EventsUnreadable(self._log.name, self._app.name, found)
-
-
-class Slicer:
-    """Gives the loop to others whenever work has held it for a slice.
-
-    Args:
-        slice_ms_max: how long work may hold the loop.
-        rest_ms: how long it then rests. 0: only until everyone else has run once.
-    """
-
-    def __init__(self, slice_ms_max: float, rest_ms: float = 0.0) -> None:
-        self._slice_seconds = slice_ms_max / 1e3
-        self._rest_seconds = rest_ms / 1e3
-        self.begin()
-
-    def begin(self) -> None:
-        """A slice begins now."""
-        self._until = elapsed() + self._slice_seconds
-
-    @property
-    def is_over(self) -> bool:
-        return elapsed() > self._until
-
-    async def rest(self) -> None:
-        """Let everyone else run."""
-        if self._rest_seconds:
-            await anyio.sleep(self._rest_seconds)
-        else:
-            await anyio.lowlevel.checkpoint()
-        self.begin()
 
 
 async def follow(log: Log, head: Head, until: int, read_bytes_max: int, slicer: Slicer) -> Head:

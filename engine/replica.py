@@ -29,7 +29,8 @@ from millstream.engine.limits import Limits
 from millstream.engine.log import Log, log_at
 from millstream.engine.messages import Command, Metadata, Receipt
 from millstream.engine.recovery import RecoveredViews, Recovery
-from millstream.engine.replay import Reader, Slicer
+from millstream.engine.replay import Reader
+from millstream.engine.slices import Slicer
 from millstream.engine.snapshots import SnapshotStore
 from millstream.engine.stats import ReplicaStats
 from millstream.engine.upkeep import require_owner

@@ -18,7 +18,7 @@ from millstream.engine.commit import Commit, Stored, body_reader, mismatches
 from millstream.engine.errors import HandlerFailed, LogCorrupt
 from millstream.engine.log import Log
 from millstream.engine.messages import UnreadableEvent
-from millstream.engine.replay import Slicer
+from millstream.engine.slices import Slicer
 
 __all__ = ["Survey", "survey"]
 

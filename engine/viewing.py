@@ -28,10 +28,12 @@ import structlog
 
 from millstream.engine.app import App
 from millstream.engine.commit import Head
+from millstream.engine.decoded import Chapter
 from millstream.engine.errors import EngineClosed, MillstreamError, NotYetVisible, ViewBehind, ViewFaulted
 from millstream.engine.limits import Limits
 from millstream.engine.reading import ReadState
-from millstream.engine.replay import Chapter, Reader, Slicer
+from millstream.engine.replay import Reader
+from millstream.engine.slices import Slicer
 from millstream.engine.snapshots import Part
 from millstream.engine.watching import Watches
 

@@ -40,7 +40,7 @@ from millstream.engine.errors import (
 from millstream.engine.limits import Limits
 from millstream.engine.messages import Query
 from millstream.engine.reading import ReadState
-from millstream.engine.replay import Slicer
+from millstream.engine.slices import Slicer
 
 __all__ = ["Question", "Watch", "Watched", "Watches"]
 

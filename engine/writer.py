@@ -36,6 +36,7 @@ import structlog
 from millstream.engine.clock import Clock, elapsed
 from millstream.engine.commit import Commit, Head, seal, timestamp
 from millstream.engine.deciding import Draft, Promise, WriteState, fill
+from millstream.engine.decoded import Chapter
 from millstream.engine.errors import (
     CommitFailed,
     EngineClosed,
@@ -50,7 +51,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.log import Log
 from millstream.engine.mailbox import Mailbox
 from millstream.engine.messages import Command, Context, Event, Metadata, Receipt
-from millstream.engine.replay import Chapter, Slicer
+from millstream.engine.slices import Slicer
 
 __all__ = ["Counts", "Rebuilt", "Writer", "WriterStatus", "write"]
 

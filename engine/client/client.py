@@ -43,7 +43,7 @@ from millstream.engine.errors import (
     NotYetVisible,
 )
 from millstream.engine.messages import Answered, Command, Metadata, Query, Receipt, Token, position_of
-from millstream.engine.replay import Slicer
+from millstream.engine.slices import Slicer
 from millstream.engine.wire.address import Address
 
 __all__ = ["Client"]

@@ -14,7 +14,8 @@ import msgspec
 from millstream.engine.commit import Commit, body_reader
 from millstream.engine.errors import LogCorrupt
 from millstream.engine.log import Log
-from millstream.engine.replay import PAGE_BYTES, SLICE_MS, Slicer
+from millstream.engine.replay import PAGE_BYTES, SLICE_MS
+from millstream.engine.slices import Slicer
 
 __all__ = ["StoredEvent", "event_pages", "stored_events"]
 

@@ -25,7 +25,8 @@ from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.handover import in_thread
 from millstream.engine.log import Log, log_at
 from millstream.engine.marks import EXPORT, EXPORT_MARK
-from millstream.engine.replay import PAGE_BYTES, SLICE_MS, Slicer
+from millstream.engine.replay import PAGE_BYTES, SLICE_MS
+from millstream.engine.slices import Slicer
 from millstream.engine.upkeep.chain import Chain, Verified
 from millstream.engine.upkeep.errors import ExportDamaged, ExportRefused
 

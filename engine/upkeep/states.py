@@ -17,7 +17,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.log import Log
 from millstream.engine.reading import Parked
 from millstream.engine.recovery import Recovered, Recovery
-from millstream.engine.replay import Slicer
+from millstream.engine.slices import Slicer
 from millstream.engine.snapshots import Part, SnapshotStore
 
 __all__ = ["differing_parts", "parked_in"]

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from millstream.engine.handover import in_thread
 from millstream.engine.log import Log, SqliteLog
-from millstream.engine.replay import PAGE_BYTES, SLICE_MS, Slicer
+from millstream.engine.replay import PAGE_BYTES, SLICE_MS
+from millstream.engine.slices import Slicer
 from millstream.engine.upkeep import sqlite
 from millstream.engine.upkeep.chain import Chain, Verified
 from millstream.engine.upkeep.errors import DigestMissing

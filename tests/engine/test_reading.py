@@ -11,9 +11,9 @@ import pytest
 
 from millstream.engine import App, Engine, Event, MemoryLog, Parked, ViewFaulted, reading
 from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.decoded import Chapter
 from millstream.engine.log import MemoryStore
 from millstream.engine.reading import ReadState
-from millstream.engine.replay import Chapter
 from millstream.engine.sides import Poison
 from millstream.handlers import Retired, applies
 from millstream.views import View

@@ -13,7 +13,7 @@ import pytest
 from millstream.engine import App, Engine, Event, EventsUnreadable, LogCorrupt, MemoryLog, UnreadableEvent
 from millstream.engine.commit import Commit, Head, Record, seal
 from millstream.engine.log import MemoryStore
-from millstream.engine.replay import Slicer
+from millstream.engine.slices import Slicer
 from millstream.engine.survey import Survey, survey
 from millstream.engine.upkeep import attached
 from millstream.handlers import Retired, WriteModel, applies
