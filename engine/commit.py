@@ -17,31 +17,16 @@ decided anew when they come again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from millstream.engine.codec import encode, union_of
+from millstream.engine.codec import encode
 from millstream.engine.errors import LogCorrupt
 
-__all__ = [
-    "DIGEST_BYTES",
-    "FORMAT",
-    "GENESIS",
-    "Commit",
-    "Head",
-    "Record",
-    "Stored",
-    "body_reader",
-    "events_in",
-    "mismatches",
-    "seal",
-    "timestamp",
-    "verify",
-]
+__all__ = ["DIGEST_BYTES", "FORMAT", "GENESIS", "Commit", "Head", "Record", "events_in", "seal", "timestamp", "verify"]
 
 #: The version of all that this module describes. A log of a higher one is refused.
 FORMAT = 1
@@ -83,28 +68,6 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     offset: int = 0
     keys: list[str | None] | None = None
     events: msgspec.Raw = msgspec.Raw()
-
-
-E = TypeVar("E")
-
-
-class Stored(msgspec.Struct, Generic[E], gc=False):
-    """What a replay needs of one command's record: its events decoded, and what `Record` says of the rest."""
-
-    events: list[E] = []
-    key: str | None = None
-    keys: list[str | None] | None = None
-    id: str | None = None
-    payload: str = ""
-
-
-def body_reader(events: Sequence[type[Any]]) -> Callable[[bytes], list[Stored[Any]]]:
-    """The function that reads a commit's body, its events checked against ``events``.
-
-    It raises msgspec.DecodeError when the body is not of this shape or an event is not one of ``events``.
-    """
-    read: Callable[[bytes], list[Stored[Any]]] = msgspec.json.Decoder(list[Stored[union_of(events)]]).decode  # type: ignore[misc]
-    return read
 
 
 class _Unread(msgspec.Struct, gc=False):
@@ -166,24 +129,3 @@ def _digest(previous: bytes, recorded_at: str, body: bytes) -> bytes:
     digest.update(recorded_at.encode())
     digest.update(body)
     return digest.digest()
-
-
-def mismatches(body: bytes, events: Sequence[type[Any]]) -> list[tuple[int, str, bool, str]]:
-    """Why a body that was stored whole can't be read as ``events``: per event (its index, type, known or not, problem).
-
-    The slow path of `body_reader`: called when that failed. Empty when the body itself is not an array of commands.
-    """
-    read = msgspec.json.Decoder(union_of(events)).decode
-    known = {str(event.__struct_config__.tag) for event in events}
-    try:
-        records = msgspec.json.decode(body, type=list[Stored[dict[str, Any]]])
-    except msgspec.DecodeError:
-        return []
-    found: list[tuple[int, str, bool, str]] = []
-    for index, event in enumerate(event for record in records for event in record.events):
-        try:
-            read(encode(event))
-        except msgspec.DecodeError as error:
-            name = str(event.get("type"))
-            found.append((index, name, name in known, str(error)))
-    return found

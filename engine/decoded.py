@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from millstream.engine.commit import Commit, Head, Stored
+from millstream.engine.commit import Commit, Head
 from millstream.engine.messages import Event
+from millstream.engine.stored import Stored
 
 __all__ = ["Chapter"]
 

@@ -17,11 +17,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from millstream.engine.commit import Stored
 from millstream.engine.errors import CommandIdReused, SnapshotMismatch, VersionConflict
 from millstream.engine.marks import LEDGER
 from millstream.engine.messages import Receipt
 from millstream.engine.snapshots import in_pieces, open_piece
+from millstream.engine.stored import Stored
 from millstream.engine.terms import Terms
 
 __all__ = ["LEDGER_FINGERPRINT", "Ledger"]

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from millstream.engine.app import App
-from millstream.engine.commit import Commit, Head, body_reader, events_in, mismatches, verify
+from millstream.engine.commit import Commit, Head, events_in, verify
 from millstream.engine.decoded import Chapter
 from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.log import Log
 from millstream.engine.messages import UnreadableEvent
 from millstream.engine.slices import Slicer
+from millstream.engine.stored import body_reader, mismatches
 
 __all__ = ["PAGE_BYTES", "SLICE_MS", "Reader", "follow"]
 

@@ -11,11 +11,12 @@ from contextlib import aclosing
 
 import msgspec
 
-from millstream.engine.commit import Commit, body_reader
+from millstream.engine.commit import Commit
 from millstream.engine.errors import LogCorrupt
 from millstream.engine.log import Log
 from millstream.engine.replay import PAGE_BYTES, SLICE_MS
 from millstream.engine.slices import Slicer
+from millstream.engine.stored import body_reader
 
 __all__ = ["StoredEvent", "event_pages", "stored_events"]
 

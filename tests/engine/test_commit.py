@@ -6,18 +6,8 @@ import msgspec
 import pytest
 
 from millstream.engine import Event, Key, LogCorrupt
-from millstream.engine.commit import (
-    GENESIS,
-    Commit,
-    Head,
-    Record,
-    body_reader,
-    events_in,
-    mismatches,
-    seal,
-    timestamp,
-    verify,
-)
+from millstream.engine.commit import GENESIS, Commit, Head, Record, events_in, seal, timestamp, verify
+from millstream.engine.stored import body_reader, mismatches
 
 
 class Paid(Event):

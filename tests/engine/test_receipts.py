@@ -29,8 +29,8 @@ from millstream.engine import (
     VersionConflict,
     WriterUnavailable,
 )
-from millstream.engine.commit import body_reader
 from millstream.engine.log import MemoryStore
+from millstream.engine.stored import body_reader
 from millstream.handlers import WriteModel, applies, handles
 from tests.shop import Add, Everything, Move, Note, Nothing, StockOf, Take, shop
 from tests.stores import MemoryPlace, Place, SqlitePlace
