@@ -25,8 +25,8 @@ from millstream.engine.clock import Clock, elapsed, utc_now
 from millstream.engine.codec import checked_metadata, encode
 from millstream.engine.collector import frozen
 from millstream.engine.commit import Head
-from millstream.engine.deciding import Envelope
 from millstream.engine.decoded import Chapter
+from millstream.engine.envelope import Envelope
 from millstream.engine.errors import (
     EngineClosed,
     MillstreamError,

@@ -14,7 +14,7 @@ import anyio
 from millstream.engine.app import App
 from millstream.engine.clock import elapsed
 from millstream.engine.codec import checked_command_id, checked_command_ids, checked_metadata, encode, payload_digest
-from millstream.engine.deciding import Envelope
+from millstream.engine.envelope import Envelope
 from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, UnknownMessage
 from millstream.engine.limits import Limits
 from millstream.engine.mailbox import Mailbox

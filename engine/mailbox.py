@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from millstream.engine.deciding import Envelope, Promise
+from millstream.engine.envelope import Envelope, Promise
 from millstream.engine.errors import EngineClosed, MillstreamError, Overloaded
 
 __all__ = ["Mailbox"]

@@ -20,7 +20,6 @@ import structlog
 
 from millstream.engine.app import App
 from millstream.engine.commit import Commit, Head, events_in
-from millstream.engine.deciding import WriteState
 from millstream.engine.decoded import Chapter
 from millstream.engine.errors import EventsUnreadable, LogCorrupt, SnapshotMismatch
 from millstream.engine.ledger import LEDGER_FINGERPRINT, Ledger
@@ -31,6 +30,7 @@ from millstream.engine.reading import ReadState
 from millstream.engine.replay import Reader, follow
 from millstream.engine.slices import Slicer
 from millstream.engine.snapshots import Part, Sealing, Snapshot, SnapshotStore, fingerprint_of
+from millstream.engine.state import WriteState
 from millstream.engine.survey import survey
 
 __all__ = ["Recovered", "RecoveredViews", "Recovery"]

@@ -35,8 +35,9 @@ import structlog
 
 from millstream.engine.clock import Clock, elapsed
 from millstream.engine.commit import Commit, Head, seal, timestamp
-from millstream.engine.deciding import Draft, Promise, WriteState, fill
+from millstream.engine.deciding import Draft, fill
 from millstream.engine.decoded import Chapter
+from millstream.engine.envelope import Promise
 from millstream.engine.errors import (
     CommitFailed,
     EngineClosed,
@@ -52,6 +53,7 @@ from millstream.engine.log import Log
 from millstream.engine.mailbox import Mailbox
 from millstream.engine.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.slices import Slicer
+from millstream.engine.state import WriteState
 
 __all__ = ["Counts", "Rebuilt", "Writer", "WriterStatus", "write"]
 

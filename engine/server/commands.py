@@ -12,8 +12,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from millstream.engine.clock import elapsed
-from millstream.engine.deciding import Envelope
 from millstream.engine.engine import Engine
+from millstream.engine.envelope import Envelope
 from millstream.engine.errors import DeadlineExceeded, LimitReached
 from millstream.engine.gateway import Gateway
 from millstream.engine.server.connection import Batch, Connection

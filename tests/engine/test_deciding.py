@@ -25,7 +25,9 @@ from millstream.engine import (
 )
 from millstream.engine.clock import elapsed
 from millstream.engine.commit import Head
-from millstream.engine.deciding import Draft, Envelope, WriteState, fill
+from millstream.engine.deciding import Draft, fill
+from millstream.engine.envelope import Envelope
+from millstream.engine.state import WriteState
 from millstream.engine.terms import Deadline, Terms
 from tests.shop import Add, Added, Book, Break, Move, Note, Noted, Nothing, Stock, Take, Taken, shop
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from millstream.engine import Command, CommandIdReused, Limits, Receipt, SnapshotMismatch, VersionConflict
 from millstream.engine.commit import Head, seal
-from millstream.engine.deciding import Draft, Envelope, WriteState, fill
+from millstream.engine.deciding import Draft, fill
+from millstream.engine.envelope import Envelope
 from millstream.engine.ledger import Ledger
+from millstream.engine.state import WriteState
 from millstream.engine.stored import Stored, body_reader
 from millstream.engine.terms import Terms
 from tests.shop import Add, Move, Note, Nothing, Take, shop

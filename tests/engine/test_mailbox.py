@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from millstream.engine import Command, EngineClosed, Overloaded
-from millstream.engine.deciding import Envelope
+from millstream.engine.envelope import Envelope
 from millstream.engine.mailbox import Mailbox
 from tests.shop import Note
 from tests.support import settled

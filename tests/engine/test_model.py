@@ -46,8 +46,8 @@ from millstream.engine import (
     reading,
 )
 from millstream.engine.commit import Commit, Record, seal
-from millstream.engine.deciding import WriteState
 from millstream.engine.log import MemoryStore
+from millstream.engine.state import WriteState
 from millstream.engine.testing import Simulation, simulate
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
 from tests.support import ScriptedLog, Step, StoreBroke, engine_state
