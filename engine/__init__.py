@@ -45,6 +45,7 @@ from millstream.engine.errors import (
     WatchOverrun,
     WriterUnavailable,
 )
+from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
 from millstream.engine.log import Log, MemoryLog, SqliteLog
@@ -59,7 +60,6 @@ from millstream.engine.messages import (
     Query,
     Receipt,
     Token,
-    UnreadableEvent,
 )
 from millstream.engine.reading import Parked
 from millstream.engine.replica import Replica

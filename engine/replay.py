@@ -13,8 +13,8 @@ from millstream.engine.app import App
 from millstream.engine.commit import Commit, Head, events_in, verify
 from millstream.engine.decoded import Chapter
 from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
+from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.log import Log
-from millstream.engine.messages import UnreadableEvent
 from millstream.engine.slices import Slicer
 from millstream.engine.stored import body_reader, mismatches
 

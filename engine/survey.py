@@ -16,8 +16,8 @@ from millstream.engine.app import App, tag_of
 from millstream.engine.codec import encode, reader, union_of
 from millstream.engine.commit import Commit
 from millstream.engine.errors import HandlerFailed, LogCorrupt
+from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.log import Log
-from millstream.engine.messages import UnreadableEvent
 from millstream.engine.slices import Slicer
 from millstream.engine.stored import Stored, body_reader, mismatches
 

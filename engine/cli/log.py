@@ -34,8 +34,8 @@ from millstream.engine.cli.output import (
 from millstream.engine.cli.reaching import Caller, with_link
 from millstream.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
 from millstream.engine.commit import DIGEST_BYTES
+from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.log import SqliteLog, log_at
-from millstream.engine.messages import UnreadableEvent
 from millstream.engine.survey import Survey, survey
 from millstream.engine.upkeep import (
     StoredEvent,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from millstream.engine.errors.root import AuthorError
-from millstream.engine.messages import UnreadableEvent
+from millstream.engine.errors.unreadable import UnreadableEvent
 
 __all__ = [
     "AnswerFailed",
