@@ -1,7 +1,7 @@
 """The write side's pure core: batches of commands, decided one after another on the write state.
 
-Here: plain functions and values, no loop, no I/O. Not here: the state itself (`state`); when a batch is decided and what
-becomes of it (`writer`).
+Here: plain functions and values, no loop, no I/O. Not here: the state itself (`state`); when a batch is decided, and
+what becomes of it (`writer`).
 
 Invariants: each command is decided on the state that the one before it left; a command that is refused leaves no trace;
 an event is checked before it is applied. `fill` applies events itself, as `WriteState.apply` does for a replay.

@@ -2,8 +2,9 @@
 
 from millstream.engine.snapshots.drain import drained
 from millstream.engine.snapshots.memory import MemorySnapshots
+from millstream.engine.snapshots.part import Part, Sealing, Snapshot
 from millstream.engine.snapshots.pieces import add_piece, in_pieces, open_piece, pieces_of
-from millstream.engine.snapshots.port import Part, Sealing, Snapshot, SnapshotStore
+from millstream.engine.snapshots.port import SnapshotStore
 from millstream.engine.snapshots.shape import fingerprint_of
 from millstream.engine.snapshots.sqlite import SqliteSnapshots
 

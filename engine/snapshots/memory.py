@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from millstream.engine.snapshots.port import Snapshot
+from millstream.engine.snapshots.part import Snapshot
 
 __all__ = ["MemorySnapshots"]
 

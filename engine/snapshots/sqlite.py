@@ -24,7 +24,7 @@ from millstream.engine.beside import Resting, reading_address
 from millstream.engine.database import Database, connect
 from millstream.engine.handover import in_thread
 from millstream.engine.marks import SNAPSHOTS_APPLICATION_ID
-from millstream.engine.snapshots.port import Snapshot
+from millstream.engine.snapshots.part import Snapshot
 
 __all__ = ["SqliteSnapshots"]
 
