@@ -12,14 +12,13 @@ more, and the live state itself is stored.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TypeAlias
 
 import structlog
 
 from millstream.engine.clock import elapsed
+from millstream.engine.collector import collecting_young_only
 from millstream.engine.commit import Head
 from millstream.engine.limits import Limits
 from millstream.engine.recovery import Recovered, Recovery
@@ -31,9 +30,6 @@ __all__ = ["Keeper"]
 _log = structlog.get_logger("millstream")
 
 _Kept: TypeAlias = tuple[Head, str, bytes]
-
-#: As thresholds of the older generations: none of them is ever collected by itself.
-_NEVER = (2**31 - 1, 2**31 - 1)
 
 
 class Keeper:
@@ -89,7 +85,7 @@ class Keeper:
         if not wanted:
             return
         slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
-        with _collecting_young_only():
+        with collecting_young_only():
             recovered = await self._recovery.recover(slicer, wanted=wanted, quiet=True)
             try:
                 moved = _moved(_parts(recovered, wanted), await self._kept())
@@ -166,23 +162,6 @@ def _parts(recovered: Recovered, wanted: Container[str]) -> list[Part]:
 def _moved(parts: Iterable[Part], kept: Mapping[str, _Kept]) -> list[Part]:
     """Those that differ from their last snapshot."""
     return [part for part in parts if kept.get(part.name) != (part.head, part.fingerprint, part.notes)]
-
-
-@contextmanager
-def _collecting_young_only() -> Iterator[None]:
-    """Keep the garbage collector from walking over a second state that is let go of anyway.
-
-    It would take the new objects for a reason to look at all there are: 0.6 s in three stalls of the loop, where
-    300,000 Structs with a list each are in a model and a view. What dies young is collected as ever.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(before[0], *_NEVER)
-    meanwhile = gc.get_threshold()
-    try:
-        yield
-    finally:
-        if gc.get_threshold() == meanwhile:  # else somebody has decided otherwise
-            gc.set_threshold(*before)
 
 
 async def _let_go(recovered: Recovered, slicer: Slicer) -> None:

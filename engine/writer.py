@@ -33,6 +33,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from millstream.engine.append import write
 from millstream.engine.clock import Clock, elapsed
 from millstream.engine.commit import Commit, Head, seal, timestamp
 from millstream.engine.deciding import Draft, fill
@@ -55,7 +56,7 @@ from millstream.engine.messages import Command, Context, Event, Metadata, Receip
 from millstream.engine.slices import Slicer
 from millstream.engine.state import WriteState
 
-__all__ = ["Counts", "Rebuilt", "Writer", "WriterStatus", "write"]
+__all__ = ["Counts", "Rebuilt", "Writer", "WriterStatus"]
 
 _log = structlog.get_logger("millstream")
 
@@ -439,35 +440,6 @@ class Writer:
             promise = queue.popleft()[0]
             if not promise.done():
                 promise.set_exception(reason())
-
-
-async def write(log: Log, commit: Commit) -> None:
-    """Append, and after an unclear failure ask the log whether the commit is there.
-
-    It is asked after a probe that it took: what the failed append left behind can't come back then, also not by a
-    crash, and what is there is as durable as the probe.
-
-    Raises:
-        Fenced: another writer has appended.
-        CommitFailed: it is certain that nothing was written.
-        OutcomeUnknown: the log could not be asked.
-    """
-    try:
-        await log.append(commit)
-    except (Fenced, CommitFailed):
-        raise
-    except Exception as error:
-        try:
-            await log.probe()
-            head = await log.head()
-            there = await log.read(commit.number - 1, 1) if head.number > commit.number else ()
-        except Exception as second:  # noqa: BLE001 - told to the callers, beside the first
-            raise OutcomeUnknown(commit.number, f"{error!r}, then {second!r}") from error
-        if commit.digest in (head.digest, *(stored.digest for stored in there)):
-            return
-        if head.number >= commit.number:
-            raise Fenced(log.name, commit.number, head.number) from error
-        raise CommitFailed(commit.number, repr(error)) from error
 
 
 def _moment(head: Head) -> datetime:

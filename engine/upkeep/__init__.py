@@ -1,6 +1,7 @@
 """Looking after a log that exists: verifying it, copying it while it is written, carrying it elsewhere."""
 
-from millstream.engine.upkeep.attached import attached, require_owner
+from millstream.engine.owner import require_owner
+from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.backup import backup_log
 from millstream.engine.upkeep.chain import Verified
 from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused

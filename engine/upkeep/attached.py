@@ -8,11 +8,9 @@ from pathlib import Path
 
 import anyio
 
-from millstream.engine.app import App
-from millstream.engine.errors import LogRefused
 from millstream.engine.log import Log, SqliteLog, log_at
 
-__all__ = ["attached", "require_owner"]
+__all__ = ["attached"]
 
 
 @asynccontextmanager
@@ -37,14 +35,3 @@ async def attached(address: str | Path | Log) -> AsyncIterator[tuple[Log, str]]:
     finally:
         with anyio.CancelScope(shield=True):
             await log.close()
-
-
-def require_owner(log: Log, owner: str, app: App) -> None:
-    """That a log is the application's.
-
-    Raises:
-        LogRefused: it belongs to another one.
-    """
-    if owner != app.name:
-        problem = f"it belongs to application {owner!r}, not to {app.name!r}"
-        raise LogRefused(log.name, problem, "give App(name=…) the name that the log has, or name another log")
