@@ -2,8 +2,8 @@
 
 A missed goal is shown and does not change the exit code: it says as much about the machine as about the engine.
 
-``python -m millstream.bench run APP --commands FILE`` measures a user's own application (`millstream.bench.own`).
-``python -m millstream.bench show REPORT.json`` shows earlier reports again (`millstream.bench.showing`).
+``python -m millstream.bench run APP --commands FILE`` measures a user's own application (`millstream.bench.user_app`).
+``python -m millstream.bench show REPORT.json`` shows earlier reports again (`millstream.bench.show_command`).
 ``python -m millstream.bench torture`` kills, and looks for what is lost (`millstream.bench.torture`).
 ``python -m millstream.bench histories`` kills servers, and asks their clients (`millstream.bench.histories`).
 """
@@ -19,19 +19,19 @@ from tempfile import TemporaryDirectory
 
 from millstream.bench import loops
 from millstream.bench.figures import FIGURES
-from millstream.bench.handing import add_options, hand_over, missing
 from millstream.bench.harness import Plan, measure
 from millstream.bench.job import BenchError
 from millstream.bench.machine import this_machine
+from millstream.bench.publishing import add_options, hand_over, missing
 from millstream.bench.summary import FigureReport, Report, summarise
-from millstream.engine.clock import utc_now
+from millstream.engine.loop.clock import utc_now
 
 __all__ = ["main", "options"]
 
 #: Programs of their own, and their command lines.
 _OTHERS = {
-    "run": "millstream.bench.own.command",
-    "show": "millstream.bench.showing",
+    "run": "millstream.bench.user_app.command",
+    "show": "millstream.bench.show_command",
     "torture": "millstream.bench.torture.command",
     "histories": "millstream.bench.histories.command",
 }

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from millstream.bench.summary import FigureReport, Report, Row
-from millstream.bench.telling import name_of, number
+from millstream.bench.wording import name_of, number
 
 __all__ = ["Change", "Comparison", "compare", "is_rate"]
 

@@ -17,7 +17,7 @@ from millstream.bench.measure import bytes_in
 from millstream.bench.systems import Adapter, System, read_back
 from millstream.bench.workload import Workload
 from millstream.engine import Command
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Operation", "by_callers", "in_one_call", "mixed", "require_receipts", "require_sent", "send", "send_or_ask"]
 

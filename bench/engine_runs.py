@@ -12,7 +12,7 @@ from millstream.bench.drivers import require_receipts, require_sent
 from millstream.bench.job import Job, Result
 from millstream.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
 from millstream.engine import Engine
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["LOG_NAME", "asks", "asks_beside_callers", "replay", "write_history"]
 

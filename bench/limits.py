@@ -20,8 +20,8 @@ from millstream.bench.engine_runs import LOG_NAME
 from millstream.bench.job import Job, Result
 from millstream.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
 from millstream.bench.systems import ENGINE, read_back
-from millstream.engine.clock import elapsed
-from millstream.engine.log.sqlite import CHECKPOINT_PAGES
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.stores.sqlite.log import CHECKPOINT_PAGES
 
 __all__ = [
     "append_and_sync",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from millstream.bench.summary import FigureReport, Report, Row
-from millstream.bench.telling import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
+from millstream.bench.wording import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
 
 __all__ = ["markdown_of"]
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = [
     "LATENCY",

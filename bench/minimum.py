@@ -18,7 +18,7 @@ import msgspec
 
 from millstream.bench.bank import Deposit, Deposited, Open, Opened, Remit, Remitted, Transfer, Transferred
 from millstream.engine import Command, Event
-from millstream.engine.log.sqlite import CHECKPOINT_PAGES
+from millstream.engine.stores.sqlite.log import CHECKPOINT_PAGES
 
 __all__ = ["Minimum", "Refused", "minimum"]
 

@@ -12,7 +12,7 @@ from millstream.bench.comparing import Comparison
 from millstream.bench.machine import IN_MEMORY
 from millstream.bench.plots import plots_of
 from millstream.bench.summary import FigureReport, Report, Row
-from millstream.bench.telling import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
+from millstream.bench.wording import facts_of, headings_of, judged, kinds_of, name_of, number, reached, wanted
 
 __all__ = ["page_of"]
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator
 
 from millstream.bench.measure import LATENCY, MEMORY
 from millstream.bench.summary import FigureReport, Row
-from millstream.bench.telling import name_of, number
+from millstream.bench.wording import name_of, number
 
 __all__ = ["plots_of"]
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from millstream.bench import arriving, busy, collecting, engine_runs, growing, keeping, limits, loops, reading
+from millstream.bench import busy_loop, collector, engine_runs, growth, limits, loops, open_loop, opening, views
 from millstream.bench.drivers import by_callers, in_one_call, mixed
 from millstream.bench.job import Job, Result
 from millstream.bench.socket import replicas
@@ -101,57 +101,57 @@ PROGRAMS = {
     "minimum-mixed": _on_loop(partial(mixed, MINIMUM), "the least engine; a question is a look into a dict", _GROUP),
     **{
         f"engine-{count}-views-more": _on_loop(
-            partial(by_callers, with_app(reading.ignoring(count))), "views that do not apply what is written", _GROUP
+            partial(by_callers, with_app(views.ignoring(count))), "views that do not apply what is written", _GROUP
         )
         for count in (8, 64)
     },
     "engine-8-views-applying": _on_loop(
-        partial(by_callers, with_app(reading.applying(8))), "each of them applies every event", _GROUP
+        partial(by_callers, with_app(views.applying(8))), "each of them applies every event", _GROUP
     ),
-    "engine-grown": _on_loop(growing.grown, "a log and a state of that size; no snapshot is taken meanwhile", _GROUP),
-    "engine-stall": _on_loop(growing.stall, "1,000 callers write; the garbage collector stays on", _GROUP),
+    "engine-grown": _on_loop(growth.grown, "a log and a state of that size; no snapshot is taken meanwhile", _GROUP),
+    "engine-stall": _on_loop(growth.stall, "1,000 callers write; the garbage collector stays on", _GROUP),
     "engine-stall-frozen": _on_loop(
-        partial(growing.stall, freeze_gc=True), "the same with Engine(freeze_gc=True)", _GROUP
+        partial(growth.stall, freeze_gc=True), "the same with Engine(freeze_gc=True)", _GROUP
     ),
-    "engine-beside-work": _on_loop(busy.beside_work, "the engine; beside it callbacks that never end", _GROUP),
+    "engine-beside-work": _on_loop(busy_loop.beside_work, "the engine; beside it callbacks that never end", _GROUP),
     "memory-beside-work": _on_loop(
-        partial(busy.beside_work, log="memory:"), "the same with its log in memory", _NOTHING
+        partial(busy_loop.beside_work, log="memory:"), "the same with its log in memory", _NOTHING
     ),
-    "engine-long-run": _on_loop(partial(growing.long_run, ENGINE), "callers who write and ask", _GROUP),
-    "minimum-long-run": _on_loop(partial(growing.long_run, MINIMUM), "the least engine, by the same callers", _GROUP),
-    "engine-arriving": _on_loop(partial(arriving.arriving, ENGINE), "the engine with everything on", _GROUP),
+    "engine-long-run": _on_loop(partial(growth.long_run, ENGINE), "callers who write and ask", _GROUP),
+    "minimum-long-run": _on_loop(partial(growth.long_run, MINIMUM), "the least engine, by the same callers", _GROUP),
+    "engine-arriving": _on_loop(partial(open_loop.arriving, ENGINE), "the engine with everything on", _GROUP),
     "minimum-arriving": _on_loop(
-        partial(arriving.arriving, MINIMUM), "the least engine, at a share of its own rate", _GROUP
+        partial(open_loop.arriving, MINIMUM), "the least engine, at a share of its own rate", _GROUP
     ),
-    "idle-arriving": _on_loop(arriving.idle, "10,000 a second, nothing is done: the timer's own lateness", _NOTHING),
+    "idle-arriving": _on_loop(open_loop.idle, "10,000 a second, nothing is done: the timer's own lateness", _NOTHING),
     "engine-rebuild": _on_loop(
-        reading.rebuild, "the engine opens: one view from the first event on, all else from snapshots", "reads only"
+        views.rebuild, "the engine opens: one view from the first event on, all else from snapshots", "reads only"
     ),
-    "engine-held": _on_loop(reading.held, "a view that keeps each event in a list, and the bank", "reads only"),
-    "plain-held": _plain(reading.plain_held, "a list of as many events read from JSON", _NOTHING),
+    "engine-held": _on_loop(views.held, "a view that keeps each event in a list, and the bank", "reads only"),
+    "plain-held": _plain(views.plain_held, "a list of as many events read from JSON", _NOTHING),
     "engine-asks": _on_loop(engine_runs.asks, "the engine, its view up to date", _NOTHING),
     "engine-asks-beside-callers": _on_loop(engine_runs.asks_beside_callers, "the engine with everything on", _GROUP),
     "engine-history": _on_loop(engine_runs.write_history, "the engine, writing the log that is replayed", _GROUP),
     "engine-replay": _on_loop(
         engine_runs.replay, "the engine opens: digests checked, write model and view", "reads only"
     ),
-    "engine-open": _on_loop(keeping.open_it, "the engine opens: snapshots, and what came after them", "reads only"),
+    "engine-open": _on_loop(opening.open_it, "the engine opens: snapshots, and what came after them", "reads only"),
     "engine-open-without": _on_loop(
-        keeping.open_without_snapshots, "the engine opens: every event since the first", "reads only"
+        opening.open_without_snapshots, "the engine opens: every event since the first", "reads only"
     ),
     "engine-snapshot": _on_loop(
-        keeping.snapshot, "a snapshot of write model, ledger and view beside the running engine", "not synced"
+        opening.snapshot, "a snapshot of write model, ledger and view beside the running engine", "not synced"
     ),
-    "idle-loop": _on_loop(keeping.idle, "the same look at a loop in which nothing happens", _NOTHING),
+    "idle-loop": _on_loop(opening.idle, "the same look at a loop in which nothing happens", _NOTHING),
     "engine-verify": _on_loop(
-        keeping.verify, "digests, numbers and positions of every commit, and the file", "reads only"
+        opening.verify, "digests, numbers and positions of every commit, and the file", "reads only"
     ),
     "bare-verify": _plain(limits.bare_verify, "sqlite3 and BLAKE2b over every row, nothing else", "reads only"),
-    "engine-memory": _on_loop(keeping.memory, "a write model, a view and the ledger, each with a dict", "reads only"),
-    "plain-memory": _plain(keeping.plain_memory, "one dict of the same keys and values", _NOTHING),
-    "collector-tracked": _on_loop(collecting.tracked, "a million Structs as they are by default", _GROUP),
-    "collector-untracked": _on_loop(collecting.untracked, "a million Structs with gc=False", _GROUP),
-    "collector-frozen": _on_loop(collecting.frozen, "as by default, and Engine(freeze_gc=True)", _GROUP),
+    "engine-memory": _on_loop(opening.memory, "a write model, a view and the ledger, each with a dict", "reads only"),
+    "plain-memory": _plain(opening.plain_memory, "one dict of the same keys and values", _NOTHING),
+    "collector-tracked": _on_loop(collector.tracked, "a million Structs as they are by default", _GROUP),
+    "collector-untracked": _on_loop(collector.untracked, "a million Structs with gc=False", _GROUP),
+    "collector-frozen": _on_loop(collector.frozen, "as by default, and Engine(freeze_gc=True)", _GROUP),
     "bare-loop": _plain(limits.bare_loop, "a Python loop: decide, apply to two dicts, encode", _NOTHING),
     "sqlite-batches": _plain(
         limits.sqlite_batches, "SQLite alone, main thread, the same rows encoded beforehand", _GROUP

@@ -8,7 +8,7 @@ from rich.table import Table
 from millstream.bench.comparing import Comparison
 from millstream.bench.machine import IN_MEMORY, Machine
 from millstream.bench.summary import FigureReport, Report, Row
-from millstream.bench.telling import headings_of, judged, kinds_of, name_of, number, reached, wanted
+from millstream.bench.wording import headings_of, judged, kinds_of, name_of, number, reached, wanted
 
 __all__ = ["console", "show_comparison", "show_figure", "show_machine", "show_verdict"]
 

@@ -1,6 +1,18 @@
 """The runtime: messages, errors, the log, the writer, the views' actors, and the `Engine` that holds them together."""
 
-from millstream.engine.app import App
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import (
+    KEY,
+    Answered,
+    Command,
+    Context,
+    Event,
+    Key,
+    Metadata,
+    Query,
+    Receipt,
+    Token,
+)
 from millstream.engine.engine import Engine
 from millstream.engine.errors import (
     AnswerFailed,
@@ -48,22 +60,12 @@ from millstream.engine.errors import (
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
-from millstream.engine.log import Log, MemoryLog, SqliteLog
-from millstream.engine.messages import (
-    KEY,
-    Answered,
-    Command,
-    Context,
-    Event,
-    Key,
-    Metadata,
-    Query,
-    Receipt,
-    Token,
-)
-from millstream.engine.reading import Parked
+from millstream.engine.read.state import Parked
 from millstream.engine.replica import Replica
 from millstream.engine.stats import EngineStats, ReplicaStats, ViewStats, WriterStats
+from millstream.engine.stores.memory import MemoryLog
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.sqlite.log import SqliteLog
 
 __all__ = [
     "KEY",

@@ -19,34 +19,35 @@ import anyio
 import structlog
 from msgspec.structs import replace
 
-from millstream.engine.answering import Answering
-from millstream.engine.app import App
-from millstream.engine.clock import Clock, elapsed, utc_now
-from millstream.engine.codec import checked_metadata, encode
-from millstream.engine.collector import frozen
-from millstream.engine.commit import Head
-from millstream.engine.decoded import Chapter
-from millstream.engine.envelope import Envelope
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Command, Event, Metadata, Receipt
+from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.application.validation import checked_metadata, encode
+from millstream.engine.commits.commit import Head
+from millstream.engine.commits.decoded import Chapter
 from millstream.engine.errors import (
     EngineClosed,
     MillstreamError,
     UnknownMessage,
     ViewFaulted,
 )
-from millstream.engine.intake import Intake
-from millstream.engine.keeper import Keeper
 from millstream.engine.limits import Limits
-from millstream.engine.log import Log, log_at
-from millstream.engine.messages import Command, Event, Metadata, Receipt
-from millstream.engine.reading import Parked
-from millstream.engine.recovery import Recovery
-from millstream.engine.replay import Reader
-from millstream.engine.slices import Slicer
-from millstream.engine.snapshots import SnapshotStore
+from millstream.engine.loop.clock import Clock, elapsed, utc_now
+from millstream.engine.loop.collector import frozen
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.queries import Answering
+from millstream.engine.read.state import Parked
+from millstream.engine.recovery.recovery import Recovery
+from millstream.engine.recovery.snapshotter import Keeper
 from millstream.engine.stats import EngineStats, WriterStats
-from millstream.engine.terms import Deadline, Terms
-from millstream.engine.viewing import ViewActor
-from millstream.engine.writer import Rebuilt, Writer
+from millstream.engine.stores.address import log_at
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import Reader
+from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.write.admission import Intake
+from millstream.engine.write.envelope import Envelope
+from millstream.engine.write.writer import Rebuilt, Writer
 
 __all__ = ["Engine"]
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
+from millstream.engine.application.messages import Answered, Command, Metadata, Query, Receipt, Token
 from millstream.engine.errors import MillstreamError
-from millstream.engine.messages import Answered, Command, Metadata, Query, Receipt, Token
 
 __all__ = ["Gateway"]
 

@@ -17,24 +17,25 @@ from typing import Self
 import anyio
 import structlog
 
-from millstream.engine.answering import Answering
-from millstream.engine.app import App
-from millstream.engine.clock import Clock, elapsed, utc_now
-from millstream.engine.collector import frozen
-from millstream.engine.commit import Head
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Command, Metadata, Receipt
+from millstream.engine.commits.commit import Head
 from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
-from millstream.engine.follower import Follower, FollowerStatus
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
-from millstream.engine.log import Log, log_at
-from millstream.engine.messages import Command, Metadata, Receipt
-from millstream.engine.recovery import RecoveredViews, Recovery
-from millstream.engine.replay import Reader
-from millstream.engine.slices import Slicer
-from millstream.engine.snapshots import SnapshotStore
+from millstream.engine.loop.clock import Clock, elapsed, utc_now
+from millstream.engine.loop.collector import frozen
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.follower import Follower, FollowerStatus
+from millstream.engine.read.queries import Answering
+from millstream.engine.recovery.recovery import RecoveredViews, Recovery
 from millstream.engine.stats import ReplicaStats
+from millstream.engine.stores.address import log_at
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import Reader
+from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.upkeep import require_owner
-from millstream.engine.viewing import ViewActor
 
 __all__ = ["Replica"]
 

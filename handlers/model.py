@@ -11,9 +11,9 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
 
-from millstream.engine.declare import Method, declared, mark
-from millstream.engine.messages import Command, Event
-from millstream.engine.snapshots import add_piece, pieces_of
+from millstream.engine.application.messages import Command, Event
+from millstream.engine.application.methods import Method, declared, mark
+from millstream.engine.snapshots.pieces import add_piece, pieces_of
 
 __all__ = ["WriteModel", "handles"]
 

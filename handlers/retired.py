@@ -7,7 +7,7 @@ from typing import TypeAlias, Union, dataclass_transform
 
 import msgspec
 
-from millstream.engine.messages import Event
+from millstream.engine.application.messages import Event
 
 __all__ = ["Retired"]
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar
 
 from millstream.engine import App, Command, Event, Key, Query
-from millstream.engine.sides import Poison, RetiredSide
+from millstream.engine.application.sides import Poison, RetiredSide
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 

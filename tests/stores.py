@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from millstream.engine import Log, MemoryLog, SqliteLog
-from millstream.engine.log import MemoryStore
+from millstream.engine.stores.memory import MemoryStore
 
 __all__ = ["MemoryPlace", "Place", "SqlitePlace"]
 

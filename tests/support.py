@@ -11,9 +11,10 @@ import anyio.abc
 import anyio.lowlevel
 
 from millstream.engine import CommitFailed, Engine, MemoryLog, MillstreamError
-from millstream.engine.commit import Commit, Head
-from millstream.engine.log import MemoryStore, followed
-from millstream.engine.snapshots import SnapshotStore
+from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.stores.following import followed
+from millstream.engine.stores.memory import MemoryStore
+from millstream.engine.stores.snapshot_port import SnapshotStore
 
 #: How an append goes: well; refused for certain; failed before anything was written; failed after it was written.
 Step = Literal["ok", "refused", "lost", "written"]

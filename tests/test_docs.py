@@ -36,7 +36,7 @@ from millstream.bench.__main__ import options as bench_options
 from millstream.engine import Limits, MillstreamError, errors
 from millstream.engine.client import ClientLimits
 from millstream.engine.server import ServerLimits
-from millstream.engine.wire.faults import CODES
+from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.requests import params_of
 
 ROOT = Path(__file__).parent.parent

@@ -61,20 +61,20 @@ class Ban(NamedTuple):
     except_in: tuple[str, ...] = ()
 
 
-CLOCK = ("engine/clock.py",)
+CLOCK = ("engine/loop/clock.py",)
 #: The loop stops for a moment, on purpose, so that a thread gets the interpreter's lock; it says why there.
 #: A simulation lets that moment pass without sleeping.
-HANDOVER = ("engine/handover.py", "engine/testing/loop.py")
+HANDOVER = ("engine/loop/threads.py", "engine/testing/loop.py")
 #: All that is random there comes from a seed that the caller gives.
 SIMULATION = tuple(f"engine/testing/{name}.py" for name in ("faulty", "loop", "simulation"))
 #: It names the class of ids that a state may hold, and makes none.
 LOOKS = ("engine/snapshots/exact.py",)
 #: A client is a caller: it gives ids to commands, and waits before it connects again. Nothing is decided there.
-CALLER = ("engine/client/chance.py",)
-TIME = "millstream.engine.clock.utc_now, or the clock that was injected"
-ELAPSED = "millstream.engine.clock.elapsed, the one clock that measures"
+CALLER = ("engine/client/randomness.py",)
+TIME = "millstream.engine.loop.clock.utc_now, or the clock that was injected"
+ELAPSED = "millstream.engine.loop.clock.elapsed, the one clock that measures"
 WAITING = "tests.support.settled, an event, or anyio.lowlevel.checkpoint(): tests never wait for time to pass"
-IN_THREAD = "millstream.engine.handover.in_thread, which gets to work beside a busy loop"
+IN_THREAD = "millstream.engine.loop.threads.in_thread, which gets to work beside a busy loop"
 CHANCE = "a value that the caller gives: what decides and applies gives the same at every replay"
 
 BANS = (
@@ -93,7 +93,7 @@ BANS = (
     Ban("asyncio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep_until", frozenset({"tests"}), WAITING),
-    Ban("anyio.to_thread", PURE, IN_THREAD, ("engine/handover.py",)),
+    Ban("anyio.to_thread", PURE, IN_THREAD, ("engine/loop/threads.py",)),
     Ban("asyncio.to_thread", PURE, IN_THREAD),
     Ban("anyio.open_file", PURE, IN_THREAD),
     Ban("anyio.Path", PURE, IN_THREAD),
@@ -101,8 +101,8 @@ BANS = (
     Ban(
         "aiosqlite",
         PURE,
-        "millstream.engine.database, whose threads get to work beside a busy loop",
-        ("engine/database.py",),
+        "millstream.engine.stores.sqlite.connection, whose threads get to work beside a busy loop",
+        ("engine/stores/sqlite/connection.py",),
     ),
     Ban("uuid", PURE, CHANCE, LOOKS),
     Ban("random", PURE, CHANCE, (*SIMULATION, *CALLER)),
@@ -122,9 +122,9 @@ LOCAL = (
 OLD_NAME = re.compile("pensto[c]k", re.IGNORECASE)
 MAY_SAY_THE_OLD_NAME = (
     "CHANGELOG.md",
-    "engine/marks.py",
-    "tests/engine/test_marks.py",
-    "tests/engine/written_by_0_1/",
+    "engine/commits/marks.py",
+    "tests/behaviour/test_old_files.py",
+    "tests/behaviour/written_by_0_1/",
     "docs/upkeep.md",  # it shows the header of an export
     "docs/figures/",  # until they are measured again
 )
@@ -481,7 +481,7 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (wrong_directions, "elsewhere/x.py", "import millstream.engine", "nothing of ours"),
     (relative_imports, "engine/x.py", "from .commit import Head", "import .commit is relative"),
     (relative_imports, "engine/log/x.py", "from .. import commit", "import .. is relative"),
-    (relative_imports, "tests/x.py", "from engine.commit import Head", "write millstream.engine.commit"),
+    (relative_imports, "tests/x.py", "from engine.commits.commit import Head", "write millstream.engine.commits.commit"),
     (relative_imports, "examples/x.py", "import views", "write millstream.views"),
     (undeclared_imports, "engine/x.py", "import rich", "rich is no dependency"),
     (undeclared_imports, "engine/cli/x.py", "import hypothesis", "hypothesis is no dependency"),
@@ -509,17 +509,17 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
         banned_names,
         "engine/x.py",
         "import time\nx = time.time()",
-        "x.py:2: time.time is banned here; use millstream.engine.clock",
+        "x.py:2: time.time is banned here; use millstream.engine.loop.clock",
     ),
     (banned_names, "tests/x.py", "from time import time as t\nt()", "time.time is banned"),
     (banned_names, "handlers/x.py", "from time import perf_counter as pc\nf = pc", "clock.elapsed"),
     (banned_names, "bench/x.py", "from datetime import datetime\ndatetime.now()", "datetime.datetime.now is banned"),
     (banned_names, "engine/x.py", "import datetime as d\nd.datetime.now(d.UTC)", "datetime.datetime.now is banned"),
-    (banned_names, "engine/x.py", "import anyio.to_thread\nanyio.to_thread.run_sync(f)", "handover.in_thread"),
-    (banned_names, "engine/x.py", "from asyncio import to_thread\nto_thread(f)", "handover.in_thread"),
-    (banned_names, "engine/x.py", "import anyio\nanyio.open_file(path)", "handover.in_thread"),
-    (banned_names, "engine/x.py", "from concurrent.futures import ThreadPoolExecutor", "handover.in_thread"),
-    (banned_names, "engine/x.py", "import aiosqlite", "millstream.engine.database"),
+    (banned_names, "engine/x.py", "import anyio.to_thread\nanyio.to_thread.run_sync(f)", "threads.in_thread"),
+    (banned_names, "engine/x.py", "from asyncio import to_thread\nto_thread(f)", "threads.in_thread"),
+    (banned_names, "engine/x.py", "import anyio\nanyio.open_file(path)", "threads.in_thread"),
+    (banned_names, "engine/x.py", "from concurrent.futures import ThreadPoolExecutor", "threads.in_thread"),
+    (banned_names, "engine/x.py", "import aiosqlite", "millstream.engine.stores.sqlite.connection"),
     (banned_names, "views/x.py", "import uuid", "uuid is banned"),
     (banned_names, "engine/x.py", "from uuid import uuid4", "uuid is banned"),
     (banned_names, "engine/x.py", "print('hello')", "builtins.print is banned here; use structlog"),
@@ -543,8 +543,8 @@ def test_each_check_objects_to_what_it_is_for(check: Check, path: str, text: str
 
 #: Files that look like offenders and are not.
 INNOCENTS = (
-    ("engine/x.py", DOC + "from millstream.engine.commit import Head\nimport msgspec\n__all__ = []"),
-    ("engine/clock.py", DOC + "from time import perf_counter, time\n__all__ = ['e']\ne = perf_counter"),
+    ("engine/x.py", DOC + "from millstream.engine.commits.commit import Head\nimport msgspec\n__all__ = []"),
+    ("engine/loop/clock.py", DOC + "from time import perf_counter, time\n__all__ = ['e']\ne = perf_counter"),
     ("engine/x.py", DOC + "__all__ = []\ntry:\n    _f()\nexcept OSError:\n    pass"),
     ("engine/x.py", DOC + "from typing import TypeVar\nT = TypeVar('T')\n__all__ = []"),
     ("engine/__init__.py", DOC + "from a import b as c\n__all__: list[str] = ['c']".replace("from a", "from msgspec")),
@@ -650,7 +650,7 @@ def old_names(path: str, text: str) -> Iterator[str]:
     if not path.startswith(MAY_SAY_THE_OLD_NAME):
         for number, line in enumerate(text.splitlines(), start=1):
             if OLD_NAME.search(line):
-                yield f"{path}:{number}: the project is called millstream now; what is on disk is in engine/marks.py"
+                yield f"{path}:{number}: the project is called millstream now; what is on disk is in engine/commits/marks.py"
 
 
 def test_the_old_name_is_used_only_where_files_on_disk_ask_for_it() -> None:
@@ -663,8 +663,8 @@ def test_the_old_name_is_used_only_where_files_on_disk_ask_for_it() -> None:
 
 def test_the_old_name_is_found_where_it_may_not_be_and_left_where_it_may() -> None:
     line = "from {}.engine import App".format("Pen" + "stock")
-    assert list(old_names("engine/app.py", "\n" + line)) == [
-        "engine/app.py:2: the project is called millstream now; what is on disk is in engine/marks.py"
+    assert list(old_names("engine/application/app.py", "\n" + line)) == [
+        "engine/application/app.py:2: the project is called millstream now; what is on disk is in engine/commits/marks.py"
     ]
     assert list(old_names("docs/figures/2026-11-26.md", line)) == []
 

@@ -1,6 +1,6 @@
 """The read side: views that answer from memory."""
 
-from millstream.engine.declare import applies
+from millstream.engine.application.methods import applies
 from millstream.views.view import View, answers
 
 __all__ = ["View", "answers", "applies"]

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
 
-from millstream.engine.declare import Method, answer_type, declared, mark, place_of
+from millstream.engine.application.messages import Event, Query
+from millstream.engine.application.methods import Method, answer_type, declared, mark, place_of
+from millstream.engine.application.sides import Poison
 from millstream.engine.errors import DefinitionError
-from millstream.engine.messages import Event, Query
-from millstream.engine.sides import Poison
-from millstream.engine.snapshots import add_piece, pieces_of
+from millstream.engine.snapshots.pieces import add_piece, pieces_of
 
 __all__ = ["View", "answers"]
 

@@ -25,8 +25,8 @@ from millstream.bench.histories.plan import Role, role_of
 from millstream.bench.histories.record import Record
 from millstream.bench.histories.spec import Asked, Question, Sent
 from millstream.engine import Metadata, MillstreamError, Receipt, TryAgainLater
+from millstream.engine.application.messages import Answered
 from millstream.engine.client import Client, ClientLimits
-from millstream.engine.messages import Answered
 
 __all__ = ["Crowd"]
 

@@ -29,7 +29,7 @@ import msgspec
 
 from millstream.bench.histories.accounts import Change, Deposit, Open, Standing, Withdraw
 from millstream.bench.histories.spec import Accepted, Account, Call, Denied, Question, Refused, Sent, Shown
-from millstream.engine.commit import Commit
+from millstream.engine.commits.commit import Commit
 
 __all__ = ["Entry", "Kind", "Problem", "Written", "check_places", "read_log"]
 

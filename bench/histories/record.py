@@ -23,8 +23,8 @@ from millstream.engine import (
     StorageError,
     TryAgainLater,
 )
-from millstream.engine.clock import elapsed
-from millstream.engine.messages import Answered
+from millstream.engine.application.messages import Answered
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Record"]
 

@@ -28,7 +28,7 @@ from millstream.bench.histories.process import PROGRAM, Served, ServerFailed
 from millstream.bench.histories.record import Record
 from millstream.bench.histories.spec import Accepted, Account, Call, Denied, Refused, Shown
 from millstream.bench.torture.files import DATABASE, read_commits
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Histories", "Tally", "run"]
 

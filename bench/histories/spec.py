@@ -13,7 +13,7 @@ import msgspec
 from millstream.bench.histories.accounts import Change, Deposit, Open, Standing, StandingOf, Withdraw
 from millstream.bench.histories.operations import Operation
 from millstream.engine import Receipt, Rejected
-from millstream.engine.messages import Answered
+from millstream.engine.application.messages import Answered
 
 __all__ = ["Accepted", "Account", "Asked", "Call", "Came", "Denied", "Question", "Refused", "Sent", "Shown"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from millstream.bench.bank import Deposit, fingerprint, streams, totals
 from millstream.bench.job import DifferentWork, Job, Result
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["AsyncPeer", "NotOpen", "Peer", "Told", "by_tasks", "by_threads"]
 

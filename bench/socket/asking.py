@@ -19,7 +19,7 @@ from millstream.bench import loops
 from millstream.bench.bank import AllBalances, bank, fingerprint, queries
 from millstream.bench.workload import Workload
 from millstream.engine import Replica
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Asked", "main"]
 

@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 
 from millstream.bench.job import BenchError
 from millstream.bench.socket.children import cpu_seconds, spent
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Burst", "Exchange", "Load", "NoReply", "Target", "WrongReply", "allow_connections"]
 

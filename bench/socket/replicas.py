@@ -27,7 +27,7 @@ from millstream.bench.socket.asking import Asked
 from millstream.bench.socket.contending import balances, load_on, opened, replica_server, result
 from millstream.bench.socket.load import Burst, Load, NoReply, Target, WrongReply
 from millstream.bench.systems import ENGINE, Adapter, System
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["answering", "delay", "delay_at_writer", "serving", "writing"]
 

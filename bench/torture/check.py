@@ -16,7 +16,7 @@ import msgspec
 
 from millstream.bench.torture.reports import Ack, Place, Refusal, Report, Seen
 from millstream.bench.torture.work import expected_events, name_in_log
-from millstream.engine.commit import Commit, Head, verify
+from millstream.engine.commits.commit import Commit, Head, verify
 from millstream.engine.errors import LogCorrupt
 
 __all__ = [

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from millstream.engine.clock import elapsed
-from millstream.engine.commit import Commit
+from millstream.engine.commits.commit import Commit
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["DATABASE", "copy_log", "read_commits", "snapshots_of", "stalled", "wal_of"]
 

@@ -19,8 +19,8 @@ from millstream.bench.torture.files import copy_log, read_commits, snapshots_of,
 from millstream.bench.torture.reopening import reopen
 from millstream.bench.torture.wal import Tear, lost_transactions, torn, transactions
 from millstream.engine import LogCorrupt, LogRefused
-from millstream.engine.commit import Commit
-from millstream.engine.log.sqlite import CHECKPOINT_PAGES
+from millstream.engine.commits.commit import Commit
+from millstream.engine.stores.sqlite.log import CHECKPOINT_PAGES
 
 __all__ = ["Image", "Verdict", "judge"]
 

@@ -19,7 +19,7 @@ import msgspec
 
 from millstream.bench.torture.child import Order
 from millstream.bench.torture.reports import Report, parse
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["PROGRAM", "Child", "hold", "listen"]
 

@@ -22,7 +22,7 @@ from millstream.bench.torture.plan import Round, round_of, shots
 from millstream.bench.torture.process import PROGRAM
 from millstream.bench.torture.rounds import play
 from millstream.bench.torture.story import Found, Story
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Tally", "Torture", "run"]
 

@@ -7,7 +7,7 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
-from millstream.engine.app import App
+from millstream.engine.application.app import App
 from millstream.engine.errors import DefinitionError, MillstreamError
 
 __all__ = ["load_app"]

@@ -17,11 +17,12 @@ import anyio
 import typer
 from msgspec import to_builtins
 
-from millstream.engine.app import App
+from millstream.engine.application.app import App
 from millstream.engine.cli.arguments import AppArgument, LogArgument
+from millstream.engine.cli.connection_options import Caller, with_link
 from millstream.engine.cli.exits import ExitCode
-from millstream.engine.cli.grouped import grouped
 from millstream.engine.cli.load import load_app
+from millstream.engine.cli.option_groups import grouped
 from millstream.engine.cli.output import (
     Json,
     printable,
@@ -31,12 +32,12 @@ from millstream.engine.cli.output import (
     show_table,
     show_verified,
 )
-from millstream.engine.cli.reaching import Caller, with_link
 from millstream.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
-from millstream.engine.commit import DIGEST_BYTES
+from millstream.engine.commits.commit import DIGEST_BYTES
 from millstream.engine.errors.unreadable import UnreadableEvent
-from millstream.engine.log import SqliteLog, log_at
-from millstream.engine.survey import Survey, survey
+from millstream.engine.recovery.readability import Survey, survey
+from millstream.engine.stores.address import log_at
+from millstream.engine.stores.sqlite.log import SqliteLog
 from millstream.engine.upkeep import (
     StoredEvent,
     Verified,
@@ -49,7 +50,7 @@ from millstream.engine.upkeep import (
     stored_events,
     verify_log,
 )
-from millstream.engine.upkeep.place import placed
+from millstream.engine.upkeep.atomic_file import placed
 
 __all__ = ["app"]
 

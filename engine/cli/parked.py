@@ -12,13 +12,13 @@ import anyio
 import typer
 from msgspec import to_builtins
 
-from millstream.engine.app import App
+from millstream.engine.application.app import App
 from millstream.engine.cli.arguments import AppArgument, LogArgument
 from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.load import load_app
 from millstream.engine.cli.output import Json, log_to_stderr, printable, show_json, show_note, show_table
 from millstream.engine.engine import Engine
-from millstream.engine.reading import Parked
+from millstream.engine.read.state import Parked
 from millstream.engine.upkeep import attached, parked_in, require_owner
 
 __all__ = ["app"]

@@ -14,16 +14,16 @@ import msgspec
 import typer
 from msgspec import Raw
 
+from millstream.engine.application.messages import Receipt
+from millstream.engine.cli.connection_options import AddressOption, Caller, TimeoutOption, with_link
 from millstream.engine.cli.exits import ExitCode
-from millstream.engine.cli.grouped import grouped
+from millstream.engine.cli.message_arguments import message_in, message_of
+from millstream.engine.cli.option_groups import grouped
 from millstream.engine.cli.output import Json, show_figures, show_json, show_note, show_table
-from millstream.engine.cli.reaching import AddressOption, Caller, TimeoutOption, with_link
-from millstream.engine.cli.values import flat, messages_in, show_value, told
-from millstream.engine.cli.words import message_in, message_of
+from millstream.engine.cli.rendering import flat, messages_in, show_value, told
 from millstream.engine.client import Link
 from millstream.engine.client.subscriptions import Policy
 from millstream.engine.errors import InvalidMessage, Rejected
-from millstream.engine.messages import Receipt
 from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["ask", "describe", "execute", "health", "stats", "watch"]

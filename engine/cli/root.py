@@ -13,7 +13,7 @@ import typer.core
 
 from millstream.engine.cli import log, parked, remote, serving
 from millstream.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
-from millstream.engine.cli.plugged import add_plugged
+from millstream.engine.cli.plugins import add_plugged
 
 __all__ = ["app"]
 

@@ -19,10 +19,10 @@ import typer
 from msgspec.structs import replace
 
 from millstream.engine.cli.arguments import AppArgument
-from millstream.engine.cli.grouped import grouped
+from millstream.engine.cli.connection_options import Caller, options_judged
 from millstream.engine.cli.load import load_app
+from millstream.engine.cli.option_groups import grouped
 from millstream.engine.cli.output import log_to_stderr
-from millstream.engine.cli.reaching import Caller, options_judged
 from millstream.engine.client import Client
 from millstream.engine.engine import Engine
 from millstream.engine.replica import Replica

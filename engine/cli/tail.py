@@ -10,8 +10,8 @@ import msgspec
 from millstream.engine.cli.output import printable, show_json, show_row
 from millstream.engine.client import Link
 from millstream.engine.client.subscriptions import Policy
+from millstream.engine.stores.events import event_pages
 from millstream.engine.upkeep import StoredEvent, attached
-from millstream.engine.upkeep.events import event_pages
 
 __all__ = ["Show", "Wanted", "event_row", "tail_lines", "tail_log", "tail_server"]
 

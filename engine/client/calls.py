@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from millstream.engine.application.options import Deadline
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.errors import (
     ConnectionLost,
@@ -33,9 +34,8 @@ from millstream.engine.errors import (
     ProtocolViolated,
     TryAgainLater,
 )
-from millstream.engine.terms import Deadline
 from millstream.engine.wire import FrameTooLarge, error_from
-from millstream.engine.wire.faults import INVALID_REQUEST
+from millstream.engine.wire.errors import INVALID_REQUEST
 from millstream.engine.wire.messages import ErrorShape
 
 __all__ = ["Call", "Calls", "Promise", "error_of"]

@@ -16,10 +16,18 @@ from typing import Any, Self, TypeVar, cast
 
 from msgspec import Raw
 
-from millstream.engine.client.alarm import Alarm
-from millstream.engine.client.answers import Answers
+from millstream.engine.application.messages import (
+    Answered,
+    Command,
+    Metadata,
+    Query,
+    Receipt,
+    Token,
+    position_of,
+)
+from millstream.engine.application.validation import checked_command_ids, checked_metadata
 from millstream.engine.client.calls import Call
-from millstream.engine.client.chance import command_ids as new_command_ids
+from millstream.engine.client.decoding import Answers
 from millstream.engine.client.executions import (
     Executions,
     as_asked,
@@ -32,18 +40,18 @@ from millstream.engine.client.executions import (
 )
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.link import Link
-from millstream.engine.client.promises import Place
+from millstream.engine.client.outcomes import Place
+from millstream.engine.client.randomness import command_ids as new_command_ids
 from millstream.engine.client.subscriptions import Policy
-from millstream.engine.clock import elapsed
-from millstream.engine.codec import checked_command_ids, checked_metadata
+from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
     MillstreamError,
     NotYetVisible,
 )
-from millstream.engine.messages import Answered, Command, Metadata, Query, Receipt, Token, position_of
-from millstream.engine.slices import Slicer
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.slices import Slicer
 from millstream.engine.wire.address import Address
 
 __all__ = ["Client"]

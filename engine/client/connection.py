@@ -9,12 +9,12 @@ from typing import Protocol, cast
 import msgspec
 from msgspec import UNSET
 
+from millstream.engine.application.validation import encode
 from millstream.engine.client.calls import error_of
-from millstream.engine.client.dialling import told
 from millstream.engine.client.limits import ClientLimits
-from millstream.engine.clock import elapsed
-from millstream.engine.codec import encode
+from millstream.engine.client.sockets import told
 from millstream.engine.errors import MillstreamError
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire import FrameTooLarge, Lines, Reply
 
 __all__ = ["OWN_ID", "Connection", "Owner"]

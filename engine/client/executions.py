@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from millstream.engine.application.messages import Command, Message, Metadata, Receipt
+from millstream.engine.application.options import Deadline
+from millstream.engine.application.validation import checked_command_id, checked_metadata, encode
 from millstream.engine.client.calls import Call
-from millstream.engine.client.promises import Group
-from millstream.engine.clock import elapsed
-from millstream.engine.codec import checked_command_id, checked_metadata, encode
+from millstream.engine.client.outcomes import Group
 from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, NotYetVisible, RemoteError
-from millstream.engine.messages import Command, Message, Metadata, Receipt
-from millstream.engine.terms import Deadline
-from millstream.engine.wire.faults import INTERNAL_ERROR
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.wire.errors import INTERNAL_ERROR
 
 __all__ = ["Executions", "as_asked", "as_told", "deadline_in", "execution", "json_of", "outcome_of", "receipt_of"]
 

@@ -29,16 +29,16 @@ import msgspec
 import structlog
 from msgspec import UNSET, Raw
 
-from millstream.engine.client.alarm import Alarm
+from millstream.engine.application.options import Deadline
+from millstream.engine.application.validation import encode
 from millstream.engine.client.calls import Call, Calls, error_of
+from millstream.engine.client.connecting import Reach
 from millstream.engine.client.connection import OWN_ID, Connection
 from millstream.engine.client.limits import ClientLimits
-from millstream.engine.client.reaching import Reach
 from millstream.engine.client.subscriptions import Policy, Subscription
-from millstream.engine.clock import elapsed
-from millstream.engine.codec import encode
+from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError
-from millstream.engine.terms import Deadline
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire import Reply
 from millstream.engine.wire.address import Address, parse_address
 from millstream.engine.wire.messages import Notification

@@ -22,7 +22,7 @@ from msgspec import UNSET, Raw
 
 from millstream.engine.client.calls import Call, error_of
 from millstream.engine.errors import ConnectionLost, EngineClosed, MillstreamError, RemoteError, WatchOverrun
-from millstream.engine.wire.faults import INTERNAL_ERROR
+from millstream.engine.wire.errors import INTERNAL_ERROR
 from millstream.engine.wire.messages import Notification
 
 __all__ = ["Policy", "Subscription", "Told"]

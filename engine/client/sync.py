@@ -11,10 +11,10 @@ from typing import Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from millstream.engine.application.messages import Answered, Command, Metadata, Query, Receipt, Token
 from millstream.engine.client.client import Client
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.errors import EngineClosed, MillstreamError
-from millstream.engine.messages import Answered, Command, Metadata, Query, Receipt, Token
 from millstream.engine.wire.address import Address
 
 __all__ = ["SyncClient"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from millstream.engine.app import App
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Query
 from millstream.engine.gateway import Gateway
-from millstream.engine.log import Log
-from millstream.engine.messages import Query
+from millstream.engine.read.watches import Watch
 from millstream.engine.stats import ViewStats
-from millstream.engine.watching import Watch
+from millstream.engine.stores.port import Log
 
 __all__ = ["Backend", "BackendStats"]
 

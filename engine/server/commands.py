@@ -11,13 +11,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from millstream.engine.clock import elapsed
+from millstream.engine.application.options import Deadline, Terms
 from millstream.engine.engine import Engine
-from millstream.engine.envelope import Envelope
 from millstream.engine.errors import DeadlineExceeded, LimitReached
 from millstream.engine.gateway import Gateway
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.server.connection import Batch, Connection
-from millstream.engine.terms import Deadline, Terms
+from millstream.engine.write.envelope import Envelope
 
 __all__ = ["Commands", "Forwarding"]
 

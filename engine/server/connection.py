@@ -28,7 +28,6 @@ from typing import Any, Protocol, TypeAlias, cast
 import msgspec
 from msgspec import UNSET, Raw
 
-from millstream.engine.clock import elapsed
 from millstream.engine.errors import (
     EngineClosed,
     LimitReached,
@@ -37,10 +36,11 @@ from millstream.engine.errors import (
     NotPermitted,
     ProtocolViolated,
 )
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.tokens import Role
 from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests
-from millstream.engine.wire.faults import INVALID_REQUEST
+from millstream.engine.wire.errors import INVALID_REQUEST
 from millstream.engine.wire.messages import Result, failure_of
 
 __all__ = ["Batch", "Connection", "ConnectionStatus", "Handler", "Surroundings"]

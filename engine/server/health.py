@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from millstream.engine.engine import Engine
+from millstream.engine.read.actor import ViewStatus
 from millstream.engine.server.backend import Backend
 from millstream.engine.stats import EngineStats
-from millstream.engine.viewing import ViewStatus
-from millstream.engine.writer import WriterStatus
+from millstream.engine.write.writer import WriterStatus
 
 __all__ = ["Health", "health_of"]
 

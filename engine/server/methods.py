@@ -15,7 +15,7 @@ from millstream.engine.server.commands import Commands, Forwarding
 from millstream.engine.server.connection import Batch, Connection, Handler
 from millstream.engine.server.health import health_of
 from millstream.engine.server.limits import ServerLimits
-from millstream.engine.server.questions import Questions
+from millstream.engine.server.queries import Questions
 from millstream.engine.server.stats import ServerStats
 from millstream.engine.server.tokens import MAY, Role, Tokens
 from millstream.engine.wire import Requests

@@ -16,7 +16,6 @@ from typing import Self
 import anyio
 import structlog
 
-from millstream.engine.clock import elapsed
 from millstream.engine.errors import (
     AuthorError,
     CallerError,
@@ -27,6 +26,7 @@ from millstream.engine.errors import (
     StorageError,
     TryAgainLater,
 )
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.connection import Connection, ConnectionStatus
 from millstream.engine.server.limits import ServerLimits

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from millstream.engine.commit import DIGEST_BYTES, Head
+from millstream.engine.commits.commit import DIGEST_BYTES, Head
 
 __all__ = ["Part", "Sealing", "Snapshot"]
 

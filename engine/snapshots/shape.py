@@ -15,8 +15,8 @@ from typing import Any, get_origin
 import msgspec
 from msgspec import inspect
 
-from millstream.engine.declare import place_of
-from millstream.engine.sides import Side, code_version_of
+from millstream.engine.application.methods import place_of
+from millstream.engine.application.sides import Side, code_version_of
 
 __all__ = ["fingerprint_of", "parts_of"]
 

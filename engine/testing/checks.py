@@ -14,11 +14,11 @@ from typing import Any
 import anyio
 import msgspec
 
-from millstream.engine.commit import Commit, Head, verify
+from millstream.engine.application.messages import Receipt
+from millstream.engine.commits.commit import Commit, Head, verify
 from millstream.engine.engine import Engine
 from millstream.engine.errors import LogCorrupt
-from millstream.engine.log import MemoryLog, MemoryStore
-from millstream.engine.messages import Receipt
+from millstream.engine.stores.memory import MemoryLog, MemoryStore
 from millstream.engine.testing.errors import BrokenPromise
 from millstream.engine.testing.faulty import FaultyLog
 from millstream.engine.testing.history import Call, History

@@ -24,10 +24,11 @@ from typing import NamedTuple
 import anyio
 import msgspec
 
-from millstream.engine.commit import Commit, Head
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, DefinitionError, Fenced
-from millstream.engine.log import MemoryLog, MemoryStore, followed
-from millstream.engine.snapshots import SnapshotStore
+from millstream.engine.stores.following import followed
+from millstream.engine.stores.memory import MemoryLog, MemoryStore
+from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.testing.errors import StoreFault
 from millstream.engine.testing.faulty_snapshots import FaultySnapshots
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from millstream.engine.snapshots import Snapshot, SnapshotStore
+from millstream.engine.snapshots.part import Snapshot
+from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["FaultySnapshots"]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.engine import Engine
 from millstream.engine.errors import DeadlineExceeded, MillstreamError, OutcomeUnknown
-from millstream.engine.messages import Command, Receipt
 from millstream.engine.testing.faulty import FaultyLog
 from millstream.engine.testing.simulation import Simulation
 

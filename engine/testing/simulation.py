@@ -24,9 +24,9 @@ import anyio.lowlevel
 import msgspec
 import structlog
 
-from millstream.engine.clock import replaced_clocks
 from millstream.engine.engine import Engine
-from millstream.engine.log import MemoryStore
+from millstream.engine.loop.clock import replaced_clocks
+from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing.errors import SimulationError
 from millstream.engine.testing.faulty import Faults, FaultyLog
 from millstream.engine.testing.loop import SimulatedClock, SimulatedLoop, confined

@@ -1,11 +1,11 @@
 """Looking after a log that exists: verifying it, copying it while it is written, carrying it elsewhere."""
 
-from millstream.engine.owner import require_owner
+from millstream.engine.stores.events import StoredEvent, stored_events
+from millstream.engine.stores.owner import require_owner
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.backup import backup_log
 from millstream.engine.upkeep.chain import Verified
 from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
-from millstream.engine.upkeep.events import StoredEvent, stored_events
 from millstream.engine.upkeep.exchange import export_log, import_log
 from millstream.engine.upkeep.states import differing_parts, parked_in
 from millstream.engine.upkeep.verify import verify_log

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import anyio
 
-from millstream.engine.log import Log, SqliteLog, log_at
+from millstream.engine.stores.address import log_at
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.sqlite.log import SqliteLog
 
 __all__ = ["attached"]
 

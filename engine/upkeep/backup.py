@@ -6,14 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from millstream.engine.errors import LogCorrupt, LogRefused
-from millstream.engine.handover import in_thread
-from millstream.engine.log import Log, SqliteLog, log_at
-from millstream.engine.log.sqlite_faults import ERRORS
-from millstream.engine.upkeep import sqlite
+from millstream.engine.loop.threads import in_thread
+from millstream.engine.stores.address import log_at
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.sqlite import inspection
+from millstream.engine.stores.sqlite.errors import ERRORS
+from millstream.engine.stores.sqlite.log import SqliteLog
+from millstream.engine.upkeep.atomic_file import placed
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.chain import Verified
 from millstream.engine.upkeep.errors import BackupFailed
-from millstream.engine.upkeep.place import placed
 from millstream.engine.upkeep.verify import verify_log
 
 __all__ = ["backup_log"]
@@ -47,7 +49,7 @@ async def backup_log(
         raise LogRefused(source.name, "it has no file that could be copied", "export it instead")
     try:
         async with attached(source.path), placed(target, like=source.path) as part:
-            await in_thread(sqlite.copy_pages, source.path, part)
+            await in_thread(inspection.copy_pages, source.path, part)
             return await _verify_copy(source, part, progress)
     except (OSError, *ERRORS) as error:
         raise BackupFailed(source.name, str(target), str(error)) from error

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from millstream.engine.clock import elapsed
-from millstream.engine.commit import Commit, Head, events_in, verify
+from millstream.engine.commits.commit import Commit, Head, events_in, verify
 from millstream.engine.errors import LogCorrupt
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Chain", "Verified"]
 

@@ -19,14 +19,15 @@ from typing import BinaryIO
 import anyio
 import msgspec
 
-from millstream.engine.codec import encode
-from millstream.engine.commit import FORMAT, Commit
+from millstream.engine.application.validation import encode
+from millstream.engine.commits.commit import FORMAT, Commit
+from millstream.engine.commits.marks import EXPORT, EXPORT_MARK
 from millstream.engine.errors import LogCorrupt, LogRefused
-from millstream.engine.handover import in_thread
-from millstream.engine.log import Log, log_at
-from millstream.engine.marks import EXPORT, EXPORT_MARK
-from millstream.engine.replay import PAGE_BYTES, SLICE_MS
-from millstream.engine.slices import Slicer
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.loop.threads import in_thread
+from millstream.engine.stores.address import log_at
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
 from millstream.engine.upkeep.chain import Chain, Verified
 from millstream.engine.upkeep.errors import ExportDamaged, ExportRefused
 

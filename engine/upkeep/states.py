@@ -12,13 +12,14 @@ from itertools import zip_longest
 
 import anyio
 
-from millstream.engine.app import App
+from millstream.engine.application.app import App
 from millstream.engine.limits import Limits
-from millstream.engine.log import Log
-from millstream.engine.reading import Parked
-from millstream.engine.recovery import Recovered, Recovery
-from millstream.engine.slices import Slicer
-from millstream.engine.snapshots import Part, SnapshotStore
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.read.state import Parked
+from millstream.engine.recovery.recovery import Recovered, Recovery
+from millstream.engine.snapshots.part import Part
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["differing_parts", "parked_in"]
 

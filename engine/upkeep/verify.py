@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from millstream.engine.handover import in_thread
-from millstream.engine.log import Log, SqliteLog
-from millstream.engine.replay import PAGE_BYTES, SLICE_MS
-from millstream.engine.slices import Slicer
-from millstream.engine.upkeep import sqlite
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.loop.threads import in_thread
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
+from millstream.engine.stores.sqlite import inspection
+from millstream.engine.stores.sqlite.log import SqliteLog
 from millstream.engine.upkeep.chain import Chain, Verified
 from millstream.engine.upkeep.errors import DigestMissing
 
@@ -43,10 +44,10 @@ async def verify_log(
     """
     chain = Chain(log.name, expect)
     if isinstance(log, SqliteLog):
-        await in_thread(sqlite.check_rows, log.path)
+        await in_thread(inspection.check_rows, log.path)
         await _follow(log, chain, progress)
-        schema = await sqlite.schema_made()
-        await in_thread(sqlite.check_structure, log.path, schema, chain.head.number)
+        schema = await inspection.schema_made()
+        await in_thread(inspection.check_structure, log.path, schema, chain.head.number)
     else:
         await _follow(log, chain, progress)
     if expect is not None and chain.expected_at is None:

@@ -1,7 +1,7 @@
 """The protocol of the socket API, without any socket: bytes in, messages out. docs/protocol.md describes it."""
 
 from millstream.engine.wire.address import Address, parse_address
-from millstream.engine.wire.faults import ErrorObject, error_from, error_object
+from millstream.engine.wire.errors import ErrorObject, error_from, error_object
 from millstream.engine.wire.lines import FrameTooLarge, Lines
 from millstream.engine.wire.messages import Notification, Reply, ReplyId, Request
 from millstream.engine.wire.requests import Malformed, Requests

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from millstream.engine.wire.faults import INTERNAL_ERROR, ErrorObject, error_object
+from millstream.engine.wire.errors import INTERNAL_ERROR, ErrorObject, error_object
 
 __all__ = [
     "Count",

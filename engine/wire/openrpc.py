@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from millstream.engine.app import App
-from millstream.engine.declare import answer_type
-from millstream.engine.messages import Receipt
-from millstream.engine.wire.faults import CODES
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Receipt
+from millstream.engine.application.methods import answer_type
+from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.messages import Watching
 from millstream.engine.wire.requests import params_of
 

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from millstream.engine.app import App, tag_of
-from millstream.engine.codec import problem_with, reader, union_of
+from millstream.engine.application.app import App, tag_of
+from millstream.engine.application.messages import Metadata
+from millstream.engine.application.validation import problem_with, reader, union_of
 from millstream.engine.errors import InvalidMessage, MillstreamError, ProtocolViolated, UnknownMessage
-from millstream.engine.messages import Metadata
-from millstream.engine.wire.faults import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
+from millstream.engine.wire.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from millstream.engine.wire.messages import Count, ReplyId
 
 __all__ = ["Malformed", "Requests", "params_of"]

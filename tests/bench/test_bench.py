@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from millstream.bench import __main__ as command_line
-from millstream.bench import handing, loops, report
+from millstream.bench import loops, publishing, report
 from millstream.bench.bank import Deposit, Open, fingerprint, queries, streams, totals
 from millstream.bench.figures import FIGURES, Entry, Figure, Goal
 from millstream.bench.harness import Contender, Plan, contenders, measure, run_apart
@@ -359,7 +359,7 @@ def test_a_filesystem_is_that_of_the_nearest_mount_above(tmp_path: Path) -> None
 def test_without_rich_it_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(handing, "find_spec", lambda _: None)
+    monkeypatch.setattr(publishing, "find_spec", lambda _: None)
     assert command_line.main(["--dir", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == (
         "millstream.bench shows its report with rich: install the extra millstream[bench]\n"

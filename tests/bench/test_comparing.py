@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from millstream.bench import __main__ as command_line
-from millstream.bench import handing, report
+from millstream.bench import publishing, report
 from millstream.bench.comparing import compare, is_rate
 from millstream.bench.summary import Report
 from tests.bench.reports import MACHINE, a_figure, a_report, a_row
@@ -116,7 +116,7 @@ def test_a_file_that_is_no_report_is_refused(
 def test_without_matplotlib_a_page_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(handing, "find_spec", lambda name: None if name == "matplotlib" else name)
+    monkeypatch.setattr(publishing, "find_spec", lambda name: None if name == "matplotlib" else name)
     assert command_line.main(["--smoke", "--html", str(tmp_path / "page.html"), "--dir", str(tmp_path / "out")]) == 2
     assert (
         capsys.readouterr().err

@@ -13,7 +13,7 @@ from millstream.bench.histories.linear import Linearizable, Violation, check_eac
 from millstream.bench.histories.operations import Operation
 from millstream.bench.histories.placed import Kind, Problem, Written, check_places, read_log
 from millstream.bench.histories.spec import Accepted, Account, Call, Denied, Question, Refused, Sent, Shown
-from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head, Record, seal
 
 OPENED = {"type": "Opened", "account": "ann"}
 FIVE = {"type": "Deposited", "account": "ann", "amount": 5}

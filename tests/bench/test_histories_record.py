@@ -23,7 +23,7 @@ from millstream.engine import (
     Rejected,
     WriterUnavailable,
 )
-from millstream.engine.messages import Answered
+from millstream.engine.application.messages import Answered
 
 SENT = Sent("1.0.7", Deposit("ann", 5))
 ASKED = Question(StandingOf("ann"), after=3)

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from millstream.bench import __main__ as command_line
-from millstream.bench import handing
+from millstream.bench import publishing
 from millstream.bench.torture.check import Kind, Known, Problem
 from millstream.bench.torture.child import Order
 from millstream.bench.torture.files import DATABASE, copy_log, read_commits, stalled, wal_of
@@ -34,7 +34,7 @@ from millstream.bench.torture.till import limits, till
 from millstream.bench.torture.wal import Damage, Tear, transactions
 from millstream.bench.torture.work import accounts, command, has_id, opening
 from millstream.engine import CommitFailed, Engine, LogCorrupt, LogRefused
-from millstream.engine.commit import Commit, Head, events_in
+from millstream.engine.commits.commit import Commit, Head, events_in
 
 SECONDS = 30.0
 #: In which it takes images whole and torn, sends commands again, closes, stalls, and kills at an answer.
@@ -523,7 +523,7 @@ def test_the_table_says_what_was_found_and_so_does_the_exit_code(
 def test_without_rich_it_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(handing, "find_spec", lambda _: None)
+    monkeypatch.setattr(publishing, "find_spec", lambda _: None)
     assert command_line.main(["torture", "--dir", str(tmp_path / "out")]) == 2
     assert (
         capsys.readouterr().err == "millstream.bench shows its report with rich: install the extra millstream[bench]\n"

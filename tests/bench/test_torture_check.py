@@ -23,7 +23,7 @@ from millstream.bench.torture.check import (
 )
 from millstream.bench.torture.reports import Ack, Place, Refusal, Report, Seen, Trouble
 from millstream.engine import Receipt, Rejected
-from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head, Record, seal
 
 #: Caller 0 deposits into accounts of all, 1 transfers, 2 into its own, 3 sends lists.
 OPENING = ["0.open.all-0", "0.open.all-1", "0.open.own-2", "0.open.own-3"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from millstream.bench import reading
+from millstream.bench import views
 from millstream.bench.bank import (
     BalanceOf,
     Remit,
@@ -100,7 +100,7 @@ def test_engine_and_minimum_end_with_the_same_balances_in_memory_and_on_disk(kin
 
 
 async def test_views_that_ignore_an_event_are_there_and_hold_nothing(tmp_path: Path) -> None:
-    app = reading.ignoring(3)
+    app = views.ignoring(3)
     assert [view.__name__ for view in app.views[1:]] == ["_Remittances0", "_Remittances1", "_Remittances2"]
     async with Engine(app, log=tmp_path / "bank.db") as engine:
         for command in (*streams(SMALL).opening, *streams(SMALL).measured):

@@ -34,7 +34,7 @@ from millstream.engine import (
     UnknownMessage,
     ViewFaulted,
 )
-from millstream.engine.log import MemoryStore
+from millstream.engine.stores.memory import MemoryStore
 from tests.shop import (
     Add,
     Added,

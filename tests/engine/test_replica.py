@@ -35,13 +35,13 @@ from millstream.engine import (
     ViewFaulted,
     ViewStats,
 )
-from millstream.engine.log import MemoryStore
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.health import Health, health_of
+from millstream.engine.stores.memory import MemoryStore
 from millstream.views import View, answers, applies
 from tests.desk import Put, Seen, desk
-from tests.engine.log import children
-from tests.engine.log.children import child
+from tests.engine.stores.sqlite import children
+from tests.engine.stores.sqlite.children import child
 from tests.shop import (
     Add,
     Added,
@@ -63,7 +63,7 @@ pytestmark = pytest.mark.anyio
 #: For what happens in a process of its own, whatever loop waits for it here.
 once = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
-PULSE = "millstream.engine.log.sqlite_pulse.LOOK_SECONDS"
+PULSE = "millstream.engine.stores.sqlite.pulse.LOOK_SECONDS"
 NEVER = 3_600.0
 
 
@@ -335,7 +335,7 @@ async def test_a_replica_makes_no_write_models(place: Place, monkeypatch: pytest
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("a replica decides nothing")
 
-    monkeypatch.setattr("millstream.engine.recovery.WriteState", never)
+    monkeypatch.setattr("millstream.engine.recovery.recovery.WriteState", never)
     async with Replica(shop, log=place.log()) as replica:
         assert await replica.ask(StockOf("a")) == 1
 

@@ -20,7 +20,7 @@ from millstream.engine import (
     Query,
     VersionConflict,
 )
-from millstream.engine.log import MemoryStore
+from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Retired, WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.stores import MemoryPlace, Place, SqlitePlace

@@ -38,7 +38,7 @@ from millstream.engine import (
 from millstream.engine.cli import log, main
 from millstream.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
 from millstream.engine.cli.root import app
-from millstream.engine.marks import EXPORT_MARK
+from millstream.engine.commits.marks import EXPORT_MARK
 from millstream.engine.upkeep import BackupFailed, DigestMissing
 from tests.engine.upkeep.chains import deposit, in_file, sealed
 

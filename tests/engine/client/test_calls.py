@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from millstream.engine import CommitFailed, MillstreamError, Rejected
+from millstream.engine.application.options import Deadline
 from millstream.engine.client import ClientLimits
 from millstream.engine.client.calls import Call, Calls
 from millstream.engine.errors import ConnectionLost, DeadlineExceeded, EngineClosed, LimitReached, ProtocolViolated
-from millstream.engine.terms import Deadline
 
 NAME = "tcp://there:1"
 

@@ -11,7 +11,6 @@ from msgspec import Raw
 
 from millstream.engine import Answered, Command, Metadata, Query, Receipt
 from millstream.engine.client import Client, ClientLimits
-from millstream.engine.clock import elapsed
 from millstream.engine.errors import (
     AnswerFailed,
     ConnectionLost,
@@ -22,6 +21,7 @@ from millstream.engine.errors import (
     RemoteError,
     ViewIncomplete,
 )
+from millstream.engine.loop.clock import elapsed
 from tests.engine.client.peer import Visit, heard, peer, until
 from tests.shop import Add, StockOf
 from tests.support import Outcome, settled, start

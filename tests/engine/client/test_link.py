@@ -11,9 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from millstream.engine import MillstreamError
-from millstream.engine.client import ClientLimits, Link, reaching
-from millstream.engine.client.dialling import dial
-from millstream.engine.clock import elapsed
+from millstream.engine.client import ClientLimits, Link, connecting
+from millstream.engine.client.sockets import dial
 from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
@@ -24,6 +23,7 @@ from millstream.engine.errors import (
     Rejected,
     RemoteError,
 )
+from millstream.engine.loop.clock import elapsed
 from tests.engine.client.peer import Peer, Visit, peer, until
 from tests.support import Outcome, settled, start
 
@@ -465,7 +465,7 @@ async def test_a_connection_that_is_lost_before_it_was_used_is_none(monkeypatch:
         return connection
 
     lost_ones: list[Any] = []
-    monkeypatch.setattr(reaching, "dial", dial_and_lose)
+    monkeypatch.setattr(connecting, "dial", dial_and_lose)
     async with peer() as there, Link(there.address, eager=False, limits=QUICK) as link:
         async with anyio.create_task_group() as group:
             outcome = start(group, link.call("execute", ADD))

@@ -24,8 +24,8 @@ from millstream.engine.errors import (
     NotPermitted,
     ProtocolViolated,
 )
-from millstream.engine.log import MemoryLog, MemoryStore
 from millstream.engine.server import Server, ServerLimits, Tokens, tls_context
+from millstream.engine.stores.memory import MemoryLog, MemoryStore
 from tests.certificates import Certificates
 from tests.engine.client.peer import until
 from tests.shop import Add, Everything, Note, Notes, StockOf, shop

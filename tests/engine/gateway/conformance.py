@@ -15,6 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from millstream.engine import App, Engine, Limits, Metadata, MillstreamError, Receipt
+from millstream.engine.application.messages import Answered
 from millstream.engine.errors import (
     AnswerFailed,
     ApplyFailed,
@@ -35,7 +36,6 @@ from millstream.engine.errors import (
     WatchesFull,
 )
 from millstream.engine.gateway import Gateway
-from millstream.engine.messages import Answered
 from tests.desk import Put, Seen, desk
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
 from tests.support import Outcome, ScriptedLog, start

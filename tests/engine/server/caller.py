@@ -14,8 +14,8 @@ import anyio
 import anyio.lowlevel
 
 from millstream.engine import App, Engine, Limits
-from millstream.engine.log import Log
 from millstream.engine.server import Server
+from millstream.engine.stores.port import Log
 from millstream.engine.wire import Address
 from tests.shop import shop
 

@@ -33,11 +33,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from millstream.engine import Engine, Limits, MemoryLog
-from millstream.engine.clock import elapsed
+from millstream.engine.commits.stored import body_reader
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.server import Server, ServerLimits
 from millstream.engine.server.connection import Connection
-from millstream.engine.stored import body_reader
-from millstream.engine.wire.faults import BRANCHES, CODES
+from millstream.engine.wire.errors import BRANCHES, CODES
 from tests.engine.server.caller import SECONDS_MAX, STOCK, Caller, calling, request, until
 from tests.shop import Noted, Pinboard, shop
 

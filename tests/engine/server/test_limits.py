@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from millstream.engine import App, Command, DefinitionError, Event, Limits, Query
-from millstream.engine.clock import elapsed
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.server import Server, ServerLimits, Tokens
 from millstream.engine.server.connection import Connection
 from millstream.handlers import WriteModel, applies, handles

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from millstream.engine.snapshots import add_piece, pieces_of
+from millstream.engine.snapshots.pieces import add_piece, pieces_of
 from tests.engine.snapshots.states import form
 
 

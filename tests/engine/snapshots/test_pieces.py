@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millstream.engine import SnapshotMismatch
-from millstream.engine.snapshots import add_piece, in_pieces, open_piece, pieces, pieces_of
-from millstream.engine.snapshots.pieces import PIECE_BYTES
+from millstream.engine.snapshots import pieces
+from millstream.engine.snapshots.pieces import PIECE_BYTES, add_piece, in_pieces, open_piece, pieces_of
 from tests.engine.snapshots.states import Everything, Wide, form, states
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Typed
 import msgspec
 import pytest
 
-from millstream.engine.snapshots import fingerprint_of
+from millstream.engine.snapshots.shape import fingerprint_of
 from millstream.views import View, applies
 from tests.engine.snapshots.states import Also, Happened
 
@@ -233,7 +233,7 @@ def test_a_state_that_is_no_struct_has_a_fingerprint() -> None:
 
 
 SCRIPT = """
-from millstream.engine.snapshots import fingerprint_of
+from millstream.engine.snapshots.shape import fingerprint_of
 from tests.engine.snapshots.states import Everything
 from tests.shop import shop
 print(*map(fingerprint_of, [Everything, *shop.models, *shop.views]))

@@ -22,8 +22,8 @@ from millstream.engine import (
     Receipt,
     Rejected,
 )
-from millstream.engine.clock import utc_now
-from millstream.engine.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.loop.clock import utc_now
 from millstream.engine.testing import (
     BrokenPromise,
     Call,

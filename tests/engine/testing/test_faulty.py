@@ -9,9 +9,9 @@ import anyio.lowlevel
 import pytest
 
 from millstream.engine import CommitFailed, DefinitionError, Fenced
-from millstream.engine.log import MemoryStore
+from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Faults, FaultyLog, Simulation, StoreFault, simulate
-from tests.engine.log.conformance import APP, READ_BYTES, LogConformance, commits
+from tests.engine.stores.conformance import APP, READ_BYTES, LogConformance, commits
 
 TRIES = 40
 

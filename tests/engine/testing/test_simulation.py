@@ -20,7 +20,7 @@ import pytest
 import structlog
 
 from millstream.engine import Engine, Limits
-from millstream.engine.clock import elapsed, utc_now
+from millstream.engine.loop.clock import elapsed, utc_now
 from millstream.engine.testing import NotSimulated, Simulation, SimulationError, Stuck, simulate, torture
 from tests.shop import Add, shop
 

@@ -10,8 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from millstream.engine import MemoryLog, SqliteLog
-from millstream.engine.commit import Commit, Head, Record, seal
-from millstream.engine.log import MemoryStore
+from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.stores.memory import MemoryStore
 
 APP = "bank"
 

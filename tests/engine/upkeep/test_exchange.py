@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millstream.engine import LogCorrupt, LogLocked, MemoryLog, SqliteLog
-from millstream.engine.commit import Commit, Head, Record, seal
-from millstream.engine.marks import EXPORT_MARK
+from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.marks import EXPORT_MARK
 from millstream.engine.upkeep import (
     ExportDamaged,
     ExportRefused,

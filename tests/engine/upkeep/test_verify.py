@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from millstream.engine import LogCorrupt, LogRefused, MemoryLog, SqliteLog
-from millstream.engine.commit import Commit, Head, seal
+from millstream.engine.commits.commit import Commit, Head, seal
 from millstream.engine.upkeep import DigestMissing, Verified, attached, verify, verify_log
 from tests.engine.upkeep.chains import FIVE, change, commits_in, deposit, in_file, in_memory, sealed, with_commit
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from millstream.engine import App, Command, Event, Key, Query
-from millstream.engine.wire.faults import CODES
+from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.openrpc import describe
 from millstream.engine.wire.requests import params_of
 from millstream.handlers import WriteModel, applies, handles

@@ -1,0 +1,234 @@
+"""What an application is: its write models and views, checked against each other and laid out as tables.
+
+Here: every check that needs more than one class, and the tables that the engine dispatches with. Not here: any state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple, get_args
+
+from millstream.engine.application.messages import Command, Event, Message, Query
+from millstream.engine.application.methods import Method, key_field, place_of, yielded_events
+from millstream.engine.application.sides import (
+    Poison,
+    ReadSide,
+    RetiredSide,
+    WriteSide,
+    code_version_of,
+    poison_of,
+)
+from millstream.engine.application.validation import encode, list_reader, reader, union_of
+from millstream.engine.errors import DefinitionError, HandlerFailed
+
+__all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
+
+
+_SIDE = ("__appliers__", "snapshot", "restore")
+
+
+class CommandEntry(NamedTuple):
+    """How one type of command is dispatched."""
+
+    tag: str
+    model: int
+    method: Method
+    key_of: Callable[[Any], str | None]
+    read: Callable[[bytes], Command]
+
+
+class EventEntry(NamedTuple):
+    """How one type of event is applied: by which write models, by their index."""
+
+    tag: str
+    appliers: tuple[tuple[int, Method], ...]
+    key_of: Callable[[Any], str | None]
+
+
+class QueryEntry(NamedTuple):
+    """How one type of query is answered: by which view, by its index."""
+
+    tag: str
+    view: int
+    method: Method
+
+
+class App:
+    """An application: what it is. `Engine` says where it runs.
+
+    Args:
+        models: the write models, at least one. Each command is handled by exactly one of them, each event applied by
+            at least one.
+        views: the views. Each query is answered by exactly one of them.
+        retired: what events were stored as once, and what they mean today; see `millstream.handlers.Retired`.
+        name: stored in the log, which then opens for this application only. Default: the first model's class name.
+
+    Raises:
+        DefinitionError: the parts contradict each other; names both places.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: Iterable[type[WriteSide]],
+        views: Iterable[type[ReadSide]] = (),
+        retired: Iterable[type[RetiredSide]] = (),
+        name: str | None = None,
+    ) -> None:
+        self.models: Sequence[type[WriteSide]] = tuple(models)
+        self.views: Sequence[type[ReadSide]] = tuple(views)
+        self.retired: frozenset[type[RetiredSide]] = frozenset(_require_retired(retired))
+        if not self.models:
+            raise DefinitionError("an App needs at least one write model")
+        _require_shape(self.models, ("__handlers__", *_SIDE), "a write model")
+        _require_shape(self.views, ("__answerers__", *_SIDE), "a view")
+        _require_poison(self.views)
+        _require_code_version((*self.models, *self.views))
+        self.name = self.models[0].__name__ if name is None else name
+        if not self.name:
+            raise DefinitionError("an App's name is not empty: its log is recognised by it")
+        _require_unique("class", ((cls.__name__, place_of(cls)) for cls in (*self.models, *self.views)))
+        self.commands = _commands(self.models)
+        self.events = _events(self.models, self.views)
+        self.queries = _queries(self.views)
+        if not self.events:
+            raise DefinitionError(
+                "an App needs at least one event that a write model applies", place_of(self.models[0])
+            )
+        #: What a stored event may be: one of today's or a retired one.
+        self.stored: Sequence[type[Any]] = (*self.events, *self.retired)
+        for messages in ((*self.commands, *self.events, *self.queries), self.stored):
+            _require_unique("tag", ((tag_of(message), place_of(message)) for message in messages))
+        self.read_event: Callable[[bytes], Event] = reader(union_of(self.events))
+        self.read_events: Callable[[bytes], list[Event]] = list_reader(self.events)
+
+    def upcast(self, stored: list[Any]) -> list[Event]:
+        """What events that were read from the log mean today.
+
+        Raises:
+            HandlerFailed: an ``upcast`` raised, or gave something that is not an event of this application.
+        """
+        if not self.retired or self.retired.isdisjoint(map(type, stored)):
+            return stored
+        return [event for each in stored for event in self._today(each)]
+
+    def failed_upcasts(self, stored: Sequence[Any]) -> list[tuple[int, str, bool, str]]:
+        """Why `upcast` failed on these events: per event (its index, type, known, problem), as `mismatches` says it."""
+        found: list[tuple[int, str, bool, str]] = []
+        for index, event in enumerate(stored):
+            try:
+                self.upcast([event])
+            except HandlerFailed as error:
+                found.append((index, tag_of(type(event)), True, f"{error.handler} failed: {error.problem}"))
+        return found
+
+    def _today(self, stored: Any) -> Sequence[Event]:
+        if type(stored) not in self.retired:
+            return (stored,)
+        place = place_of(type(stored))
+        try:
+            today = [event for each in stored.upcast() for event in self._today(each)]
+            return self.read_events(encode(today))
+        except HandlerFailed:
+            raise
+        except Exception as error:
+            raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), repr(error)) from error
+
+    def __repr__(self) -> str:
+        return f"<App {self.name!r}: {len(self.models)} models, {len(self.views)} views>"
+
+
+def tag_of(message: type[Any]) -> str:
+    """The name that a message has in JSON: its class name, unless its class says ``tag="…"``."""
+    return str(message.__struct_config__.tag)
+
+
+def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandEntry]:
+    table: dict[type[Command], CommandEntry] = {}
+    for index, model in enumerate(models):
+        for command, method in model.__handlers__.items():
+            if command in table:
+                raise DefinitionError(
+                    f"command {command.__name__} is handled twice", table[command].method.place, method.place
+                )
+            table[command] = CommandEntry(tag_of(command), index, method, _key_getter(command), reader(command))
+    return table
+
+
+def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) -> dict[type[Event], EventEntry]:
+    appliers: dict[type[Event], list[tuple[int, Method]]] = {}
+    for index, model in enumerate(models):
+        for event, method in model.__appliers__.items():
+            appliers.setdefault(event, []).append((index, method))
+    used = [(event, method.place) for view in views for event, method in view.__appliers__.items()]
+    used += [(event, m.place) for model in models for m in model.__handlers__.values() for event in yielded_events(m)]
+    for event, place in used:
+        if event not in appliers:
+            raise DefinitionError(f"no write model applies event {event.__name__}", place_of(event), place)
+    return {event: EventEntry(tag_of(event), tuple(those), _key_getter(event)) for event, those in appliers.items()}
+
+
+def _queries(views: Sequence[type[ReadSide]]) -> dict[type[Query[Any]], QueryEntry]:
+    table: dict[type[Query[Any]], QueryEntry] = {}
+    for index, view in enumerate(views):
+        for query, method in view.__answerers__.items():
+            if query in table:
+                raise DefinitionError(
+                    f"query {query.__name__} is answered twice", table[query].method.place, method.place
+                )
+            table[query] = QueryEntry(tag_of(query), index, method)
+    return table
+
+
+def _key_getter(message: type[Message]) -> Callable[[Any], str | None]:
+    name = key_field(message)
+    return _no_key if name is None else attrgetter(name)
+
+
+def _no_key(_: Any) -> None:
+    return None
+
+
+def _require_shape(classes: Iterable[Any], names: Sequence[str], what: str) -> None:
+    for cls in classes:
+        missing = [name for name in names if not hasattr(cls, name)]
+        if not isinstance(cls, type) or missing:
+            raise DefinitionError(f"{cls!r} is not {what}: give the class, which needs {', '.join(names)}")
+        try:
+            cls()
+        except TypeError as error:
+            raise DefinitionError(
+                f"{what} starts without arguments, so each field needs a default: {error}", place_of(cls)
+            ) from error
+
+
+def _require_poison(views: Iterable[type[ReadSide]]) -> None:
+    for view in views:
+        if poison_of(view) not in get_args(Poison):
+            raise DefinitionError(f"poison is one of {get_args(Poison)}, not {poison_of(view)!r}", place_of(view))
+
+
+def _require_code_version(classes: Iterable[type[Any]]) -> None:
+    for cls in classes:
+        if type(code_version_of(cls)) is not int:
+            raise DefinitionError(
+                "code_version is a number of the class and no field of the state: write it without an annotation",
+                place_of(cls),
+            )
+
+
+def _require_retired(retired: Iterable[Any]) -> Iterator[Any]:
+    for cls in retired:
+        config = getattr(cls, "__struct_config__", None) if isinstance(cls, type) else None
+        if config is None or config.tag_field != "type" or not callable(getattr(cls, "upcast", None)):
+            raise DefinitionError(f"{cls!r} is not a retired event: derive it from millstream.handlers.Retired")
+        yield cls
+
+
+def _require_unique(what: str, named: Iterable[tuple[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for name, place in named:
+        if name in seen:
+            raise DefinitionError(f"two have the {what} {name!r}", seen[name], place)
+        seen[name] = place

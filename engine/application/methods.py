@@ -1,0 +1,165 @@
+"""How a method of a write model or a view says which message it is for.
+
+Here: the decorator `applies`, which both sides share; the reading of decorated methods into a table, and every check
+that one class alone allows. Not here: checks across classes (`app`), and any call of a method.
+
+The message is read from the annotation of the method's first parameter after ``self``, so that what the type checker
+sees is what is dispatched on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from millstream.engine.application.messages import Event, Message, Query
+from millstream.engine.errors import DefinitionError
+
+__all__ = ["Method", "answer_type", "applies", "declared", "key_field", "mark", "place_of", "yielded_events"]
+
+_MARK = "__millstream__"
+
+Applies = TypeVar("Applies", bound=Callable[[Any, Any], None])
+
+
+class Method(NamedTuple):
+    """A decorated method: the function to call with ``(state, message)``, or with the context as a third argument."""
+
+    function: Callable[..., Any]
+    wants_context: bool
+    returns: Any
+    place: str
+
+
+def applies(method: Applies) -> Applies:
+    """Mark a method as the one that changes the state for one type of event.
+
+    ``def deposited(self, event: Deposited) -> None``. It must accept every event that was ever written, raise
+    nothing, and depend on nothing but the state and the event: it runs when the event happens, and at every replay.
+    """
+    return cast(Applies, mark(method, "applies"))
+
+
+def mark(method: Any, kind: str) -> Any:
+    """Remember on the function which decorator it had."""
+    if not inspect.isfunction(method):
+        raise DefinitionError(f"@{kind} goes on a plain method, not on {method!r}")
+    setattr(method, _MARK, kind)
+    return method
+
+
+def place_of(thing: Any) -> str:
+    """Where a class or function is written, as errors name it: ``module.Qualified.name``."""
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def declared(owner: type, kind: str, base: type[Message], *, context: bool = False) -> Mapping[type[Message], Method]:
+    """The methods of ``owner`` with decorator ``kind``, by message type.
+
+    Args:
+        owner: the class to read, inherited methods included.
+        kind: the decorator's name.
+        base: what the messages must be: `Command`, `Event` or `Query`.
+        context: whether a second parameter, the `Context`, is allowed.
+
+    Raises:
+        DefinitionError: a method has no usable annotation or signature, or two are for the same message.
+    """
+    found: dict[type[Message], Method] = {}
+    for name in dict.fromkeys(name for cls in reversed(owner.__mro__) for name in vars(cls)):
+        function = inspect.getattr_static(owner, name)
+        if getattr(function, _MARK, None) != kind:
+            continue
+        message, method = _read(function, kind, base, context)
+        if message in found:
+            raise DefinitionError(f"{message.__name__} has two @{kind} methods", found[message].place, method.place)
+        found[message] = method
+    return types.MappingProxyType(found)
+
+
+def _read(function: Callable[..., Any], kind: str, base: type[Message], context: bool) -> tuple[type[Message], Method]:
+    place = place_of(function)
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"an @{kind} method is a plain function: pure code has nothing to await", place)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    if not 1 <= len(parameters) <= (2 if context else 1) or any(p.kind > p.POSITIONAL_OR_KEYWORD for p in parameters):
+        shape = "(self, message) or (self, message, context)" if context else "(self, message)"
+        raise DefinitionError(f"an @{kind} method takes {shape}", place)
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise DefinitionError(f"an annotation can't be resolved: {error}; use names of the module", place) from error
+    if parameters[0].name not in hints:
+        raise DefinitionError(f"parameter {parameters[0].name!r} needs an annotation: the {base.__name__} it is", place)
+    message = hints[parameters[0].name]
+    if not (isinstance(message, type) and issubclass(message, base) and message is not base):
+        raise DefinitionError(
+            f"an @{kind} method is for one subclass of {base.__name__}, not for {message!r}; "
+            "give each message a method of its own",
+            place,
+        )
+    return message, Method(function, len(parameters) == 2, hints.get("return"), place)
+
+
+def key_field(message: type[Message]) -> str | None:
+    """The name of the message's `Key` field, if it has one.
+
+    Raises:
+        DefinitionError: two fields are keys, or a key is not a plain string.
+    """
+    keys = [
+        (name, annotation)
+        for name, annotation in get_type_hints(message, include_extras=True).items()
+        if _mentions_key(annotation)
+    ]
+    if len(keys) > 1:
+        raise DefinitionError(
+            f"a message has one key; these are several: {', '.join(name for name, _ in keys)}", place_of(message)
+        )
+    for name, annotation in keys:
+        bare = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+        if bare is not str:
+            raise DefinitionError(
+                f"a Key is a string that is always there; field {name!r} is {annotation!r}", place_of(message)
+            )
+        return name
+    return None
+
+
+def _mentions_key(annotation: Any) -> bool:
+    if any(
+        isinstance(m, msgspec.Meta) and (m.extra or {}).get("millstream") == "key"
+        for m in getattr(annotation, "__metadata__", ())
+    ):
+        return True
+    return any(_mentions_key(part) for part in get_args(annotation))
+
+
+def yielded_events(method: Method) -> tuple[type[Event], ...]:
+    """The events that a handler's return annotation names one by one: ``Iterator[Deposited | Withdrawn]``."""
+    parts = [part for part in get_args(method.returns) if part is not None]
+    flat = [
+        piece
+        for part in parts
+        for piece in (get_args(part) if get_origin(part) in (Union, types.UnionType) else (part,))
+    ]
+    return tuple(piece for piece in flat if isinstance(piece, type) and issubclass(piece, Event) and piece is not Event)
+
+
+def answer_type(query: type[Message]) -> Any:
+    """What a query's class promises as its answer: ``int | None`` for ``class BalanceOf(Query[int | None])``.
+
+    Raises:
+        DefinitionError: the class does not say.
+    """
+    for cls in query.__mro__:
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            if get_origin(base) is Query and not isinstance(get_args(base)[0], TypeVar):
+                return get_args(base)[0]
+    raise DefinitionError(
+        f"{query.__name__} does not say what its answer is: class {query.__name__}(Query[…])", place_of(query)
+    )

@@ -1,0 +1,73 @@
+"""The protocols that the engine runs: the write side decides and applies, the read side applies and answers.
+
+`millstream.handlers.WriteModel`, `millstream.views.View` and `millstream.handlers.Retired` satisfy them; anything else
+that does is as good. A class of either side is constructed without arguments: that is its state before the first event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+
+from millstream.engine.application.methods import Method
+
+__all__ = ["Poison", "ReadSide", "RetiredSide", "Side", "WriteSide", "code_version_of", "poison_of"]
+
+#: What a view does about an event that it can't apply: stop answering; park it, and what follows under the same key;
+#: or leave it out.
+Poison: TypeAlias = Literal["stop", "park", "skip"]
+
+
+class Side(Protocol):
+    """What both sides are: a state that changes by events only, and can be put aside and taken up again."""
+
+    __appliers__: ClassVar[Mapping[type[Any], Method]]
+
+    def __init__(self) -> None: ...
+
+    def snapshot(self) -> Iterator[bytes] | None:
+        """The state in pieces of about 64 KiB, each made when it is asked for. None: no snapshots of this one."""
+        ...
+
+    def restore(self, piece: bytes) -> None:
+        """Take up the next piece of a snapshot, on a fresh instance, in the order in which they were made."""
+        ...
+
+
+class WriteSide(Side, Protocol):
+    """The state that decides. Decide: (state, command) → events, pure. Apply: (state, event) → state, in place."""
+
+    __handlers__: ClassVar[Mapping[type[Any], Method]]
+
+
+class ReadSide(Side, Protocol):
+    """A state that answers. Apply: (state, event) → state, in place. Answer: (state, query) → answer, pure."""
+
+    __answerers__: ClassVar[Mapping[type[Any], Method]]
+
+
+# Two things that a class may say are no members of the protocols: ``poison = "park"`` and ``code_version = 2`` in the
+# body of a class are narrower types, to type checkers, than what another class may say there.
+
+
+def code_version_of(side: type[Side]) -> int:
+    """The author's number for how the state follows from the events: the class attribute ``code_version``, or else 1.
+
+    Another number makes snapshots taken with this one useless: the state is then made again from the log.
+    """
+    version: int = getattr(side, "code_version", 1)
+    return version
+
+
+def poison_of(view: type[ReadSide]) -> Poison:
+    """What a view does about an event that it can't apply: its class attribute ``poison``, or else ``"stop"``."""
+    poison: Poison = getattr(view, "poison", "stop")
+    return poison
+
+
+class RetiredSide(Protocol):
+    """An event as it was stored once. It is a msgspec Struct, tagged in the field ``type`` as `Event` is."""
+
+    def upcast(self) -> Iterable[Any]:
+        """What it means today: events, or retired ones again, in order; none if it means nothing any more. Pure."""
+        ...

@@ -1,0 +1,37 @@
+"""A durable commit as those who follow the log get it: decoded, and what its events mean today."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from millstream.engine.application.messages import Event
+from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.commits.stored import Stored
+
+__all__ = ["Chapter"]
+
+
+class Chapter(msgspec.Struct, frozen=True):
+    """A durable commit as those who follow the log get it: decoded, and shared by reference between all of them.
+
+    ``head`` is what the log's head is with it, ``start`` the position before its first event, ``events`` what those
+    that are stored mean today, ``types`` their types, ``size_bytes`` its encoded size. ``records`` is there when it was
+    read from the log.
+    """
+
+    head: Head
+    start: int
+    events: Sequence[Event]
+    types: frozenset[type[Event]]
+    size_bytes: int
+    records: Sequence[Stored[Any]] = ()
+
+    @classmethod
+    def of(cls, commit: Commit, stored: int, events: Sequence[Event], records: Sequence[Stored[Any]] = ()) -> Chapter:
+        """The chapter of a commit that holds so many events, which mean ``events`` today."""
+        start = commit.position - 1
+        head = Head(commit.number, start + stored, commit.recorded_at, commit.digest)
+        return cls(head, start, events, frozenset(map(type, events)), len(commit.body), records)

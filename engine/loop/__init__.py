@@ -1,0 +1,3 @@
+"""How one thread is shared: clocks, slices, threads beside the loop, the collector."""
+
+__all__: list[str] = []

@@ -1,0 +1,195 @@
+"""The one task of a replica: it reads the log on, and hands each commit to all views.
+
+Here: what is read and when, and what is done if it can't be. Not here: what views make of it (`viewing`), and how a
+store learns of what others append (`log`).
+
+    status       what happened                                         it moves on by
+    ------       -------------                                         --------------
+    FOLLOWING    nothing                                               the log's pages, as they come
+    CUT_OFF      the store failed, or is not where it was: views       trying again each ``catch_up_retry_seconds``
+                 answer what they know
+    STOPPED      the log can't be read on, or another one is in its    nothing: its views are faulted
+                 place
+
+Invariants: a commit is verified and decoded once, for all views; it is offered in order, without a gap, and when each
+view has room for it. A view is never detached: while one has no room, nothing is read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing, suppress
+from datetime import datetime
+from enum import StrEnum
+
+import anyio
+import structlog
+
+from millstream.engine.application.app import App
+from millstream.engine.commits.commit import Head
+from millstream.engine.commits.decoded import Chapter
+from millstream.engine.errors import LogRefused, MillstreamError
+from millstream.engine.limits import Limits
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.read.actor import ViewActor, ViewStatus
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import Reader
+from millstream.engine.upkeep import require_owner
+
+__all__ = ["Follower", "FollowerStatus"]
+
+_log = structlog.get_logger("millstream")
+
+#: How often the log is asked for its end while commits come: what is not read yet counts as behind, too.
+_LOOK_AHEAD_SECONDS = 1.0
+
+
+class FollowerStatus(StrEnum):
+    """What a follower is doing; the table above says what follows from it."""
+
+    FOLLOWING = "following"
+    CUT_OFF = "cut off from its log"
+    STOPPED = "unable to read its log on"
+
+
+class Follower:
+    """The actor that reads a log for views. `run` is its life.
+
+    Args:
+        app: the application.
+        log: attached; it is attached to anew when its file was lost and is there again.
+        limits: the replica's.
+        views: those that are started with what the log holds.
+    """
+
+    def __init__(self, app: App, log: Log, limits: Limits, views: Sequence[ViewActor]) -> None:
+        self.status = FollowerStatus.FOLLOWING
+        #: What keeps it from following.
+        self.problem: str | None = None
+        #: The last commit that was read and offered.
+        self.head = Head()
+        self._app = app
+        self._log = log
+        self._limits = limits
+        self._views = views
+        self._end = Head()
+        self._next_look = 0.0
+        self._is_lost = False
+        #: The number of the last commit of each page that is not applied everywhere, and when its first was recorded.
+        self._pages: deque[tuple[int, str]] = deque()
+
+    @property
+    def end(self) -> Head:
+        """Where the log ends, as far as is known."""
+        return max(self.head, self._end, key=_number)
+
+    def start(self, head: Head) -> None:
+        """Go on from here: all views have what the log holds up to ``head``."""
+        self.head = self._end = head
+
+    async def run(self) -> None:
+        """Follow until cancelled, or until the log can't be read on."""
+        while self.status is not FollowerStatus.STOPPED:
+            try:
+                await self._follow()
+            except MillstreamError as error:
+                if isinstance(error, LogRefused):
+                    self._is_lost = True
+                if not self._is_lost:
+                    self._stop(error)
+                    return
+                await self._wait(error)
+            except Exception as error:  # noqa: BLE001 - the store failed: logged, and tried again
+                await self._wait(error)
+
+    def lag(self, now: datetime) -> tuple[int, float]:
+        """How many events of the log the slowest view has not applied, and for how many seconds the first is recorded.
+
+        A view that has faulted is not waited for.
+        """
+        at = self._forget_applied()
+        if self._pages:
+            since = self._pages[0][1]
+        elif self.end.number > at.number:
+            since = at.recorded_at
+        else:
+            return 0, 0.0
+        seconds = (now - datetime.fromisoformat(since)).total_seconds() if since else 0.0
+        return self.end.position - at.position, max(0.0, seconds)
+
+    async def _follow(self) -> None:
+        was_lost = self._is_lost
+        if was_lost:
+            await self._log.close()
+            require_owner(self._log, await self._log.attach(), self._app)
+            self._is_lost = False
+        if not await self._is_same_log():
+            if not was_lost:
+                self._is_lost = True  # look whose log it is
+                return
+            problem = f"it has no commit {self.head.number:,} such as was read here: another log is in its place"
+            self._stop(LogRefused(self._log.name, problem, "open the replica anew"))
+            return
+        self._rejoin()
+        reader = Reader(self._log, self._app, self.head, self._limits.read_bytes_max)
+        async with aclosing(self._log.follow(self.head.number, self._limits.read_bytes_max)) as pages:
+            async for page in pages:
+                self._forget_applied()
+                self._pages.append((page[-1].number, page[0].recorded_at))
+                await self._hand_over(reader.chapters(page))
+
+    async def _hand_over(self, chapters: Iterable[Chapter]) -> None:
+        slicer = Slicer(self._limits.slice_ms_max)
+        for chapter in chapters:
+            for view in self._views:
+                await view.room_for(chapter)
+            for view in self._views:
+                view.offer(chapter)
+            self.head = chapter.head
+            if elapsed() > self._next_look:
+                await self._look_ahead()
+            if slicer.is_over:
+                await slicer.rest()
+
+    async def _look_ahead(self) -> None:
+        self._next_look = elapsed() + _LOOK_AHEAD_SECONDS
+        with suppress(Exception):  # whoever reads on finds out
+            self._end = await self._log.head()
+
+    async def _is_same_log(self) -> bool:
+        """Whether the log holds the last commit that was read, which vouches for all before it."""
+        number = self.head.number
+        self._end = await self._log.head()
+        found = await self._log.read(number - 1, 1) if number else ()
+        return not number or (bool(found) and found[0].digest == self.head.digest)
+
+    async def _wait(self, error: Exception) -> None:
+        if self.status is not FollowerStatus.CUT_OFF:
+            _log.error("replica_cut_off", log=self._log.name, position=self.head.position, error=repr(error))
+        self.status, self.problem = FollowerStatus.CUT_OFF, str(error) or repr(error)
+        await anyio.sleep(self._limits.catch_up_retry_seconds)
+
+    def _rejoin(self) -> None:
+        if self.status is FollowerStatus.CUT_OFF:
+            _log.info("replica_rejoined", log=self._log.name, position=self.head.position)
+        self.status, self.problem = FollowerStatus.FOLLOWING, None
+
+    def _stop(self, error: MillstreamError) -> None:
+        self.status, self.problem = FollowerStatus.STOPPED, str(error)
+        _log.error("replica_stopped", log=self._log.name, position=self.head.position, error=repr(error))
+        for view in self._views:
+            view.fault(error, self.head.position + 1)
+
+    def _forget_applied(self) -> Head:
+        """Forget the pages that are applied everywhere; returns where the slowest view is."""
+        heads = (view.head for view in self._views if view.status not in (ViewStatus.FAULTED, ViewStatus.CLOSED))
+        at = min(heads, key=_number, default=self.head)
+        while self._pages and self._pages[0][0] <= at.number:
+            self._pages.popleft()
+        return at
+
+
+def _number(head: Head) -> int:
+    return head.number

@@ -1,0 +1,255 @@
+"""What an `Engine` and a `Replica` have in common: views that answer, at once, later, or again and again.
+
+Here: from a query to the view that answers it. Not here: how views move (`viewing`), and how watches are kept
+(`watching`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Answered, Query, Token, position_of
+from millstream.engine.application.methods import answer_type
+from millstream.engine.application.purity import fingerprint
+from millstream.engine.application.validation import reader
+from millstream.engine.errors import (
+    AnswerFailed,
+    ImpureHandler,
+    MillstreamError,
+    UnknownMessage,
+    ViewIncomplete,
+    WatchesFull,
+)
+from millstream.engine.limits import Limits
+from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.state import Parked
+from millstream.engine.read.watches import Question, Watch
+from millstream.engine.stats import ViewStats
+
+__all__ = ["Answering"]
+
+Answer = TypeVar("Answer")
+
+
+class Answering:
+    """The read side of a running application.
+
+    Args:
+        app: the application.
+        limits: the bounds.
+        views: the actor of each of its views, in its order.
+        check_purity: look at a view's state before and after each answer.
+    """
+
+    def __init__(self, app: App, limits: Limits, views: Sequence[ViewActor], *, check_purity: bool = False) -> None:
+        self.app = app
+        self.limits = limits
+        self._views = views
+        self._check_purity = check_purity
+        self._answers = {query: (views[entry.view], entry.method.function) for query, entry in app.queries.items()}
+        self._decoders: dict[type[Query[Any]], Callable[[bytes], Any]] = {}
+
+    async def ask(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answer:
+        """The answer of the view that answers such queries, from memory.
+
+        The answer reflects whole commits only, at least up to ``after``. What it returns may be the view's own object:
+        treat it as immutable. When the view is there already, nothing is awaited and no other task runs.
+
+        Args:
+            query: the question.
+            after: a receipt, an earlier answer, or a position: wait until the view has applied it.
+            timeout: seconds to wait for that.
+            incomplete: take an answer, too, from a view that has parked or skipped events.
+
+        Raises:
+            UnknownMessage: no view answers this query.
+            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            ViewBehind: too many queries wait for this view.
+            ViewFaulted: the view could not apply an event, and answers no more.
+            ViewIncomplete: the view has left out events; the error holds its answer.
+            AnswerFailed: the view raised while answering.
+            EngineClosed: the engine is not open.
+        """
+        view, answer = self._answers.get(type(query)) or self._unknown(query)
+        if after is not None or not view.ready:
+            position = position_of(after)
+            if not view.ready or view.position < position:
+                await view.reach(position, timeout)
+        return cast(Answer, self._answer(view, answer, query, incomplete))
+
+    async def answer(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answered[Answer]:
+        """The same with the position at which the answer is true, which is a token for the next question.
+
+        Args:
+            query: the question.
+            after: as `ask` takes it, and so are the others.
+            timeout: seconds.
+            incomplete: whether an incomplete answer will do.
+
+        Raises:
+            as `ask` does.
+        """
+        view, answer = self._answers.get(type(query)) or self._unknown(query)
+        if not view.ready or view.position < position_of(after):
+            await view.reach(position_of(after), timeout)
+        return Answered(self._answer(view, answer, query, incomplete), view.position)
+
+    def answer_now(self, query: Query[Any], after: int, incomplete: bool) -> tuple[Any, int] | None:
+        """An answer and its position, if nothing has to be waited for; else None, and `answer` waits.
+
+        Raises:
+            as `ask` does.
+        """
+        view, answer = self._answers.get(type(query)) or self._unknown(query)
+        if not view.ready or view.position < after:
+            return None
+        return self._answer(view, answer, query, incomplete), view.position
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        query: Query[Answer],
+        *,
+        after: Token | None = None,
+        every: bool = False,
+        incomplete: bool = False,
+    ) -> AsyncGenerator[AsyncIterator[Answered[Answer]], None]:
+        """The answer now, then each changed one: ``async with engine.watch(query) as answers: async for … in answers``.
+
+        Each answer is that of whole commits, differs from the one before it, and is not older. It is a copy that nobody
+        else has. The iteration has no end but an error.
+
+        Args:
+            query: the question.
+            after: begin with an answer that reflects this token: to go on where an earlier watch ended.
+            every: get every change, instead of only the newest answer when several came since the last one that was
+                taken. Up to ``watch_answers_max`` of them wait.
+            incomplete: take answers, too, from a view that has parked or skipped events.
+
+        Raises (on entering, or while iterating):
+            UnknownMessage: no view answers this query.
+            WatchesFull: ``watches_max`` watches are open.
+            WatchOverrun: ``every`` change was wanted, and more than wait may came; all up to then were given.
+            ViewBehind: too many queries wait for this view.
+            ViewFaulted: the view could not apply an event, and answers no more.
+            ViewIncomplete: the view has left out events; the error holds its answer.
+            AnswerFailed: the view raised while answering, or its answer is not what JSON or the query can hold.
+            EngineClosed: the engine is not open, or was closed.
+        """
+        watch = await self.open_watch(query, after=position_of(after), every=every, incomplete=incomplete)
+        try:
+            yield _answers_of(watch)
+        finally:
+            watch.close()
+
+    async def open_watch(
+        self, query: Query[Any], *, after: int = 0, every: bool = False, incomplete: bool = False
+    ) -> Watch:
+        """A watch whose answers come as JSON; it is to be closed.
+
+        Raises:
+            as `watch` does.
+        """
+        view, answer = self._answers.get(type(query)) or self._unknown(query)
+        self._require_room()
+        question = Question(query, self._watchful(view, answer), self._decoder(view, type(query)))
+        await view.reach(after, None)
+        self._require_room()
+        return view.watches.join(question, every=every, incomplete=incomplete)
+
+    def parked(self) -> list[Parked]:
+        """The events that views have parked, view by view, in order; see `View.poison`."""
+        parked = [each for view in self._views for waiting in view.read.parked.values() for each in waiting]
+        return sorted(parked, key=lambda each: (each.view, each.position))
+
+    # Inside.
+
+    def _answer(self, view: ViewActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool) -> Any:
+        read = view.read
+        if self._check_purity:
+            answer = _watched(view, answer)
+        try:
+            answered = answer(read.state, query)
+        except MillstreamError:
+            raise
+        except Exception as error:
+            raise AnswerFailed(view.name, type(query).__name__, repr(error)) from error
+        if (read.parked or read.skipped) and not incomplete:
+            raise ViewIncomplete(view.name, view.position, read.parked_count, read.skipped, answered)
+        return answered
+
+    def _watchful(self, view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        return _watched(view, answer) if self._check_purity else answer
+
+    def _unknown(self, query: Query[Any]) -> tuple[ViewActor, Callable[[Any, Any], Any]]:
+        known = tuple(entry.tag for entry in self.app.queries.values())
+        raise UnknownMessage("query", type(query).__name__, self.app.name, known)
+
+    def _decoder(self, view: ViewActor, query: type[Query[Any]]) -> Callable[[bytes], Any]:
+        found = self._decoders.get(query)
+        if found is None:
+            try:
+                found = self._decoders[query] = reader(answer_type(query))
+            except Exception as error:
+                problem = f"JSON can't hold what the query promises: {error}"
+                raise AnswerFailed(view.name, query.__name__, problem) from error
+        return found
+
+    def _require_room(self) -> None:
+        watches, watches_max = sum(view.watches.count for view in self._views), self.limits.watches_max
+        if watches >= watches_max:
+            raise WatchesFull(watches, watches_max)
+
+    def _view_stats(self) -> dict[str, ViewStats]:
+        return {
+            view.name: ViewStats(
+                view.status,
+                view.position,
+                view.lag,
+                view.queued,
+                view.detached,
+                view.read.parked_count,
+                view.read.skipped,
+                view.watches.count,
+            )
+            for view in self._views
+        }
+
+
+async def _answers_of(watch: Watch) -> AsyncGenerator[Answered[Any], None]:
+    while True:
+        data, position = await watch.next()
+        yield Answered(watch.decode(data), position)
+
+
+def _watched(view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The answering method, with a look at the view's state before and after it."""
+
+    def watched(state: Any, query: Query[Any]) -> Any:
+        before = fingerprint(state)
+        try:
+            return answer(state, query)
+        finally:
+            if fingerprint(state) != before:
+                error = ImpureHandler(f"{view.name}.{answer.__name__}", type(query).__name__)
+                view.fault(error)
+                raise error
+
+    return watched

@@ -1,0 +1,360 @@
+"""Watches of one view: a question that is answered again whenever the view has moved, for whoever wants to know.
+
+Here: which questions are looked at again and when, and what each watch gets. Not here: how a watch is asked for
+(`answering`), when the view moves (`viewing`).
+
+    policy           who takes answers too slowly           what it costs
+    ------           ----------------------------           -------------
+    latest wins      gets the newest one only               nothing is kept for it; looked at in slices beside the view
+    every change     gets `WatchOverrun` once more than     looked at as part of each commit, so that a view with many
+                     ``watch_answers_max`` wait             of them is slower
+
+Invariants: an answer is that of a whole commit; each one given differs from the one before it and is not older; the
+newest one is always given; nothing here holds the loop for more than a slice, however many watch.
+
+Equal questions are answered once. What is compared and handed over is the answer's JSON: a view may give out its own
+objects and change them later, and a socket wants it as JSON anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from millstream.engine.application.messages import Query
+from millstream.engine.application.validation import encode
+from millstream.engine.errors import (
+    AnswerFailed,
+    EngineClosed,
+    MillstreamError,
+    ViewFaulted,
+    ViewIncomplete,
+    WatchOverrun,
+)
+from millstream.engine.limits import Limits
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.read.state import ReadState
+
+__all__ = ["Question", "Watch", "Watched", "Watches"]
+
+#: Watches that are woken at once: what each does then takes 10 to 20 µs, in one go with all others.
+_WAKES_MAX = 100
+
+
+class Watched(Protocol):
+    """What is needed of a view's actor."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def read(self) -> ReadState: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def ready(self) -> bool: ...
+
+
+class Question:
+    """What is asked: the query, how the view answers it, and how its answer is read from JSON."""
+
+    __slots__ = ("answer", "decode", "key", "query")
+
+    def __init__(self, query: Query[Any], answer: Callable[[Any, Any], Any], decode: Callable[[bytes], Any]) -> None:
+        self.query = query
+        self.answer = answer
+        self.decode = decode
+        #: The same for equal questions.
+        self.key = encode(query)
+
+
+class _Group:
+    """All watches of equal questions: their answer is looked at once."""
+
+    __slots__ = ("data", "error", "every", "is_incomplete", "latest", "looked", "position", "question", "version")
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.latest: set[Watch] = set()
+        self.every: set[Watch] = set()
+        #: The answer, and a position at which it is true.
+        self.data = b""
+        self.position = 0
+        #: Whether the view had left out events when it was looked at.
+        self.is_incomplete = False
+        #: What the view raised instead of an answer.
+        self.error: MillstreamError | None = None
+        #: How often there was something new, and the touch of the view that it was last looked at after.
+        self.version = 0
+        self.looked = -1
+
+    @property
+    def members(self) -> tuple[Watch, ...]:
+        return (*self.latest, *self.every)
+
+    def is_same(self, data: bytes) -> bool:
+        """Whether this is the answer that it has; a set may be written in another order."""
+        if data == self.data or len(data) != len(self.data):
+            return data == self.data
+        try:
+            return bool(self.question.decode(data) == self.question.decode(self.data))
+        except msgspec.DecodeError:  # not what the query promises: whoever takes it will hear so
+            return False
+
+
+class Watch:
+    """One open watch. `Answering.open_watch` makes it; whoever has it closes it, and takes its answers in one task."""
+
+    __slots__ = ("_every", "_group", "_incomplete", "_last", "_overrun", "_pending", "_seen", "_waiter", "_watches")
+
+    def __init__(self, watches: Watches, group: _Group, *, every: bool, incomplete: bool) -> None:
+        self._watches = watches
+        self._group = group
+        self._every = every
+        self._incomplete = incomplete
+        self._seen = -1
+        self._last: bytes | None = None
+        self._pending = deque([(group.data, group.position)] if every else ())
+        self._overrun = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def next(self) -> tuple[bytes, int]:
+        """The next answer as JSON, and a position at which it is true. The first one is there at once.
+
+        Raises:
+            WatchOverrun: every change was wanted, and too many waited; those that did were given.
+            ViewIncomplete: the view has left out events; the error holds its answer.
+            ViewFaulted: the view could not apply an event.
+            AnswerFailed: the view raised while answering, or its answer can't be written as JSON.
+            EngineClosed: the engine was closed.
+        """
+        while True:
+            self._require_complete()
+            found = self._take()
+            if found is not None:
+                return found
+            self._require_more()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def decode(self, data: bytes) -> Any:
+        """An answer as the query promises it: a copy that nobody else has.
+
+        Raises:
+            AnswerFailed: it is not of the type that the query promises.
+        """
+        question = self._group.question
+        try:
+            return question.decode(data)
+        except msgspec.DecodeError as error:
+            problem = f"its answer is not what the query promises: {error}"
+            raise AnswerFailed(self._watches.view.name, type(question.query).__name__, problem) from error
+
+    def close(self) -> None:
+        """Watch no more. Closing twice is allowed."""
+        self._watches.leave(self, self._group)
+
+    def push(self, data: bytes, position: int) -> None:
+        """One more change, for who wants each."""
+        if len(self._pending) < self._watches.limits.watch_answers_max and not self._overrun:
+            self._pending.append((data, position))
+        else:
+            self._overrun = True
+
+    def wake(self) -> bool:
+        """Let it look for news; whether it waited."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return False
+        waiter.set_result(None)
+        return True
+
+    def _take(self) -> tuple[bytes, int] | None:
+        if self._every:
+            return self._pending.popleft() if self._pending else None
+        group = self._group
+        if self._seen == group.version or group.data == self._last:
+            return None
+        self._seen, self._last = group.version, group.data
+        return group.data, group.position
+
+    def _require_complete(self) -> None:
+        view, read, group = self._watches.view, self._watches.view.read, self._group
+        if group.is_incomplete and not self._incomplete:
+            answer = self.decode(group.data)
+            raise ViewIncomplete(view.name, group.position, read.parked_count, read.skipped, answer)
+
+    def _require_more(self) -> None:
+        view, group = self._watches.view, self._group
+        if view.read.fault is not None:
+            raise ViewFaulted(view.name, *view.read.fault) from view.read.fault[1]
+        if self._watches.is_closed:
+            raise EngineClosed("closed")
+        if group.error is not None:
+            raise group.error
+        if self._overrun:
+            raise WatchOverrun(view.name, group.position, self._watches.limits.watch_answers_max)
+
+
+class _Turns(Slicer):
+    """Slices with pauses as long as they were, what those did included who were woken: half of the loop at most."""
+
+    def __init__(self, slice_ms_max: float) -> None:
+        super().__init__(slice_ms_max)
+        self._began = elapsed()
+
+    async def rest(self) -> None:
+        await anyio.lowlevel.checkpoint()  # whoever was woken runs now
+        await anyio.sleep(elapsed() - self._began)
+        self._began = elapsed()
+        self.begin()
+
+
+class Watches:
+    """The watches of one view.
+
+    Args:
+        view: its actor.
+        limits: the engine's.
+    """
+
+    def __init__(self, view: Watched, limits: Limits) -> None:
+        self.view = view
+        self.limits = limits
+        #: How many are open.
+        self.count = 0
+        self.is_closed = False
+        #: Somebody wants every change.
+        self.is_each = False
+        self._groups: dict[bytes, _Group] = {}
+        #: Those with news for which nobody was woken yet.
+        self._unwoken: deque[_Group] = deque()
+        self._touches = 0
+        self._news = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+
+    def join(self, question: Question, *, every: bool, incomplete: bool) -> Watch:
+        """Watch from now on. The view is ready: not in the middle of a commit.
+
+        Raises:
+            AnswerFailed, MillstreamError: there is no answer now.
+        """
+        group = self._groups.get(question.key)
+        if group is None:
+            group = self._groups[question.key] = _Group(question)
+        if group.looked != self._touches:
+            self._look(group)
+        if group.error is not None:
+            raise group.error
+        group.position = self.view.position
+        watch = Watch(self, group, every=every, incomplete=incomplete)
+        (group.every if every else group.latest).add(watch)
+        self.is_each = self.is_each or every
+        self.count += 1
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_on(), name=f"millstream-watches-{self.view.name}")
+        return watch
+
+    def leave(self, watch: Watch, group: _Group) -> None:
+        """Take a watch out, if it is in."""
+        members = group.latest if watch in group.latest else group.every
+        if watch in members:
+            members.remove(watch)
+            self.count -= 1
+            if not group.members and self._groups.get(group.question.key) is group:
+                del self._groups[group.question.key]
+            self.is_each = any(each.every for each in self._groups.values()) if self.is_each else False
+
+    def touch(self) -> None:
+        """The view's state has changed, and is whole."""
+        self._touches += 1
+        if self._groups:
+            self._news.set()
+
+    async def touch_each(self, slicer: Slicer) -> None:
+        """Look at once at what somebody wants every change of. The view's state stands still meanwhile."""
+        for group in tuple(self._groups.values()):
+            if group.every and group.looked != self._touches:
+                self._look(group)
+                if slicer.is_over:
+                    await slicer.rest()
+
+    def end(self) -> None:
+        """The view answers no more: everybody is to find out why."""
+        self._unwoken.extend(self._groups.values())
+        self._news.set()
+
+    async def close(self) -> None:
+        """End: whoever watches hears `EngineClosed`."""
+        self.is_closed = True
+        self.end()
+        if self._looking is not None:
+            await self._wake(Slicer(self.limits.slice_ms_max))
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+
+    def _look(self, group: _Group) -> None:
+        """Answer a question anew. What is new is pushed to those who want each change; the others come for it."""
+        view, question, version = self.view, group.question, group.version
+        group.looked = self._touches
+        try:
+            data = encode(question.answer(view.read.state, question.query))
+        except Exception as error:  # noqa: BLE001 - told to everyone who watches
+            group.error = error if isinstance(error, MillstreamError) else self._failed(question, error)
+            group.version += 1
+            del self._groups[question.key]  # whoever asks from now on has it looked at anew
+        else:
+            if not group.version or not group.is_same(data):
+                group.data, group.position = data, view.position
+                group.version += 1
+                for watch in group.every:
+                    watch.push(data, view.position)
+            if group.is_incomplete != view.read.is_incomplete:
+                group.is_incomplete = view.read.is_incomplete
+                group.version += 1
+        if group.version != version:
+            self._unwoken.append(group)
+            self._news.set()
+
+    def _failed(self, question: Question, error: Exception) -> AnswerFailed:
+        failed = AnswerFailed(self.view.name, type(question.query).__name__, str(error) or repr(error))
+        failed.__cause__ = error
+        return failed
+
+    async def _look_on(self) -> None:
+        """Look at what the view's moves may have changed, for half of the loop's time at most."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            touches, slicer = self._touches, _Turns(self.limits.slice_ms_max)
+            await self._wake(slicer)
+            for group in tuple(self._groups.values()):
+                while not self.view.ready:  # in the middle of a commit, or faulted: the end of either is news
+                    await self._news.wait()
+                    self._news.clear()
+                    await self._wake(slicer)
+                if group.members and group.looked != self._touches:
+                    self._look(group)
+                    await self._wake(slicer)
+                if slicer.is_over:
+                    await slicer.rest()
+            if touches != self._touches:
+                self._news.set()
+
+    async def _wake(self, slicer: Slicer) -> None:
+        woken = 0
+        while self._unwoken:
+            for watch in self._unwoken.popleft().members:
+                woken += watch.wake()
+                if woken >= _WAKES_MAX:
+                    await slicer.rest()
+                    woken = 0

@@ -1,0 +1,159 @@
+"""What becomes of `ask`, `watch`, `unwatch` and `follow`: answers at once where they are there, and streams of them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import anyio
+
+from millstream.engine.application.messages import Answered
+from millstream.engine.errors import AnswerFailed, EngineClosed, LimitReached, MillstreamError, NotYetVisible
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.read.watches import Watch
+from millstream.engine.server.backend import Backend
+from millstream.engine.server.connection import Batch, Connection
+from millstream.engine.server.limits import ServerLimits
+from millstream.engine.stores.events import event_pages
+from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line
+
+__all__ = ["Questions"]
+
+#: Events in one notification of `follow`.
+_FOLLOW_EVENTS_MAX = 500
+
+
+class Questions:
+    """The handlers of all methods that ask an application something.
+
+    Args:
+        backend: who answers.
+        limits: the server's.
+    """
+
+    def __init__(self, backend: Backend, limits: ServerLimits) -> None:
+        self._backend = backend
+        self._limits = limits
+        self._follows = 0
+
+    def ask(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        """An answer, and the position at which it is true."""
+        params = request.params
+        found = self._backend.answer_now(params.query, params.after, params.incomplete)
+        if found is not None:
+            self._reply(connection, request, batch, Answered(*found))
+        else:
+            connection.in_flight += 1
+            connection.spawn(self._answer_later(connection, request, batch))
+
+    def watch(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        """The answer now and each changed one, as notifications."""
+        connection.stream(partial(self._watch, connection, request, batch))
+
+    def unwatch(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        """No more of them: what `watch` or `follow` began ends before this is answered, if it has not already."""
+        connection.end_stream(request.params.watch)
+        connection.confirm(request.id, Watching(request.params.watch), batch)
+
+    def follow(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        """The log's events from a position on, and then each new one, as notifications."""
+        if self._follows >= self._limits.follows_max:
+            raise LimitReached("follows_max", self._limits.follows_max)
+        connection.stream(partial(self._follow, connection, request, batch)).add_done_callback(self._followed)
+        self._follows += 1
+
+    # Answers.
+
+    async def _answer_later(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        """Answer once the view is there and the other side takes it: an answer that waits to be sent would only age."""
+        params, limit = request.params, self._limits.answer_seconds_max
+        seconds = limit if params.timeout is None else min(params.timeout, limit)
+        until = elapsed() + seconds
+        try:
+            while True:
+                await connection.writable()
+                answered = await self._backend.answer(
+                    params.query,
+                    after=params.after,
+                    timeout=max(0.0, until - elapsed()),
+                    incomplete=params.incomplete,
+                )
+                if connection.has_room:
+                    break
+            self._reply(connection, request, batch, answered)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            connection.fail(request.id, error, batch)
+        connection.settled()
+
+    def _reply(self, connection: Connection, request: Any, batch: Batch | None, answered: Answered[Any]) -> None:
+        try:
+            connection.reply(request.id, answered, batch)
+        except MillstreamError:
+            raise
+        except Exception as error:
+            query = type(request.params.query)
+            view = self._backend.app.views[self._backend.app.queries[query].view]
+            problem = f"its answer can't be written as JSON: {error}"
+            raise AnswerFailed(view.__name__, query.__name__, problem) from error
+
+    # Streams.
+
+    async def _watch(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
+        try:
+            watch = await self._open(request.params)
+        except asyncio.CancelledError:
+            connection.fail(request.id, EngineClosed("closing"), batch)
+            raise
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            connection.fail(request.id, error, batch)
+            return
+        try:
+            connection.confirm(request.id, Watching(number), batch)
+            while True:
+                await connection.writable()
+                answer, position = await watch.next()
+                connection.notify(number, answer_line(number, answer, position))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
+            _tell(connection, "watch", number, error)
+        finally:
+            watch.close()
+
+    async def _open(self, params: Any) -> Watch:
+        seconds = self._limits.answer_seconds_max
+        with anyio.move_on_after(seconds):
+            return await self._backend.open_watch(
+                params.query, after=params.after, every=params.every, incomplete=params.incomplete
+            )
+        app = self._backend.app
+        view = app.views[app.queries[type(params.query)].view].__name__
+        raise NotYetVisible(view, self._backend.stats().views[view].position, params.after, seconds)
+
+    async def _follow(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
+        params = request.params
+        connection.confirm(request.id, Watching(number), batch)
+        pages = event_pages(self._backend.log, after=params.after, keys=params.keys, tags=params.types, endless=True)
+        try:
+            async with aclosing(pages):
+                async for events in pages:
+                    for start in range(0, len(events), _FOLLOW_EVENTS_MAX):
+                        await connection.writable()
+                        some = events[start : start + _FOLLOW_EVENTS_MAX]
+                        connection.notify(number, events_line(number, some, some[-1].position))
+            raise EngineClosed("closed")
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
+            _tell(connection, "follow", number, error)
+
+    def _followed(self, _: asyncio.Task[None]) -> None:
+        self._follows -= 1
+
+
+def _tell(connection: Connection, method: str, number: int, error: BaseException) -> None:
+    """Say why a stream ends, except to whoever ended it."""
+    if isinstance(error, asyncio.CancelledError):
+        if connection.reason is None:
+            return
+        error = EngineClosed("closing")
+    connection.server.failed(error)
+    connection.notify(number, ended_line(method, number, error))

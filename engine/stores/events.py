@@ -1,0 +1,135 @@
+"""The events of a log as they are stored, whatever application they are of: for people, and for programs without one.
+
+Nothing is verified, and no event is checked against a class: what is there is shown, also where a log is damaged
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence, Set
+from contextlib import aclosing
+
+import msgspec
+
+from millstream.engine.commits.commit import Commit
+from millstream.engine.commits.stored import body_reader
+from millstream.engine.errors import LogCorrupt
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
+
+__all__ = ["StoredEvent", "event_pages", "stored_events"]
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event as the log holds it. ``data`` is its JSON, ``command_id`` that of the command which it came from."""
+
+    position: int
+    commit: int
+    recorded_at: str
+    type: str
+    key: str | None
+    command_id: str | None
+    data: msgspec.Raw
+
+
+class _Tagged(msgspec.Struct):
+    type: str = ""
+
+
+_read_body = body_reader((msgspec.Raw,))
+_read_tag = msgspec.json.Decoder(_Tagged).decode
+
+
+async def stored_events(
+    log: Log, *, after: int = 0, key: str | None = None, tag: str | None = None
+) -> AsyncIterator[StoredEvent]:
+    """The events of a log in order, until its end.
+
+    Args:
+        log: open, or attached.
+        after: only those with a higher position.
+        key: only those with this key.
+        tag: only those of this type.
+
+    Raises:
+        LogCorrupt: a commit can't be read; names it.
+    """
+    keys = None if key is None else frozenset((key,))
+    tags = None if tag is None else frozenset((tag,))
+    async for events in event_pages(log, after=after, keys=keys, tags=tags):
+        for event in events:
+            yield event
+
+
+async def event_pages(
+    log: Log,
+    *,
+    after: int = 0,
+    keys: Set[str] | None = None,
+    tags: Set[str] | None = None,
+    endless: bool = False,
+) -> AsyncGenerator[list[StoredEvent], None]:
+    """The events of a log in order, those of each commit together; commits that have none of them are passed over.
+
+    Where to begin is found by halving: some 20 reads of one commit, however long the log is. From there on every commit
+    is read: there is no index on keys and types.
+
+    Args:
+        log: open, or attached.
+        after: only those with a higher position.
+        keys: only those with one of these keys.
+        tags: only those of one of these types.
+        endless: at the end of the log wait for more, instead of ending.
+
+    Raises:
+        LogCorrupt: a commit can't be read; names it.
+    """
+    slicer = Slicer(SLICE_MS)
+    number = await _last_before(log, after + 1)
+    async with aclosing(log.follow(number, PAGE_BYTES) if endless else _until_end(log, number)) as pages:
+        async for page in pages:
+            for commit in page:
+                found = [
+                    event
+                    for event in _events_of(log.name, commit)
+                    if event.position > after
+                    and (keys is None or event.key in keys)
+                    and (tags is None or event.type in tags)
+                ]
+                if found:
+                    yield found
+                if slicer.is_over:
+                    await slicer.rest()
+
+
+async def _until_end(log: Log, number: int) -> AsyncGenerator[Sequence[Commit], None]:
+    while page := await log.read(number, PAGE_BYTES):
+        yield page
+        number = page[-1].number
+
+
+async def _last_before(log: Log, position: int) -> int:
+    """The number of a commit after which the event at ``position`` comes, as late a one as can be told; 0 for none."""
+    low, high = 0, (await log.head()).number
+    while high - low > 1:
+        middle = (low + high) // 2
+        (commit, *_) = await log.read(middle - 1, 1)
+        if commit.position <= position:
+            low = middle
+        else:
+            high = middle
+    return max(0, low - 1)
+
+
+def _events_of(log: str, commit: Commit) -> Iterator[StoredEvent]:
+    position = commit.position
+    try:
+        for record in _read_body(commit.body):
+            for index, data in enumerate(record.events):
+                key = record.keys[index] if record.keys else record.key
+                tag = _read_tag(data).type
+                yield StoredEvent(position, commit.number, commit.recorded_at, tag, key, record.id, data)
+                position += 1
+    except (msgspec.DecodeError, IndexError) as error:
+        raise LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}") from error

@@ -1,0 +1,126 @@
+"""A log in memory: for tests, for trying things out, and for state that may vanish with the process.
+
+Not a mock: it keeps every promise of the port except outliving the process. It does outlive the engine: opening the
+same `MemoryLog` again finds what was appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from millstream.engine.commits.commit import Commit, Head, events_in
+from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from millstream.engine.stores.following import News, followed
+from millstream.engine.stores.memory_snapshots import MemorySnapshots
+from millstream.engine.stores.snapshot_port import SnapshotStore
+
+__all__ = ["MemoryLog", "MemoryStore"]
+
+
+class MemoryStore(msgspec.Struct):
+    """What a `MemoryLog` keeps its commits in. Two logs on one store are two handles to the same log."""
+
+    commits: list[Commit] = []
+    application: str | None = None
+    locked: bool = False
+    snapshots: MemorySnapshots = msgspec.field(default_factory=MemorySnapshots)
+    #: Those of the handles that are followed.
+    news: list[News] = []
+
+    def add(self, commit: Commit) -> None:
+        """Keep the next commit, and tell whoever follows."""
+        self.commits.append(commit)
+        for news in self.news:
+            news.tell()
+
+
+class MemoryLog:
+    """The `Log` port on a list.
+
+    Args:
+        store: where the commits are kept; a new one if none is given.
+    """
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = MemoryStore() if store is None else store
+        self._holds_lock = False
+        self._news: News | None = None
+
+    @property
+    def name(self) -> str:
+        return "memory:"
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return self.store.snapshots
+
+    async def open(self, application: str) -> None:
+        if self.store.locked:
+            raise LogLocked(self.name)
+        if self.store.application not in (None, application):
+            raise LogRefused(
+                self.name,
+                f"it belongs to application {self.store.application!r}, not to {application!r}",
+                "give App(name=…) the name that the log has, or open another log",
+            )
+        self.store.application = application
+        self.store.locked = self._holds_lock = True
+
+    async def attach(self) -> str:
+        if self.store.application is None:
+            raise LogRefused(self.name, "there is no log in it yet", "let an engine open it first")
+        return self.store.application
+
+    async def append(self, commit: Commit) -> None:
+        if not self._holds_lock:
+            raise CommitFailed(commit.number, "this log is not open for writing")
+        head = len(self.store.commits)
+        if commit.number != head + 1:
+            raise Fenced(self.name, commit.number, head)
+        self.store.add(commit)
+
+    async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
+        page: list[Commit] = []
+        room = bytes_max
+        for index in range(after, len(self.store.commits)):
+            commit = self.store.commits[index]
+            if page and len(commit.body) > room:
+                break
+            room -= len(commit.body)
+            page.append(commit)
+        return page
+
+    def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
+        return followed(self.read, self.news, after, bytes_max)
+
+    @property
+    def news(self) -> News:
+        """Is told of what is appended to the store, until this handle is closed."""
+        if self._news is None:
+            self._news = News()
+            self.store.news.append(self._news)
+        return self._news
+
+    def hurry(self) -> None:
+        """Nothing to do: every append is told."""
+
+    async def head(self) -> Head:
+        if not self.store.commits:
+            return Head()
+        last = self.store.commits[-1]
+        return Head(last.number, last.position - 1 + events_in(last.body), last.recorded_at, last.digest)
+
+    async def probe(self) -> None:
+        """Nothing to find out: a list takes whatever it is given, and what it refused is nowhere."""
+        if not self._holds_lock:
+            raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
+
+    async def close(self) -> None:
+        if self._holds_lock:
+            self.store.locked = self._holds_lock = False
+        news, self._news = self._news, None
+        if news is not None:
+            self.store.news.remove(news)
+            news.end()

@@ -1,0 +1,109 @@
+"""From the log back to events: pages of commits, verified and decoded, one reader for recovery and catch-up.
+
+Here: following the chain and saying what is wrong with it. Not here: what is done with the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from millstream.engine.application.app import App
+from millstream.engine.commits.commit import Commit, Head, events_in, verify
+from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.stored import body_reader, mismatches
+from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
+from millstream.engine.errors.unreadable import UnreadableEvent
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.stores.port import Log
+
+__all__ = ["PAGE_BYTES", "SLICE_MS", "Reader", "follow"]
+
+#: About how much is read at once by those who read a log from one end to the other, beside whoever writes it.
+PAGE_BYTES = 1024 * 1024
+#: How long they hold the loop before others run.
+SLICE_MS = 5.0
+
+
+class Reader:
+    """Follows a log from a known head, page by page.
+
+    Args:
+        log: an open log.
+        app: whose events the log holds.
+        head: the last commit that is known already. `Head()` is before the first one.
+        read_bytes_max: about how much is read at once.
+    """
+
+    def __init__(self, log: Log, app: App, head: Head, read_bytes_max: int) -> None:
+        self._log = log
+        self._app = app
+        self._read_bytes_max = read_bytes_max
+        self._read_body = body_reader(app.stored)
+        #: The last commit that was read.
+        self.head = head
+
+    async def page(self) -> Iterator[Chapter] | None:
+        """The commits that follow, decoded one by one as they are taken; None when the end is reached.
+
+        Raises:
+            LogCorrupt: a commit is not what was written, by its number, position or digest.
+            EventsUnreadable: the application can't read an event; names those of this commit only.
+        """
+        commits = await self._log.read(self.head.number, self._read_bytes_max)
+        return self.chapters(commits) if commits else None
+
+    def chapters(self, commits: Iterable[Commit]) -> Iterator[Chapter]:
+        """Commits that follow, whoever read them, decoded one by one as they are taken.
+
+        Raises (while they are taken):
+            LogCorrupt, EventsUnreadable: as `page`.
+        """
+        return map(self._decode, commits)
+
+    def _decode(self, commit: Commit) -> Chapter:
+        verify(self._log.name, self.head, commit)
+        try:
+            records = self._read_body(commit.body)
+        except msgspec.DecodeError as error:
+            wrong = mismatches(commit.body, self._app.stored)
+            if not wrong:
+                problem = f"its body is not an array of commands: {error}"
+                raise LogCorrupt(self._log.name, commit.number, problem) from error
+            raise self._unreadable(commit, wrong) from error
+        stored = [event for record in records for event in record.events]
+        try:
+            events = self._app.upcast(stored)
+        except HandlerFailed as error:
+            raise self._unreadable(commit, self._app.failed_upcasts(stored)) from error
+        chapter = Chapter.of(commit, len(stored), events, records)
+        self.head = chapter.head
+        return chapter
+
+    def _unreadable(self, commit: Commit, wrong: Iterable[tuple[int, str, bool, str]]) -> EventsUnreadable:
+        found = [
+            UnreadableEvent(name, 1, commit.number, commit.position + index, known, problem)
+            for index, name, known, problem in wrong
+        ]
+        return EventsUnreadable(self._log.name, self._app.name, found)
+
+
+async def follow(log: Log, head: Head, until: int, read_bytes_max: int, slicer: Slicer) -> Head:
+    """Check the chain from a known head to commit ``until``, without decoding events; returns the head there.
+
+    Raises:
+        LogCorrupt: a commit is not what was written, or is missing.
+    """
+    while head.number < until:
+        commits = await log.read(head.number, read_bytes_max)
+        if not commits:
+            raise LogCorrupt(log.name, head.number + 1, f"it is missing, and commit {until:,} was there")
+        for commit in commits:
+            verify(log.name, head, commit)
+            head = Head(commit.number, commit.position - 1 + events_in(commit.body), commit.recorded_at, commit.digest)
+            if head.number == until:
+                return head
+            if slicer.is_over:
+                await slicer.rest()
+    return head

@@ -1,0 +1,69 @@
+"""The port of stores for snapshots.
+
+What such a store holds is derived from the log and may be lost at any time: nothing in it is worth a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from millstream.engine.snapshots.part import Snapshot
+
+__all__ = ["SnapshotStore"]
+
+
+class SnapshotStore(Protocol):
+    """Keeps one whole snapshot of each part.
+
+    Several tasks may use it at once, but only one at a time takes a snapshot of the same part. Every method may raise
+    what it likes; whoever reads looks at the checksum. This contract is a suite for every store:
+    `tests/engine/stores/snapshot_conformance.py`.
+    """
+
+    async def open(self) -> None:
+        """Make ready; a store that is damaged starts empty."""
+        ...
+
+    async def attach(self) -> None:
+        """Make ready for reading only, beside whoever takes snapshots: nothing is made or changed, not even repaired.
+
+        Raises:
+            Exception: there is nothing to read, or it can't be read.
+        """
+        ...
+
+    async def latest(self) -> Sequence[Snapshot]:
+        """The whole snapshots, one per part, by the part's name."""
+        ...
+
+    async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
+        """Some of a snapshot's pieces from index ``start`` on, in order; none if it is not there any more."""
+        ...
+
+    async def add(self, part: str, index: int, piece: bytes) -> None:
+        """Keep a piece of a new snapshot of ``part``, in order from index 0.
+
+        Index 0 begins the snapshot, and clears away what was left of one that was never finished. The snapshot before
+        it stays whole until `finish`.
+        """
+        ...
+
+    async def finish(self, snapshot: Snapshot) -> None:
+        """Make the pieces that were added a whole snapshot, durably, in place of the one before, whose pieces go."""
+        ...
+
+    async def forget(self, parts: Iterable[str]) -> None:
+        """Drop the snapshots of these parts, if there are any."""
+        ...
+
+    def doubt(self, problem: str) -> None:
+        """A snapshot's pieces are not what was finished: what the store holds is not to be built on.
+
+        What can be read stays; the next snapshot that is taken may begin an empty store.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the store. Closing twice, or without opening, is allowed."""
+        ...

@@ -1,0 +1,3 @@
+"""A log, and its snapshots, in SQLite files."""
+
+__all__: list[str] = []

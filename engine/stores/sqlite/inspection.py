@@ -1,0 +1,128 @@
+"""What only a log in a SQLite file has: rows that no reader looks at, pages, and a way to copy all of it at once.
+
+What is not async blocks, on a connection of its own that can't write, and is called in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from millstream.engine.errors import LogCorrupt
+from millstream.engine.stores.sqlite.connection import connect
+from millstream.engine.stores.sqlite.errors import ERRORS, is_damage
+from millstream.engine.stores.sqlite.resting import Resting, reading_address
+from millstream.engine.stores.sqlite.schema import create
+
+__all__ = ["check_rows", "check_structure", "copy_pages", "schema_made"]
+
+_BUSY_SECONDS_MAX = 5.0
+
+#: Rows that no reader comes to, and bodies that the view ``events`` can't read, because a column's type binds nobody
+#: (https://www.sqlite.org/datatype3.html).
+_STRANGE_ROW = "SELECT number FROM commits WHERE number < 1 OR typeof(body) <> 'text' ORDER BY number LIMIT 1"
+_SCHEMA = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+
+T = TypeVar("T")
+
+
+async def schema_made() -> dict[str, str]:
+    """The tables and views of a log, by name, as millstream makes them."""
+    db = await connect(":memory:")
+    try:
+        await create(db, "")
+        return _by_name(await db.rows(_SCHEMA))
+    finally:
+        await db.close()
+
+
+def check_rows(path: Path) -> None:
+    """That no row of the table is one that readers pass over. Pages that can't be read are: reading comes to them.
+
+    Raises:
+        LogCorrupt: one is.
+        sqlite3.Error, OSError: the file can't be read now.
+    """
+    try:
+        found = _read(path, lambda db: db.execute(_STRANGE_ROW).fetchone())
+    except ERRORS as error:
+        if is_damage(error):
+            return
+        raise
+    if found:
+        number = found[0]
+        problem = f"there is a row with the number {number}" if number < 1 else "its body is not stored as text"
+        raise LogCorrupt(str(path), max(1, number), problem)
+
+
+def check_structure(path: Path, schema: Mapping[str, str], commits: int) -> None:
+    """That the file's pages make up a database (https://www.sqlite.org/pragma.html#pragma_integrity_check) with the
+    tables and views of a log.
+
+    Args:
+        path: the log's file.
+        schema: what `schema_made` returned.
+        commits: how many commits were found to be whole; for the error.
+
+    Raises:
+        LogCorrupt: they don't.
+        sqlite3.Error, OSError: the file can't be read now.
+    """
+    try:
+        problem = _read(path, lambda db: db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        there = _read(path, lambda db: _by_name(db.execute(_SCHEMA)))
+    except ERRORS as error:
+        if not is_damage(error):
+            raise
+        problem, there = str(error), dict(schema)
+    for name, definition in schema.items():
+        if there.get(name) != definition:
+            problem = _not_as_made(name)
+    if problem != "ok":
+        text = " ".join(problem.split())
+        raise LogCorrupt(str(path), commits + 1, f"every commit that is found is whole, but the file is not: {text}")
+
+
+def copy_pages(path: Path, target: Path) -> None:
+    """Copy a log's pages as they are at one moment into a file, which is durable when this returns.
+
+    All in one step (https://www.sqlite.org/backup.html), so a commit that comes meanwhile does not make it begin again;
+    a log in WAL mode is written on while it is read. The copy is one file, not in WAL mode: it can lie on a medium that
+    can't be written, and opening it as a log puts it into WAL mode again.
+
+    Raises:
+        sqlite3.Error, OSError: one can't be read, or the other not be written. What ``target`` holds then is nothing.
+    """
+    with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+        copy.execute("PRAGMA synchronous=OFF")  # synced below, once; if that is not reached, the copy is thrown away
+        _read(path, lambda db: db.backup(copy))
+        copy.execute("PRAGMA journal_mode=DELETE")
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _by_name(rows: Iterable[Sequence[str]]) -> dict[str, str]:
+    return {name: " ".join(sql.split()) for name, sql in rows}
+
+
+def _not_as_made(name: str) -> str:
+    return f"what its schema says of {name!r} is not what millstream made"
+
+
+def _read(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    """What ``work`` makes of a connection that leaves no trace; done again if somebody began to write meanwhile."""
+    while True:
+        resting = Resting.look(path)
+        with closing(sqlite3.connect(reading_address(path, resting), uri=True, timeout=_BUSY_SECONDS_MAX)) as db:
+            try:
+                result = work(db)
+            except ERRORS:
+                if resting is None or resting.holds(path):
+                    raise
+                continue
+        if resting is None or resting.holds(path):
+            return result

@@ -1,0 +1,253 @@
+"""The log in one SQLite file: the default store.
+
+One commit is one row, written by one statement in its own transaction, with one fsync: ``journal_mode=WAL`` and
+``synchronous=FULL`` (https://www.sqlite.org/pragma.html#pragma_synchronous). Row-at-a-time inserts from a worker
+thread collapse a hundredfold under a busy event loop, because the interpreter lock changes hands at every row.
+
+Three connections: one appends; one reads, so that a view that catches up never delays a commit; one holds the lock.
+The lock is an exclusive transaction on an empty database beside the log (``bank.db-lock``): the operating system drops
+it when the process ends, however it ends, and readers of the log itself are not disturbed.
+
+What may not happen, whatever fails: a commit is acknowledged and gone later, or refused and there later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from millstream.engine.loop.threads import in_thread
+from millstream.engine.stores.following import News, followed
+from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.stores.sqlite.connection import Database, connect
+from millstream.engine.stores.sqlite.errors import (
+    ERRORS,
+    WRITABLE,
+    no_room,
+    nothing_written,
+    primary_code,
+    refusal,
+)
+from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
+from millstream.engine.stores.sqlite.reading import SqliteReader
+from millstream.engine.stores.sqlite.schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
+from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
+
+__all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
+
+_SQLITE_MIN = (3, 38, 0)  # RETURNING, and JSON functions that are always there
+#: Pages in the ``-wal`` from which a commit moves them into the database, while its callers wait: 3.5 ms for so many,
+#: 25 ms for 4,000. Commits of one command are faster, too, with a short ``-wal``.
+CHECKPOINT_PAGES = 500
+_WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "fullfsync=1",  # macOS, where fsync alone leaves it in the drive's cache; nothing elsewhere
+    f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+    f"journal_size_limit={_WAL_BYTES_KEPT_MAX}",
+)
+
+T = TypeVar("T")
+
+
+class SqliteLog:
+    """The `Log` port on a SQLite file.
+
+    Args:
+        path: the file; made when it is not there. Beside it lie ``-wal`` and ``-shm`` while it is open, and ``-lock``.
+        busy_seconds_max: how long a commit waits for another program that has the file locked before it fails.
+        checked_bytes_max: up to this size of the file, opening and attaching also check that its pages are whole, at 1
+            to 3 GB/s (https://www.sqlite.org/pragma.html#pragma_quick_check). Larger ones are to be verified at times.
+    """
+
+    def __init__(
+        self, path: str | Path, *, busy_seconds_max: float = 5.0, checked_bytes_max: int = 256 * 1024 * 1024
+    ) -> None:
+        self.path = Path(path)
+        self._busy_seconds_max = busy_seconds_max
+        self._checked_bytes_max = checked_bytes_max
+        self._watch = FileWatch(self.path)
+        self._reader = SqliteReader(self.path, self._watch, busy_seconds_max, checked_bytes_max)
+        self._snapshots = SqliteSnapshots(f"{self.path}-snapshots")
+        self._lock: sqlite3.Connection | None = None
+        self._writer: Database | None = None
+        self._news = News()
+        #: Waits for a commit whose caller was cancelled.
+        self._telling: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return self._snapshots
+
+    async def open(self, application: str) -> None:
+        self._check_version()
+        if not self.path.parent.is_dir():
+            raise LogRefused(self.name, f"there is no folder {str(self.path.parent)!r}", "make the folder first")
+        self._lock = await in_thread(self._take_lock)
+        await self._or_close(lambda: self._open(application))
+
+    async def attach(self) -> str:
+        self._check_version()
+        return await self._or_close(self._reader.attach)
+
+    async def append(self, commit: Commit) -> None:
+        row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
+        if self._writer is None:
+            raise CommitFailed(commit.number, "this log is not open for writing")
+        # Here and not in the store's thread: a call there gives up the interpreter's lock, and a busy loop takes 5 ms
+        # to give it back.
+        if lost := self._watch.lost():
+            raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
+        try:
+            written = await self._writer.rows(APPEND, row)
+        except asyncio.CancelledError:
+            self._telling = asyncio.create_task(self._tell_later(self._writer))
+            raise
+        except (sqlite3.Error, ValueError) as error:
+            await self._leave_transaction()
+            if nothing_written(error):
+                raise CommitFailed(commit.number, str(error)) from error
+            raise
+        self._news.tell()
+        if not written:
+            raise Fenced(self.name, commit.number, (await self.head()).number)
+
+    async def probe(self) -> None:
+        if self._writer is None:
+            raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
+        self._watch.require(self.name)
+        try:
+            await self._writer.rows(PROBE)
+        except sqlite3.Error:
+            await self._leave_transaction()
+            raise
+        self._news.tell()  # of a commit whose append failed, and which is there after all
+
+    async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
+        return await self._reader.read(after, bytes_max)
+
+    def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
+        if self._writer is None:
+            return self._reader.follow(after, bytes_max)
+        return followed(self.read, self._news, after, bytes_max)
+
+    def hurry(self) -> None:
+        if self._writer is None:
+            self._reader.hurry()
+
+    async def head(self) -> Head:
+        self._watch.require(self.name)
+        return await self._reader.head()
+
+    async def close(self) -> None:
+        self._news.end()
+        if self._telling is not None:
+            await asyncio.wait([self._telling])
+            self._telling = None
+        await self._reader.close()
+        self._watch.end()
+        if self._writer is not None:
+            await self._writer.close()
+            self._writer = None
+        if self._lock is not None:
+            await in_thread(self._lock.close)
+            self._lock = None
+
+    # Opening.
+
+    def _check_version(self) -> None:
+        if sqlite3.sqlite_version_info < _SQLITE_MIN:
+            wanted = ".".join(map(str, _SQLITE_MIN))
+            raise LogRefused(
+                self.name,
+                f"this Python has SQLite {sqlite3.sqlite_version}",
+                f"use a Python with SQLite {wanted} or later",
+            )
+
+    async def _or_close(self, opening: Callable[[], Awaitable[T]]) -> T:
+        """What ``opening`` returns; if it fails, everything is closed and SQLite's errors are told as the log's."""
+        try:
+            return await opening()
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+            if isinstance(error, ERRORS):
+                raise refusal(self.name, error) from error
+            if isinstance(error, OSError):
+                raise LogRefused(self.name, f"its files changed meanwhile: {error}", "open it again") from error
+            raise
+
+    def _take_lock(self) -> sqlite3.Connection:
+        # Before SQLite makes a -wal for it, which would be read-only, too, and stay so.
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise LogRefused(self.name, "it can't be written", WRITABLE)
+        try:
+            path = f"{os.path.realpath(self.path)}-lock"  # one for all names that the file has by symbolic links
+            lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise LogRefused(self.name, f"its lock can't be made: {error}", "the folder must be writable") from error
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.DatabaseError as error:
+            lock.close()
+            if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise LogLocked(self.name) from error
+            raise LogRefused(self.name, f"its lock can't be taken: {error}", "the folder must be writable") from error
+        return lock
+
+    async def _open(self, application: str) -> None:
+        self._writer = db = await connect(self.name, busy_seconds_max=self._busy_seconds_max)
+        if await is_empty(db):
+            await create(db, application)
+        elif (owner := await owner_of(self.name, db)) != application:
+            raise LogRefused(
+                self.name,
+                f"it belongs to application {owner!r}, not to {application!r}",
+                "give App(name=…) the name that the log has, or open another log",
+            )
+        for pragma in _PRAGMAS:
+            await db.rows(f"PRAGMA {pragma}")
+        await self._settle(db)
+        await check_pages(self.name, db, self._checked_bytes_max)
+        await self._reader.open()
+        self._watch.begin()
+        self._news = News()
+
+    async def _settle(self, db: Database) -> None:
+        """Make what a crash left in the ``-wal`` as durable as the rest, and see that both files can be written.
+
+        What can be read there need not be on the disk yet: the process that wrote it may have died before its fsync, or
+        that one may have failed, and then the system takes for clean what it never wrote. A checkpoint syncs the
+        ``-wal`` and writes its pages anew, into the database, and syncs that.
+        """
+        try:
+            await db.rows("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError as error:
+            if not no_room(error):  # the -wal is synced before the first page is written
+                raise
+
+    async def _tell_later(self, writer: Database) -> None:
+        """A commit whose caller was cancelled is written all the same: what its thread is asked next comes after it."""
+        with suppress(sqlite3.Error, ValueError):
+            await writer.rows("SELECT 1")
+        self._news.tell()
+
+    async def _leave_transaction(self) -> None:
+        """After an error: SQLite has rolled back what failed, and nothing must keep a transaction open around it."""
+        if self._writer is not None and self._writer.in_transaction:
+            await self._writer.rows("ROLLBACK")

@@ -1,0 +1,277 @@
+"""Snapshots in a SQLite file beside the log: ``bank.db-snapshots``.
+
+A file of its own, because what it holds can be made again: writing megabytes here takes no lock that a commit waits
+for, damage here can't reach the log, and whoever wants the room back deletes it while nothing has the log open.
+
+Each attempt to take a snapshot has a number, and its pieces have ids that begin with it; the row in ``snapshots`` names
+the attempt that was finished, so that one row makes a snapshot whole and lets go of the one before.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+
+from millstream.engine.commits.marks import SNAPSHOTS_APPLICATION_ID
+from millstream.engine.loop.threads import in_thread
+from millstream.engine.snapshots.part import Snapshot
+from millstream.engine.stores.sqlite.connection import Database, connect
+from millstream.engine.stores.sqlite.resting import Resting, reading_address
+
+__all__ = ["SqliteSnapshots"]
+
+_log = structlog.get_logger("millstream")
+
+_FORMAT = 2
+_PIECES_AT_ONCE = 16
+_WAL_BYTES_KEPT_MAX = 4 * 1024 * 1024
+
+_SCHEMA = f"""
+CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE snapshots (
+    part TEXT PRIMARY KEY,
+    attempt INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    recorded_at TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    fingerprint TEXT NOT NULL,
+    pieces INTEGER NOT NULL,
+    checksum BLOB NOT NULL,
+    notes BLOB NOT NULL
+) WITHOUT ROWID;
+PRAGMA application_id={SNAPSHOTS_APPLICATION_ID};
+PRAGMA user_version={_FORMAT};
+"""
+_LATEST = """
+SELECT part, number, position, recorded_at, digest, fingerprint, pieces, checksum, notes FROM snapshots ORDER BY part
+"""
+_PIECES = """
+SELECT data FROM pieces, (SELECT attempt << 32 AS first FROM snapshots WHERE part = ? AND checksum = ?)
+WHERE id >= first + ? AND id < first + ? ORDER BY id
+"""
+_LEFT_OVER = "DELETE FROM pieces WHERE id >> 32 NOT IN (SELECT attempt FROM snapshots)"
+_LAST_ATTEMPT = """
+SELECT max(coalesce((SELECT max(id) >> 32 FROM pieces), 0), coalesce((SELECT max(attempt) FROM snapshots), 0))
+"""
+_DROP = "DELETE FROM pieces WHERE id >= ?1 << 32 AND id < (?1 + 1) << 32"
+
+#: What a failed statement raises when something other than the content of the file is at fault.
+_NOT_ITS_CONTENT = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_AUTH,
+}
+_IO_BUT_ITS_CONTENT = {sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+
+
+class SqliteSnapshots:
+    """The `SnapshotStore` port on a SQLite file.
+
+    A file that is damaged is renamed to ``…-damaged`` and made anew: when it is opened, and if it shows only later,
+    when snapshots are asked for, or the next one is taken.
+
+    Args:
+        path: the file; made when it is opened and not there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._db: Database | None = None
+        #: Those that are begun and not finished, by part.
+        self._attempts: dict[str, int] = {}
+        self._last_attempt: int | None = None
+        self._damage: Exception | None = None
+        self._attached = False
+
+    async def open(self) -> None:
+        """Open or make the file.
+
+        Raises:
+            OSError, sqlite3.Error: the file can't be made or written, or is a database of something else.
+        """
+        try:
+            self._db = await self._opened()
+        except (sqlite3.Error, msgspec.ValidationError) as error:
+            if not _is_damage(error):
+                raise
+            await self._start_anew(error)
+
+    async def attach(self) -> None:
+        """Read what is there now, whoever takes snapshots meanwhile: all is read in one transaction, until `close`.
+
+        Where somebody begins to write a file that rested, what is read may be torn; its checksum tells.
+
+        Raises:
+            OSError, sqlite3.Error, msgspec.ValidationError: there is no file, or it can't be read.
+        """
+        resting = await in_thread(Resting.look, self.path)
+        db = await connect(reading_address(self.path, resting), uri=True)
+        try:
+            await _require_ours(self.path, db)
+            await db.rows("BEGIN")
+            await db.rows(_LATEST)
+        except BaseException:
+            await db.close()
+            raise
+        self._db, self._attached = db, True
+
+    async def latest(self) -> Sequence[Snapshot]:
+        try:
+            rows = await self._all(_LATEST)
+            return [_snapshot(row) for row in rows]
+        except (sqlite3.Error, msgspec.ValidationError) as error:
+            if self._attached or not _is_damage(error):
+                raise
+            await self._start_anew(error)
+            return []
+
+    async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
+        stop = min(start + _PIECES_AT_ONCE, snapshot.pieces)
+        async with self._noticing_damage():
+            rows = await self._all(_PIECES, snapshot.part, snapshot.checksum, start, stop)
+        return [data for (data,) in takewhile(lambda row: type(row[0]) is bytes, rows)]
+
+    async def add(self, part: str, index: int, piece: bytes) -> None:
+        if index == 0:
+            await self._begin(part)
+        async with self._noticing_damage():
+            await self._all("INSERT INTO pieces VALUES (?, ?)", (self._attempts[part] << 32) + index, piece)
+
+    async def finish(self, snapshot: Snapshot) -> None:
+        part, head = snapshot.part, snapshot.head
+        if not snapshot.pieces:
+            await self._begin(part)
+        attempt = self._attempts.pop(part)
+        row = (part, attempt, head.number, head.position, head.recorded_at, head.digest, snapshot.fingerprint)
+        async with self._noticing_damage():
+            before = await self._all("SELECT attempt FROM snapshots WHERE part = ?", part)
+            await self._all(
+                "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(*row, snapshot.pieces, snapshot.checksum, snapshot.notes),
+            )
+            for (replaced,) in before:
+                await self._all(_DROP, replaced)
+            await self._all("PRAGMA wal_checkpoint(PASSIVE)")
+
+    async def forget(self, parts: Iterable[str]) -> None:
+        async with self._noticing_damage():
+            for part in parts:
+                for (attempt,) in await self._all("DELETE FROM snapshots WHERE part = ? RETURNING attempt", part):
+                    await self._all(_DROP, attempt)
+
+    def doubt(self, problem: str) -> None:
+        self._damage = ValueError(problem)
+
+    async def close(self) -> None:
+        db, self._db = self._db, None
+        self._attempts.clear()
+        self._damage = self._last_attempt = None
+        self._attached = False
+        if db is not None:
+            await db.close()
+
+    async def _begin(self, part: str) -> None:
+        if self._damage is not None:
+            await self._start_anew(self._damage)
+        left = self._attempts.pop(part, None)
+        async with self._noticing_damage():
+            if self._last_attempt is None:
+                await self._all(_LEFT_OVER)  # of a crash, also of parts that are no more
+                ((self._last_attempt,),) = await self._all(_LAST_ATTEMPT)
+            elif left is not None:
+                await self._all(_DROP, left)
+        self._last_attempt += 1
+        self._attempts[part] = self._last_attempt
+
+    async def _all(self, statement: str, *values: Any) -> list[Any]:
+        if self._db is None:
+            raise RuntimeError(f"snapshots {self.path} are not open")
+        return await self._db.rows(statement, values)
+
+    @asynccontextmanager
+    async def _noticing_damage(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if _is_damage(error):
+                self._damage = error
+            raise
+
+    async def _start_anew(self, error: Exception) -> None:
+        """Set the file aside and go on with an empty one."""
+        with anyio.CancelScope(shield=True):
+            await self.close()
+            await in_thread(self._set_aside)
+            _log.warning("snapshots_damaged", file=str(self.path), error=repr(error))
+            self._db = await self._opened()
+
+    async def _opened(self) -> Database:
+        db = await connect(self.path)
+        try:
+            if await _is_empty(db):
+                await db.script(f"PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA} COMMIT;")
+            else:
+                await _require_ours(self.path, db)
+            # A snapshot that is lost with the machine is only a slower opening: no fsync but at checkpoints.
+            await db.rows("PRAGMA synchronous=NORMAL")
+            await db.rows(f"PRAGMA journal_size_limit={_WAL_BYTES_KEPT_MAX}")
+            await db.rows(_LATEST)
+        except BaseException:
+            await db.close()
+            raise
+        return db
+
+    def _set_aside(self) -> None:
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self.path.replace(f"{self.path}-damaged")
+
+
+async def _is_empty(db: Database) -> bool:
+    ((owner,),) = await db.rows("PRAGMA application_id")
+    ((objects,),) = await db.rows("SELECT count(*) FROM sqlite_master")
+    return bool(owner == 0 and objects == 0)
+
+
+async def _require_ours(path: Path, db: Database) -> None:
+    ((owner,),) = await db.rows("PRAGMA application_id")
+    ((version,),) = await db.rows("PRAGMA user_version")
+    if owner != SNAPSHOTS_APPLICATION_ID:
+        raise FileExistsError(f"{path} is a database of something else: move it away to have snapshots")
+    if version != _FORMAT:
+        raise msgspec.ValidationError(f"it has format {version}, and not {_FORMAT}")
+
+
+def _snapshot(row: Sequence[Any]) -> Snapshot:
+    """The snapshot in a row, its values checked: in a damaged file a column may hold anything."""
+    part, number, position, recorded_at, digest, *rest = row
+    head = {"number": number, "position": position, "recorded_at": recorded_at, "digest": digest}
+    values = dict(zip(("fingerprint", "pieces", "checksum", "notes"), rest, strict=True))
+    return msgspec.convert({"part": part, "head": head, **values}, Snapshot)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the content of the file is at fault: it will be so tomorrow."""
+    if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError | sqlite3.NotSupportedError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        return code in _IO_BUT_ITS_CONTENT
+    return code & 0xFF not in _NOT_ITS_CONTENT

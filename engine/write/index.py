@@ -1,0 +1,176 @@
+"""What the writer remembers of commands beside the models' state: each key's version, and recent receipts by id.
+
+Here: one part of the write side's state. Like a model it changes only by what is in the log, so it is replayed and
+snapshot as they are. Not here: when it is asked (`deciding`).
+
+Invariant: after any commit, the ledger holds the version of every key, and the last ``receipts_max`` ids that commands
+had, each with its latest receipt. Both follow from the log and that limit alone: a snapshot that was taken under a
+smaller limit, and lacks what had to be forgotten for it, does not fit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from millstream.engine.application.messages import Receipt
+from millstream.engine.application.options import Terms
+from millstream.engine.commits.marks import LEDGER
+from millstream.engine.commits.stored import Stored
+from millstream.engine.errors import CommandIdReused, SnapshotMismatch, VersionConflict
+from millstream.engine.snapshots.pieces import in_pieces, open_piece
+
+__all__ = ["LEDGER_FINGERPRINT", "Ledger"]
+
+#: What the ledger is called as a part of a snapshot, and the version of its pieces.
+LEDGER_FINGERPRINT = "1"
+
+_versions = msgspec.msgpack.Decoder(dict[str, int]).decode
+_window = msgspec.msgpack.Decoder(tuple[int, int]).decode
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A receipt, and the digest of the command that it was given for. As a tuple it would keep the collector busy."""
+
+    payload: str
+    receipt: Receipt
+
+
+_remembered = msgspec.msgpack.Decoder(list[_Kept]).decode
+
+
+class Ledger:
+    """Versions by key, and receipts by command id.
+
+    Args:
+        receipts_max: how many receipts are kept; the oldest is forgotten first.
+    """
+
+    __slots__ = ("_forgot", "_order", "_receipts", "_receipts_max", "versions")
+
+    def __init__(self, receipts_max: int) -> None:
+        #: How many events each key has.
+        self.versions: dict[str, int] = {}
+        self._receipts: dict[str, _Kept] = {}
+        #: The same ids, oldest first. A dict would look for its first entry behind all those that were deleted before
+        #: it: 20 µs among 50,000. An OrderedDict takes 0.3 µs more for each command than these two.
+        self._order: deque[str] = deque()
+        self._receipts_max = receipts_max
+        self._forgot = False
+
+    @property
+    def receipts(self) -> list[tuple[str, Receipt]]:
+        """What is remembered, oldest first: the digest of the command, and its receipt."""
+        return [(kept.payload, kept.receipt) for kept in self._receipts.values()]
+
+    def count(self, key: str | None, keys: Sequence[str | None] | None, events: int) -> int | None:
+        """Count a command's events to their keys; returns the version of the command's own key.
+
+        Args:
+            key: the command's.
+            keys: those of its events, or None when all have the command's.
+            events: how many there are.
+        """
+        versions = self.versions
+        if keys is None:
+            if key is None:
+                return None
+            version = versions.get(key, 0) + events
+            if events:
+                versions[key] = version
+            return version
+        for each in keys:
+            if each is not None:
+                versions[each] = versions.get(each, 0) + 1
+        return None if key is None else versions.get(key, 0)
+
+    def look_back(self, terms: Terms, command: str, key: str | None) -> Receipt | None:
+        """The receipt of a command that was executed under this id before; else None, if the version is as expected.
+
+        Raises:
+            CommandIdReused: the id belongs to another command.
+            VersionConflict: the key is at another version.
+        """
+        if terms.command_id is not None and (found := self._receipts.get(terms.command_id)) is not None:
+            if found.payload != terms.payload:
+                raise CommandIdReused(terms.command_id, command, found.receipt.commit)
+            return replace(found.receipt, repeated=True)
+        if terms.expected_version is not None and key is not None:
+            actual = self.versions.get(key, 0)
+            if actual != terms.expected_version:
+                raise VersionConflict(key, terms.expected_version, actual)
+        return None
+
+    def remember(self, command_id: str, payload: str, receipt: Receipt) -> None:
+        """Keep the receipt of a command with an id as the latest one; forgets the oldest when there are too many.
+
+        Args:
+            command_id: the command's id.
+            payload: the digest of the command.
+            receipt: what it was given.
+        """
+        receipts, order = self._receipts, self._order
+        before = len(receipts)
+        receipts[command_id] = _Kept(payload, receipt)
+        if len(receipts) == before:  # it had been forgotten when the command came again, under a smaller limit
+            receipts[command_id] = receipts.pop(command_id)
+            order.remove(command_id)
+        order.append(command_id)
+        if len(order) > self._receipts_max:
+            del receipts[order.popleft()]
+            self._forgot = True
+
+    def replay(self, number: int, position: int, records: Sequence[Stored[Any]]) -> None:
+        """Enter a commit that was read from the log.
+
+        Args:
+            number: the commit's.
+            position: that of the last event before it.
+            records: what it holds.
+        """
+        versions = self.versions
+        get = versions.get
+        for record in records:
+            events = len(record.events)
+            position += events
+            key = record.key
+            if record.id is None and record.keys is None and key is not None and events:
+                versions[key] = get(key, 0) + events  # as `count` does, at half the time: most records are like this
+                continue
+            version = self.count(key, record.keys, events)
+            if record.id is not None:
+                self.remember(record.id, record.payload, Receipt(number, position, events, record.id, version))
+
+    def snapshot(self) -> Iterator[bytes]:
+        """The ledger in pieces, as a model's state."""
+        yield from in_pieces("window", [self._receipts_max, int(self._forgot)])
+        yield from in_pieces("versions", self.versions)
+        yield from in_pieces("receipts", list(self._receipts.values()))
+
+    def restore(self, piece: bytes) -> None:
+        """Take up the next piece.
+
+        Raises:
+            msgspec.DecodeError, SnapshotMismatch: it is none of a ledger, or lacks receipts that are to be remembered.
+        """
+        name, _, data = open_piece(piece)
+        if name == "versions":
+            self.versions.update(_versions(data))
+        elif name == "receipts":
+            for kept in _remembered(data):
+                self.remember(str(kept.receipt.command_id), kept.payload, kept.receipt)
+        elif name == "window":
+            self._fit(*_window(data))
+        else:
+            raise SnapshotMismatch(LEDGER, f"it has no part {name!r}")
+
+    def _fit(self, receipts_max: int, forgot: int) -> None:
+        if forgot and receipts_max < self._receipts_max:
+            raise SnapshotMismatch(
+                LEDGER, f"it was taken with receipts_max={receipts_max:,}, which is {self._receipts_max:,} now"
+            )
+        self._forgot = bool(forgot)

@@ -1,0 +1,153 @@
+"""The writer's mailbox: bounded, in order, with a place in the queue for those who wait to get in.
+
+Here: taking commands in and waking the one reader. Not here: deciding (`deciding`), and who reads (`writer`).
+
+`try_put` is the primitive; the others wrap it. A command has left the queue if and only if its ticket is not above
+`taken_out`: it is first in, first out, so one number tells it for all, and no command needs a flag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from millstream.engine.errors import EngineClosed, MillstreamError, Overloaded
+from millstream.engine.write.envelope import Envelope, Promise
+
+__all__ = ["Mailbox"]
+
+
+class Mailbox:
+    """A bounded queue of commands with one reader.
+
+    Args:
+        commands_max: how many commands may wait.
+        entering_max: how many callers may wait to get in.
+    """
+
+    def __init__(self, commands_max: int, entering_max: int) -> None:
+        #: The commands that wait. The reader takes them from the left.
+        self.queue: deque[Envelope] = deque()
+        self.commands_max = commands_max
+        self.entering_max = entering_max
+        #: The last ones that had given up when they were taken out: their commands were never decided.
+        self.skipped: deque[Promise] = deque(maxlen=commands_max)
+        self._taken_in = 0
+        self._reserved = 0
+        self._entering: deque[asyncio.Future[None]] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._closed: Callable[[], MillstreamError] | None = lambda: EngineClosed("not open yet")
+
+    @property
+    def taken_out(self) -> int:
+        """How many commands have left the queue, ever."""
+        return self._taken_in - len(self.queue)
+
+    @property
+    def entering(self) -> int:
+        """How many callers wait to get in."""
+        return len(self._entering)
+
+    def try_put(self, envelope: Envelope) -> int:
+        """Take a command in; returns its ticket, or 0 if the mailbox is full, or others wait to get in or were let
+        in and have not come yet. No exception: it would be most of what a full mailbox costs.
+
+        Raises:
+            EngineClosed: or what `close` was given; nothing is taken.
+        """
+        if self._closed is not None:
+            raise self._closed()
+        queue = self.queue
+        if self._entering or self._reserved or len(queue) >= self.commands_max:
+            return 0
+        queue.append(envelope)
+        self._taken_in = ticket = self._taken_in + 1
+        if self._reader is not None:
+            self.wake()
+        return ticket
+
+    def put_nowait(self, envelope: Envelope) -> int:
+        """Take a command in; returns its ticket.
+
+        Raises:
+            Overloaded: there is no room, as `try_put` says.
+            EngineClosed: or what `close` was given; nothing is taken.
+        """
+        ticket = self.try_put(envelope)
+        if not ticket:
+            raise Overloaded(len(self.queue), self.commands_max)
+        return ticket
+
+    async def put(self, envelope: Envelope) -> int:
+        """Take a command in once there is room, in the order of asking; returns its ticket.
+
+        Raises:
+            Overloaded: as many callers as may wait to get in.
+            EngineClosed: or what `close` was given; nothing is taken, perhaps since the caller began to wait.
+        """
+        ticket = self.try_put(envelope)
+        if ticket:
+            return ticket
+        if len(self._entering) >= self.entering_max:
+            raise Overloaded(len(self.queue), self.commands_max)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._entering.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._entering:
+                self._entering.remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._reserved -= 1
+                self.admit()
+            raise
+        self._reserved -= 1
+        self.require_open()  # it may have closed since the place was promised, and nobody reads it any more
+        self.queue.append(envelope)
+        self._taken_in += 1
+        self.wake()
+        return self._taken_in
+
+    def admit(self) -> None:
+        """Let in as many of those who wait as there is room for now. The reader calls it after it took commands."""
+        while self._entering and len(self.queue) + self._reserved < self.commands_max:
+            turn = self._entering.popleft()
+            if not turn.done():
+                self._reserved += 1
+                turn.set_result(None)
+
+    async def news(self) -> None:
+        """Wait until something is taken in, or `wake` is called. Only the reader may."""
+        self._reader = reader = asyncio.get_running_loop().create_future()
+        try:
+            await reader
+        finally:
+            self._reader = None
+
+    def wake(self) -> None:
+        """Wake the reader, if it waits."""
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    def require_open(self) -> None:
+        """Raise what a command that came now would hear, if nothing is taken."""
+        if self._closed is not None:
+            raise self._closed()
+
+    def open(self) -> None:
+        """Take commands from now on."""
+        self._closed = None
+
+    def close(self, reason: Callable[[], MillstreamError]) -> None:
+        """Take nothing any more: callers get the error that ``reason`` makes, also those who wait to get in.
+
+        What is queued stays for the reader.
+        """
+        self._closed = reason
+        while self._entering:
+            turn = self._entering.popleft()
+            if not turn.done():
+                turn.set_exception(reason())
+        self.wake()

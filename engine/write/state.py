@@ -1,0 +1,177 @@
+"""The write side's whole state: how a command is decided on it, and how events change it.
+
+Here: the models and the ledger, and the tables to dispatch with. No loop, no I/O. Not here: batches (`deciding`).
+
+Invariant: a state changes by events alone, each checked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from millstream.engine.application.app import App, CommandEntry
+from millstream.engine.application.messages import Command, Context, Event
+from millstream.engine.application.purity import fingerprint
+from millstream.engine.application.sides import WriteSide
+from millstream.engine.application.validation import encode, problem_with
+from millstream.engine.commits.commit import Head
+from millstream.engine.commits.marks import LEDGER, model_part
+from millstream.engine.errors import (
+    ApplyFailed,
+    CommandIdReused,
+    CommitTooLarge,
+    HandlerFailed,
+    ImpureHandler,
+    InvalidMessage,
+    MillstreamError,
+    Rejected,
+    UnknownMessage,
+    VersionConflict,
+)
+from millstream.engine.snapshots.part import Part
+from millstream.engine.snapshots.shape import fingerprint_of
+from millstream.engine.write.index import LEDGER_FINGERPRINT, Ledger
+
+__all__ = ["WriteState"]
+
+
+_AS_THEY_ARE = (Rejected, VersionConflict, CommandIdReused, CommitTooLarge, ImpureHandler, ApplyFailed)
+
+
+class WriteState:
+    """The write side's whole state: the models and the ledger; and how to decide on it and change it.
+
+    Args:
+        app: the application.
+        models: the models' states, in the application's order.
+        ledger: versions and receipts at the same commit.
+        check_purity: look at the state before and after each handler.
+    """
+
+    __slots__ = ("app", "effects", "handlers", "ledger", "models")
+
+    def __init__(self, app: App, models: Sequence[WriteSide], ledger: Ledger, *, check_purity: bool = False) -> None:
+        self.app = app
+        self.models = models
+        self.ledger = ledger
+        bind = _watched if check_purity else _bound
+        self.handlers = {
+            command: (bind(self, entry), entry.method.wants_context, entry.tag, entry.key_of)
+            for command, entry in app.commands.items()
+        }
+        #: By type of event: what applies it, and what its key is.
+        self.effects = {
+            event: (_all([method.function.__get__(models[index]) for index, method in entry.appliers]), entry.key_of)
+            for event, entry in app.events.items()
+        }
+
+    @classmethod
+    def new(cls, app: App, receipts_max: int, *, check_purity: bool = False) -> WriteState:
+        """The state before the first event."""
+        return cls(app, [model() for model in app.models], Ledger(receipts_max), check_purity=check_purity)
+
+    def decide(self, command: Command, context: Context) -> list[Event]:
+        """The events that ``command`` would yield on this state; the state stays as it is.
+
+        Raises:
+            Rejected: the handler said no.
+            HandlerFailed: the handler failed, or yielded something that is not a valid event of this application.
+        """
+        handler, wants_context, _, _ = self.handlers[type(command)]
+        yielded: list[Event] = []
+        try:
+            yielded += handler(command, context) if wants_context else handler(command)
+            return self.app.read_events(encode(yielded))
+        except Exception as error:  # noqa: BLE001 - sorted into a typed refusal
+            refusal = self.refusal(command, yielded, error)
+            raise refusal from refusal.__cause__
+
+    def apply(self, events: Sequence[Event], position: int) -> None:
+        """Change the state by events that follow ``position``.
+
+        Raises:
+            ApplyFailed: a model raised; the state is now unusable and must be rebuilt.
+        """
+        effects = self.effects
+        try:
+            for event in events:
+                effects[type(event)][0](event)
+        except Exception as error:
+            raise self.apply_failed(events, event, position, error) from error
+
+    def apply_to(self, model: int, events: Sequence[Event], position: int) -> None:
+        """The same for one of the models only: in a recovery, the others may have these events already."""
+        appliers = type(self.models[model]).__appliers__
+        for event in events:
+            method = appliers.get(type(event))
+            if method is not None:
+                try:
+                    method.function(self.models[model], event)
+                except Exception as error:
+                    raise self.apply_failed(events, event, position, error) from error
+
+    def apply_failed(self, events: Sequence[Event], event: Event, position: int, error: Exception) -> ApplyFailed:
+        """What is raised when one of the events that follow ``position`` could not be applied."""
+        places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
+        index = next(index for index, each in enumerate(events) if each is event)
+        failed = ApplyFailed(places, type(event).__name__, position + index + 1, repr(error))
+        failed.__cause__ = error
+        return failed
+
+    def parts(self, head: Head) -> list[Part]:
+        """What there is to be snapshot, as it is at ``head``."""
+        parts = [
+            Part(model_part(type(model).__name__), fingerprint_of(type(model)), model, head) for model in self.models
+        ]
+        return [*parts, Part(LEDGER, LEDGER_FINGERPRINT, self.ledger, head)]
+
+    def refusal(self, command: Command, yielded: Iterable[Any], error: Exception) -> MillstreamError:
+        """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""
+        if isinstance(error, _AS_THEY_ARE):
+            return error
+        cause, text = error, repr(error)
+        for event in yielded:
+            problem = problem_with(event, self.app.read_event)
+            if problem is not None:
+                cause = InvalidMessage(type(event).__name__, problem)
+                if type(event) not in self.effects:
+                    known = tuple(entry.tag for entry in self.app.events.values())
+                    cause = UnknownMessage("event", type(event).__name__, self.app.name, known)
+                text = f"it yielded a wrong event: {cause}"
+                break
+        failed = HandlerFailed(self.app.commands[type(command)].method.place, type(command).__name__, text)
+        failed.__cause__ = cause
+        return failed
+
+
+def _all(appliers: list[Callable[[Any], None]]) -> Callable[[Any], None]:
+    """One function that applies an event to every model that wants it."""
+    if len(appliers) == 1:
+        return appliers[0]
+
+    def apply(event: Any) -> None:
+        for each in appliers:
+            each(event)
+
+    return apply
+
+
+def _bound(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
+    bound: Callable[..., Iterable[Event]] = entry.method.function.__get__(state.models[entry.model])
+    return bound
+
+
+def _watched(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
+    """The handler, with a look at the state before and after it."""
+    handler = _bound(state, entry)
+
+    def watched(*arguments: Any) -> list[Event]:
+        before = fingerprint(state.models)
+        try:
+            return list(handler(*arguments))
+        finally:
+            if fingerprint(state.models) != before:
+                raise ImpureHandler(entry.method.place, entry.tag)
+
+    return watched

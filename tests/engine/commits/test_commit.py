@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import msgspec
+import pytest
+
+from millstream.engine import Event, Key, LogCorrupt
+from millstream.engine.commits.commit import GENESIS, Commit, Head, Record, events_in, seal, timestamp, verify
+from millstream.engine.commits.stored import body_reader, mismatches
+
+
+class Paid(Event):
+    account: Key
+    amount: int
+
+
+class Closed(Event):
+    account: Key
+
+
+def record(*events: Event, offset: int = 0) -> Record:
+    return Record("Pay", "ann", offset=offset, events=msgspec.Raw(msgspec.json.encode(events)))
+
+
+def head_after(commit: Commit, events: int) -> Head:
+    return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
+
+
+def test_a_body_is_readable_json_with_what_the_caller_gave_and_no_more() -> None:
+    plain = record(Paid("ann", 10))
+    full = Record("Pay", "ann", "id-1", "aa", "bob", "c", "d", 1, ["ann", "eve"], msgspec.Raw(b"[]"))
+    commit = seal(Head(), "2026-01-01T00:00:00.000000Z", [plain, full])
+    assert commit.body == (
+        b'[{"type":"Pay","key":"ann","events":[{"type":"Paid","account":"ann","amount":10}]},'
+        b'{"type":"Pay","key":"ann","id":"id-1","payload":"aa","actor":"bob","correlation":"c","causation":"d","offset":1,'
+        b'"keys":["ann","eve"],"events":[]}]'
+    )
+
+
+def test_numbers_and_positions_go_on_from_the_head() -> None:
+    commit = seal(Head(4, 17, "2026-01-01T00:00:00.000000Z", b"x" * 32), "2026-01-01T00:00:01.000000Z", [])
+    assert (commit.number, commit.position) == (5, 18)
+
+
+def test_a_digest_is_written_down_once_so_that_the_format_does_not_drift() -> None:
+    commit = seal(Head(), "2026-01-01T00:00:00.000000Z", [record(Paid("ann", 10))])
+    assert bytes(32) == GENESIS
+    assert commit.digest.hex() == "0e8fa3e837a7ad2265f1030f549158faa3913f84148c97128651c5adf046749d"
+
+
+def test_events_are_read_back_in_order_and_counted() -> None:
+    body = seal(Head(), "t", [record(Paid("ann", 1), Closed("ann")), record(), record(Paid("bob", 2), offset=2)]).body
+    records = body_reader([Paid, Closed])(body)
+    assert [record.events for record in records] == [[Paid("ann", 1), Closed("ann")], [], [Paid("bob", 2)]]
+    assert [record.key for record in records] == ["ann", "ann", "ann"]
+    assert events_in(body) == 3
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (b'{"type":"Gone","account":"ann"}', (1, "Gone", False, "Invalid value 'Gone' - at `$.type`")),
+        (
+            b'{"type":"Paid","account":"ann","amount":"1"}',
+            (1, "Paid", True, "Expected `int`, got `str` - at `$.amount`"),
+        ),
+        (b'{"type":"Paid","account":"ann"}', (1, "Paid", True, "Object missing required field `amount`")),
+        (b'{"type":"Closed","account":"ann","x":1}', (1, "Closed", True, "Object contains unknown field `x`")),
+    ],
+)
+def test_an_event_that_todays_classes_do_not_fit_is_described(
+    event: bytes, expected: tuple[int, str, bool, str]
+) -> None:
+    body = b'[{"events":[{"type":"Closed","account":"ann"},' + event + b"]}]"
+    with pytest.raises(msgspec.DecodeError):
+        body_reader([Paid, Closed])(body)
+    assert mismatches(body, [Paid, Closed]) == [expected]
+
+
+def chain() -> list[Commit]:
+    first = seal(Head(), "2026-01-01T00:00:00.000000Z", [record(Paid("ann", 10))])
+    second = seal(head_after(first, 1), "2026-01-01T00:00:01.000000Z", [record(Paid("ann", 20))])
+    return [first, second]
+
+
+def test_a_chain_that_was_sealed_is_verified() -> None:
+    first, second = chain()
+    verify("log", Head(), first)
+    verify("log", head_after(first, 1), second)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"number": 3}, "commit 3 stands where 2 should"),
+        ({"number": 1}, "commit 1 stands where 2 should"),
+        ({"position": 3}, "its first event has position 3, but should have 2"),
+        ({"body": b"[]"}, "its digest does not match"),
+        ({"recorded_at": "2026-01-01T00:00:02.000000Z"}, "its digest does not match"),
+        ({"digest": bytes(32)}, "its digest does not match"),
+    ],
+)
+def test_any_change_is_found_and_the_commit_named(change: dict[str, object], problem: str) -> None:
+    first, second = chain()
+    with pytest.raises(LogCorrupt, match=problem) as raised:
+        verify("log", head_after(first, 1), msgspec.structs.replace(second, **change))
+    assert raised.value.commit == 2
+
+
+def test_timestamps_have_a_fixed_width_so_that_text_order_is_time_order() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    later = datetime(2026, 1, 2, 5, 4, 5, 1, tzinfo=timezone(timedelta(hours=2)))
+    assert timestamp(moment) == "2026-01-02T03:04:05.000000Z"
+    assert timestamp(later) == "2026-01-02T03:04:05.000001Z"

@@ -1,0 +1,262 @@
+"""The contract of stores for snapshots as a suite. A store's test file subclasses it and says how to make a handle."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from millstream.engine.commits.commit import Head
+from millstream.engine.snapshots.part import Sealing, Snapshot
+from millstream.engine.stores.snapshot_port import SnapshotStore
+
+
+def head(number: int) -> Head:
+    return Head(number, number * 10, f"2026-01-01T00:00:00.{number:06}Z", number.to_bytes(32, "big"))
+
+
+def pieces(count: int, text: str = "a") -> list[bytes]:
+    return [f"counts={text} {index}".encode() + bytes(index) for index in range(count)]
+
+
+def sealed(part: str, number: int, made: Sequence[bytes], notes: bytes = b"") -> Snapshot:
+    sealing = Sealing()
+    for piece in made:
+        sealing.add(piece)
+    return sealing.seal(part, head(number), f"{part} fingerprint", notes)
+
+
+async def begin(store: SnapshotStore, part: str, made: Sequence[bytes]) -> None:
+    for index, piece in enumerate(made):
+        await store.add(part, index, piece)
+
+
+async def take(store: SnapshotStore, part: str, number: int, made: Sequence[bytes], notes: bytes = b"") -> Snapshot:
+    await begin(store, part, made)
+    snapshot = sealed(part, number, made, notes)
+    await store.finish(snapshot)
+    return snapshot
+
+
+async def read(store: SnapshotStore, snapshot: Snapshot) -> list[bytes]:
+    found: list[bytes] = []
+    while len(found) < snapshot.pieces and (some := await store.pieces(snapshot, len(found))):
+        found += some
+    return found
+
+
+class SnapshotConformance(ABC):
+    """Every promise of `millstream.engine.stores.snapshot_port.SnapshotStore`, on a real store."""
+
+    @abstractmethod
+    def make(self) -> SnapshotStore:
+        """A new handle, not open yet, to this test's one store."""
+
+    @abstractmethod
+    async def held(self, store: SnapshotStore) -> int:
+        """How many pieces the store holds, whoever they belong to."""
+
+    @pytest.fixture(autouse=True)
+    async def _close_all(self) -> AsyncIterator[None]:
+        self._handles: list[SnapshotStore] = []
+        yield
+        for store in self._handles:
+            await store.close()
+
+    async def opened(self) -> SnapshotStore:
+        store = self.make()
+        self._handles.append(store)
+        await store.open()
+        return store
+
+    async def attached(self) -> SnapshotStore:
+        store = self.make()
+        self._handles.append(store)
+        await store.attach()
+        return store
+
+    async def again(self, store: SnapshotStore) -> SnapshotStore:
+        """The same store, closed and opened."""
+        await store.close()
+        return await self.opened()
+
+    async def test_a_new_store_has_no_snapshots(self) -> None:
+        store = await self.opened()
+        assert list(await store.latest()) == []
+        assert list(await store.pieces(sealed("view A", 1, pieces(3)), 0)) == []
+
+    @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 100])
+    async def test_a_snapshot_is_read_back_to_the_byte(self, count: int) -> None:
+        store, made = await self.opened(), pieces(count)
+        snapshot = await take(store, "view A", 3, made, b"\x00notes")
+        assert list(await store.latest()) == [snapshot]
+        assert await read(store, snapshot) == made
+        store = await self.again(store)
+        assert list(await store.latest()) == [snapshot]
+        assert await read(store, snapshot) == made
+
+    async def test_a_snapshot_is_read_from_any_piece_on(self) -> None:
+        store, made = await self.opened(), pieces(40)
+        snapshot = await take(store, "view A", 3, made)
+        for start in (0, 1, 15, 16, 39):
+            some = await store.pieces(snapshot, start)
+            assert some
+            assert list(some) == made[start : start + len(some)]
+        assert list(await store.pieces(snapshot, 40)) == []
+
+    async def test_a_snapshot_that_is_not_finished_is_not_there(self) -> None:
+        store = await self.opened()
+        await begin(store, "view A", pieces(5))
+        assert list(await store.latest()) == []
+        store = await self.again(store)
+        assert list(await store.latest()) == []
+
+    async def test_the_snapshot_before_stays_whole_until_the_next_one_is(self) -> None:
+        store, made = await self.opened(), pieces(20)
+        snapshot = await take(store, "view A", 3, made)
+        await begin(store, "view A", pieces(25, "b"))
+        for _ in range(2):
+            assert list(await store.latest()) == [snapshot]
+            assert await read(store, snapshot) == made
+            store = await self.again(store)
+
+    async def test_the_next_one_at_the_same_commit_leaves_the_one_before_whole_until_it_is_finished(self) -> None:
+        store, made = await self.opened(), pieces(20)
+        snapshot = await take(store, "view A", 3, made)
+        await begin(store, "view A", pieces(20, "b"))
+        assert await read(store, snapshot) == made
+        await store.finish(later := sealed("view A", 3, pieces(20, "b"), b"notes"))
+        assert list(await store.latest()) == [later]
+        assert await read(store, later) == pieces(20, "b")
+
+    async def test_a_new_snapshot_replaces_the_one_before_and_its_pieces_go(self) -> None:
+        store = await self.opened()
+        before = await take(store, "view A", 3, pieces(20))
+        after = await take(store, "view A", 9, pieces(5, "b"))
+        assert list(await store.latest()) == [after]
+        assert list(await store.pieces(before, 0)) == []
+        assert await read(store, after) == pieces(5, "b")
+        assert await self.held(store) == 5
+
+    async def test_snapshots_without_pieces_follow_those_with_some(self) -> None:
+        store = await self.opened()
+        await take(store, "view A", 3, pieces(20))
+        await begin(store, "view A", pieces(3, "b"))
+        empty = await take(store, "view A", 4, [])
+        assert list(await store.latest()) == [empty]
+        assert await read(store, empty) == []
+        assert await self.held(store) == 0
+        full = await take(store, "view A", 5, pieces(2, "c"))
+        assert await read(store, full) == pieces(2, "c")
+
+    async def test_what_was_left_unfinished_does_no_harm_and_does_not_pile_up(self) -> None:
+        store = await self.opened()
+        for attempt in range(5):
+            await begin(store, "view A", pieces(10 - attempt, f"left {attempt}"))
+            await begin(store, "view B", pieces(3, f"left {attempt}"))
+            assert await self.held(store) <= 13
+            if attempt % 2:
+                store = await self.again(store)
+        snapshot = await take(store, "view A", 3, pieces(2))
+        assert await read(store, snapshot) == pieces(2)
+        await take(store, "view B", 3, pieces(2))
+        assert await self.held(store) == 4
+
+    async def test_parts_do_not_touch_each_other(self) -> None:
+        store = await self.opened()
+        names = ["ledger", "model A", "view A", "view Ä"]
+        taken = [await take(store, name, 3, pieces(20, name)) for name in names]
+        assert list(await store.latest()) == taken
+        for snapshot, name in zip(taken, names, strict=True):
+            assert await read(store, snapshot) == pieces(20, name)
+        later = await take(store, "view A", 4, pieces(3, "later"))
+        assert list(await store.latest()) == [taken[0], taken[1], later, taken[3]]
+        assert await read(store, taken[1]) == pieces(20, "model A")
+
+    async def test_two_parts_are_taken_side_by_side(self) -> None:
+        store = await self.opened()
+        one, two = pieces(10, "one"), pieces(10, "two")
+        for index in range(10):
+            await store.add("model A", index, one[index])
+            await store.add("view A", index, two[index])
+        await store.finish(first := sealed("model A", 1, one))
+        await store.finish(second := sealed("view A", 2, two))
+        assert await read(store, first) == one
+        assert await read(store, second) == two
+
+    async def test_a_part_that_is_forgotten_is_gone_with_its_pieces(self) -> None:
+        store = await self.opened()
+        await take(store, "view A", 3, pieces(20))
+        kept = await take(store, "view B", 3, pieces(4))
+        await store.forget(["view A", "view C"])
+        for _ in range(2):
+            assert list(await store.latest()) == [kept]
+            assert await self.held(store) == 4
+            store = await self.again(store)
+        again = await take(store, "view A", 5, pieces(2))
+        assert list(await store.latest()) == [again, kept]
+
+    async def test_large_pieces_and_notes_are_kept_whole(self) -> None:
+        store = await self.opened()
+        made = [bytes(range(256)) * 4_000, b"", b"\x00" * 100_000]
+        snapshot = await take(store, "view A", 3, made, bytes(range(256)) * 1_000)
+        store = await self.again(store)
+        assert list(await store.latest()) == [snapshot]
+        assert await read(store, snapshot) == made
+
+    async def test_a_store_that_is_doubted_is_read_on_and_takes_the_next_snapshots(self) -> None:
+        store = await self.opened()
+        before = await take(store, "view A", 3, pieces(20))
+        store.doubt("a piece is not what was stored")
+        assert await read(store, before) == pieces(20)
+        assert list(await store.latest()) == [before]
+        after = [await take(store, part, 4, pieces(5, part)) for part in ("view A", "view B")]
+        assert list(await store.latest()) == after
+        store = await self.again(store)
+        assert list(await store.latest()) == after
+        assert await read(store, after[1]) == pieces(5, "view B")
+
+    async def test_closing_twice_or_without_opening_is_allowed(self) -> None:
+        store = self.make()
+        await store.close()
+        await store.open()
+        assert list(await store.latest()) == []
+        await store.close()
+        await store.close()
+
+    # Attaching.
+
+    async def test_who_attached_reads_what_is_there_and_goes_without_a_trace(self) -> None:
+        store = await self.opened()
+        taken = [await take(store, "view A", 3, pieces(40), b"notes"), await take(store, "view B", 4, pieces(2))]
+        beside = await self.attached()
+        assert list(await beside.latest()) == taken
+        assert await read(beside, taken[0]) == pieces(40)
+        assert await read(beside, taken[1]) == pieces(2)
+        await beside.close()
+        assert list(await store.latest()) == taken
+        assert await self.held(store) == 42
+
+    async def test_who_attached_after_closing_reads_the_same(self) -> None:
+        store = await self.opened()
+        taken = await take(store, "view A", 3, pieces(40))
+        await store.close()
+        beside = await self.attached()
+        assert list(await beside.latest()) == [taken]
+        assert await read(beside, taken) == pieces(40)
+
+    async def test_what_is_read_while_the_next_one_is_taken_is_the_old_one_or_nothing(self) -> None:
+        store = await self.opened()
+        old = await take(store, "view A", 3, pieces(40))
+        beside = await self.attached()
+        assert list(await beside.latest()) == [old]
+        begun = list(await beside.pieces(old, 0))
+        new = await take(store, "view A", 4, pieces(50, "b"))
+        rest = list(await beside.pieces(old, len(begun)))
+        assert [*begun, *rest] == pieces(40)[: len(begun) + len(rest)]
+        assert await read(store, new) == pieces(50, "b")
+        await beside.close()
+        again = await self.attached()
+        assert list(await again.latest()) == [new]
+        assert await read(again, new) == pieces(50, "b")

@@ -1,0 +1,341 @@
+"""Snapshots in a SQLite file, and what becomes of one that is damaged, foreign, or can't be written."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
+from tests.engine.stores.snapshot_conformance import (
+    SnapshotConformance,
+    begin,
+    head,
+    pieces,
+    read,
+    sealed,
+    take,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+class TestSqliteSnapshots(SnapshotConformance):
+    @pytest.fixture(autouse=True)
+    def _path(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "log.db-snapshots"
+
+    def make(self) -> SqliteSnapshots:
+        return SqliteSnapshots(self.path)
+
+    async def held(self, store: SnapshotStore) -> int:
+        return count(self.path)
+
+    async def test_what_a_crash_left_of_a_part_that_is_no_more_goes_with_the_next_snapshot(self) -> None:
+        store = await self.opened()
+        await begin(store, "view Gone", pieces(10))
+        store = await self.again(store)
+        await take(store, "view A", 3, pieces(2))
+        assert count(self.path) == 2
+
+
+def count(path: Path) -> int:
+    db = sqlite3.connect(path)
+    try:
+        ((found,),) = db.execute("SELECT count(*) FROM pieces").fetchall()
+        return int(found)
+    finally:
+        db.close()
+
+
+def change(path: Path, *statements: str) -> None:
+    db = sqlite3.connect(path)
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
+    db.close()
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteSnapshots]:
+    store = SqliteSnapshots(path)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def written(path: Path, size: int = 200) -> None:
+    """A closed file with two snapshots of so many pieces."""
+    async with opened(path) as store:
+        for part in ("model A", "view A"):
+            await take(store, part, 3, pieces(size, part))
+
+
+async def works(path: Path) -> None:
+    """See that the store takes snapshots and gives them back, after at most one that failed or could not be read."""
+    async with opened(path) as store:
+        for attempt in range(2):
+            try:
+                snapshot = await take(store, "view B", 7, pieces(30))
+                if await read(store, snapshot) == pieces(30):
+                    assert snapshot in await store.latest()
+                    return
+            except sqlite3.Error:
+                assert attempt == 0, "what is damaged is set aside after the first failure"
+            store.doubt("as recovery says where pieces are not what was finished")
+        raise AssertionError("it gives back something else")
+
+
+def lines(log_lines: list[Any]) -> list[str]:
+    return [f"{line['log_level']} {line['event']}" for line in log_lines]
+
+
+async def test_a_file_that_is_no_database_is_renamed_and_made_anew(tmp_path: Path, log_lines: list[Any]) -> None:
+    path = tmp_path / "log.db-snapshots"
+    path.write_bytes(b"these are no snapshots, and no database either" * 100)
+    await works(path)
+    assert lines(log_lines) == ["warning snapshots_damaged"]
+    assert log_lines[0]["file"] == str(path)
+    assert "file is not a database" in log_lines[0]["error"]
+    assert (tmp_path / "log.db-snapshots-damaged").read_bytes().startswith(b"these are no snapshots")
+
+
+def unmade(path: Path) -> None:
+    change(path, "DROP TABLE snapshots")
+
+
+def half_made(path: Path) -> None:
+    path.unlink()
+    change(path, "PRAGMA application_id=1347638355", "PRAGMA user_version=2")
+
+
+def older(path: Path) -> None:
+    change(path, "PRAGMA user_version=1")
+
+
+def newer(path: Path) -> None:
+    change(path, "PRAGMA user_version=3")
+
+
+def with_other_columns(path: Path) -> None:
+    change(path, "ALTER TABLE snapshots RENAME COLUMN checksum TO digest_of_pieces")
+
+
+def with_another_type(path: Path) -> None:
+    change(path, "UPDATE snapshots SET number = 'three' WHERE part = 'view A'")
+
+
+def with_a_name_that_is_no_text(path: Path) -> None:
+    change(path, "UPDATE snapshots SET part = CAST(x'ff8081' AS TEXT) WHERE part = 'view A'")
+
+
+@pytest.mark.parametrize(
+    "harm", [unmade, half_made, older, newer, with_other_columns, with_another_type, with_a_name_that_is_no_text]
+)
+async def test_a_file_that_is_not_as_it_should_be_is_renamed_and_made_anew(
+    tmp_path: Path, log_lines: list[Any], harm: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path)
+    harm(path)
+    async with opened(path) as store:
+        assert list(await store.latest()) == []
+    assert lines(log_lines) == ["warning snapshots_damaged"]
+    await works(path)
+    assert len(log_lines) == 1
+
+
+async def test_a_database_of_something_else_is_left_alone(tmp_path: Path, log_lines: list[Any]) -> None:
+    path = tmp_path / "log.db-snapshots"
+    change(path, "CREATE TABLE holiday (photo BLOB)")
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="is a database of something else: move it away to have snapshots"):
+        await SqliteSnapshots(path).open()
+    assert path.read_bytes() == before
+    assert log_lines == []
+
+
+async def test_a_place_where_no_file_can_be_made_is_an_error_and_damages_nothing(
+    tmp_path: Path, log_lines: list[Any]
+) -> None:
+    (tmp_path / "log.db-snapshots").mkdir()
+    for path in (tmp_path / "log.db-snapshots", tmp_path / "nowhere" / "log.db-snapshots"):
+        with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+            await SqliteSnapshots(path).open()
+    assert log_lines == []
+    assert [each.name for each in tmp_path.iterdir()] == ["log.db-snapshots"]
+
+
+async def test_a_file_that_can_not_be_written_fails_each_snapshot_and_is_not_taken_for_damaged(
+    tmp_path: Path, log_lines: list[Any]
+) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path)
+    async with opened(path) as store:
+        assert store._db is not None
+        await store._db.rows("PRAGMA query_only=1")
+        for _ in range(3):
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                await take(store, "view A", 9, pieces(3))
+        assert [snapshot.head for snapshot in await store.latest()] == [head(3), head(3)]
+        await store._db.rows("PRAGMA query_only=0")
+        snapshot = await take(store, "view A", 9, pieces(3))
+        assert await read(store, snapshot) == pieces(3)
+    assert log_lines == []
+
+
+async def test_a_disk_that_is_full_leaves_the_snapshot_before_and_room_is_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path)
+    async with opened(path) as store:
+        assert store._db is not None
+        ((size,),) = await store._db.rows("PRAGMA page_count")
+        await store._db.rows(f"PRAGMA max_page_count={size + 10}")
+        for _ in range(3):
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                await take(store, "view A", 9, [bytes(30_000)] * 10)
+        (_, before) = await store.latest()
+        assert await read(store, before) == pieces(200, "view A")
+        snapshot = await take(store, "view A", 9, [bytes(30_000)])
+        assert await read(store, snapshot) == [bytes(30_000)]
+
+
+async def test_damage_that_shows_only_later_fails_what_finds_it_and_is_mended_by_the_next_snapshot(
+    tmp_path: Path, log_lines: list[Any]
+) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path)
+    async with opened(path) as store:
+        first, second = await store.latest()
+        change(path, "DROP TABLE pieces")
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            await store.pieces(first, 0)
+        assert list(await store.latest()) == [first, second]
+        snapshot = await take(store, "view A", 9, pieces(30))
+        assert lines(log_lines) == ["warning snapshots_damaged"]
+        assert list(await store.latest()) == [snapshot]
+        assert await read(store, snapshot) == pieces(30)
+
+
+async def test_a_file_whose_pieces_are_doubted_is_read_on_and_made_anew_with_the_next_snapshot(
+    tmp_path: Path, log_lines: list[Any]
+) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path, 3)
+    async with opened(path) as store:
+        first, second = await store.latest()
+        store.doubt("its pieces are damaged")
+        assert await read(store, second) == pieces(3, "view A")
+        assert list(await store.latest()) == [first, second]
+        snapshot = await take(store, "view A", 9, pieces(30))
+        assert [(line["event"], line["error"]) for line in log_lines] == [
+            ("snapshots_damaged", "ValueError('its pieces are damaged')")
+        ]
+        assert list(await store.latest()) == [snapshot]
+
+
+async def read_all(store: SqliteSnapshots) -> None:
+    """Read every snapshot; each piece is what it was, or is missing, or the checksum does not match."""
+    for snapshot in await store.latest():
+        try:
+            found = await read(store, snapshot)
+        except sqlite3.Error:
+            continue
+        name = snapshot.part
+        if found != pieces(200, name) and len(found) == snapshot.pieces:
+            assert sealed(name, 3, found, snapshot.notes) != snapshot
+
+
+@pytest.mark.parametrize("eighth", range(8))
+async def test_wherever_a_file_is_damaged_nothing_wrong_is_read_and_the_store_works_again(
+    tmp_path: Path, eighth: int
+) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path)
+    whole = path.read_bytes()
+    for step in range(6):
+        at = (len(whole) - 1) * (eighth * 6 + step) // 47
+        for harm in (flipped, zeroed, cut):
+            for beside in tmp_path.glob("log.db-snapshots*"):
+                beside.unlink()
+            path.write_bytes(harm(whole, at))
+            async with opened(path) as store:
+                await read_all(store)
+            await works(path)
+
+
+def flipped(whole: bytes, at: int) -> bytes:
+    return whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :]
+
+
+def zeroed(whole: bytes, at: int) -> bytes:
+    page = at // 4096 * 4096
+    return whole[:page] + bytes(4096) + whole[page + 4096 :]
+
+
+def cut(whole: bytes, at: int) -> bytes:
+    return whole[:at]
+
+
+async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"log\.db-snapshots are not open"):
+        await SqliteSnapshots(tmp_path / "log.db-snapshots").latest()
+
+
+# Beside who takes them.
+
+
+async def test_attaching_to_nothing_fails_and_makes_nothing(tmp_path: Path) -> None:
+    store = SqliteSnapshots(tmp_path / "log.db-snapshots")
+    with pytest.raises(FileNotFoundError):
+        await store.attach()
+    await store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_rests_is_read_without_a_trace(tmp_path: Path) -> None:
+    await written(tmp_path / "log.db-snapshots")
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    store = SqliteSnapshots(tmp_path / "log.db-snapshots")
+    await store.attach()
+    for snapshot in await store.latest():
+        assert await read(store, snapshot) == pieces(200, snapshot.part)
+    await store.close()
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+async def test_who_attached_reads_all_of_what_was_replaced_meanwhile(tmp_path: Path) -> None:
+    await written(tmp_path / "log.db-snapshots")
+    beside = SqliteSnapshots(tmp_path / "log.db-snapshots")
+    async with opened(tmp_path / "log.db-snapshots") as store:
+        old = await take(store, "view A", 4, pieces(300, "old"))
+        await beside.attach()
+        for number in range(5, 9):
+            await take(store, "view A", number, pieces(300, "new"))
+        assert old in await beside.latest()
+        assert await read(beside, old) == pieces(300, "old")
+    await beside.close()
+
+
+async def test_damage_that_is_met_beside_the_writer_is_left_to_that(tmp_path: Path) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path)
+    change(path, "UPDATE snapshots SET pieces = 'many'")
+    store = SqliteSnapshots(path)
+    await store.attach()
+    with pytest.raises(msgspec.ValidationError):
+        await store.latest()
+    await store.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["log.db-snapshots"]
+    await store.attach()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await store.add("view A", 0, b"piece")
+    await store.close()

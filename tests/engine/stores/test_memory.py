@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from millstream.engine import MemoryLog
+from millstream.engine.stores.memory import MemoryStore
+from tests.engine.stores.conformance import LogConformance
+
+pytestmark = pytest.mark.anyio
+
+
+class TestMemoryLog(LogConformance):
+    @pytest.fixture(autouse=True)
+    def _store(self) -> None:
+        self.store = MemoryStore()
+
+    def make(self) -> MemoryLog:
+        return MemoryLog(self.store)
+
+    def break_lock(self) -> None:
+        self.store.locked = False
+
+    def traces(self) -> object:
+        return self.store.application, list(self.store.commits), self.store.locked

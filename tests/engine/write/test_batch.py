@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+import pytest
+
+from millstream.engine import (
+    ApplyFailed,
+    Command,
+    CommitTooLarge,
+    Context,
+    DeadlineExceeded,
+    HandlerFailed,
+    ImpureHandler,
+    InvalidMessage,
+    Limits,
+    Metadata,
+    Receipt,
+    Rejected,
+    UnknownMessage,
+)
+from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.commits.commit import Head
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.write.batch import Draft, fill
+from millstream.engine.write.envelope import Envelope
+from millstream.engine.write.state import WriteState
+from tests.shop import Add, Added, Book, Break, Move, Note, Noted, Nothing, Stock, Take, Taken, shop
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Kept:
+    """A promise that keeps what it was given."""
+
+    def __init__(self, done: bool = False) -> None:
+        self.was_done = done
+        self.given: Any = None
+
+    def done(self) -> bool:
+        return self.was_done
+
+    def set_result(self, result: Any, /) -> None:
+        self.given = result
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self.given = exception
+
+
+def queue_of(*commands: Command) -> deque[Envelope]:
+    return deque((Kept(), command, None) for command in commands)
+
+
+def decided(*commands: Command, limits: Limits | None = None, **options: Any) -> tuple[Draft, WriteState]:
+    draft, state = Draft(Head(3, 10), NOW), WriteState.new(shop, 1_000, check_purity=options.pop("check_purity", False))
+    fill(draft, queue_of(*commands), state, limits or Limits(slice_ms_max=60_000), **options)
+    return draft, state
+
+
+def stock_in(state: WriteState) -> dict[str, int]:
+    stock = state.models[0]
+    assert isinstance(stock, Stock)
+    return stock.stock
+
+
+def errors(draft: Draft) -> list[type]:
+    return [type(error) for _, error in draft.unwritten]
+
+
+def test_each_command_is_decided_on_the_state_that_the_one_before_left() -> None:
+    draft, state = decided(Add("a", 3), Take("a", 2), Take("a", 2), Take("a", 1))
+    assert draft.events == [Added("a", 3), Taken("a", 2), Taken("a", 1)]
+    assert draft.receipts == [Receipt(4, 11, 1, version=1), Receipt(4, 12, 1, version=2), Receipt(4, 13, 1, version=3)]
+    assert errors(draft) == [Rejected]
+    assert stock_in(state) == {"a": 0}
+
+
+def test_a_rejected_command_leaves_its_batch_untouched() -> None:
+    with_it, _ = decided(Add("a", 3), Take("b", 1), Take("a", 1))
+    without_it, _ = decided(Add("a", 3), Take("a", 1))
+    assert (with_it.events, with_it.records) == (without_it.events, without_it.records)
+
+
+def test_a_command_may_yield_nothing_and_has_a_receipt_at_the_position_before() -> None:
+    draft, _ = decided(Add("a", 3), Nothing("a"), Move("b", "c"))
+    assert draft.receipts == [Receipt(4, 11, 1, version=1), Receipt(4, 11, 0, version=1), Receipt(4, 11, 0, version=0)]
+    assert [record.type for record in draft.records] == ["Add", "Nothing", "Move"]
+
+
+def test_an_event_belongs_to_its_own_key() -> None:
+    draft, _ = decided(Add("a", 3), Move("a", "b"), Note("no key"))
+    assert [(r.key, r.keys, r.offset) for r in draft.records] == [
+        ("a", None, 0),
+        ("a", ["a", "b"], 1),
+        (None, None, 3),
+    ]
+
+
+def test_a_handler_that_asks_gets_time_id_and_metadata_and_the_record_keeps_them() -> None:
+    draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
+    metadata = Metadata(actor="ann", correlation="c", causation="d")
+    fill(draft, deque([(Kept(), Note("hi"), Terms("id-1", "aa", None, metadata))]), state, Limits())
+    assert draft.events == [Noted("hi", "ann", "2026-01-01T00:00:00+00:00", "id-1")]
+    (record,) = draft.records
+    assert (record.id, record.payload, record.actor) == ("id-1", "aa", "ann")
+    assert (record.correlation, record.causation) == ("c", "d")
+    assert draft.receipts == [Receipt(1, 1, 1, "id-1")]
+
+
+def test_an_event_goes_to_every_model_that_applies_it() -> None:
+    _, state = decided(Add("a", 3), Add("b", 1))
+    book = state.models[1]
+    assert isinstance(book, Book)
+    assert (stock_in(state), book.adds) == ({"a": 3, "b": 1}, 2)
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "text", "cause"),
+    [
+        ("raise", HandlerFailed, "Book.broken failed on Break: KeyError('a bug'); nothing changed", KeyError),
+        ("wrong type", HandlerFailed, "yielded a wrong event: Broken is not valid: Expected `str`", InvalidMessage),
+        ("stray", HandlerFailed, "yielded a wrong event: application 'shop' has no event 'Stray'", UnknownMessage),
+        ("large", CommitTooLarge, "a commit holds at most commit_bytes_max=4,194,304", None),
+    ],
+)
+def test_a_handler_that_fails_refuses_its_command_alone(how: str, error: type, text: str, cause: type | None) -> None:
+    draft, _ = decided(Add("a", 1), Break(how), Add("a", 2))
+    ((_, refusal),) = draft.unwritten
+    assert isinstance(refusal, Exception)
+    assert type(refusal) is error
+    assert text in str(refusal)
+    assert cause is None or type(refusal.__cause__) is cause
+    assert draft.events == [Added("a", 1), Added("a", 2)]
+    assert not draft.damaged
+
+
+def test_a_failing_apply_closes_the_draft_before_its_command() -> None:
+    queue = queue_of(Add("a", 1), Break("apply"), Add("a", 2))
+    draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
+    fill(draft, queue, state, Limits())
+    assert draft.damaged
+    assert draft.is_full(Limits())
+    assert draft.events == [Added("a", 1)]
+    assert errors(draft) == [ApplyFailed]
+    assert "Book.apply_broken can't apply Broken at position 2: ValueError" in str(draft.unwritten[0][1])
+    assert [envelope[1] for envelope in queue] == [Add("a", 2)]
+
+
+def test_a_handler_that_changes_the_state_is_found_when_purity_is_checked() -> None:
+    draft, _ = decided(Add("a", 1), Break("mutate"), Add("a", 2), check_purity=True)
+    assert errors(draft) == [ImpureHandler]
+    assert draft.damaged
+    unchecked, _ = decided(Break("mutate"))
+    assert errors(unchecked) == []
+
+
+def test_a_cancelled_command_never_executes() -> None:
+    queue: deque[Envelope] = deque([(Kept(done=True), Add("a", 1), None), *queue_of(Add("a", 2))])
+    draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
+    fill(draft, queue, state, Limits())
+    assert draft.events == [Added("a", 2)]
+
+
+def test_an_expired_command_never_executes_even_if_its_timer_is_late() -> None:
+    promise = Kept()
+    draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
+    fill(draft, deque([(promise, Add("a", 1), Terms(deadline=Deadline(elapsed() - 1.0, 0.5)))]), state, Limits())
+    assert isinstance(promise.given, DeadlineExceeded)
+    assert not promise.given.decided
+    assert draft.events == []
+
+
+def test_a_batch_closes_at_its_limit_of_commands() -> None:
+    draft, _ = decided(*[Add("a", 1)] * 5, limits=Limits(batch_commands_max=3, slice_ms_max=60_000))
+    assert draft.commands == 3
+    assert draft.is_full(Limits(batch_commands_max=3))
+
+
+def test_a_batch_closes_at_its_limit_of_bytes() -> None:
+    one = len(msgspec.json.encode([Added("a", 1)]))
+    limits = Limits(batch_bytes_max=one * 2, slice_ms_max=60_000)
+    draft, _ = decided(*[Add("a", 1)] * 5, limits=limits)
+    assert draft.commands == 2
+    assert draft.is_full(limits)
+
+
+def test_deciding_stops_when_its_slice_is_over_and_goes_on_where_it_stopped() -> None:
+    queue, draft, state = queue_of(*[Add("a", 1)] * 100), Draft(Head(), NOW), WriteState.new(shop, 1_000)
+    limits = Limits(slice_ms_max=1e-9)
+    fill(draft, queue, state, limits)
+    assert 0 < draft.commands < 100
+    while queue:
+        fill(draft, queue, state, limits)
+    assert stock_in(state) == {"a": 100}
+
+
+def test_what_is_applied_is_what_a_replay_will_read() -> None:
+    class Size(IntEnum):
+        BIG = 3
+
+    _, state = decided(Add("a", Size.BIG))
+    assert type(stock_in(state)["a"]) is int
+
+
+def test_deciding_alone_changes_nothing() -> None:
+    state = WriteState.new(shop, 1_000)
+    assert state.decide(Add("a", 1), Context(NOW)) == [Added("a", 1)]
+    with pytest.raises(Rejected, match="not 1 of a"):
+        state.decide(Take("a", 1), Context(NOW))
+    with pytest.raises(HandlerFailed):
+        state.decide(Break("raise"), Context(NOW))
+    assert stock_in(state) == {}
+
+
+def test_a_command_whose_handler_is_interrupted_stays_in_the_queue() -> None:
+    queue, draft, state = queue_of(Add("a", 1)), Draft(Head(), NOW), WriteState.new(shop, 1_000)
+
+    def interrupted(_: object) -> list[Any]:
+        raise KeyboardInterrupt
+
+    state.handlers[Add] = (interrupted, False, "Add", lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        fill(draft, queue, state, Limits())
+    assert len(queue) == 1
