@@ -32,10 +32,10 @@ from millstream.engine.read.queries import Answering
 from millstream.engine.recovery.recovery import RecoveredViews, Recovery
 from millstream.engine.stats import ReplicaStats
 from millstream.engine.stores.address import log_at
+from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 from millstream.engine.stores.snapshot_port import SnapshotStore
-from millstream.engine.upkeep import require_owner
 
 __all__ = ["Replica"]
 

@@ -45,6 +45,24 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: The floors of the engine, from the ground up: a room stands on those below it, and never on one beside it.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "loop", "stats"),
+    ("application", "limits"),
+    ("commits", "gateway", "wire"),
+    ("client", "snapshots"),
+    ("stores",),
+    ("read", "write"),
+    ("recovery",),
+    ("engine", "replica", "upkeep"),
+    ("server", "testing"),
+    ("cli",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+#: Rooms that need less than their floor allows, and are kept so.
+STANDS_ON = {"client": {"application", "errors", "loop", "wire"}}
+
+
 DECLARATIONS = {
     *(f"millstream.engine.{base}" for base in ("Command", "Event", "Query")),
     "millstream.handlers.WriteModel",
@@ -254,8 +272,8 @@ def _imports(source: Source) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             name = "." * node.level + (node.module or "")
-            if name == "millstream":
-                yield from ((node.lineno, f"millstream.{alias.name}") for alias in node.names)
+            if name in ("millstream", "millstream.engine"):
+                yield from ((node.lineno, f"{name}.{alias.name}") for alias in node.names)
             else:
                 yield node.lineno, name
 
@@ -269,6 +287,25 @@ def wrong_directions(source: Source) -> Iterator[str]:
             yield source.at(
                 line, f"{source.room}/ may not import {name}, only {', '.join(allowed) or 'nothing of ours'}"
             )
+
+
+def wrong_floors(source: Source) -> Iterator[str]:
+    """Imports inside the engine that go up, or across a floor."""
+    parts = Path(source.path).with_suffix("").parts
+    if parts[0] != "engine" or parts[1] == "__init__":
+        return
+    here = parts[1]
+    if here not in FLOOR_OF:
+        yield source.at(1, f"{here} is on no floor: give it one in FLOORS, or move the module into a room")
+        return
+    for line, name in _imports(source):
+        there = (name.split(".") + [""] * 3)[2]
+        if not name.startswith("millstream.engine.") or there == here:
+            continue
+        if FLOOR_OF.get(there, len(FLOORS)) >= FLOOR_OF[here]:
+            yield source.at(line, f"engine/{here} may not stand on {there}: it is not on a floor below")
+        elif here in STANDS_ON and there not in STANDS_ON[here]:
+            yield source.at(line, f"engine/{here} stands on {', '.join(sorted(STANDS_ON[here]))} alone, not on {there}")
 
 
 def relative_imports(source: Source) -> Iterator[str]:
@@ -437,6 +474,7 @@ def _does_nothing(node: ast.stmt) -> bool:
 
 CHECKS: tuple[Check, ...] = (
     wrong_directions,
+    wrong_floors,
     relative_imports,
     undeclared_imports,
     long_modules,
@@ -479,9 +517,42 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (wrong_directions, "bench/x.py", "import examples.bank", "may not import examples.bank"),
     (wrong_directions, "examples/x.py", "from tests import support", "may not import tests"),
     (wrong_directions, "elsewhere/x.py", "import millstream.engine", "nothing of ours"),
+    (
+        wrong_floors,
+        "engine/write/writer.py",
+        "from millstream.engine.read.state import ReadState",
+        "engine/write may not stand on read",
+    ),
+    (
+        wrong_floors,
+        "engine/read/x.py",
+        "def f():\n    import millstream.engine.write.index",
+        "x.py:2: engine/read may not stand on write",
+    ),
+    (
+        wrong_floors,
+        "engine/stores/sqlite/x.py",
+        "from millstream.engine.upkeep import verify_log",
+        "not stand on upkeep",
+    ),
+    (wrong_floors, "engine/loop/x.py", "from millstream.engine import application", "not stand on application"),
+    (wrong_floors, "engine/upkeep/x.py", "from millstream.engine.engine import Engine", "not stand on engine"),
+    (wrong_floors, "engine/server/x.py", "from millstream.engine import Engine", "may not stand on Engine"),
+    (wrong_floors, "engine/x.py", "", "x is on no floor"),
+    (
+        wrong_floors,
+        "engine/client/x.py",
+        "from millstream.engine.commits.commit import Head",
+        "engine/client stands on application, errors, loop, wire alone, not on commits",
+    ),
     (relative_imports, "engine/x.py", "from .commit import Head", "import .commit is relative"),
     (relative_imports, "engine/log/x.py", "from .. import commit", "import .. is relative"),
-    (relative_imports, "tests/x.py", "from engine.commits.commit import Head", "write millstream.engine.commits.commit"),
+    (
+        relative_imports,
+        "tests/x.py",
+        "from engine.commits.commit import Head",
+        "write millstream.engine.commits.commit",
+    ),
     (relative_imports, "examples/x.py", "import views", "write millstream.views"),
     (undeclared_imports, "engine/x.py", "import rich", "rich is no dependency"),
     (undeclared_imports, "engine/cli/x.py", "import hypothesis", "hypothesis is no dependency"),
@@ -543,15 +614,15 @@ def test_each_check_objects_to_what_it_is_for(check: Check, path: str, text: str
 
 #: Files that look like offenders and are not.
 INNOCENTS = (
-    ("engine/x.py", DOC + "from millstream.engine.commits.commit import Head\nimport msgspec\n__all__ = []"),
+    ("engine/stores/x.py", DOC + "from millstream.engine.commits.commit import Head\nimport msgspec\n__all__ = []"),
     ("engine/loop/clock.py", DOC + "from time import perf_counter, time\n__all__ = ['e']\ne = perf_counter"),
-    ("engine/x.py", DOC + "__all__ = []\ntry:\n    _f()\nexcept OSError:\n    pass"),
-    ("engine/x.py", DOC + "from typing import TypeVar\nT = TypeVar('T')\n__all__ = []"),
+    ("engine/stores/x.py", DOC + "__all__ = []\ntry:\n    _f()\nexcept OSError:\n    pass"),
+    ("engine/stores/x.py", DOC + "from typing import TypeVar\nT = TypeVar('T')\n__all__ = []"),
     ("engine/__init__.py", DOC + "from a import b as c\n__all__: list[str] = ['c']".replace("from a", "from msgspec")),
     ("engine/cli/x.py", DOC + "import typer\n__all__ = []"),
     ("bench/x.py", DOC + "from time import perf_counter\nimport rich.table\n__all__ = ['run']\ndef run():\n    'D'"),
     ("bench/x.py", DOC + "from millstream.engine import Query\n__all__ = ['Q']\nclass Q(Query[int]): pass"),
-    ("engine/x.py", DOC + "__all__ = []\n\n\ndef _f(random, uuid):\n    return random + uuid"),
+    ("engine/stores/x.py", DOC + "__all__ = []\n\n\ndef _f(random, uuid):\n    return random + uuid"),
     ("tests/x.py", "import asyncio\nawait asyncio.sleep(0)\nimport tests.shop"),
     ("examples/x.py", "from time import perf_counter\nprint(perf_counter())"),
 )

@@ -37,6 +37,7 @@ from millstream.engine.commits.commit import DIGEST_BYTES
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.recovery.readability import Survey, survey
 from millstream.engine.stores.address import log_at
+from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.sqlite.log import SqliteLog
 from millstream.engine.upkeep import (
     StoredEvent,
@@ -46,7 +47,6 @@ from millstream.engine.upkeep import (
     differing_parts,
     export_log,
     import_log,
-    require_owner,
     stored_events,
     verify_log,
 )

@@ -34,9 +34,9 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.read.actor import ViewActor, ViewStatus
+from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
-from millstream.engine.upkeep import require_owner
 
 __all__ = ["Follower", "FollowerStatus"]
 

@@ -1,7 +1,6 @@
 """Looking after a log that exists: verifying it, copying it while it is written, carrying it elsewhere."""
 
 from millstream.engine.stores.events import StoredEvent, stored_events
-from millstream.engine.stores.owner import require_owner
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.backup import backup_log
 from millstream.engine.upkeep.chain import Verified
@@ -24,7 +23,6 @@ __all__ = [
     "export_log",
     "import_log",
     "parked_in",
-    "require_owner",
     "stored_events",
     "verify_log",
 ]
