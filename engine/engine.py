@@ -21,10 +21,10 @@ from msgspec.structs import replace
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Command, Event, Metadata, Receipt
-from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.application.options import Deadline, Options
 from millstream.engine.application.validation import checked_metadata, encode
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import (
     EngineClosed,
     MillstreamError,
@@ -36,16 +36,16 @@ from millstream.engine.loop.clock import Clock, elapsed, utc_now
 from millstream.engine.loop.collector import frozen
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.read.actor import ViewActor
-from millstream.engine.read.queries import Answering
+from millstream.engine.read.queries import Queries
 from millstream.engine.read.state import Parked
 from millstream.engine.recovery.recovery import Recovery
-from millstream.engine.recovery.snapshotter import Keeper
+from millstream.engine.recovery.snapshotter import Snapshotter
 from millstream.engine.stats import EngineStats, WriterStats
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 from millstream.engine.stores.snapshot_port import SnapshotStore
-from millstream.engine.write.admission import Intake
+from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.writer import Rebuilt, Writer
 
@@ -64,7 +64,7 @@ class _Status(StrEnum):
     CLOSED = "closed"
 
 
-class Engine(Answering):
+class Engine(Queries):
     """Runs an application: ``async with Engine(app, log="bank.db") as engine``. Under asyncio and uvloop.
 
     Opening makes write models and views from their snapshots and the log; when it is done all of them are at the log's
@@ -108,14 +108,14 @@ class Engine(Answering):
         self._freeze_gc = freeze_gc
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery = Recovery(app, self.log, self.limits, check_purity=check_purity)
-        self._keeper: Keeper | None = None
+        self._snapshotter: Snapshotter | None = None
         self._writer = Writer(
             self.log, self.limits, clock, publish=self._publish, rebuild=self._rebuild, resync=self._resync
         )
         self._mailbox = self._writer.mailbox
         #: How commands get to the writer: `execute` goes this way, and so does a server.
-        self.intake = Intake(app, self._mailbox, self.limits)
-        self._readers = self.intake.readers
+        self.admission = Admission(app, self._mailbox, self.limits)
+        self._readers = self.admission.readers
         self._tasks: list[asyncio.Task[None]] = []
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.
         self._new_promise: Callable[[], asyncio.Future[Receipt]] = lambda: get_running_loop().create_future()
@@ -164,23 +164,23 @@ class Engine(Answering):
         try:
             command = self._readers[type(command)](encode(command))
         except Exception as error:
-            raise self.intake.refusal(command, error) from error
-        terms: Terms | None = None
+            raise self.admission.refusal(command, error) from error
+        options: Options | None = None
         if command_id is not None or expected_version is not None or metadata is not None:
-            terms = self.intake.terms(command, command_id, expected_version, metadata)
+            options = self.admission.options(command, command_id, expected_version, metadata)
         promise = self._new_promise()
         if timeout is not None:
             deadline = Deadline(elapsed() + timeout, timeout)
-            terms = replace(terms or Terms(), deadline=deadline)
-            return await self.intake.execute_in_time((promise, command, terms), promise, deadline, wait)
-        envelope: Envelope = (promise, command, terms)
+            options = replace(options or Options(), deadline=deadline)
+            return await self.admission.execute_in_time((promise, command, options), promise, deadline, wait)
+        envelope: Envelope = (promise, command, options)
         ticket = self._mailbox.try_put(envelope)
         if not ticket:
             ticket = await self._mailbox.put(envelope) if wait else self._mailbox.put_nowait(envelope)
         try:
             return await promise
         except asyncio.CancelledError as error:
-            self.intake.note_cancelled(error, promise, ticket)
+            self.admission.note_cancelled(error, promise, ticket)
             raise
 
     async def execute_many(
@@ -208,7 +208,7 @@ class Engine(Answering):
         Raises:
             InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
         """
-        return await self.intake.execute_many(list(commands), command_ids, metadata, timeout)
+        return await self.admission.execute_many(list(commands), command_ids, metadata, timeout)
 
     def preview(self, command: Command, *, metadata: Metadata | None = None) -> list[Event]:
         """The events that a command would yield if it were decided now; nothing happens.
@@ -219,7 +219,7 @@ class Engine(Answering):
             Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler: as `execute`.
             WriterUnavailable, Fenced, EngineClosed: the engine takes no commands.
         """
-        command = self.intake.command(command)
+        command = self.admission.command(command)
         metadata = Metadata() if metadata is None else checked_metadata(metadata)
         if self._status is not _Status.OPEN:
             raise EngineClosed(self._status)
@@ -247,13 +247,13 @@ class Engine(Answering):
         names = tuple(each.name for each in self._views)
         if view is not None and view not in names:
             raise UnknownMessage("view", view, self.app.name, names)
-        keeper = self._keeper
+        snapshotter = self._snapshotter
         for each in self._views:
             if view == each.name and each.read.fault is not None:
                 raise ViewFaulted(each.name, *each.read.fault) from each.read.fault[1]
             if each.read.parked and view in (None, each.name):
-                async with nullcontext() if keeper is None else keeper.busy:
-                    await each.replay_parked(None if keeper is None else keeper.take)
+                async with nullcontext() if snapshotter is None else snapshotter.busy:
+                    await each.replay_parked(None if snapshotter is None else snapshotter.take)
         return [each for each in self.parked() if view in (None, each.view)]
 
     @property
@@ -286,7 +286,7 @@ class Engine(Answering):
                 batch_mean=counts.commands / counts.commits if counts.commits else 0.0,
             ),
             views=self._view_stats(),
-            snapshot_position=0 if self._keeper is None else self._keeper.position,
+            snapshot_position=0 if self._snapshotter is None else self._snapshotter.position,
         )
 
     # Opening and closing.
@@ -306,8 +306,8 @@ class Engine(Answering):
             raise
         self._tasks = [asyncio.create_task(view.run(), name=f"millstream-view-{view.name}") for view in self._views]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="millstream-writer"))
-        if self._keeper is not None:
-            self._keeping = asyncio.create_task(self._keeper.run(), name="millstream-keeper")
+        if self._snapshotter is not None:
+            self._keeping = asyncio.create_task(self._snapshotter.run(), name="millstream-keeper")
         self._status = _Status.OPEN
         return self
 
@@ -320,15 +320,15 @@ class Engine(Answering):
     async def _recover(self) -> None:
         started = elapsed()
         if self._snapshots is not None:
-            self._keeper = await self._open_snapshots(self._snapshots)
+            self._snapshotter = await self._open_snapshots(self._snapshots)
         with frozen() if self._freeze_gc else nullcontext():
             recovered = await self._recovery.recover(Slicer(self.limits.slice_ms_max))
         head = recovered.head
         for view, read in zip(self._views, recovered.reads, strict=True):
             view.start(read)
         self._writer.start(recovered.write, head, store_failed=not await self._takes_commits())
-        if self._keeper is not None:
-            self._keeper.start(head, recovered.saved)
+        if self._snapshotter is not None:
+            self._snapshotter.start(head, recovered.saved)
         seconds = elapsed() - started
         _log.info(
             "opened",
@@ -354,14 +354,14 @@ class Engine(Answering):
             return False
         return True
 
-    async def _open_snapshots(self, store: SnapshotStore) -> Keeper | None:
+    async def _open_snapshots(self, store: SnapshotStore) -> Snapshotter | None:
         try:
             await store.open()
         except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
             _log.warning("snapshots_unavailable", log=self.log.name, error=repr(error))
             return None
         self._recovery.snapshots = store
-        return Keeper(self._recovery, store, self.limits)
+        return Snapshotter(self._recovery, store, self.limits)
 
     async def _close(self) -> None:
         """Drain the writer, then the views, take a snapshot, let go of the log; what a task died of is raised last."""
@@ -377,11 +377,11 @@ class Engine(Answering):
         ended = await asyncio.gather(writer, *views, return_exceptions=True)
         for view in self._views:
             await view.watches.close()
-        self._writer.abandon(partial(EngineClosed, _Status.CLOSED))  # if it was cancelled before its first step
-        if self._keeper is not None:
+        self._writer.fail_all(partial(EngineClosed, _Status.CLOSED))  # if it was cancelled before its first step
+        if self._snapshotter is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
-            await self._last_snapshot(self._keeper)
+            await self._last_snapshot(self._snapshotter)
         await self.log.snapshots.close()
         await self.log.close()
         self._status = _Status.CLOSED
@@ -391,25 +391,25 @@ class Engine(Answering):
             if isinstance(problem, Exception):
                 raise problem
 
-    async def _last_snapshot(self, keeper: Keeper) -> None:
+    async def _last_snapshot(self, snapshotter: Snapshotter) -> None:
         """Store what is at the log's head: nothing moves any more, so it is the live state itself."""
         head = self._writer.head
         parts = [view.read.part() for view in self._views if view.read.is_sound]
         if self._writer.settled is not None:
             parts += self._writer.settled.parts(head)
         with anyio.move_on_after(self.limits.drain_seconds_max):
-            await keeper.close(parts, Slicer(self.limits.slice_ms_max))
+            await snapshotter.close(parts, Slicer(self.limits.slice_ms_max))
 
     # Inside.
 
     def _reader(self, head: Head) -> Reader:
         return Reader(self.log, self.app, head, self.limits.read_bytes_max)
 
-    def _publish(self, chapter: Chapter) -> None:
+    def _publish(self, decoded: DecodedCommit) -> None:
         for view in self._views:
-            view.offer(chapter)
-        if self._keeper is not None:
-            self._keeper.note(chapter.head)
+            view.offer(decoded)
+        if self._snapshotter is not None:
+            self._snapshotter.note(decoded.head)
 
     async def _rebuild(self, slicer: Slicer) -> Rebuilt:
         """The write side's state anew, for the writer that has lost it."""

@@ -28,7 +28,7 @@ from millstream.engine.loop.collector import frozen
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.follower import Follower, FollowerStatus
-from millstream.engine.read.queries import Answering
+from millstream.engine.read.queries import Queries
 from millstream.engine.recovery.recovery import RecoveredViews, Recovery
 from millstream.engine.stats import ReplicaStats
 from millstream.engine.stores.address import log_at
@@ -52,7 +52,7 @@ class _Status(StrEnum):
     CLOSED = "closed"
 
 
-class Replica(Answering):
+class Replica(Queries):
     """Answers queries from a log that is written elsewhere: ``async with Replica(app, log="bank.db") as replica``.
 
     The log and its snapshots are only read. Opening makes the views from them, as the writer's `Engine` does, and no
@@ -289,7 +289,7 @@ class Replica(Answering):
     def _wanted(self, position: int) -> None:
         """A query waits for this position. What somebody has a token of is in the log: no need to wait for a look."""
         if position > self._follower.head.position:
-            self.log.hurry()
+            self.log.look_now()
 
     def _reader(self, head: Head) -> Reader:
         return Reader(self.log, self.app, head, self.limits.read_bytes_max)

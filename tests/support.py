@@ -88,9 +88,9 @@ class ScriptedLog:
         return await self.inner.read(after, bytes_max)
 
     def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
-        return followed(self.read, self.inner.news, after, bytes_max)
+        return followed(self.read, self.inner.appended, after, bytes_max)
 
-    def hurry(self) -> None:
+    def look_now(self) -> None:
         self.hurried += 1
 
     async def head(self) -> Head:
@@ -154,4 +154,4 @@ def engine_state(engine: Engine) -> tuple[list[Any], list[Any]]:
     """The states of all write models with the ledger, and of all views, to compare a live engine with a replayed one."""
     state = engine._writer.state
     assert state is not None
-    return [*state.models, state.ledger.versions, state.ledger.receipts], [view.read.state for view in engine._views]
+    return [*state.models, state.index.versions, state.index.receipts], [view.read.state for view in engine._views]

@@ -120,11 +120,11 @@ def run(
     with TemporaryDirectory(prefix="millstream-") as sockets:  # not in `base`: the path of a Unix socket must be short
         play = _Play(histories, base, Path(sockets), record, program)
         try:
-            asyncio.run(play.run(lambda: _told(tally, record, play, tell)))
+            asyncio.run(play.run(lambda: _hand_out(tally, record, play, tell)))
         except* ServerFailed as failed:
             _found(tally, [str(error) for error in failed.exceptions])
         finally:
-            _told(tally, record, play, tell)
+            _hand_out(tally, record, play, tell)
     tally.seconds = elapsed() - started
     _judge(tally, record, base / DATABASE)
     tally.checking_seconds = elapsed() - started - tally.seconds
@@ -253,7 +253,7 @@ def _free_ports() -> Iterator[int]:
         yield port
 
 
-def _told(tally: Tally, record: Record, play: _Play, tell: Callable[[Tally], None]) -> None:
+def _hand_out(tally: Tally, record: Record, play: _Play, tell: Callable[[Tally], None]) -> None:
     tally.note(record, play.kills)
     tell(tally)
 

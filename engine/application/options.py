@@ -8,7 +8,7 @@ import msgspec
 
 from millstream.engine.application.messages import Metadata
 
-__all__ = ["Deadline", "Terms"]
+__all__ = ["Deadline", "Options"]
 
 
 class Deadline(NamedTuple):
@@ -18,7 +18,7 @@ class Deadline(NamedTuple):
     timeout_seconds: float
 
 
-class Terms(msgspec.Struct, frozen=True, gc=False):
+class Options(msgspec.Struct, frozen=True, gc=False):
     """On what terms a command is to be executed, where its caller named any.
 
     ``payload`` is the digest of the command, there if ``command_id`` is.

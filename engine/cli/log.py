@@ -35,7 +35,7 @@ from millstream.engine.cli.output import (
 from millstream.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
 from millstream.engine.commits.commit import DIGEST_BYTES
 from millstream.engine.errors.unreadable import UnreadableEvent
-from millstream.engine.recovery.readability import Survey, survey
+from millstream.engine.recovery.readability import Readability, check_events
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.sqlite.log import SqliteLog
@@ -50,7 +50,7 @@ from millstream.engine.upkeep import (
     stored_events,
     verify_log,
 )
-from millstream.engine.upkeep.atomic_file import placed
+from millstream.engine.upkeep.atomic_file import created_whole
 
 __all__ = ["app"]
 
@@ -156,7 +156,7 @@ def _export(
         async with attached(log) as (found, application):
             if file == _STREAM:
                 return await export_log(found, application, sys.stdout.buffer, progress=progress)
-            async with placed(Path(file), like=found.path if isinstance(found, SqliteLog) else None) as part:
+            async with created_whole(Path(file), like=found.path if isinstance(found, SqliteLog) else None) as part:
                 with part.open("wb") as out:
                     return await export_log(found, application, out, progress=progress)
 
@@ -304,10 +304,10 @@ def _check(
         raise typer.Exit(ExitCode.DAMAGED)
 
 
-async def _survey(app: App, address: str) -> Survey:
+async def _survey(app: App, address: str) -> Readability:
     async with attached(address) as (log, owner):
         require_owner(log, owner, app)
-        return await survey(log, app)
+        return await check_events(log, app)
 
 
 @app.command("states")

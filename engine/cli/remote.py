@@ -20,7 +20,7 @@ from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.message_arguments import message_in, message_of
 from millstream.engine.cli.option_groups import grouped
 from millstream.engine.cli.output import Json, show_figures, show_json, show_note, show_table
-from millstream.engine.cli.rendering import flat, messages_in, show_value, told
+from millstream.engine.cli.rendering import flat, messages_in, show_value, text_of
 from millstream.engine.client import Link
 from millstream.engine.client.subscriptions import Policy
 from millstream.engine.errors import InvalidMessage, Rejected
@@ -213,7 +213,7 @@ def stats(
     show_figures(dict(flat(found)))
     if views:
         columns = list(next(iter(views.values())))
-        rows = ([view, *(told(values[column]) for column in columns)] for view, values in views.items())
+        rows = ([view, *(text_of(values[column]) for column in columns)] for view, values in views.items())
         show_table(("view", *(each.replace("_", " ") for each in columns)), rows)
 
 

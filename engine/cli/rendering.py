@@ -9,21 +9,21 @@ import msgspec
 
 from millstream.engine.cli.output import printable, show_figures, show_note, show_table
 
-__all__ = ["flat", "messages_in", "show_value", "told"]
+__all__ = ["flat", "messages_in", "show_value", "text_of"]
 
 
 def show_value(value: Any) -> None:
     """An answer: rows as a table, names and values a line each, anything else as JSON."""
     if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
         columns = list(dict.fromkeys(name for each in value for name in each))
-        show_table(columns, ([told(each.get(column)) for column in columns] for each in value))
+        show_table(columns, ([text_of(each.get(column)) for column in columns] for each in value))
     elif isinstance(value, dict) and value:
-        show_figures({printable(name): told(each) for name, each in value.items()})
+        show_figures({printable(name): text_of(each) for name, each in value.items()})
     else:
-        show_note(told(value))
+        show_note(text_of(value))
 
 
-def told(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A value in one line: text as it is, anything else as JSON."""
     if isinstance(value, str):
         return printable(value)
@@ -37,9 +37,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
         if isinstance(value, dict):
             yield from flat(value, f"{label} ")
         elif isinstance(value, list):
-            yield label, ", ".join(map(told, value)) or "-"
+            yield label, ", ".join(map(text_of, value)) or "-"
         else:
-            yield label, f"{value:,}" if type(value) is int else told(value)
+            yield label, f"{value:,}" if type(value) is int else text_of(value)
 
 
 def messages_in(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:

@@ -8,9 +8,9 @@ import anyio
 import structlog
 
 from millstream.engine.client.backoff import Outage
-from millstream.engine.client.connection import Connection, Owner
+from millstream.engine.client.connection import Connection, Host
 from millstream.engine.client.limits import ClientLimits
-from millstream.engine.client.sockets import client_tls, dial, told
+from millstream.engine.client.sockets import client_tls, dial, text_of
 from millstream.engine.errors import ConnectionLost, MillstreamError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire.address import Address
@@ -38,7 +38,7 @@ class Reach:
         self._limits = limits
         self._was_connected = False
 
-    async def connect(self, owner: Owner, *, once: bool = False) -> Connection:
+    async def connect(self, host: Host, *, once: bool = False) -> Connection:
         """A connection of this owner, however many attempts it takes.
 
         Raises:
@@ -50,11 +50,11 @@ class Reach:
             if seconds:
                 await anyio.sleep(seconds)
             try:
-                connection = await self._attempt(owner)
+                connection = await self._attempt(host)
             except MillstreamError:  # the server's own word: it is there
                 raise
             except Exception as error:  # noqa: BLE001 - whatever is in the way, those who wait hear of it
-                outage.problem = told(error)
+                outage.problem = text_of(error)
             else:
                 outage.connected(elapsed())
                 if self._was_connected:
@@ -66,12 +66,12 @@ class Reach:
                 break
         raise ConnectionLost(str(self._address), outage.problem, sent=False)
 
-    async def _attempt(self, owner: Owner) -> Connection:
+    async def _attempt(self, host: Host) -> Connection:
         connection: Connection | None = None
         seconds = self._limits.connect_seconds_max
         try:
             with anyio.move_on_after(seconds):
-                connection = await dial(self._address, lambda: Connection(owner, self._limits), self._tls)
+                connection = await dial(self._address, lambda: Connection(host, self._limits), self._tls)
                 if self._token is not None:
                     await connection.authenticate(self._token)
                 if connection.closed.done():

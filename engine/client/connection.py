@@ -12,12 +12,12 @@ from msgspec import UNSET
 from millstream.engine.application.validation import encode
 from millstream.engine.client.calls import error_of
 from millstream.engine.client.limits import ClientLimits
-from millstream.engine.client.sockets import told
+from millstream.engine.client.sockets import text_of
 from millstream.engine.errors import MillstreamError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire import FrameTooLarge, Lines, Reply
 
-__all__ = ["OWN_ID", "Connection", "Owner"]
+__all__ = ["OWN_ID", "Connection", "Host"]
 
 #: The id of what the connection itself asks: to be let in, and whether the server is still there.
 OWN_ID = 0
@@ -27,7 +27,7 @@ _TOLD_BYTES = 80
 _read: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
 
 
-class Owner(Protocol):
+class Host(Protocol):
     """What a connection tells, and whom."""
 
     def received(self, connection: Connection, replies: Sequence[Reply]) -> None: ...
@@ -43,8 +43,8 @@ class Connection(asyncio.Protocol):
         limits: the client's.
     """
 
-    def __init__(self, owner: Owner, limits: ClientLimits) -> None:
-        self._owner = owner
+    def __init__(self, host: Host, limits: ClientLimits) -> None:
+        self._owner = host
         self._limits = limits
         self._lines = Lines(limits.reply_bytes_max)
         self._is_full = False
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = self.refusal or exc
-        self.problem = self.problem or ("it closed the connection" if reason is None else told(reason))
+        self.problem = self.problem or ("it closed the connection" if reason is None else text_of(reason))
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(ConnectionResetError(self.problem))
         self._owner.lost(self)

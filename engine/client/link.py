@@ -240,7 +240,7 @@ class Link:
                 else:
                     self._calls.refuse(call, error_of(reply.error))
             elif reply.params is not UNSET:
-                self._told(reply.params)
+                self._on_notification(reply.params)
             elif to == OWN_ID:
                 connection.answered(reply)
             elif to is None and reply.error is not UNSET:
@@ -275,15 +275,15 @@ class Link:
         _log.warning("connection_lost", address=self.name, problem=problem, waiting=len(self._calls.waiting))
         self._wake()
 
-    def _told(self, params: Raw) -> None:
+    def _on_notification(self, params: Raw) -> None:
         """Something was told of a watch, or of one that nobody wants any more."""
         try:
-            news = _read(params)
+            told = _read(params)
         except msgspec.DecodeError:
             return
-        subscription = self.running.get(news.watch)
+        subscription = self.running.get(told.watch)
         if subscription is not None:
-            subscription.tell(news)
+            subscription.tell(told)
 
     # Sending.
 

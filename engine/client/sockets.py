@@ -11,7 +11,7 @@ from typing import TypeVar
 from millstream.engine.errors import DefinitionError
 from millstream.engine.wire.address import Address
 
-__all__ = ["client_tls", "dial", "told"]
+__all__ = ["client_tls", "dial", "text_of"]
 
 Made = TypeVar("Made", bound=asyncio.Protocol)
 
@@ -58,6 +58,6 @@ async def dial(address: Address, make: Callable[[], Made], tls: ssl.SSLContext |
     return protocol
 
 
-def told(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     """An error of the operating system in words, without its number."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -131,12 +131,12 @@ class Subscription:
         self._waiting.clear()
         self._leave()
 
-    def tell(self, news: Notification) -> None:
+    def tell(self, notification: Notification) -> None:
         """It is told something."""
-        if news.error is not UNSET:
-            self._ended(error_of(news.error))
+        if notification.error is not UNSET:
+            self._ended(error_of(notification.error))
             return
-        content = news.events if news.answer is UNSET else news.answer
+        content = notification.events if notification.answer is UNSET else notification.answer
         if content is UNSET:
             return
         if self._policy is not Policy.NEWEST and len(self._waiting) >= self._waiting_max:
@@ -145,8 +145,8 @@ class Subscription:
             if self._policy is Policy.EVERY:
                 self.end(WatchOverrun(f"that answers {self._name}", self.position, self._waiting_max))
             return
-        self._waiting.append(Told(content, news.position))
-        self.position = news.position
+        self._waiting.append(Told(content, notification.position))
+        self.position = notification.position
         self._wake()
 
     def lost(self, problem: str) -> None:

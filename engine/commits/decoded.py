@@ -11,10 +11,10 @@ from millstream.engine.application.messages import Event
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.commits.stored import Stored
 
-__all__ = ["Chapter"]
+__all__ = ["DecodedCommit"]
 
 
-class Chapter(msgspec.Struct, frozen=True):
+class DecodedCommit(msgspec.Struct, frozen=True):
     """A durable commit as those who follow the log get it: decoded, and shared by reference between all of them.
 
     ``head`` is what the log's head is with it, ``start`` the position before its first event, ``events`` what those
@@ -30,7 +30,9 @@ class Chapter(msgspec.Struct, frozen=True):
     records: Sequence[Stored[Any]] = ()
 
     @classmethod
-    def of(cls, commit: Commit, stored: int, events: Sequence[Event], records: Sequence[Stored[Any]] = ()) -> Chapter:
+    def of(
+        cls, commit: Commit, stored: int, events: Sequence[Event], records: Sequence[Stored[Any]] = ()
+    ) -> DecodedCommit:
         """The chapter of a commit that holds so many events, which mean ``events`` today."""
         start = commit.position - 1
         head = Head(commit.number, start + stored, commit.recorded_at, commit.digest)

@@ -21,7 +21,7 @@ import anyio.to_thread
 
 from millstream.engine.loop.clock import elapsed, worked
 
-__all__ = ["MakingWay", "hold_still", "in_thread"]
+__all__ = ["YieldingGil", "in_thread", "release_gil"]
 
 #: In which a thread is awake and has the lock: 0.05 to 0.1 ms on a virtual machine.
 _HOLD_SECONDS = 150e-6
@@ -45,12 +45,12 @@ class _Holds(local):
 _holds = _Holds()
 
 
-def hold_still(seconds: float) -> None:
+def release_gil(seconds: float) -> None:
     """Stop the loop's thread, without the interpreter's lock, for at least so long."""
     time.sleep(seconds)
 
 
-class MakingWay:
+class YieldingGil:
     """A block that awaits a thread: meanwhile the loop holds still for a moment now and then, if it is busy.
 
     After a millisecond first, then whenever the block has lasted half as long again, in the end every 16 ms.
@@ -75,12 +75,12 @@ class MakingWay:
         apart = min(max((now - self._since) / 2, _FIRST_SECONDS), _APART_SECONDS_MAX)
         # Half of it: some loops' timers are half a millisecond early, and one that passes over a hold needs another.
         if is_busy and not 0 <= now - max(_holds.last, self._since) < apart / 2:
-            hold_still(_HOLD_SECONDS)
+            release_gil(_HOLD_SECONDS)
             _holds.last = elapsed()
         self._timer = asyncio.get_running_loop().call_later(apart, self._beat)
 
 
 async def in_thread(function: Callable[[*_Arguments], T], *arguments: *_Arguments) -> T:
     """What the function returns or raises, called in a worker thread that gets the lock in time."""
-    with MakingWay():
+    with YieldingGil():
         return await anyio.to_thread.run_sync(function, *arguments)

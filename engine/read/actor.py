@@ -28,7 +28,7 @@ import structlog
 
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import EngineClosed, MillstreamError, NotYetVisible, ViewBehind, ViewFaulted
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
@@ -87,7 +87,7 @@ class ViewActor:
         self._limits = limits
         self._reader = reader
         self._wanted = wanted
-        self._queue: deque[Chapter] = deque()
+        self._queue: deque[DecodedCommit] = deque()
         self._queued_bytes = 0
         self._published = Head()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -113,33 +113,33 @@ class ViewActor:
         """How many events were published that it has not applied."""
         return max(0, self._published.position - self.position)
 
-    def offer(self, chapter: Chapter) -> None:
+    def offer(self, decoded: DecodedCommit) -> None:
         """Hand over the next durable commit. Never waits, never raises."""
-        self._published = chapter.head
+        self._published = decoded.head
         if self.status is not ViewStatus.LIVE and self.status is not ViewStatus.JOINING:
             return
         read = self.read
         if (
-            chapter.head.number == read.head.number + 1
+            decoded.head.number == read.head.number + 1
             and self.ready
-            and read.types.isdisjoint(chapter.types)
+            and read.types.isdisjoint(decoded.types)
             and not self.still.locked()
         ):
-            read.head = chapter.head  # nothing in it for this view: no queue, no task switch
+            read.head = decoded.head  # nothing in it for this view: no queue, no task switch
             self._moved()
-        elif not self._has_room(chapter):
-            self.detach(chapter.head)
+        elif not self._has_room(decoded):
+            self.detach(decoded.head)
         else:
-            self._queue.append(chapter)
-            self._queued_bytes += chapter.size_bytes
+            self._queue.append(decoded)
+            self._queued_bytes += decoded.size_bytes
             self._signal()
 
-    async def room_for(self, chapter: Chapter) -> None:
+    async def room_for(self, decoded: DecodedCommit) -> None:
         """Wait until this commit can be offered without detaching the view. For one task, which offers all there is.
 
         When the queue was full that takes until half of it is applied, so that not each commit costs a task switch.
         """
-        while not self._has_room(chapter):
+        while not self._has_room(decoded):
             self._room = asyncio.get_running_loop().create_future()
             try:
                 await self._room
@@ -174,11 +174,11 @@ class ViewActor:
                 if self.status is ViewStatus.CATCHING_UP and not self._stopping:
                     await self._catch_up(slicer)
                 elif self._queue and self.status is ViewStatus.LIVE:
-                    chapter = self._queue.popleft()
-                    self._queued_bytes -= chapter.size_bytes
+                    decoded = self._queue.popleft()
+                    self._queued_bytes -= decoded.size_bytes
                     if self._room is not None:
                         self._make_room()
-                    await self.apply(chapter, slicer)
+                    await self.apply(decoded, slicer)
                 elif self._stopping:
                     return
                 else:
@@ -194,14 +194,14 @@ class ViewActor:
         self._stopping = True
         self._signal()
 
-    async def apply(self, chapter: Chapter, slicer: Slicer) -> None:
+    async def apply(self, decoded: DecodedCommit, slicer: Slicer) -> None:
         """Apply one whole commit, resting whenever a slice is over; a view that raises is faulted, and nothing else.
 
         A commit that was applied already is passed over.
         """
         async with self.still:
             ready = self.ready
-            for _ in self.read.steps(chapter):
+            for _ in self.read.steps(decoded):
                 if slicer.is_over:
                     self.ready = False
                     await slicer.rest()
@@ -210,10 +210,10 @@ class ViewActor:
                 return
             self.ready = ready
             self._moved()
-            if not self.read.types.isdisjoint(chapter.types):
-                self.watches.touch()
-                if self.watches.is_each:
-                    await self.watches.touch_each(slicer)
+            if not self.read.types.isdisjoint(decoded.types):
+                self.watches.changed()
+                if self.watches.has_every:
+                    await self.watches.answer_every(slicer)
         if slicer.is_over:
             await slicer.rest()
 
@@ -228,8 +228,8 @@ class ViewActor:
                 raise EngineClosed("closing")
             if self.read.is_sound:
                 applied = self.read.replay_parked()
-                self.watches.touch()
-                await self.watches.touch_each(Slicer(self._limits.slice_ms_max))
+                self.watches.changed()
+                await self.watches.answer_every(Slicer(self._limits.slice_ms_max))
                 _log.info("parked_replayed", view=self.name, events=applied, parked=self.read.parked_count)
                 if applied and keep is not None:
                     await keep([self.read.part()], Slicer(self._limits.slice_ms_max))
@@ -274,8 +274,8 @@ class ViewActor:
         reader = self._reader(self.head)
         while self.status in (ViewStatus.CATCHING_UP, ViewStatus.JOINING) and not self._stopping:
             try:
-                for chapter in await reader.page() or ():
-                    await self.apply(chapter, slicer)
+                for decoded in await reader.page() or ():
+                    await self.apply(decoded, slicer)
             except MillstreamError as error:  # the log can't be read on: not by trying again
                 self.fault(error, self.position + 1)
             except Exception as error:  # noqa: BLE001 - the store failed: logged, and tried again
@@ -334,11 +334,11 @@ class ViewActor:
         self._queued_bytes = 0
         self._make_room()
 
-    def _has_room(self, chapter: Chapter) -> bool:
+    def _has_room(self, decoded: DecodedCommit) -> bool:
         limits, queued = self._limits, len(self._queue)
         return not queued or (
             queued < limits.view_queue_commits_max
-            and self._queued_bytes + chapter.size_bytes <= limits.view_queue_bytes_max
+            and self._queued_bytes + decoded.size_bytes <= limits.view_queue_bytes_max
         )
 
     def _make_room(self) -> None:

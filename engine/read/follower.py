@@ -28,7 +28,7 @@ import structlog
 
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import LogRefused, MillstreamError
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
@@ -138,16 +138,16 @@ class Follower:
             async for page in pages:
                 self._forget_applied()
                 self._pages.append((page[-1].number, page[0].recorded_at))
-                await self._hand_over(reader.chapters(page))
+                await self._hand_over(reader.decoded_commits(page))
 
-    async def _hand_over(self, chapters: Iterable[Chapter]) -> None:
+    async def _hand_over(self, decoded_commits: Iterable[DecodedCommit]) -> None:
         slicer = Slicer(self._limits.slice_ms_max)
-        for chapter in chapters:
+        for decoded in decoded_commits:
             for view in self._views:
-                await view.room_for(chapter)
+                await view.room_for(decoded)
             for view in self._views:
-                view.offer(chapter)
-            self.head = chapter.head
+                view.offer(decoded)
+            self.head = decoded.head
             if elapsed() > self._next_look:
                 await self._look_ahead()
             if slicer.is_over:

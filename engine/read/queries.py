@@ -29,12 +29,12 @@ from millstream.engine.read.state import Parked
 from millstream.engine.read.watches import Question, Watch
 from millstream.engine.stats import ViewStats
 
-__all__ = ["Answering"]
+__all__ = ["Queries"]
 
 Answer = TypeVar("Answer")
 
 
-class Answering:
+class Queries:
     """The read side of a running application.
 
     Args:
@@ -169,7 +169,7 @@ class Answering:
         """
         view, answer = self._answers.get(type(query)) or self._unknown(query)
         self._require_room()
-        question = Question(query, self._watchful(view, answer), self._decoder(view, type(query)))
+        question = Question(query, self._purity_checked(view, answer), self._decoder(view, type(query)))
         await view.reach(after, None)
         self._require_room()
         return view.watches.join(question, every=every, incomplete=incomplete)
@@ -184,7 +184,7 @@ class Answering:
     def _answer(self, view: ViewActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool) -> Any:
         read = view.read
         if self._check_purity:
-            answer = _watched(view, answer)
+            answer = _purity_checked(view, answer)
         try:
             answered = answer(read.state, query)
         except MillstreamError:
@@ -195,8 +195,8 @@ class Answering:
             raise ViewIncomplete(view.name, view.position, read.parked_count, read.skipped, answered)
         return answered
 
-    def _watchful(self, view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        return _watched(view, answer) if self._check_purity else answer
+    def _purity_checked(self, view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        return _purity_checked(view, answer) if self._check_purity else answer
 
     def _unknown(self, query: Query[Any]) -> tuple[ViewActor, Callable[[Any, Any], Any]]:
         known = tuple(entry.tag for entry in self.app.queries.values())
@@ -239,7 +239,7 @@ async def _answers_of(watch: Watch) -> AsyncGenerator[Answered[Any], None]:
         yield Answered(watch.decode(data), position)
 
 
-def _watched(view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _purity_checked(view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """The answering method, with a look at the view's state before and after it."""
 
     def watched(state: Any, query: Query[Any]) -> Any:

@@ -29,7 +29,7 @@ from millstream.engine.application.messages import Event
 from millstream.engine.application.sides import ReadSide, code_version_of, poison_of
 from millstream.engine.application.validation import encode
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import view_part
 from millstream.engine.snapshots.part import Part
 from millstream.engine.snapshots.shape import fingerprint_of
@@ -135,7 +135,7 @@ class ReadState:
         """Whether the state is what the events up to `head` make of it, so that it may be stored."""
         return self.is_whole and self.fault is None
 
-    def steps(self, chapter: Chapter) -> Iterator[None]:
+    def steps(self, decoded: DecodedCommit) -> Iterator[None]:
         """Apply the commit that follows, some events at each step; a state between two steps is not to be shown.
 
         A commit that was applied already, and any after a fault, is passed over.
@@ -143,20 +143,20 @@ class ReadState:
         Raises:
             RuntimeError: the commit does not follow the last one: a defect of the engine.
         """
-        behind = chapter.head.number - self.head.number
+        behind = decoded.head.number - self.head.number
         if behind <= 0 or self.fault is not None:
             return
         if behind > 1:
-            number = chapter.head.number
+            number = decoded.head.number
             raise RuntimeError(f"view {self.name} is at commit {self.head.number:,} and was given {number:,}")
-        if not self.types.isdisjoint(chapter.types):
+        if not self.types.isdisjoint(decoded.types):
             self.is_whole = False
-            for start in range(0, len(chapter.events), _STRIDE):
+            for start in range(0, len(decoded.events), _STRIDE):
                 if start:
                     yield
-                if not self._apply(chapter, start):
+                if not self._apply(decoded, start):
                     return
-        self.head = chapter.head
+        self.head = decoded.head
         self.is_whole = True
 
     def replay_parked(self) -> int:
@@ -180,10 +180,10 @@ class ReadState:
         """What there is to be snapshot."""
         return Part(view_part(self.name), fingerprint_of(type(self.state)), self.state, self.head, self._notes())
 
-    def _apply(self, chapter: Chapter, start: int) -> bool:
+    def _apply(self, decoded: DecodedCommit, start: int) -> bool:
         """Apply a stride of a commit's events, from the one with that index on; whether the view is well."""
         appliers, parked = self.appliers, self.parked
-        events = chapter.events[start : start + _STRIDE]
+        events = decoded.events[start : start + _STRIDE]
         left = iter(events)
         while True:
             try:
@@ -192,23 +192,23 @@ class ReadState:
                     if apply is None:
                         continue
                     if parked and (key := self._key_of(event)) is not None and key in parked:
-                        self._keep(chapter, start + len(events) - length_hint(left) - 1, "")
+                        self._keep(decoded, start + len(events) - length_hint(left) - 1, "")
                         if self.fault is not None:
                             return False
                     else:
                         apply(event)
                 return True
             except Exception as error:  # noqa: BLE001 - kept, logged, and told to everyone who asks
-                self._poisoned(chapter, start + len(events) - length_hint(left) - 1, error)
+                self._poisoned(decoded, start + len(events) - length_hint(left) - 1, error)
                 if self.fault is not None:
                     return False
 
-    def _poisoned(self, chapter: Chapter, index: int, error: Exception) -> None:
-        event, position = chapter.events[index], self._position(chapter, index)
+    def _poisoned(self, decoded: DecodedCommit, index: int, error: Exception) -> None:
+        event, position = decoded.events[index], self._position(decoded, index)
         if self._poison == "stop":
             self.fault = (position, error)
             return
-        cause, parks = _told(error), self._poison == "park"
+        cause, parks = _text_of(error), self._poison == "park"
         if not self._quiet:
             facts = {"view": self.name, "position": position, "event_type": type(event).__name__, "error": cause}
             if parks:
@@ -216,13 +216,13 @@ class ReadState:
             else:
                 _log.error("event_skipped", key=self._key_of(event), **facts)
         if parks:
-            self._keep(chapter, index, cause)
+            self._keep(decoded, index, cause)
         else:
             self.skipped += 1
 
-    def _keep(self, chapter: Chapter, index: int, cause: str) -> None:
-        event = chapter.events[index]
-        key, position = self._key_of(event), self._position(chapter, index)
+    def _keep(self, decoded: DecodedCommit, index: int, cause: str) -> None:
+        event = decoded.events[index]
+        key, position = self._key_of(event), self._position(decoded, index)
         self._park(Parked(self.name, position, key, event, cause, self._code_version))
 
     def _park(self, parked: Parked) -> None:
@@ -241,17 +241,17 @@ class ReadState:
             try:
                 self.appliers[type(parked.event)](parked.event)
             except Exception as error:  # noqa: BLE001 - it stays parked, with what it raised this time
-                again = msgspec.structs.replace(parked, cause=_told(error), code_version=self._code_version)
+                again = msgspec.structs.replace(parked, cause=_text_of(error), code_version=self._code_version)
                 left.append(again)
         return left
 
     def _key_of(self, event: Event) -> str | None:
         return self._app.events[type(event)].key_of(event)
 
-    def _position(self, chapter: Chapter, index: int) -> int:
-        number = chapter.head.number
+    def _position(self, decoded: DecodedCommit, index: int) -> int:
+        number = decoded.head.number
         if self._placed[0] != number:
-            self._placed = (number, _positions(self._app, chapter))
+            self._placed = (number, _positions(self._app, decoded))
         return self._placed[1][index]
 
     def _notes(self) -> bytes:
@@ -268,16 +268,16 @@ class ReadState:
             self._park(Parked(self.name, note.position, self._key_of(event), event, note.cause, note.code_version))
 
 
-def _positions(app: App, chapter: Chapter) -> Sequence[int]:
+def _positions(app: App, decoded: DecodedCommit) -> Sequence[int]:
     """The position of each of a commit's events: of the stored one that it is, or that it came from."""
-    first = chapter.start + 1
-    stored = [event for record in chapter.records for event in record.events]
+    first = decoded.start + 1
+    stored = [event for record in decoded.records for event in record.events]
     if app.retired.isdisjoint(map(type, stored)):
-        return range(first, first + len(chapter.events))
+        return range(first, first + len(decoded.events))
     return [position for position, event in enumerate(stored, first) for _ in app.upcast([event])]
 
 
-def _told(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     """What an error says of itself, as text that can be written down."""
     try:
         text = repr(error)

@@ -109,7 +109,7 @@ class _Group:
 
 
 class Watch:
-    """One open watch. `Answering.open_watch` makes it; whoever has it closes it, and takes its answers in one task."""
+    """One open watch. `Queries.open_watch` makes it; whoever has it closes it, and takes its answers in one task."""
 
     __slots__ = ("_every", "_group", "_incomplete", "_last", "_overrun", "_pending", "_seen", "_waiter", "_watches")
 
@@ -234,7 +234,7 @@ class Watches:
         self.count = 0
         self.is_closed = False
         #: Somebody wants every change.
-        self.is_each = False
+        self.has_every = False
         self._groups: dict[bytes, _Group] = {}
         #: Those with news for which nobody was woken yet.
         self._unwoken: deque[_Group] = deque()
@@ -258,7 +258,7 @@ class Watches:
         group.position = self.view.position
         watch = Watch(self, group, every=every, incomplete=incomplete)
         (group.every if every else group.latest).add(watch)
-        self.is_each = self.is_each or every
+        self.has_every = self.has_every or every
         self.count += 1
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_on(), name=f"millstream-watches-{self.view.name}")
@@ -272,15 +272,15 @@ class Watches:
             self.count -= 1
             if not group.members and self._groups.get(group.question.key) is group:
                 del self._groups[group.question.key]
-            self.is_each = any(each.every for each in self._groups.values()) if self.is_each else False
+            self.has_every = any(each.every for each in self._groups.values()) if self.has_every else False
 
-    def touch(self) -> None:
+    def changed(self) -> None:
         """The view's state has changed, and is whole."""
         self._touches += 1
         if self._groups:
             self._news.set()
 
-    async def touch_each(self, slicer: Slicer) -> None:
+    async def answer_every(self, slicer: Slicer) -> None:
         """Look at once at what somebody wants every change of. The view's state stands still meanwhile."""
         for group in tuple(self._groups.values()):
             if group.every and group.looked != self._touches:

@@ -21,10 +21,10 @@ from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.stores.port import Log
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Readability", "check_events"]
 
 
-class Survey(msgspec.Struct, frozen=True):
+class Readability(msgspec.Struct, frozen=True):
     """What was found: how many commits and events, how many events of each type, and which can't be read."""
 
     commits: int
@@ -86,9 +86,9 @@ class _Tally:
                 self.unreadable[name, known] = replace(before, count=before.count + 1)
 
 
-async def survey(
+async def check_events(
     log: Log, app: App, *, after: int = 0, read_bytes_max: int = 1024 * 1024, slicer: Slicer | None = None
-) -> Survey:
+) -> Readability:
     """Read each event from commit ``after`` on as ``app`` would; nothing is applied, and nothing is changed.
 
     Args:
@@ -109,4 +109,4 @@ async def survey(
                 await slicer.rest()
         after = commits[-1].number
     unreadable = sorted(tally.unreadable.values(), key=lambda each: each.position)
-    return Survey(tally.commits, tally.events, dict(tally.types), unreadable)
+    return Readability(tally.commits, tally.events, dict(tally.types), unreadable)

@@ -1,7 +1,7 @@
 """From snapshots and the log to states: what opening, a rebuild after a failure, and the next snapshot all begin with.
 
 Here: which snapshots are believed, and the replay of what came after them. Not here: when it is done (`engine`,
-`writer`, `keeper`).
+`writer`, `snapshotter`).
 
 A snapshot is believed if its pieces are whole, its fingerprint is today's, and the log has the very commit that it was
 taken at. Otherwise it is set aside with a log line, and that part alone is made from the first commit on.
@@ -20,19 +20,19 @@ import structlog
 
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Commit, Head, events_in
-from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import LEDGER, model_part, view_part
 from millstream.engine.errors import EventsUnreadable, LogCorrupt, SnapshotMismatch
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.read.state import ReadState
-from millstream.engine.recovery.readability import survey
+from millstream.engine.recovery.readability import check_events
 from millstream.engine.snapshots.part import Part, Sealing, Snapshot
 from millstream.engine.snapshots.shape import fingerprint_of
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader, follow
 from millstream.engine.stores.snapshot_port import SnapshotStore
-from millstream.engine.write.index import LEDGER_FINGERPRINT, Ledger
+from millstream.engine.write.index import INDEX_FINGERPRINT, WriteIndex
 from millstream.engine.write.state import WriteState
 
 __all__ = ["Recovered", "RecoveredViews", "Recovery"]
@@ -98,8 +98,8 @@ class Recovery:
         #: Pieces were not what was stored, so that the store is not to be built on.
         self.doubted = False
         models = [_Wanted(model_part(model.__name__), fingerprint_of(model), model) for model in app.models]
-        ledger = _Wanted(LEDGER, LEDGER_FINGERPRINT, lambda: Ledger(limits.receipts_max))
-        self._write_side = (*models, ledger)
+        write_index = _Wanted(LEDGER, INDEX_FINGERPRINT, lambda: WriteIndex(limits.receipts_max))
+        self._write_side = (*models, write_index)
         self._read_side = tuple(_Wanted(view_part(view.__name__), fingerprint_of(view), view) for view in app.views)
         #: The names of all parts.
         self.names = tuple(part.name for part in (*self._write_side, *self._read_side))
@@ -130,8 +130,8 @@ class Recovery:
             write_side = [await self._part(found, part, wanted, slicer) for part in self._write_side]
             read_side = [await self._part(found, part, wanted, slicer) for part in self._read_side if views]
         reads = [self._read_state(found, part, quiet) for part in read_side if part.name in wanted]
-        *models, ledger = write_side
-        write = WriteState(self._app, [m.state for m in models], ledger.state, check_purity=self._check_purity)
+        *models, write_index = write_side
+        write = WriteState(self._app, [m.state for m in models], write_index.state, check_purity=self._check_purity)
         heads = {part.name: part.head for part in write_side} | {view_part(read.name): read.head for read in reads}
         first = min(heads.values(), key=_number)
         if opening:
@@ -170,17 +170,17 @@ class Recovery:
         reader = Reader(self._log, self._app, first, self._limits.read_bytes_max)
         try:
             while (page := await reader.page()) is not None:
-                for chapter in page:
+                for decoded in page:
                     if write_side is not None:
-                        _replay(*write_side, chapter)
+                        _replay(*write_side, decoded)
                     for read in reads:
-                        for _ in read.steps(chapter):
+                        for _ in read.steps(decoded):
                             if slicer.is_over:
                                 await slicer.rest()
                     if slicer.is_over:
                         await slicer.rest()
         except EventsUnreadable as error:
-            found_all = await survey(self._log, self._app, slicer=slicer)
+            found_all = await check_events(self._log, self._app, slicer=slicer)
             raise EventsUnreadable(self._log.name, self._app.name, found_all.unreadable) from error
         return reader.head
 
@@ -306,18 +306,18 @@ def _is_storable(part: _Wanted) -> bool:
         return True
 
 
-def _replay(write: WriteState, numbers: Sequence[int], chapter: Chapter) -> None:
+def _replay(write: WriteState, numbers: Sequence[int], decoded: DecodedCommit) -> None:
     """Apply a commit to each model, and to the ledger, unless its snapshot has it already."""
-    number = chapter.head.number
+    number = decoded.head.number
     *of_models, of_ledger = numbers
     if number > max(of_models):
-        write.apply(chapter.events, chapter.start)
+        write.apply(decoded.events, decoded.start)
     else:
         for index, seen in enumerate(of_models):
             if number > seen:
-                write.apply_to(index, chapter.events, chapter.start)
+                write.apply_to(index, decoded.events, decoded.start)
     if number > of_ledger:
-        write.ledger.replay(number, chapter.start, chapter.records)
+        write.index.replay(number, decoded.start, decoded.records)
 
 
 def _failure(state: Any, piece: bytes) -> Exception | None:

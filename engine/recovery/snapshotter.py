@@ -27,14 +27,14 @@ from millstream.engine.recovery.recovery import Recovered, Recovery
 from millstream.engine.snapshots.part import Part, Sealing
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
-__all__ = ["Keeper"]
+__all__ = ["Snapshotter"]
 
 _log = structlog.get_logger("millstream")
 
 _Kept: TypeAlias = tuple[Head, str, bytes]
 
 
-class Keeper:
+class Snapshotter:
     """The actor that takes snapshots. `run` is its life.
 
     Args:
@@ -91,7 +91,7 @@ class Keeper:
             recovered = await self._recovery.recover(slicer, wanted=wanted, quiet=True)
             try:
                 moved = _moved(_parts(recovered, wanted), await self._kept())
-                stored = [part for part in moved if await self._is_stored(part, slicer)]
+                stored = [part for part in moved if await self._store_part(part, slicer)]
             finally:
                 await _let_go(recovered, slicer)
         if len(stored) == len(moved):
@@ -106,7 +106,7 @@ class Keeper:
         A part that can't be stored is logged.
         """
         for part in parts:
-            await self._is_stored(part, slicer)
+            await self._store_part(part, slicer)
 
     async def close(self, parts: Iterable[Part], slicer: Slicer) -> None:
         """Store the parts that differ from their last snapshot, once `run` is over, and drop those of no part."""
@@ -124,18 +124,18 @@ class Keeper:
         kept = {each.part: (each.head, each.fingerprint, each.notes) for each in latest if each.checksum not in useless}
         return {} if self._recovery.doubted else kept
 
-    async def _is_stored(self, part: Part, slicer: Slicer) -> bool:
-        """Store one part; whether that was done."""
+    async def _store_part(self, part: Part, slicer: Slicer) -> bool:
+        """Store one part. Returns False if it has no snapshots, or if storing failed (logged)."""
         if part.name not in self._recovery.storable or not part.head.number:
             return False
         try:
-            await self._store_part(part, slicer)
+            await self._write_part(part, slicer)
         except Exception as error:  # noqa: BLE001 - a snapshot less is a slower opening, and nothing else
             _log.error("snapshot_failed", part=part.name, error=repr(error))
             return False
         return True
 
-    async def _store_part(self, part: Part, slicer: Slicer) -> None:
+    async def _write_part(self, part: Part, slicer: Slicer) -> None:
         sealing = Sealing()
         for piece in self._pieces(part):
             await self._store.add(part.name, sealing.pieces, piece)
@@ -167,8 +167,8 @@ def _moved(parts: Iterable[Part], kept: Mapping[str, _Kept]) -> list[Part]:
 
 
 async def _let_go(recovered: Recovered, slicer: Slicer) -> None:
-    ledger = recovered.write.ledger
-    for state in (*recovered.write.models, *(read.state for read in recovered.reads), ledger):
+    write_index = recovered.write.index
+    for state in (*recovered.write.models, *(read.state for read in recovered.reads), write_index):
         for _ in drained(state):
             if slicer.is_over:
                 await slicer.rest()

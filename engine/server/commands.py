@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.application.options import Deadline, Options
 from millstream.engine.engine import Engine
 from millstream.engine.errors import DeadlineExceeded, LimitReached
 from millstream.engine.gateway import Gateway
@@ -32,24 +32,24 @@ class Commands:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._intake = engine.intake
-        self._mailbox = engine.intake.mailbox
+        self._intake = engine.admission
+        self._mailbox = engine.admission.mailbox
         self._held: dict[Connection, tuple[_Execution, Envelope]] = {}
         self._letting_in: asyncio.Task[None] | None = None
 
     def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The handler of the method."""
         params = request.params
-        terms: Terms | None = None
+        options: Options | None = None
         timed: _TimedExecution | None = None
         if params.command_id is not None or params.expected_version is not None or params.metadata is not None:
-            terms = self._intake.terms(params.command, params.command_id, params.expected_version, params.metadata)
+            options = self._intake.options(params.command, params.command_id, params.expected_version, params.metadata)
         if params.timeout is None:
             execution = _Execution(connection, request.id, batch)
         else:
-            terms = replace(terms or Terms(), deadline=Deadline(elapsed() + params.timeout, params.timeout))
+            options = replace(options or Options(), deadline=Deadline(elapsed() + params.timeout, params.timeout))
             execution = timed = _TimedExecution(connection, request.id, batch)
-        envelope: Envelope = (execution, params.command, terms)
+        envelope: Envelope = (execution, params.command, options)
         ticket = self._mailbox.try_put(envelope) if params.wait else self._mailbox.put_nowait(envelope)
         if not ticket:
             self._hold(connection, execution, envelope)

@@ -43,7 +43,7 @@ from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests
 from millstream.engine.wire.errors import INVALID_REQUEST
 from millstream.engine.wire.messages import Result, failure_of
 
-__all__ = ["Batch", "Connection", "ConnectionStatus", "Handler", "Surroundings"]
+__all__ = ["Batch", "Connection", "ConnectionStatus", "Handler", "Host"]
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -69,7 +69,7 @@ class Batch:
         self.size_bytes = 0
 
 
-class Surroundings(Protocol):
+class Host(Protocol):
     """What a connection needs of the server that it belongs to."""
 
     limits: ServerLimits
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         is_tls: whether the transport is one of TLS, which can't close one direction alone.
     """
 
-    def __init__(self, server: Surroundings, *, is_tls: bool) -> None:
+    def __init__(self, server: Host, *, is_tls: bool) -> None:
         self.server = server
         self.status = ConnectionStatus.OPEN
         self.role: Role | None

@@ -15,7 +15,7 @@ from millstream.engine.server.commands import Commands, Forwarding
 from millstream.engine.server.connection import Batch, Connection, Handler
 from millstream.engine.server.health import health_of
 from millstream.engine.server.limits import ServerLimits
-from millstream.engine.server.queries import Questions
+from millstream.engine.server.queries import Queries
 from millstream.engine.server.stats import ServerStats
 from millstream.engine.server.tokens import MAY, Role, Tokens
 from millstream.engine.wire import Requests
@@ -49,7 +49,7 @@ class Methods:
         self._description: Raw | None = None
         #: None where commands are passed on.
         self.commands = Commands(backend) if isinstance(backend, Engine) else None
-        questions = Questions(backend, limits)
+        questions = Queries(backend, limits)
         table: dict[str, Handler] = {
             "execute": (self.commands or Forwarding(backend, limits.forwards_max)).execute,
             "ask": questions.ask,

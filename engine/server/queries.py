@@ -19,13 +19,13 @@ from millstream.engine.server.limits import ServerLimits
 from millstream.engine.stores.events import event_pages
 from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line
 
-__all__ = ["Questions"]
+__all__ = ["Queries"]
 
 #: Events in one notification of `follow`.
 _FOLLOW_EVENTS_MAX = 500
 
 
-class Questions:
+class Queries:
     """The handlers of all methods that ask an application something.
 
     Args:

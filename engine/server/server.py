@@ -127,7 +127,7 @@ class Server:
                 name = f"millstream-accept-{listener.address}"
                 self._accepting.append(loop.create_task(self._accept(each, listener.tls), name=name))
         self._sweeping = loop.create_task(self._keep_sweeping(), name="millstream-server")
-        _log.info("server_listening", addresses=self._told, tokens=self._tokens is not None)
+        _log.info("server_listening", addresses=self._listened_at, tokens=self._tokens is not None)
         return self
 
     async def __aexit__(
@@ -230,9 +230,9 @@ class Server:
         """End the connections whose time is over; once a second, on the clock `elapsed`."""
         for connection in list(self.connections):
             self._look_at(connection, now)
-        news = self._dropped - self._dropped_told
+        dropped = self._dropped - self._dropped_told
         self._dropped_told = self._dropped.copy()
-        for reason, count in news.items():
+        for reason, count in dropped.items():
             _log.warning("connections_dropped", reason=reason, connections=count)
 
     def _look_at(self, connection: Connection, now: float) -> None:
@@ -252,7 +252,7 @@ class Server:
     # Stopping.
 
     @property
-    def _told(self) -> list[str]:
+    def _listened_at(self) -> list[str]:
         return [str(each) for each in self.addresses]
 
     def _stop_listening(self) -> None:
@@ -276,7 +276,7 @@ class Server:
         if self._methods.commands is not None:
             await self._methods.commands.close()
         lost = self._dropped["drain_seconds_max"]
-        _log.info("server_stopped", addresses=self._told, connections=len(left), connections_lost=lost)
+        _log.info("server_stopped", addresses=self._listened_at, connections=len(left), connections_lost=lost)
 
     async def _all_closed(self) -> None:
         while self.connections:

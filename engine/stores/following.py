@@ -14,10 +14,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from millstream.engine.commits.commit import Commit
 
-__all__ = ["News", "followed"]
+__all__ = ["AppendSignal", "followed"]
 
 
-class News:
+class AppendSignal:
     """Tells those who wait that something was appended. While nobody waits, that costs 0.1 µs."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class News:
 
 
 async def followed(
-    read: Callable[[int, int], Awaitable[Sequence[Commit]]], news: News, after: int, bytes_max: int
+    read: Callable[[int, int], Awaitable[Sequence[Commit]]], appended: AppendSignal, after: int, bytes_max: int
 ) -> AsyncGenerator[Sequence[Commit], None]:
     """What `Log.follow` promises, for a store that says when something was appended.
 
@@ -73,10 +73,10 @@ async def followed(
         bytes_max: about how large a page may be.
     """
     while True:
-        mark = news.mark()
+        mark = appended.mark()
         page = await read(after, bytes_max)
         if page:
             after = page[-1].number
             yield page
-        elif not await news.moved(mark):
+        elif not await appended.moved(mark):
             return

@@ -12,7 +12,7 @@ import msgspec
 
 from millstream.engine.commits.commit import Commit, Head, events_in
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
-from millstream.engine.stores.following import News, followed
+from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
@@ -27,13 +27,13 @@ class MemoryStore(msgspec.Struct):
     locked: bool = False
     snapshots: MemorySnapshots = msgspec.field(default_factory=MemorySnapshots)
     #: Those of the handles that are followed.
-    news: list[News] = []
+    appended: list[AppendSignal] = []
 
     def add(self, commit: Commit) -> None:
         """Keep the next commit, and tell whoever follows."""
         self.commits.append(commit)
-        for news in self.news:
-            news.tell()
+        for appended in self.appended:
+            appended.tell()
 
 
 class MemoryLog:
@@ -46,7 +46,7 @@ class MemoryLog:
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = MemoryStore() if store is None else store
         self._holds_lock = False
-        self._news: News | None = None
+        self._appended: AppendSignal | None = None
 
     @property
     def name(self) -> str:
@@ -93,17 +93,17 @@ class MemoryLog:
         return page
 
     def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
-        return followed(self.read, self.news, after, bytes_max)
+        return followed(self.read, self.appended, after, bytes_max)
 
     @property
-    def news(self) -> News:
+    def appended(self) -> AppendSignal:
         """Is told of what is appended to the store, until this handle is closed."""
-        if self._news is None:
-            self._news = News()
-            self.store.news.append(self._news)
-        return self._news
+        if self._appended is None:
+            self._appended = AppendSignal()
+            self.store.appended.append(self._appended)
+        return self._appended
 
-    def hurry(self) -> None:
+    def look_now(self) -> None:
         """Nothing to do: every append is told."""
 
     async def head(self) -> Head:
@@ -120,7 +120,7 @@ class MemoryLog:
     async def close(self) -> None:
         if self._holds_lock:
             self.store.locked = self._holds_lock = False
-        news, self._news = self._news, None
-        if news is not None:
-            self.store.news.remove(news)
-            news.end()
+        appended, self._appended = self._appended, None
+        if appended is not None:
+            self.store.appended.remove(appended)
+            appended.end()

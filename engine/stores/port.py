@@ -95,7 +95,7 @@ class Log(Protocol):
         """
         ...
 
-    def hurry(self) -> None:
+    def look_now(self) -> None:
         """Something was appended, as the caller knows: whoever follows is to look now, and not only in a few ms.
 
         Never raises, and does nothing where appends are told anyway.

@@ -11,7 +11,7 @@ import msgspec
 
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Commit, Head, events_in, verify
-from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.stored import body_reader, mismatches
 from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.errors.unreadable import UnreadableEvent
@@ -44,7 +44,7 @@ class Reader:
         #: The last commit that was read.
         self.head = head
 
-    async def page(self) -> Iterator[Chapter] | None:
+    async def page(self) -> Iterator[DecodedCommit] | None:
         """The commits that follow, decoded one by one as they are taken; None when the end is reached.
 
         Raises:
@@ -52,9 +52,9 @@ class Reader:
             EventsUnreadable: the application can't read an event; names those of this commit only.
         """
         commits = await self._log.read(self.head.number, self._read_bytes_max)
-        return self.chapters(commits) if commits else None
+        return self.decoded_commits(commits) if commits else None
 
-    def chapters(self, commits: Iterable[Commit]) -> Iterator[Chapter]:
+    def decoded_commits(self, commits: Iterable[Commit]) -> Iterator[DecodedCommit]:
         """Commits that follow, whoever read them, decoded one by one as they are taken.
 
         Raises (while they are taken):
@@ -62,7 +62,7 @@ class Reader:
         """
         return map(self._decode, commits)
 
-    def _decode(self, commit: Commit) -> Chapter:
+    def _decode(self, commit: Commit) -> DecodedCommit:
         verify(self._log.name, self.head, commit)
         try:
             records = self._read_body(commit.body)
@@ -77,9 +77,9 @@ class Reader:
             events = self._app.upcast(stored)
         except HandlerFailed as error:
             raise self._unreadable(commit, self._app.failed_upcasts(stored)) from error
-        chapter = Chapter.of(commit, len(stored), events, records)
-        self.head = chapter.head
-        return chapter
+        decoded = DecodedCommit.of(commit, len(stored), events, records)
+        self.head = decoded.head
+        return decoded
 
     def _unreadable(self, commit: Commit, wrong: Iterable[tuple[int, str, bool, str]]) -> EventsUnreadable:
         found = [

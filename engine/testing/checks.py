@@ -112,14 +112,14 @@ def _check_answer(call: Call) -> None:
 def _check_id(command_id: str, calls: Sequence[Call], entries: Sequence[Entry]) -> None:
     """That the log agrees with what everybody heard who sent a command with this id."""
     if len(entries) > 1:
-        raise BrokenPromise(f"{command_id} is in the log {len(entries)} times: {_told(entries)}")
+        raise BrokenPromise(f"{command_id} is in the log {len(entries)} times: {_text_of(entries)}")
     acknowledged = [call for call in calls if isinstance(call.outcome, Receipt)]
     for call in acknowledged:
         if [_place(call)] != [(e.commit, e.position, len(e.events), e.type) for e in entries]:
-            raise BrokenPromise(f"{command_id} was acknowledged with {call.outcome}; in the log: {_told(entries)}")
+            raise BrokenPromise(f"{command_id} was acknowledged with {call.outcome}; in the log: {_text_of(entries)}")
     if entries and not acknowledged and not any(call.may_stand for call in calls):
         heard = "; ".join(repr(call.outcome) for call in calls)
-        raise BrokenPromise(f"{command_id} was said not to have happened ({heard}); in the log: {_told(entries)}")
+        raise BrokenPromise(f"{command_id} was said not to have happened ({heard}); in the log: {_text_of(entries)}")
 
 
 def _place(call: Call) -> tuple[int, int, int, str] | None:
@@ -127,7 +127,7 @@ def _place(call: Call) -> tuple[int, int, int, str] | None:
     return (receipt.commit, receipt.position, receipt.events, call.type) if isinstance(receipt, Receipt) else None
 
 
-def _told(entries: Iterable[Entry]) -> str:
+def _text_of(entries: Iterable[Entry]) -> str:
     places = (f"{e.type} in commit {e.commit:,}, position {e.position:,}, {len(e.events)} events" for e in entries)
     return ", ".join(places) or "nothing"
 
@@ -206,7 +206,7 @@ def _states(engine: Engine) -> Iterator[tuple[Any, str]]:
     state = engine._writer.state
     if state is not None:
         yield from ((model, "") for model in state.models)
-        yield _Ledger(state.ledger.versions, state.ledger.receipts), ""
+        yield _Ledger(state.index.versions, state.index.receipts), ""
     for view in engine._views:
         fault = view.read.fault
         yield view.read.state, "whole" if fault is None else f"faulted at position {fault[0]:,} by {fault[1]!r}"

@@ -167,7 +167,7 @@ class FaultyLog:
             self._leave(self._ghost, "came back after the crash")
         self._ghost = None
         self._inner.store.locked = False
-        self._inner.news.tell()  # whoever follows finds out, too
+        self._inner.appended.tell()  # whoever follows finds out, too
 
     async def open(self, application: str) -> None:
         self._crashed = False
@@ -200,9 +200,9 @@ class FaultyLog:
         return page
 
     def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
-        return followed(self.read, self._inner.news, after, bytes_max)
+        return followed(self.read, self._inner.appended, after, bytes_max)
 
-    def hurry(self) -> None:
+    def look_now(self) -> None:
         """Nothing to do: every append is told."""
 
     async def head(self) -> Head:

@@ -177,7 +177,7 @@ def simulate(
             result = _run(scenario, world, SimulatedLoop(clock, seconds_max, turns_max))
         return Run(seed, result, world.trace, world.counts, world.seconds)
     except BaseException as error:
-        error.add_note(_told(world))
+        error.add_note(_text_of(world))
         raise
     finally:
         _one_at_a_time.release()
@@ -211,7 +211,7 @@ def _run(scenario: Scenario[T], world: Simulation, loop: SimulatedLoop) -> T:
         loop.close()
 
 
-def _told(world: Simulation) -> str:
+def _text_of(world: Simulation) -> str:
     lines = world.trace[-_TOLD_LINES:]
     cut = [f"… {len(world.trace) - len(lines):,} lines"] if len(world.trace) > len(lines) else []
     return "\n".join([f"simulated with seed={world.seed}, which goes the same way again; its trace:", *cut, *lines])

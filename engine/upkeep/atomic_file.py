@@ -17,11 +17,11 @@ import anyio
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.upkeep.errors import TargetRefused
 
-__all__ = ["placed"]
+__all__ = ["created_whole"]
 
 
 @asynccontextmanager
-async def placed(target: Path, like: Path | None = None) -> AsyncIterator[Path]:
+async def created_whole(target: Path, like: Path | None = None) -> AsyncIterator[Path]:
     """An empty file beside ``target``. It gets that name when the block ends, and is removed if the block raises.
 
     Args:

@@ -12,7 +12,7 @@ from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite import inspection
 from millstream.engine.stores.sqlite.errors import ERRORS
 from millstream.engine.stores.sqlite.log import SqliteLog
-from millstream.engine.upkeep.atomic_file import placed
+from millstream.engine.upkeep.atomic_file import created_whole
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.chain import Verified
 from millstream.engine.upkeep.errors import BackupFailed
@@ -48,7 +48,7 @@ async def backup_log(
     if not isinstance(source, SqliteLog):
         raise LogRefused(source.name, "it has no file that could be copied", "export it instead")
     try:
-        async with attached(source.path), placed(target, like=source.path) as part:
+        async with attached(source.path), created_whole(target, like=source.path) as part:
             await in_thread(inspection.copy_pages, source.path, part)
             return await _verify_copy(source, part, progress)
     except (OSError, *ERRORS) as error:

@@ -108,7 +108,7 @@ def error_object(error: BaseException) -> ErrorObject:
     kind is told.
     """
     try:
-        return _told(error)
+        return _error_object(error)
     except Exception:  # noqa: BLE001 - an application's own error may raise anything when it is looked at
         return _untold(error)
 
@@ -126,7 +126,7 @@ def error_from(code: int, message: str, data: Any) -> MillstreamError:
     return RemoteError(code, message, data)
 
 
-def _told(error: BaseException) -> ErrorObject:
+def _error_object(error: BaseException) -> ErrorObject:
     if isinstance(error, ProtocolViolated | RemoteError):
         return ErrorObject(error.code, _sound(str(error)), _plain(getattr(error, "data", None)))
     for cls in type(error).__mro__:

@@ -13,7 +13,7 @@ import anyio
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Command, Metadata, Receipt
-from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.application.options import Deadline, Options
 from millstream.engine.application.validation import (
     checked_command_id,
     checked_command_ids,
@@ -27,16 +27,16 @@ from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.mailbox import Mailbox
-from millstream.engine.write.outcomes import Series
+from millstream.engine.write.outcomes import Outcomes
 
-__all__ = ["Intake"]
+__all__ = ["Admission"]
 
 #: How many batches of one `execute_many` are under way at most: one that is written, one that is decided, and two that
 #: wait, so that the writer never does. More would only stand before the commands of others, and in no cache.
 _BATCHES_AHEAD = 4
 
 
-class Intake:
+class Admission:
     """Takes commands in for one application.
 
     Args:
@@ -72,13 +72,13 @@ class Intake:
             return UnknownMessage("command", type(command).__name__, self._app.name, known)
         return InvalidMessage(type(command).__name__, str(error) or repr(error))
 
-    def terms(
+    def options(
         self,
         command: Command,
         command_id: str | None,
         expected_version: int | None,
         metadata: Metadata | None,
-    ) -> Terms:
+    ) -> Options:
         """The caller's terms, checked.
 
         Args:
@@ -100,7 +100,7 @@ class Intake:
                 raise InvalidMessage("expected_version", f"a whole number from 0 on, not {expected_version!r:.80}")
             if self._app.commands[type(command)].key_of(command) is None:
                 raise InvalidMessage("expected_version", f"{type(command).__name__} has no Key field to have a version")
-        return Terms(command_id, payload, expected_version, metadata)
+        return Options(command_id, payload, expected_version, metadata)
 
     async def execute_many(
         self,
@@ -113,7 +113,7 @@ class Intake:
         if metadata is not None:
             metadata = checked_metadata(metadata)
         ids = checked_command_ids(command_ids, len(todo))
-        series = Series()
+        series = Outcomes()
 
         def late(index: int, ticket: int) -> MillstreamError:
             return DeadlineExceeded(type(todo[index]).__name__, timeout or 0.0, decided=self.is_decided(ticket))
@@ -165,18 +165,18 @@ class Intake:
             error.add_note("millstream: the command was decided before it was cancelled; it stands once it is durable")
 
     async def _put_all(
-        self, todo: Sequence[Command], ids: Sequence[str | None], metadata: Metadata | None, series: Series
+        self, todo: Sequence[Command], ids: Sequence[str | None], metadata: Metadata | None, series: Outcomes
     ) -> None:
         slicer, new_promise = Slicer(self._limits.slice_ms_max), asyncio.get_running_loop().create_future
-        batch, shared = self._limits.batch_commands_max, None if metadata is None else Terms(metadata=metadata)
+        batch, shared = self._limits.batch_commands_max, None if metadata is None else Options(metadata=metadata)
         for index, command in enumerate(todo):
             promise: asyncio.Future[Receipt] = new_promise()
-            terms, ticket = shared, 0
+            options, ticket = shared, 0
             try:
                 command = self.command(command)
                 if ids[index] is not None:
-                    terms = self.terms(command, ids[index], None, metadata)
-                envelope: Envelope = (promise, command, terms)
+                    options = self.options(command, ids[index], None, metadata)
+                envelope: Envelope = (promise, command, options)
                 ticket = self.mailbox.try_put(envelope) or await self.mailbox.put(envelope)
             except MillstreamError as error:
                 promise.set_exception(error)

@@ -16,7 +16,7 @@ from datetime import datetime
 from msgspec import Raw
 
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
-from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.application.options import Deadline, Options
 from millstream.engine.application.validation import encode
 from millstream.engine.commits.commit import Head, Record
 from millstream.engine.errors import (
@@ -89,27 +89,33 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         state: is changed by the events.
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
     """
-    handlers, effects, read, now, ledger = state.handlers, state.effects, state.app.read_events, draft.now, state.ledger
-    versions = ledger.versions
+    handlers, effects, read, now, write_index = (
+        state.handlers,
+        state.effects,
+        state.app.read_events,
+        draft.now,
+        state.index,
+    )
+    versions = write_index.versions
     until = elapsed() + limits.slice_ms_max / 1e3
     while queue and draft.commands < limits.batch_commands_max and draft.size_bytes < limits.batch_bytes_max:
         envelope = queue.popleft()
-        promise, command, terms = envelope
+        promise, command, options = envelope
         if promise.done():  # cancelled or expired while it waited: it never executes
             draft.skipped.append(promise)
             continue
-        if terms is not None and terms.deadline is not None and elapsed() > terms.deadline.at:
-            promise.set_exception(_expired(command, terms.deadline))  # its timer is late, because the loop was busy
+        if options is not None and options.deadline is not None and elapsed() > options.deadline.at:
+            promise.set_exception(_expired(command, options.deadline))  # its timer is late, because the loop was busy
             continue
         draft.commands += 1
         handler, wants_context, tag, key_of = handlers[type(command)]
         yielded: list[Event] = []
         events: Sequence[Event] = ()
         try:
-            if terms is not None and (before := ledger.look_back(terms, tag, key_of(command))) is not None:
+            if options is not None and (before := write_index.look_back(options, tag, key_of(command))) is not None:
                 draft.unwritten.append((promise, before))
                 continue
-            yielded += handler(command, _context(now, terms)) if wants_context else handler(command)
+            yielded += handler(command, _context(now, options)) if wants_context else handler(command)
             data = encode(yielded)
             if len(data) > limits.commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
@@ -132,34 +138,36 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             offset, size = draft.position - draft.start, len(events)
             if not alike or key is None or not size:
                 keys = None if alike else [effects[type(event)][1](event) for event in events]
-                version = ledger.count(key, keys, size)
+                version = write_index.count(key, keys, size)
             else:  # as `count` does, at half the time: most are like this
                 versions[key] = version = versions.get(key, 0) + size
             draft.position = position = draft.position + size
             draft.size_bytes += len(data)
             draft.events += events
             draft.promises.append(promise)
-            if terms is None:
+            if options is None:
                 draft.records.append(Record(tag, key, None, None, None, None, None, offset, keys, Raw(data)))
                 draft.receipts.append(Receipt(draft.number, position, size, None, version))
             else:
-                draft.records.append(_record(tag, key, terms, offset, keys, data))
-                receipt = Receipt(draft.number, position, size, terms.command_id, version)
+                draft.records.append(_record(tag, key, options, offset, keys, data))
+                receipt = Receipt(draft.number, position, size, options.command_id, version)
                 draft.receipts.append(receipt)
-                if terms.command_id is not None:
-                    ledger.remember(terms.command_id, terms.payload, receipt)
+                if options.command_id is not None:
+                    write_index.remember(options.command_id, options.payload, receipt)
         if not draft.commands & 15 and elapsed() > until:
             return
 
 
-def _context(now: datetime, terms: Terms | None) -> Context:
-    return Context(now) if terms is None else Context(now, terms.command_id, terms.metadata or _NOTHING)
+def _context(now: datetime, options: Options | None) -> Context:
+    return Context(now) if options is None else Context(now, options.command_id, options.metadata or _NOTHING)
 
 
-def _record(tag: str, key: str | None, terms: Terms, offset: int, keys: list[str | None] | None, data: bytes) -> Record:
-    told, payload = terms.metadata or _NOTHING, terms.payload or None
+def _record(
+    tag: str, key: str | None, options: Options, offset: int, keys: list[str | None] | None, data: bytes
+) -> Record:
+    told, payload = options.metadata or _NOTHING, options.payload or None
     return Record(
-        tag, key, terms.command_id, payload, told.actor, told.correlation, told.causation, offset, keys, Raw(data)
+        tag, key, options.command_id, payload, told.actor, told.correlation, told.causation, offset, keys, Raw(data)
     )
 
 

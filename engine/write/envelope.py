@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeAlias
 
 from millstream.engine.application.messages import Command
-from millstream.engine.application.options import Terms
+from millstream.engine.application.options import Options
 
 __all__ = ["Envelope", "Promise"]
 
@@ -20,4 +20,4 @@ class Promise(Protocol):
 
 #: A command on its way: who waits for it, the command, and its terms.
 #: A plain tuple: a class of our own costs 0.12 µs more per command.
-Envelope: TypeAlias = tuple[Promise, Command, Terms | None]
+Envelope: TypeAlias = tuple[Promise, Command, Options | None]

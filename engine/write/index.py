@@ -18,16 +18,16 @@ import msgspec
 from msgspec.structs import replace
 
 from millstream.engine.application.messages import Receipt
-from millstream.engine.application.options import Terms
+from millstream.engine.application.options import Options
 from millstream.engine.commits.marks import LEDGER
 from millstream.engine.commits.stored import Stored
 from millstream.engine.errors import CommandIdReused, SnapshotMismatch, VersionConflict
 from millstream.engine.snapshots.pieces import in_pieces, open_piece
 
-__all__ = ["LEDGER_FINGERPRINT", "Ledger"]
+__all__ = ["INDEX_FINGERPRINT", "WriteIndex"]
 
 #: What the ledger is called as a part of a snapshot, and the version of its pieces.
-LEDGER_FINGERPRINT = "1"
+INDEX_FINGERPRINT = "1"
 
 _versions = msgspec.msgpack.Decoder(dict[str, int]).decode
 _window = msgspec.msgpack.Decoder(tuple[int, int]).decode
@@ -43,7 +43,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _remembered = msgspec.msgpack.Decoder(list[_Kept]).decode
 
 
-class Ledger:
+class WriteIndex:
     """Versions by key, and receipts by command id.
 
     Args:
@@ -88,21 +88,21 @@ class Ledger:
                 versions[each] = versions.get(each, 0) + 1
         return None if key is None else versions.get(key, 0)
 
-    def look_back(self, terms: Terms, command: str, key: str | None) -> Receipt | None:
+    def look_back(self, options: Options, command: str, key: str | None) -> Receipt | None:
         """The receipt of a command that was executed under this id before; else None, if the version is as expected.
 
         Raises:
             CommandIdReused: the id belongs to another command.
             VersionConflict: the key is at another version.
         """
-        if terms.command_id is not None and (found := self._receipts.get(terms.command_id)) is not None:
-            if found.payload != terms.payload:
-                raise CommandIdReused(terms.command_id, command, found.receipt.commit)
+        if options.command_id is not None and (found := self._receipts.get(options.command_id)) is not None:
+            if found.payload != options.payload:
+                raise CommandIdReused(options.command_id, command, found.receipt.commit)
             return replace(found.receipt, repeated=True)
-        if terms.expected_version is not None and key is not None:
+        if options.expected_version is not None and key is not None:
             actual = self.versions.get(key, 0)
-            if actual != terms.expected_version:
-                raise VersionConflict(key, terms.expected_version, actual)
+            if actual != options.expected_version:
+                raise VersionConflict(key, options.expected_version, actual)
         return None
 
     def remember(self, command_id: str, payload: str, receipt: Receipt) -> None:

@@ -117,7 +117,7 @@ class Mailbox:
                 self._reserved += 1
                 turn.set_result(None)
 
-    async def news(self) -> None:
+    async def wait(self) -> None:
         """Wait until something is taken in, or `wake` is called. Only the reader may."""
         self._reader = reader = asyncio.get_running_loop().create_future()
         try:

@@ -1,6 +1,6 @@
 """The outcomes of an `execute_many`, in order, while its commands are decided.
 
-Here: which are under way, and waiting for them. Not here: how a command gets to the writer (`intake`).
+Here: which are under way, and waiting for them. Not here: how a command gets to the writer (`admission`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TypeAlias
 from millstream.engine.application.messages import Receipt
 from millstream.engine.errors import MillstreamError
 
-__all__ = ["Outcome", "Series"]
+__all__ = ["Outcome", "Outcomes"]
 
 Outcome: TypeAlias = Receipt | MillstreamError
 
 
-class Series:
+class Outcomes:
     """Outcomes, and the promises of those that are not known yet."""
 
     __slots__ = ("_underway", "add", "outcomes")

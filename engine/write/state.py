@@ -31,7 +31,7 @@ from millstream.engine.errors import (
 )
 from millstream.engine.snapshots.part import Part
 from millstream.engine.snapshots.shape import fingerprint_of
-from millstream.engine.write.index import LEDGER_FINGERPRINT, Ledger
+from millstream.engine.write.index import INDEX_FINGERPRINT, WriteIndex
 
 __all__ = ["WriteState"]
 
@@ -49,13 +49,13 @@ class WriteState:
         check_purity: look at the state before and after each handler.
     """
 
-    __slots__ = ("app", "effects", "handlers", "ledger", "models")
+    __slots__ = ("app", "effects", "handlers", "index", "models")
 
-    def __init__(self, app: App, models: Sequence[WriteSide], ledger: Ledger, *, check_purity: bool = False) -> None:
+    def __init__(self, app: App, models: Sequence[WriteSide], index: WriteIndex, *, check_purity: bool = False) -> None:
         self.app = app
         self.models = models
-        self.ledger = ledger
-        bind = _watched if check_purity else _bound
+        self.index = index
+        bind = _purity_checked if check_purity else _bound
         self.handlers = {
             command: (bind(self, entry), entry.method.wants_context, entry.tag, entry.key_of)
             for command, entry in app.commands.items()
@@ -69,7 +69,7 @@ class WriteState:
     @classmethod
     def new(cls, app: App, receipts_max: int, *, check_purity: bool = False) -> WriteState:
         """The state before the first event."""
-        return cls(app, [model() for model in app.models], Ledger(receipts_max), check_purity=check_purity)
+        return cls(app, [model() for model in app.models], WriteIndex(receipts_max), check_purity=check_purity)
 
     def decide(self, command: Command, context: Context) -> list[Event]:
         """The events that ``command`` would yield on this state; the state stays as it is.
@@ -124,7 +124,7 @@ class WriteState:
         parts = [
             Part(model_part(type(model).__name__), fingerprint_of(type(model)), model, head) for model in self.models
         ]
-        return [*parts, Part(LEDGER, LEDGER_FINGERPRINT, self.ledger, head)]
+        return [*parts, Part(LEDGER, INDEX_FINGERPRINT, self.index, head)]
 
     def refusal(self, command: Command, yielded: Iterable[Any], error: Exception) -> MillstreamError:
         """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""
@@ -162,11 +162,11 @@ def _bound(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Eve
     return bound
 
 
-def _watched(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
+def _purity_checked(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
     """The handler, with a look at the state before and after it."""
     handler = _bound(state, entry)
 
-    def watched(*arguments: Any) -> list[Event]:
+    def checked(*arguments: Any) -> list[Event]:
         before = fingerprint(state.models)
         try:
             return list(handler(*arguments))
@@ -174,4 +174,4 @@ def _watched(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[E
             if fingerprint(state.models) != before:
                 raise ImpureHandler(entry.method.place, entry.tag)
 
-    return watched
+    return checked

@@ -35,7 +35,7 @@ import structlog
 
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.commits.commit import Commit, Head, seal, timestamp
-from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import (
     CommitFailed,
     EngineClosed,
@@ -48,7 +48,7 @@ from millstream.engine.errors import (
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.loop.threads import hold_still
+from millstream.engine.loop.threads import release_gil
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import write
 from millstream.engine.write.batch import Draft, fill
@@ -130,7 +130,7 @@ class Writer:
         limits: Limits,
         clock: Clock,
         *,
-        publish: Callable[[Chapter], None],
+        publish: Callable[[DecodedCommit], None],
         rebuild: Callable[[Slicer], Awaitable[Rebuilt]],
         resync: Callable[[Head], None],
     ) -> None:
@@ -152,7 +152,7 @@ class Writer:
         self._draft: Draft | None = None
         self._flight: _Flight | None = None
         #: Outcomes that stand, and are to be told: in the order in which their commands were decided.
-        self._owed: deque[tuple[Promise, Receipt | MillstreamError]] = deque()
+        self._outcomes: deque[tuple[Promise, Receipt | MillstreamError]] = deque()
         self._in_doubt: Commit | None = None
         #: A commit failed, and the store has not taken anything since.
         self._store_failed = False
@@ -164,7 +164,7 @@ class Writer:
         self.state, self.head, self._sealed = state, head, head
         if store_failed:
             self._store_failed = True
-            self._lose_state()
+            self._discard_state()
         self.mailbox.open()
 
     def stop(self) -> None:
@@ -195,7 +195,7 @@ class Writer:
         try:
             return self.state.decide(command, Context(self.now(), None, metadata))
         except ImpureHandler:
-            self._lose_state()
+            self._discard_state()
             self.mailbox.wake()
             raise
 
@@ -206,7 +206,7 @@ class Writer:
         """
         reason: Callable[[], MillstreamError] = partial(EngineClosed, "closed")
         try:
-            while not self._closing or self.mailbox.queue or self._draft or self._flight or self._owed:
+            while not self._closing or self.mailbox.queue or self._draft or self._flight or self._outcomes:
                 await self._step()
             self._settled = True
         except Fenced as error:
@@ -217,7 +217,7 @@ class Writer:
             _log.critical("writer_stopped", log=self._store.name, commit=self.head.number, error=repr(error))
             raise
         finally:
-            self.abandon(reason)
+            self.fail_all(reason)
 
     async def _step(self) -> None:
         """One turn: land what has arrived, decide what waits, launch what is ready, answer some who are owed; or wait.
@@ -231,19 +231,19 @@ class Writer:
             await self._launch(self._draft)
             more = bool(self.mailbox.queue)  # and if not: nothing to do holds the interpreter's lock from the store
         if self._draft is not None and self._flight is None:  # refusals only, and all that they depend on is durable
-            self._owe(self._draft)
+            self._queue_outcomes(self._draft)
             self._draft = None
             more = True
         self._answer(_ANSWERS_MAX)
-        if self.state is None and self._flight is None and self._draft is None and not self._owed:
+        if self.state is None and self._flight is None and self._draft is None and not self._outcomes:
             await self._rebuild()
-        elif more or self._owed:
+        elif more or self._outcomes:
             await self._slicer.rest()
         elif self._flight is None:
             if not self._closing:
-                await self.mailbox.news()
+                await self.mailbox.wait()
         elif not self._flight.landing.done():
-            await self.mailbox.news()
+            await self.mailbox.wait()
 
     def _decide(self) -> bool:
         """Decide for a slice; whether it is worth going on at once."""
@@ -260,7 +260,7 @@ class Writer:
         draft.skipped.clear()
         self.mailbox.admit()
         if draft.damaged:
-            self._lose_state()  # whatever was decided before stands; nothing more is decided on this state
+            self._discard_state()  # whatever was decided before stands; nothing more is decided on this state
         if not draft.commands:
             self._draft = None
         return not draft.is_full(self._limits)
@@ -271,10 +271,10 @@ class Writer:
         self._sealed = Head(commit.number, draft.position, commit.recorded_at, commit.digest)
         landing = asyncio.create_task(self._write(commit), name=f"millstream-commit-{commit.number}")
         self._flight, self._draft = _Flight(draft, commit, landing, elapsed()), None
-        if self._owed or self.mailbox.queue:
+        if self._outcomes or self.mailbox.queue:
             await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
             if not landing.done():
-                hold_still(_HANDOVER_SECONDS)
+                release_gil(_HANDOVER_SECONDS)
 
     async def _write(self, commit: Commit) -> None:
         try:
@@ -294,25 +294,25 @@ class Writer:
             self._fail(flight.draft, partial(Fenced, error.log, error.commit, error.head), None)
             raise
         draft = flight.draft
-        chapter = Chapter.of(flight.commit, draft.position - draft.start, draft.events)
-        self.head = chapter.head
-        self._publish(chapter)
-        self._owe(draft)
+        decoded = DecodedCommit.of(flight.commit, draft.position - draft.start, draft.events)
+        self.head = decoded.head
+        self._publish(decoded)
+        self._queue_outcomes(draft)
         self.counts.committed(len(draft.records))
         took_ms = (elapsed() - flight.since) * 1e3
         if took_ms > self._limits.slow_commit_ms:
-            _log.warning("slow_commit", commit=chapter.head.number, ms=round(took_ms), bytes=chapter.size_bytes)
+            _log.warning("slow_commit", commit=decoded.head.number, ms=round(took_ms), bytes=decoded.size_bytes)
 
-    def _owe(self, draft: Draft) -> None:
+    def _queue_outcomes(self, draft: Draft) -> None:
         """What the draft's callers are to hear stands."""
-        self._owed.extend(zip(draft.promises, draft.receipts, strict=True))
+        self._outcomes.extend(zip(draft.promises, draft.receipts, strict=True))
         if draft.unwritten:
-            self._owed.extend(draft.unwritten)
+            self._outcomes.extend(draft.unwritten)
             self.counts.refused += sum(outcome.__class__ is not Receipt for _, outcome in draft.unwritten)
 
     def _answer(self, most: int) -> None:
         """Tell so many of those who are owed an outcome; who has given up hears nothing."""
-        owed = self._owed
+        owed = self._outcomes
         for _ in range(min(most, len(owed))):
             promise, outcome = owed.popleft()
             if promise.done():
@@ -335,10 +335,10 @@ class Writer:
         if isinstance(error, OutcomeUnknown):
             self._in_doubt = flight.commit
         self._store_failed = True
-        self._lose_state()
+        self._discard_state()
         self._sealed = self.head
 
-    def _lose_state(self) -> None:
+    def _discard_state(self) -> None:
         self.state, self.status = None, WriterStatus.RECOVERING
 
     def _fail(
@@ -377,16 +377,16 @@ class Writer:
                 self._store_failed = False
                 _log.info("store_recovered", log=self._store.name, commit=self.head.number)
         except Exception as error:  # noqa: BLE001 - the store's; told to everyone who waits, and tried again
-            await self._stay_down(f"the store takes no commits: {error}", error)
+            await self._refuse_waiting(f"the store takes no commits: {error}", error)
             return
         try:
             rebuilt = await self._make_anew(self._slicer)
         except MillstreamError:
             raise
         except Exception as error:  # noqa: BLE001 - the store's, as above
-            await self._stay_down(f"after a failure the log can't be read: {error!r}", error)
+            await self._refuse_waiting(f"after a failure the log can't be read: {error!r}", error)
             return
-        self._settle_doubt(rebuilt.head)
+        self._resolve_unknown(rebuilt.head)
         self.state, self.status = rebuilt.state, WriterStatus.DECIDING
         _log.info(
             "state_rebuilt",
@@ -396,7 +396,7 @@ class Writer:
             seconds=round(elapsed() - started, 3),
         )
 
-    async def _stay_down(self, reason: str, error: Exception) -> None:
+    async def _refuse_waiting(self, reason: str, error: Exception) -> None:
         _log.error("rebuild_failed", log=self._store.name, error=repr(error))
         queue = self.mailbox.queue
         while queue:
@@ -408,9 +408,9 @@ class Writer:
                 self.counts.failed += 1
         self.mailbox.admit()
         if not self._closing:
-            await self.mailbox.news()
+            await self.mailbox.wait()
 
-    def _settle_doubt(self, found: Head) -> None:
+    def _resolve_unknown(self, found: Head) -> None:
         """See that the log ends where we left it, or with the commit whose outcome was not known."""
         doubt, self._in_doubt = self._in_doubt, None
         if found.digest == self.head.digest:
@@ -421,11 +421,11 @@ class Writer:
         self.head = self._sealed = found
         self._resync(found)
 
-    def abandon(self, reason: Callable[[], MillstreamError]) -> None:
+    def fail_all(self, reason: Callable[[], MillstreamError]) -> None:
         """Stop, and answer everyone who is left: what is in flight may yet land, all else never happened."""
         self.status = WriterStatus.STOPPED
         self.mailbox.close(reason)
-        self._answer(len(self._owed))
+        self._answer(len(self._outcomes))
         unknown: Callable[[], MillstreamError] | None = None
         if self._flight is not None:
             number = self._flight.commit.number

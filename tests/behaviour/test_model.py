@@ -479,7 +479,7 @@ class World:
         item = step.orders[0].item if step.orders[0].kind in KEYED and not step.many else None
         version = None
         if step.expects != "any" and item is not None and engine._writer.state is not None:
-            version = engine._writer.state.ledger.versions.get(item, 0) + (step.expects == "next")
+            version = engine._writer.state.index.versions.get(item, 0) + (step.expects == "next")
         call = self.new_call(numbers, step.timeout, wait=step.wait, many=step.many, version=version)
         self.call(call, engine, group)
 
@@ -582,7 +582,7 @@ class World:
             with pytest.raises(ViewFaulted):
                 await engine.ask(Broke("x"), after=last)
         assert sides(engine) == expected.sides
-        assert write_state(engine).ledger.versions == expected.versions
+        assert write_state(engine).index.versions == expected.versions
         stats = engine.stats()
         assert (stats.writer.commit, stats.writer.position) == (len(self.log.commits), expected.position)
         assert (stats.writer.mailbox_commands, stats.writer.mailbox_entering) == (0, 0)

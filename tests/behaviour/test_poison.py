@@ -282,8 +282,8 @@ async def test_a_view_parks_while_it_catches_up_from_the_log(log_lines: list[Any
     limits = Limits(batch_commands_max=1)
     async with Engine(desk(), log=MemoryLog(), limits=limits) as engine:
         view = engine._views[0]
-        chapters: list[Any] = []
-        view.offer, offer = chapters.append, view.offer  # type: ignore[method-assign,assignment]
+        decoded_commits: list[Any] = []
+        view.offer, offer = decoded_commits.append, view.offer  # type: ignore[method-assign,assignment]
         await engine.execute_many(BAD)
         view.offer = offer  # type: ignore[method-assign]
         view.detach(engine._writer.head)

@@ -50,13 +50,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def remembered(engine: Engine) -> list[str | None]:
     state = engine._writer.state
     assert state is not None
-    return [receipt.command_id for _, receipt in state.ledger.receipts]
+    return [receipt.command_id for _, receipt in state.index.receipts]
 
 
 def versions(engine: Engine) -> dict[str, int]:
     state = engine._writer.state
     assert state is not None
-    return state.ledger.versions
+    return state.index.versions
 
 
 # Receipts: the same command again.

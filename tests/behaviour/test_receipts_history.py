@@ -144,8 +144,8 @@ class Histories(RuleBasedStateMachine):
     def agrees(self) -> None:
         state = self.engine._writer.state
         assert state is not None
-        assert state.ledger.versions == {key: count for key, count in self.model.versions.items() if count}
-        assert [receipt for _, receipt in state.ledger.receipts] == [each for _, each in self.model.receipts.values()]
+        assert state.index.versions == {key: count for key, count in self.model.versions.items() if count}
+        assert [receipt for _, receipt in state.index.receipts] == [each for _, each in self.model.receipts.values()]
         assert self.engine._writer.head.position == self.model.position
 
     def teardown(self) -> None:

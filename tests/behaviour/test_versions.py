@@ -20,7 +20,7 @@ ADD = Add("a", 3)
 def versions(engine: Engine) -> dict[str, int]:
     state = engine._writer.state
     assert state is not None
-    return state.ledger.versions
+    return state.index.versions
 
 
 async def test_a_command_happens_at_the_version_that_it_expects_or_not_at_all() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import aiosqlite
 import anyio
 
-from millstream.engine.loop.threads import MakingWay
+from millstream.engine.loop.threads import YieldingGil
 
 __all__ = ["Database", "connect"]
 
@@ -33,17 +33,17 @@ class Database:
 
     async def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Sequence[Any]]:
         """Execute a statement; all rows that it yields."""
-        with MakingWay():
+        with YieldingGil():
             return list(await self._connection.execute_fetchall(statement, parameters))
 
     async def script(self, statements: str) -> None:
         """Execute statements that yield nothing."""
-        with MakingWay():
+        with YieldingGil():
             await self._connection.executescript(statements)
 
     async def close(self) -> None:
         """Close it, after all statements that were given to it, also if the caller's scope is cancelled meanwhile."""
-        with MakingWay(), anyio.CancelScope(shield=True):
+        with YieldingGil(), anyio.CancelScope(shield=True):
             await self._connection.close()
 
 
@@ -71,7 +71,7 @@ async def connect(address: str | Path, *, uri: bool = False, busy_seconds_max: f
             failures.append(error)
             return sqlite3.connect(":memory:")
 
-    with MakingWay(), anyio.CancelScope(shield=True):
+    with YieldingGil(), anyio.CancelScope(shield=True):
         database = Database(await aiosqlite.Connection(opening, iter_chunk_size=1))
     if failures:
         await database.close()

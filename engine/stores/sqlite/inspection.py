@@ -15,7 +15,7 @@ from typing import TypeVar
 from millstream.engine.errors import LogCorrupt
 from millstream.engine.stores.sqlite.connection import connect
 from millstream.engine.stores.sqlite.errors import ERRORS, is_damage
-from millstream.engine.stores.sqlite.resting import Resting, reading_address
+from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address
 from millstream.engine.stores.sqlite.schema import create
 
 __all__ = ["check_rows", "check_structure", "copy_pages", "schema_made"]
@@ -116,7 +116,7 @@ def _not_as_made(name: str) -> str:
 def _read(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
     """What ``work`` makes of a connection that leaves no trace; done again if somebody began to write meanwhile."""
     while True:
-        resting = Resting.look(path)
+        resting = QuietFiles.look(path)
         with closing(sqlite3.connect(reading_address(path, resting), uri=True, timeout=_BUSY_SECONDS_MAX)) as db:
             try:
                 result = work(db)

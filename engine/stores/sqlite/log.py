@@ -26,7 +26,7 @@ import anyio
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.loop.threads import in_thread
-from millstream.engine.stores.following import News, followed
+from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.stores.sqlite.connection import Database, connect
 from millstream.engine.stores.sqlite.errors import (
@@ -82,7 +82,7 @@ class SqliteLog:
         self._snapshots = SqliteSnapshots(f"{self.path}-snapshots")
         self._lock: sqlite3.Connection | None = None
         self._writer: Database | None = None
-        self._news = News()
+        self._appended = AppendSignal()
         #: Waits for a commit whose caller was cancelled.
         self._telling: asyncio.Task[None] | None = None
 
@@ -123,7 +123,7 @@ class SqliteLog:
             if nothing_written(error):
                 raise CommitFailed(commit.number, str(error)) from error
             raise
-        self._news.tell()
+        self._appended.tell()
         if not written:
             raise Fenced(self.name, commit.number, (await self.head()).number)
 
@@ -136,7 +136,7 @@ class SqliteLog:
         except sqlite3.Error:
             await self._leave_transaction()
             raise
-        self._news.tell()  # of a commit whose append failed, and which is there after all
+        self._appended.tell()  # of a commit whose append failed, and which is there after all
 
     async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
         return await self._reader.read(after, bytes_max)
@@ -144,18 +144,18 @@ class SqliteLog:
     def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
         if self._writer is None:
             return self._reader.follow(after, bytes_max)
-        return followed(self.read, self._news, after, bytes_max)
+        return followed(self.read, self._appended, after, bytes_max)
 
-    def hurry(self) -> None:
+    def look_now(self) -> None:
         if self._writer is None:
-            self._reader.hurry()
+            self._reader.look_now()
 
     async def head(self) -> Head:
         self._watch.require(self.name)
         return await self._reader.head()
 
     async def close(self) -> None:
-        self._news.end()
+        self._appended.end()
         if self._telling is not None:
             await asyncio.wait([self._telling])
             self._telling = None
@@ -226,7 +226,7 @@ class SqliteLog:
         await check_pages(self.name, db, self._checked_bytes_max)
         await self._reader.open()
         self._watch.begin()
-        self._news = News()
+        self._appended = AppendSignal()
 
     async def _settle(self, db: Database) -> None:
         """Make what a crash left in the ``-wal`` as durable as the rest, and see that both files can be written.
@@ -245,7 +245,7 @@ class SqliteLog:
         """A commit whose caller was cancelled is written all the same: what its thread is asked next comes after it."""
         with suppress(sqlite3.Error, ValueError):
             await writer.rows("SELECT 1")
-        self._news.tell()
+        self._appended.tell()
 
     async def _leave_transaction(self) -> None:
         """After an error: SQLite has rolled back what failed, and nothing must keep a transaction open around it."""

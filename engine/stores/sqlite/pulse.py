@@ -15,7 +15,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 
-from millstream.engine.stores.following import News
+from millstream.engine.stores.following import AppendSignal
 
 __all__ = ["LOOK_SECONDS", "Pulse", "look_connection", "version_of"]
 
@@ -23,7 +23,7 @@ __all__ = ["LOOK_SECONDS", "Pulse", "look_connection", "version_of"]
 LOOK_SECONDS = 0.005
 
 
-class Pulse(News):
+class Pulse(AppendSignal):
     """News that nobody brings: looked for while somebody waits, once for all who do.
 
     Args:

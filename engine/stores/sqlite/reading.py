@@ -24,7 +24,7 @@ from millstream.engine.stores.sqlite.connection import Database, connect
 from millstream.engine.stores.sqlite.errors import ERRORS, is_damage
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
 from millstream.engine.stores.sqlite.pulse import Pulse, look_connection, version_of
-from millstream.engine.stores.sqlite.resting import Resting, reading_address, sync_wal
+from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address, sync_wal
 from millstream.engine.stores.sqlite.schema import (
     LAST,
     READ,
@@ -59,7 +59,7 @@ class SqliteReader:
         self._db: Database | None = None
         self._attached = False
         #: How the files looked when they were attached to, while nobody has written them since.
-        self._resting: Resting | None = None
+        self._resting: QuietFiles | None = None
         #: Which file is read, by inode and device.
         self._file: tuple[int, int] | None = None
         self._pulse = Pulse(self._state)
@@ -95,7 +95,7 @@ class SqliteReader:
         """What `Log.follow` promises, beside whoever writes."""
         return followed(partial(self._read_on, self._file), self._pulse, after, bytes_max)
 
-    def hurry(self) -> None:
+    def look_now(self) -> None:
         """Look now."""
         if self._attached:
             self._pulse.look()
@@ -132,7 +132,7 @@ class SqliteReader:
     def _state(self) -> object:
         """What differs when somebody has written. Here on the loop's thread: see `sqlite_pulse`."""
         if self._resting is not None:
-            return Resting.look(self._path)
+            return QuietFiles.look(self._path)
         if self._db is None or self._watch.lost():
             return object()
         if self._looking is None:
@@ -145,7 +145,7 @@ class SqliteReader:
         """Connect the way that leaves no trace as the files are now; again if they change meanwhile."""
         while True:
             try:
-                resting = await in_thread(Resting.look, self._path)
+                resting = await in_thread(QuietFiles.look, self._path)
             except OSError as error:
                 raise LogRefused(self._name, f"it is not there: {error}", "name a log that is there") from error
             db = await connect(reading_address(self._path, resting), uri=True, busy_seconds_max=self._busy_seconds_max)
@@ -164,7 +164,7 @@ class SqliteReader:
             self._file = self._watch.database if resting is None else resting.file
             return owner
 
-    async def _moved_on(self, resting: Resting | None) -> bool:
+    async def _moved_on(self, resting: QuietFiles | None) -> bool:
         return resting is not None and not await in_thread(resting.holds, self._path)
 
     async def _fetch(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Sequence[Any]]:

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Resting", "reading_address", "stat_of", "sync_wal"]
+__all__ = ["QuietFiles", "reading_address", "stat_of", "sync_wal"]
 
 
 class _File(NamedTuple):
@@ -24,14 +24,14 @@ class _File(NamedTuple):
     modified_ns: int
 
 
-class Resting(NamedTuple):
+class QuietFiles(NamedTuple):
     """How the files looked when everything was in the database file and nobody wrote it."""
 
     database: _File
     wal: _File | None
 
     @classmethod
-    def look(cls, path: Path) -> Resting | None:
+    def look(cls, path: Path) -> QuietFiles | None:
         """None if the ``-wal`` holds something, so that the database file alone is not everything.
 
         Raises:
@@ -51,12 +51,12 @@ class Resting(NamedTuple):
     def holds(self, path: Path) -> bool:
         """Whether nothing was written since."""
         try:
-            return Resting.look(path) == self
+            return QuietFiles.look(path) == self
         except OSError:
             return False
 
 
-def reading_address(path: Path, resting: Resting | None) -> str:
+def reading_address(path: Path, resting: QuietFiles | None) -> str:
     """What to open for reading so that no file is made (https://www.sqlite.org/uri.html#recognized_query_parameters).
 
     One that rests is opened as immutable, because SQLite makes a ``-wal`` and a ``-shm`` to read it otherwise, and

@@ -24,7 +24,7 @@ from millstream.engine.commits.marks import SNAPSHOTS_APPLICATION_ID
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.snapshots.part import Snapshot
 from millstream.engine.stores.sqlite.connection import Database, connect
-from millstream.engine.stores.sqlite.resting import Resting, reading_address
+from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address
 
 __all__ = ["SqliteSnapshots"]
 
@@ -121,7 +121,7 @@ class SqliteSnapshots:
         Raises:
             OSError, sqlite3.Error, msgspec.ValidationError: there is no file, or it can't be read.
         """
-        resting = await in_thread(Resting.look, self.path)
+        resting = await in_thread(QuietFiles.look, self.path)
         db = await connect(reading_address(self.path, resting), uri=True)
         try:
             await _require_ours(self.path, db)

@@ -239,7 +239,7 @@ class GatewayConformance(ABC):
             decided = start(group, gateway.execute(Add("apple", 1), timeout=0.5))
             await until(lambda: log.appends_started)
             second = start(group, gateway.execute(Add("apple", 1)))
-            await until(lambda: engine.stats().writer.mailbox_commands == 0 and engine.intake.mailbox.taken_out == 2)
+            await until(lambda: engine.stats().writer.mailbox_commands == 0 and engine.admission.mailbox.taken_out == 2)
             waits = start(group, gateway.execute(Add("apple", 7), timeout=0.05))
             await until(lambda: waits.settled)
             assert isinstance(waits.error, DeadlineExceeded)
@@ -263,7 +263,7 @@ class GatewayConformance(ABC):
         """Have one command written, one decided, and one wait."""
         started = [start(group, gateway.execute(Add("apple", 1)))]
         await until(lambda: log.appends_started)
-        mailbox = engine.intake.mailbox
+        mailbox = engine.admission.mailbox
         started.append(start(group, gateway.execute(Add("apple", 1))))
         await until(lambda: mailbox.taken_out == 2)
         started.append(start(group, gateway.execute(Add("apple", 1))))

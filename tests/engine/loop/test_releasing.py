@@ -9,7 +9,7 @@ import msgspec
 
 from millstream.engine.application.messages import Receipt
 from millstream.engine.loop.releasing import drained
-from millstream.engine.write.index import Ledger
+from millstream.engine.write.index import WriteIndex
 
 
 class State(msgspec.Struct):
@@ -46,12 +46,12 @@ def test_states_that_are_no_structs_are_emptied_too() -> None:
 
 
 def test_a_ledger_is_emptied() -> None:
-    ledger = Ledger(receipts_max=10)
-    ledger.count("ann", None, 3)
-    ledger.remember("id", "digest", Receipt(1, 1, 1, "id"))
-    for _ in drained(ledger):
+    write_index = WriteIndex(receipts_max=10)
+    write_index.count("ann", None, 3)
+    write_index.remember("id", "digest", Receipt(1, 1, 1, "id"))
+    for _ in drained(write_index):
         pass
-    assert (ledger.versions, ledger.receipts) == ({}, [])
+    assert (write_index.versions, write_index.receipts) == ({}, [])
 
 
 CONSTANT: dict[str, int] = {"a": 1}

@@ -12,7 +12,7 @@ import pytest
 from millstream.engine import Engine, Receipt
 from millstream.engine.loop import threads as handover_module
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.threads import MakingWay, in_thread
+from millstream.engine.loop.threads import YieldingGil, in_thread
 from millstream.engine.stores.sqlite.connection import connect
 from millstream.engine.testing import Simulation, simulate
 from millstream.engine.upkeep import attached, backup_log, verify_log
@@ -31,7 +31,7 @@ def holds(monkeypatch: pytest.MonkeyPatch, *blocks: tuple[float, float], share: 
     It had a core for this share of its time.
     """
     held: list[float] = []
-    monkeypatch.setattr(handover_module, "hold_still", lambda _: held.append(elapsed()))
+    monkeypatch.setattr(handover_module, "release_gil", lambda _: held.append(elapsed()))
     monkeypatch.setattr(handover_module, "worked", lambda: elapsed() * share)
 
     async def scenario(world: Simulation) -> list[float]:
@@ -39,7 +39,7 @@ def holds(monkeypatch: pytest.MonkeyPatch, *blocks: tuple[float, float], share: 
 
         async def block(begins: float, lasts: float) -> None:
             await world.sleep(begins / 1e3)
-            with MakingWay():
+            with YieldingGil():
                 await world.sleep(lasts / 1e3)
 
         async with anyio.create_task_group() as group:

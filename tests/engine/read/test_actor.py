@@ -57,11 +57,11 @@ async def test_a_view_that_is_too_slow_is_detached_catches_up_and_misses_nothing
     limits = Limits(view_queue_commits_max=2, batch_commands_max=1, slice_ms_max=1e-6)
     async with Engine(recorded, log="memory:", limits=limits) as engine:
         view = engine._views[0]
-        chapters: list[Any] = []
-        view.offer, offer = chapters.append, view.offer  # type: ignore[method-assign,assignment]
+        decoded_commits: list[Any] = []
+        view.offer, offer = decoded_commits.append, view.offer  # type: ignore[method-assign,assignment]
         await engine.execute_many(adds(1, 20))
-        for chapter in chapters:  # all at once, before its task can run: far more than its queue holds
-            offer(chapter)
+        for decoded in decoded_commits:  # all at once, before its task can run: far more than its queue holds
+            offer(decoded)
         view.offer = offer  # type: ignore[method-assign]
         assert (view.status, view.queued, view.lag) == ("catching up", 0, 20)
         receipts = await engine.execute_many(adds(21, 20))
@@ -94,13 +94,13 @@ async def test_a_queue_is_bounded_in_bytes_too() -> None:
     limits = Limits(view_queue_bytes_max=1_000, batch_commands_max=1)
     async with Engine(recorded, log="memory:", limits=limits) as engine:
         view = engine._views[0]
-        chapters: list[Any] = []
-        view.offer, offer = chapters.append, view.offer  # type: ignore[method-assign,assignment]
+        decoded_commits: list[Any] = []
+        view.offer, offer = decoded_commits.append, view.offer  # type: ignore[method-assign,assignment]
         await engine.execute_many(adds(1, 50))
         view.offer = offer  # type: ignore[method-assign]
         held = 0
-        for chapter in chapters:
-            offer(chapter)
+        for decoded in decoded_commits:
+            offer(decoded)
             held = max(held, view.queued)
         assert 1 < held < 15
         assert await engine.ask(Seen(), after=50) == tuple(range(1, 51))
@@ -209,7 +209,7 @@ async def test_a_log_that_is_damaged_under_a_view_faults_it_and_says_so() -> Non
         await engine.execute(Add("a", 1))
         view = engine._views[0]
         await settled()
-        view.offer, offer = (lambda chapter: None), view.offer  # type: ignore[method-assign]
+        view.offer, offer = (lambda decoded: None), view.offer  # type: ignore[method-assign]
         await engine.execute(Add("a", 2))
         store.commits[1] = store.commits[0]
         view.offer = offer  # type: ignore[method-assign]

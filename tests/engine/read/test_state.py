@@ -12,7 +12,7 @@ import pytest
 from millstream.engine import App, Engine, Event, MemoryLog, Parked, ViewFaulted
 from millstream.engine.application.sides import Poison
 from millstream.engine.commits.commit import Commit, Head, Record, seal
-from millstream.engine.commits.decoded import Chapter
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.read import state
 from millstream.engine.read.state import ReadState
 from millstream.engine.stores.memory import MemoryStore
@@ -23,19 +23,19 @@ from tests.desk import Desk, Passed, Placed, Said, Seen, desk
 pytestmark = pytest.mark.anyio
 
 
-def chapters(*commits: Sequence[Event]) -> list[Chapter]:
+def decoded_commits(*commits: Sequence[Event]) -> list[DecodedCommit]:
     found, position = [], 0
     for number, events in enumerate(commits, start=1):
         head = Head(number, position + len(events))
-        found.append(Chapter(head, position, list(events), frozenset(map(type, events)), 1))
+        found.append(DecodedCommit(head, position, list(events), frozenset(map(type, events)), 1))
         position += len(events)
     return found
 
 
 def read_state(app: App, *commits: Sequence[Event], parked_max: int = 100, **options: Any) -> ReadState:
     read = ReadState(app, app.views[0], parked_max=parked_max, **options)
-    for chapter in chapters(*commits):
-        for _ in read.steps(chapter):
+    for decoded in decoded_commits(*commits):
+        for _ in read.steps(decoded):
             pass
     return read
 
@@ -115,7 +115,7 @@ def test_what_is_left_out_is_said_once_each_and_by_the_live_view_alone(policy: P
 
 def test_a_commit_that_was_applied_is_passed_over_and_a_gap_is_refused() -> None:
     read = read_state(desk(), [A, BAD])
-    (first, _, third) = chapters([A, BAD], [A], [A])
+    (first, _, third) = decoded_commits([A, BAD], [A], [A])
     assert list(read.steps(first)) == []
     assert (seen(read), read.parked_count) == (["a 1"], 1)
     with pytest.raises(RuntimeError, match="view Shelves is at commit 1 and was given 3"):
@@ -132,11 +132,11 @@ def test_positions_are_those_in_the_log_wherever_a_long_commit_is_interrupted(st
 
 
 def test_a_state_between_two_steps_is_not_whole() -> None:
-    (chapter,) = chapters([A, A, BAD])
+    (decoded,) = decoded_commits([A, A, BAD])
     with mock.patch.object(state, "_STRIDE", 1):
         app = desk()
         read = ReadState(app, app.views[0], parked_max=9)
-        steps = read.steps(chapter)
+        steps = read.steps(decoded)
         for _ in range(2):
             next(steps)
             assert (read.is_whole, read.is_sound, read.head.number) == (False, False, 0)
@@ -151,9 +151,9 @@ def test_who_is_interrupted_while_applying_has_a_state_that_is_not_to_be_stored(
             raise KeyboardInterrupt
 
     read = ReadState(App(models=[Desk], views=[Interrupting]), Interrupting, parked_max=9)
-    (chapter,) = chapters([A])
+    (decoded,) = decoded_commits([A])
     with pytest.raises(KeyboardInterrupt):
-        list(read.steps(chapter))
+        list(read.steps(decoded))
     assert not read.is_sound
 
 
@@ -213,7 +213,7 @@ def test_what_fails_again_stays_with_its_new_cause_and_so_does_what_waits_behind
     assert parked_in(read) == [(3, "a", 'ValueError("can\'t take worse")'), (4, "a", "")]
     assert read.replay_parked() == 0
     assert parked_in(read) == [(3, "a", 'ValueError("can\'t take worse")'), (4, "a", "")]
-    (later,) = chapters([A])
+    (later,) = decoded_commits([A])
     later = msgspec.structs.replace(later, head=Head(2, 6), start=5)
     list(read.steps(later))
     assert parked_in(read)[2:] == [(6, "a", "")]
@@ -237,8 +237,8 @@ def test_after_what_was_parked_is_applied_its_key_goes_on() -> None:
     read = read_state(app, [BAD])
     fails.clear()
     read.replay_parked()
-    for chapter in chapters([BAD], [A])[1:]:
-        list(read.steps(chapter))
+    for decoded in decoded_commits([BAD], [A])[1:]:
+        list(read.steps(decoded))
     assert (seen(read), read.parked_count) == (["a bad", "a 1"], 0)
 
 

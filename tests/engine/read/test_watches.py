@@ -284,7 +284,7 @@ async def test_nothing_is_left_of_a_watch_that_was_cancelled_while_it_waited() -
             assert engine.stats().views["Shelf"].watches == 1
             group.cancel_scope.cancel()
         watches = engine._views[0].watches
-        assert (watches.count, watches._groups, watches.is_each) == (0, {}, False)
+        assert (watches.count, watches._groups, watches.has_every) == (0, {}, False)
         await engine.execute(Add("a", 1))
         assert await engine.ask(StockOf("a"), after=1) == 1
 

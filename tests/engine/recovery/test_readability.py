@@ -13,7 +13,7 @@ import pytest
 from millstream.engine import App, Engine, Event, EventsUnreadable, LogCorrupt, MemoryLog, UnreadableEvent
 from millstream.engine.commits.commit import Commit, Head, Record, seal
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.recovery.readability import Survey, survey
+from millstream.engine.recovery.readability import Readability, check_events
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.upkeep import attached
 from millstream.handlers import Retired, WriteModel, applies
@@ -79,10 +79,10 @@ async def written(place: Place) -> None:
             await engine.execute(command)
 
 
-async def surveyed(place: Place, app: App, **options: Any) -> Survey:
+async def surveyed(place: Place, app: App, **options: Any) -> Readability:
     async with attached(place.log()) as (log, application):
         assert application == "shop"
-        return await survey(log, app, **options)
+        return await check_events(log, app, **options)
 
 
 def log_of(*bodies: Sequence[dict[str, Any]]) -> MemoryLog:
@@ -98,13 +98,13 @@ def log_of(*bodies: Sequence[dict[str, Any]]) -> MemoryLog:
 
 async def test_an_application_that_reads_everything_has_nothing_unreadable(place: Place) -> None:
     await written(place)
-    assert await surveyed(place, shop) == Survey(commits=8, events=8, types=TYPES, unreadable=[])
+    assert await surveyed(place, shop) == Readability(commits=8, events=8, types=TYPES, unreadable=[])
 
 
 async def test_an_empty_log_has_nothing_in_it(place: Place) -> None:
     async with Engine(shop, log=place.log()):
         pass
-    assert await surveyed(place, shop) == Survey(commits=0, events=0, types={}, unreadable=[])
+    assert await surveyed(place, shop) == Readability(commits=0, events=0, types={}, unreadable=[])
 
 
 async def test_unknown_events_are_counted_by_type_with_the_first_of_each(place: Place) -> None:
@@ -146,14 +146,14 @@ async def test_retired_events_are_readable_unless_their_upcast_fails(place: Plac
 
 async def test_an_upcast_that_fails_beside_an_unknown_event_in_one_commit_is_told_too() -> None:
     log = log_of([{"type": "Unknown"}, {"type": "Broken", "how": "a"}, {"type": "Added", "item": "a", "count": 1}])
-    found = await survey(log, App(models=[Few], retired=[OldBroken], name="shop"))
+    found = await check_events(log, App(models=[Few], retired=[OldBroken], name="shop"))
     assert [(each.type, each.position) for each in found.unreadable] == [("Unknown", 1), ("Broken", 2)]
     assert found.types == {"Unknown": 1, "Broken": 1, "Added": 1}
 
 
 @pytest.mark.parametrize("event", [{}, {"type": 5}, {"type": None}, {"type": ["Added"]}])
 async def test_an_event_without_a_name_is_told_as_it_is(event: dict[str, Any]) -> None:
-    found = await survey(log_of([event]), shop)
+    found = await check_events(log_of([event]), shop)
     (problem,) = found.unreadable
     assert (problem.type, problem.known, problem.position) == (str(event.get("type")), False, 1)
     assert found.types == {str(event.get("type")): 1}
@@ -183,9 +183,9 @@ async def test_a_survey_changes_nothing_and_goes_on_beside_a_writer(tmp_path: Pa
     async with Engine(shop, log=place.log()) as engine:
         await engine.execute(Add("a", 1))
         async with attached(place.path) as (log, _):
-            assert (await survey(log, shop)).commits == 9
+            assert (await check_events(log, shop)).commits == 9
             await engine.execute(Add("a", 1))
-            assert (await survey(log, shop)).commits == 10
+            assert (await check_events(log, shop)).commits == 10
 
 
 async def test_a_body_that_is_no_array_of_commands_is_damage(tmp_path: Path) -> None:

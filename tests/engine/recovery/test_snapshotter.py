@@ -15,7 +15,7 @@ import pytest
 from millstream.engine import App, CommitFailed, Engine, Limits, Log, MemoryLog, Query, SqliteLog, ViewFaulted
 from millstream.engine.commits.commit import Head
 from millstream.engine.recovery.recovery import Recovery
-from millstream.engine.recovery.snapshotter import Keeper
+from millstream.engine.recovery.snapshotter import Snapshotter
 from millstream.engine.snapshots.part import Snapshot
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
@@ -297,7 +297,7 @@ async def test_a_state_that_is_lost_is_rebuilt_while_the_keeper_reads_the_same_s
         held.gate = anyio.Event()
         await engine.execute_many([Add("a", 10)] * 5)
         await until(lambda: held.waiting)
-        keeper, held.gate = held.gate, None
+        snapshotter, held.gate = held.gate, None
         log.steps.append("refused")
         with pytest.raises(CommitFailed):
             await engine.execute(Add("a", 1_000))
@@ -305,7 +305,7 @@ async def test_a_state_that_is_lost_is_rebuilt_while_the_keeper_reads_the_same_s
             receipt = await engine.execute(Add("a", 100))
         assert await engine.ask(StockOf("a"), after=receipt) == 155
         assert told(log_lines, "snapshots_taken") == []
-        keeper.set()
+        snapshotter.set()
         await until(lambda: told(log_lines, "snapshots_taken"))
     assert told(log_lines, "snapshot_set_aside") == []
 
@@ -548,13 +548,13 @@ async def test_a_snapshot_that_is_due_again_while_nothing_has_moved_stores_nothi
     async with Engine(shop, log=place.log(), snapshots=False) as engine:
         await engine.execute_many([Add("a", 1)] * 5)
     recovery = Recovery(shop, place.log(), EVERY_FIVE, snapshots=store)
-    keeper = Keeper(recovery, store, EVERY_FIVE)
-    running = asyncio.create_task(keeper.run())
-    keeper.start(Head(1, 5), 0)
-    await until(lambda: keeper.position == 5)
-    keeper.position = 0
-    keeper.note(Head(1, 10))
-    await until(lambda: keeper.position == 5)
+    snapshotter = Snapshotter(recovery, store, EVERY_FIVE)
+    running = asyncio.create_task(snapshotter.run())
+    snapshotter.start(Head(1, 5), 0)
+    await until(lambda: snapshotter.position == 5)
+    snapshotter.position = 0
+    snapshotter.note(Head(1, 10))
+    await until(lambda: snapshotter.position == 5)
     running.cancel()
     await asyncio.wait([running])
     assert len(store.finished) == 6

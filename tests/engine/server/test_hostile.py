@@ -472,7 +472,7 @@ async def play(script: Sequence[Step]) -> None:
             await until(lambda: len(asyncio.all_tasks()) <= tasks + len(shop.views))  # those of watches stay
             assert server._methods.commands is not None
             assert not server._methods.commands._held
-            assert not engine.intake.mailbox.queue
+            assert not engine.admission.mailbox.queue
             notes = world.view_notes()
             assert engine.position == len(notes)
             events = [event for commit in log.store.commits for event in body_of(commit.body)]

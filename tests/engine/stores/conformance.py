@@ -556,7 +556,7 @@ class LogConformance(ABC):
     async def test_hurrying_does_no_harm_whatever_the_log_is_doing(self) -> None:
         writer, reader, written = self.handle(), self.handle(), commits(2)
         for log in (writer, reader):
-            log.hurry()
+            log.look_now()
         await writer.open(APP)
         await writer.append(written[0])
         await reader.attach()
@@ -565,11 +565,11 @@ class LogConformance(ABC):
             waiting = asyncio.create_task(take(pages, 1))
             for _ in range(20):
                 await anyio.lowlevel.checkpoint()
-                writer.hurry()
-                reader.hurry()
+                writer.look_now()
+                reader.look_now()
             await writer.append(written[1])
-            reader.hurry()
+            reader.look_now()
             assert await waiting == written[1:]
         for log in (writer, reader):
             await log.close()
-            log.hurry()
+            log.look_now()

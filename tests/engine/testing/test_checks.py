@@ -276,7 +276,7 @@ def test_a_version_or_a_receipt_that_the_log_does_not_have_is_found() -> None:
         async with Engine(shop, log=log) as engine:
             await engine.execute(Add("a", 1), command_id="c1")
             assert engine._writer.state is not None
-            engine._writer.state.ledger.versions["a"] = 7
+            engine._writer.state.index.versions["a"] = 7
             await check_replay(engine, log.commits)
 
     with pytest.raises(BrokenPromise, match=r"versions is {'a': 7} live, {'a': 1} replayed"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from millstream.engine.upkeep import TargetRefused
-from millstream.engine.upkeep.atomic_file import placed
+from millstream.engine.upkeep.atomic_file import created_whole
 
 pytestmark = pytest.mark.anyio
 
@@ -18,12 +18,12 @@ def files(folder: Path) -> dict[str, str]:
 
 
 async def put(target: Path, text: str, like: Path | None = None) -> None:
-    async with placed(target, like) as part:
+    async with created_whole(target, like) as part:
         part.write_text(text, "utf-8")
 
 
 async def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
-    async with placed(tmp_path / "new") as part:
+    async with created_whole(tmp_path / "new") as part:
         part.write_text("half", "utf-8")
         assert not (tmp_path / "new").exists()
         assert part.name.startswith(".new-")
@@ -34,7 +34,7 @@ async def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None
 
 async def test_nothing_is_left_of_a_file_that_was_not_finished(tmp_path: Path) -> None:
     with suppress(ZeroDivisionError):
-        async with placed(tmp_path / "new") as part:
+        async with created_whole(tmp_path / "new") as part:
             part.write_text("half", "utf-8")
             assert files(tmp_path) == {part.name: "half"}
             raise ZeroDivisionError
@@ -64,7 +64,7 @@ async def test_a_file_that_came_meanwhile_is_not_replaced_either(
         monkeypatch.setattr(os, "link", no_links)
 
     async def put_while_another_is_faster() -> None:
-        async with placed(tmp_path / "new") as part:
+        async with created_whole(tmp_path / "new") as part:
             part.write_text("new", "utf-8")
             (tmp_path / "new").write_text("theirs", "utf-8")
 

@@ -24,10 +24,10 @@ from millstream.engine import (
     Receipt,
     UnknownMessage,
 )
-from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.application.options import Deadline, Options
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.write import admission as intake_module
-from millstream.engine.write.admission import Intake
+from millstream.engine.write.admission import Admission
 from millstream.engine.write.mailbox import Mailbox
 from tests.shop import Add, Note, StockOf, Take, shop
 from tests.support import settled, start
@@ -37,21 +37,21 @@ pytestmark = pytest.mark.anyio
 ANN = Metadata(actor="ann")
 
 
-def opened(commands_max: int = 1_000) -> tuple[Intake, Mailbox]:
+def opened(commands_max: int = 1_000) -> tuple[Admission, Mailbox]:
     mailbox = Mailbox(commands_max, entering_max=10)
     mailbox.open()
-    return Intake(shop, mailbox, Limits()), mailbox
+    return Admission(shop, mailbox, Limits()), mailbox
 
 
-def answer(mailbox: Mailbox, *outcomes: Receipt | MillstreamError) -> list[tuple[Command, Terms | None]]:
+def answer(mailbox: Mailbox, *outcomes: Receipt | MillstreamError) -> list[tuple[Command, Options | None]]:
     """Take commands out as the writer does, each with the outcome that it gets; those who gave up are passed over."""
-    taken: list[tuple[Command, Terms | None]] = []
+    taken: list[tuple[Command, Options | None]] = []
     for outcome in outcomes:
-        promise, command, terms = mailbox.queue.popleft()
+        promise, command, options = mailbox.queue.popleft()
         if promise.done():
             mailbox.skipped.append(promise)
             continue
-        taken.append((command, terms))
+        taken.append((command, options))
         if isinstance(outcome, Receipt):
             promise.set_result(outcome)
         else:
@@ -64,15 +64,15 @@ def answer(mailbox: Mailbox, *outcomes: Receipt | MillstreamError) -> list[tuple
 
 
 async def test_what_goes_on_is_a_private_copy_of_what_the_class_declares() -> None:
-    intake, _ = opened()
+    admission, _ = opened()
     command = Add("a", 1)
-    copy = intake.command(command)
+    copy = admission.command(command)
     assert copy == command
     assert copy is not command
     with pytest.raises(InvalidMessage, match=r"Add is not valid: Expected `int` >= 1 - at `\$.count`"):
-        intake.command(Add("a", 0))
+        admission.command(Add("a", 0))
     with pytest.raises(UnknownMessage, match="application 'shop' has no command 'StockOf'; it has: Add, Take, Move"):
-        intake.command(StockOf("a"))  # type: ignore[arg-type]
+        admission.command(StockOf("a"))  # type: ignore[arg-type]
 
 
 ADD_A_3 = "aa8e3a1fb8f9a266e5964e1d414fa7c5"
@@ -81,16 +81,16 @@ ADD_A_3 = "aa8e3a1fb8f9a266e5964e1d414fa7c5"
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ((None, None, None), Terms()),
-        (("id-1", None, None), Terms("id-1", ADD_A_3)),
-        (("☃" * 200, None, None), Terms("☃" * 200, ADD_A_3)),
-        ((None, 0, None), Terms(expected_version=0)),
-        ((None, None, ANN), Terms(metadata=ANN)),
-        (("id-1", 7, ANN), Terms("id-1", ADD_A_3, 7, ANN)),
+        ((None, None, None), Options()),
+        (("id-1", None, None), Options("id-1", ADD_A_3)),
+        (("☃" * 200, None, None), Options("☃" * 200, ADD_A_3)),
+        ((None, 0, None), Options(expected_version=0)),
+        ((None, None, ANN), Options(metadata=ANN)),
+        (("id-1", 7, ANN), Options("id-1", ADD_A_3, 7, ANN)),
     ],
 )
-async def test_terms_are_what_the_caller_named(given: tuple[Any, Any, Any], expected: Terms) -> None:
-    assert opened()[0].terms(Add("a", 3), *given) == expected
+async def test_terms_are_what_the_caller_named(given: tuple[Any, Any, Any], expected: Options) -> None:
+    assert opened()[0].options(Add("a", 3), *given) == expected
 
 
 @pytest.mark.parametrize(
@@ -109,44 +109,44 @@ async def test_terms_are_what_the_caller_named(given: tuple[Any, Any, Any], expe
 )
 async def test_terms_that_are_none_are_named(given: tuple[Any, Any, Any], problem: str) -> None:
     with pytest.raises(InvalidMessage, match=problem):
-        opened()[0].terms(Add("a", 3), *given)
+        opened()[0].options(Add("a", 3), *given)
 
 
 async def test_a_version_is_expected_of_a_command_with_a_key_only() -> None:
     with pytest.raises(InvalidMessage, match="expected_version is not valid: Note has no Key field to have a version"):
-        opened()[0].terms(Note("hi"), None, 0, None)
+        opened()[0].options(Note("hi"), None, 0, None)
 
 
 # Many at once.
 
 
 async def test_each_command_has_its_own_id_and_all_have_the_same_metadata() -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     async with anyio.create_task_group() as group:
-        sent = start(group, intake.execute_many([Add("a", 3), Note("hi")], ["id-1", "id-2"], ANN, None))
+        sent = start(group, admission.execute_many([Add("a", 3), Note("hi")], ["id-1", "id-2"], ANN, None))
         await settled()
         taken = answer(mailbox, Receipt(1, 1, 1, "id-1"), Receipt(1, 2, 1, "id-2"))
     assert sent.value == [Receipt(1, 1, 1, "id-1"), Receipt(1, 2, 1, "id-2")]
     assert taken == [
-        (Add("a", 3), Terms("id-1", ADD_A_3, None, ANN)),
-        (Note("hi"), Terms("id-2", "171d166c54d6e8f8f79e93988ee56fbe", None, ANN)),
+        (Add("a", 3), Options("id-1", ADD_A_3, None, ANN)),
+        (Note("hi"), Options("id-2", "171d166c54d6e8f8f79e93988ee56fbe", None, ANN)),
     ]
 
 
 async def test_without_ids_commands_carry_no_more_than_they_need() -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     async with anyio.create_task_group() as group:
-        for metadata, terms in ((None, None), (ANN, Terms(metadata=ANN))):
-            start(group, intake.execute_many([Add("a", 3)], None, metadata, None))
+        for metadata, options in ((None, None), (ANN, Options(metadata=ANN))):
+            start(group, admission.execute_many([Add("a", 3)], None, metadata, None))
             await settled()
-            assert answer(mailbox, Receipt(1, 1, 1)) == [(Add("a", 3), terms)]
+            assert answer(mailbox, Receipt(1, 1, 1)) == [(Add("a", 3), options)]
 
 
 async def test_what_is_wrong_with_one_command_is_its_own_outcome() -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     todo: list[Any] = [Add("a", 0), Add("a", 1), StockOf("a"), Add("a", 2), Add("a", 3)]
     async with anyio.create_task_group() as group:
-        sent = start(group, intake.execute_many(todo, ["1", "2", "3", "\ud800", "5"], None, None))
+        sent = start(group, admission.execute_many(todo, ["1", "2", "3", "\ud800", "5"], None, None))
         await settled()
         taken = answer(mailbox, Receipt(1, 1, 1), EngineClosed("closing"))
     assert [type(outcome).__name__ for outcome in sent.value] == [
@@ -165,25 +165,25 @@ async def test_what_is_wrong_with_one_command_is_its_own_outcome() -> None:
     ],
 )
 async def test_there_are_as_many_ids_as_commands_or_none(ids: Any, problem: str) -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     with pytest.raises(InvalidMessage, match=problem):
-        await intake.execute_many([Add("a", 1)] * 2, ids, None, None)
+        await admission.execute_many([Add("a", 1)] * 2, ids, None, None)
     assert not mailbox.queue
 
 
 async def test_no_commands_have_no_outcomes_and_wrong_metadata_is_refused_for_all() -> None:
-    intake, mailbox = opened()
-    assert await intake.execute_many([], None, None, None) == []
-    assert await intake.execute_many([], [], ANN, 0.0) == []
+    admission, mailbox = opened()
+    assert await admission.execute_many([], None, None, None) == []
+    assert await admission.execute_many([], [], ANN, 0.0) == []
     with pytest.raises(InvalidMessage):
-        await intake.execute_many([Add("a", 1)], None, Metadata(actor=7), None)  # type: ignore[arg-type]
+        await admission.execute_many([Add("a", 1)], None, Metadata(actor=7), None)  # type: ignore[arg-type]
     assert not mailbox.queue
 
 
 async def test_more_than_the_mailbox_holds_wait_for_room_in_their_order() -> None:
-    intake, mailbox = opened(commands_max=2)
+    admission, mailbox = opened(commands_max=2)
     async with anyio.create_task_group() as group:
-        sent = start(group, intake.execute_many([Add("a", n) for n in range(1, 6)], None, None, None))
+        sent = start(group, admission.execute_many([Add("a", n) for n in range(1, 6)], None, None, None))
         taken: list[Any] = []
         for number in range(1, 6):
             await settled()
@@ -194,9 +194,9 @@ async def test_more_than_the_mailbox_holds_wait_for_room_in_their_order() -> Non
 
 
 async def test_when_the_mailbox_closes_each_of_those_left_hears_it() -> None:
-    intake, mailbox = opened(commands_max=1)
+    admission, mailbox = opened(commands_max=1)
     async with anyio.create_task_group() as group:
-        sent = start(group, intake.execute_many([Add("a", 1), Add("a", 2), Add("a", 3)], None, None, None))
+        sent = start(group, admission.execute_many([Add("a", 1), Add("a", 2), Add("a", 3)], None, None, None))
         await settled()
         mailbox.close(lambda: EngineClosed("closing"))
         answer(mailbox, Receipt(1, 1, 1))
@@ -206,7 +206,7 @@ async def test_when_the_mailbox_closes_each_of_those_left_hears_it() -> None:
 async def test_those_that_are_not_answered_in_time_say_whether_they_were_decided_and_the_rest_never_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    intake, mailbox = opened(commands_max=2)
+    admission, mailbox = opened(commands_max=2)
     time = anyio.CancelScope()
     given: list[float] = []
 
@@ -216,7 +216,7 @@ async def test_those_that_are_not_answered_in_time_say_whether_they_were_decided
 
     monkeypatch.setattr(intake_module, "anyio", SimpleNamespace(move_on_after=move_on_after))
     async with anyio.create_task_group() as group:
-        sent = start(group, intake.execute_many([Add("a", n) for n in range(1, 6)], None, None, 0.05))
+        sent = start(group, admission.execute_many([Add("a", n) for n in range(1, 6)], None, None, 0.05))
         await settled()
         answer(mailbox, Receipt(1, 1, 1))
         mailbox.queue.popleft()  # decided, and not durable before the time is over
@@ -230,9 +230,9 @@ async def test_those_that_are_not_answered_in_time_say_whether_they_were_decided
 
 
 async def test_a_caller_who_is_cancelled_takes_back_what_is_not_decided() -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     async with anyio.create_task_group() as group:
-        start(group, intake.execute_many([Add("a", 1), Add("a", 2)], None, None, None))
+        start(group, admission.execute_many([Add("a", 1), Add("a", 2)], None, None, None))
         await settled()
         group.cancel_scope.cancel()
     assert len(mailbox.queue) == 2
@@ -250,10 +250,10 @@ async def test_a_long_series_never_stands_before_the_commands_of_others_with_mor
     batch = 64  # the series looks at how much is under way every 64 commands
     mailbox = Mailbox(10_000, entering_max=10)
     mailbox.open()
-    intake = Intake(shop, mailbox, Limits(batch_commands_max=batch))
+    admission = Admission(shop, mailbox, Limits(batch_commands_max=batch))
     count, number, before = 20 * batch, 0, 0
     async with anyio.create_task_group() as group:
-        sent = start(group, intake.execute_many([Add("a", n) for n in range(1, count + 1)], None, None, None))
+        sent = start(group, admission.execute_many([Add("a", n) for n in range(1, count + 1)], None, None, None))
         while number < count:
             await settled()
             waiting = min(batch, count - number)
@@ -266,10 +266,10 @@ async def test_a_long_series_never_stands_before_the_commands_of_others_with_mor
 
 
 async def test_what_is_refused_at_once_waits_for_those_before_it() -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     async with anyio.create_task_group() as group:
         wrong: Any = Add("a", "many")  # type: ignore[arg-type]
-        sent = start(group, intake.execute_many([Add("a", 1), Add("a", 2), wrong], None, None, None))
+        sent = start(group, admission.execute_many([Add("a", 1), Add("a", 2), wrong], None, None, None))
         await settled()
         answer(mailbox, Receipt(1, 1, 1))
         await settled()
@@ -279,9 +279,9 @@ async def test_what_is_refused_at_once_waits_for_those_before_it() -> None:
 
 
 async def test_what_is_known_behind_one_that_is_late_is_told() -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     wrong: Any = Add("a", "many")  # type: ignore[arg-type]
-    outcomes = await intake.execute_many([Add("a", 1), wrong, Add("a", 2)], None, None, 1e-6)
+    outcomes = await admission.execute_many([Add("a", 1), wrong, Add("a", 2)], None, None, 1e-6)
     assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, InvalidMessage, DeadlineExceeded]
     assert [promise.done() for promise, _, _ in mailbox.queue] == [True, True]
 
@@ -315,13 +315,13 @@ def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
 
 def with_deadline(seconds: float) -> tuple[Any, asyncio.Future[Receipt], Deadline]:
     promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-    return (promise, Take("a", 1), Terms()), promise, Deadline(elapsed() + seconds, seconds)
+    return (promise, Take("a", 1), Options()), promise, Deadline(elapsed() + seconds, seconds)
 
 
 async def test_an_answer_in_time_is_given_on_and_the_timer_is_let_go(timer: Timer) -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     async with anyio.create_task_group() as group:
-        sent = start(group, intake.execute_in_time(*with_deadline(60.0), wait=True))
+        sent = start(group, admission.execute_in_time(*with_deadline(60.0), wait=True))
         await settled()
         assert 0 < timer.delay <= 60
         answer(mailbox, Receipt(1, 1, 1))
@@ -332,9 +332,9 @@ async def test_an_answer_in_time_is_given_on_and_the_timer_is_let_go(timer: Time
 
 @pytest.mark.parametrize("decided", [False, True])
 async def test_a_command_that_expires_says_whether_it_was_decided(timer: Timer, decided: bool) -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     async with anyio.create_task_group() as group:
-        sent = start(group, intake.execute_in_time(*with_deadline(60.0), wait=True))
+        sent = start(group, admission.execute_in_time(*with_deadline(60.0), wait=True))
         await settled()
         if decided:
             mailbox.queue.popleft()
@@ -344,24 +344,24 @@ async def test_a_command_that_expires_says_whether_it_was_decided(timer: Timer, 
 
 
 async def test_a_command_that_does_not_get_in_before_its_deadline_is_not_taken() -> None:
-    intake, mailbox = opened(commands_max=1)
+    admission, mailbox = opened(commands_max=1)
     mailbox.put_nowait(with_deadline(1.0)[0])
     with pytest.raises(DeadlineExceeded) as raised:
-        await intake.execute_in_time(*with_deadline(0.01), wait=True)
+        await admission.execute_in_time(*with_deadline(0.01), wait=True)
     assert not raised.value.decided
     assert (len(mailbox.queue), mailbox.entering) == (1, 0)
     with pytest.raises(Overloaded):
-        await intake.execute_in_time(*with_deadline(60.0), wait=False)
+        await admission.execute_in_time(*with_deadline(60.0), wait=False)
 
 
 @pytest.mark.parametrize("decided", [False, True])
 async def test_a_cancelled_command_is_said_to_stand_only_if_it_was_decided(decided: bool) -> None:
-    intake, mailbox = opened()
+    admission, mailbox = opened()
     notes: list[str] = []
 
     async def send() -> None:
         try:
-            await intake.execute_in_time(*with_deadline(60.0), wait=True)
+            await admission.execute_in_time(*with_deadline(60.0), wait=True)
         except asyncio.CancelledError as error:
             notes.extend(getattr(error, "__notes__", []))
             raise

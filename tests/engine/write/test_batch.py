@@ -23,7 +23,7 @@ from millstream.engine import (
     Rejected,
     UnknownMessage,
 )
-from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.application.options import Deadline, Options
 from millstream.engine.commits.commit import Head
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.write.batch import Draft, fill
@@ -103,7 +103,7 @@ def test_an_event_belongs_to_its_own_key() -> None:
 def test_a_handler_that_asks_gets_time_id_and_metadata_and_the_record_keeps_them() -> None:
     draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
     metadata = Metadata(actor="ann", correlation="c", causation="d")
-    fill(draft, deque([(Kept(), Note("hi"), Terms("id-1", "aa", None, metadata))]), state, Limits())
+    fill(draft, deque([(Kept(), Note("hi"), Options("id-1", "aa", None, metadata))]), state, Limits())
     assert draft.events == [Noted("hi", "ann", "2026-01-01T00:00:00+00:00", "id-1")]
     (record,) = draft.records
     assert (record.id, record.payload, record.actor) == ("id-1", "aa", "ann")
@@ -168,7 +168,7 @@ def test_a_cancelled_command_never_executes() -> None:
 def test_an_expired_command_never_executes_even_if_its_timer_is_late() -> None:
     promise = Kept()
     draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
-    fill(draft, deque([(promise, Add("a", 1), Terms(deadline=Deadline(elapsed() - 1.0, 0.5)))]), state, Limits())
+    fill(draft, deque([(promise, Add("a", 1), Options(deadline=Deadline(elapsed() - 1.0, 0.5)))]), state, Limits())
     assert isinstance(promise.given, DeadlineExceeded)
     assert not promise.given.decided
     assert draft.events == []

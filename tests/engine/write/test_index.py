@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.engine import Command, CommandIdReused, Limits, Receipt, SnapshotMismatch, VersionConflict
-from millstream.engine.application.options import Terms
+from millstream.engine.application.options import Options
 from millstream.engine.commits.commit import Head, seal
 from millstream.engine.commits.stored import Stored, body_reader
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Envelope
-from millstream.engine.write.index import Ledger
+from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.state import WriteState
 from tests.shop import Add, Move, Note, Nothing, Take, shop
 
@@ -29,20 +29,20 @@ def receipt_for(command_id: str, commit: int = 1) -> Receipt:
     return Receipt(commit, commit, 1, command_id, commit)
 
 
-def ledger_of(*command_ids: str, receipts_max: int = 3) -> Ledger:
-    ledger = Ledger(receipts_max)
+def ledger_of(*command_ids: str, receipts_max: int = 3) -> WriteIndex:
+    write_index = WriteIndex(receipts_max)
     for number, command_id in enumerate(command_ids, start=1):
-        ledger.remember(command_id, f"payload of {command_id}", receipt_for(command_id, number))
-    return ledger
+        write_index.remember(command_id, f"payload of {command_id}", receipt_for(command_id, number))
+    return write_index
 
 
-def ids(ledger: Ledger) -> list[str | None]:
-    return [receipt.command_id for _, receipt in ledger.receipts]
+def ids(write_index: WriteIndex) -> list[str | None]:
+    return [receipt.command_id for _, receipt in write_index.receipts]
 
 
-def restored(ledger: Ledger, receipts_max: int) -> Ledger:
-    other = Ledger(receipts_max)
-    for piece in list(ledger.snapshot()):
+def restored(write_index: WriteIndex, receipts_max: int) -> WriteIndex:
+    other = WriteIndex(receipts_max)
+    for piece in list(write_index.snapshot()):
         other.restore(piece)
     return other
 
@@ -67,21 +67,21 @@ def restored(ledger: Ledger, receipts_max: int) -> Ledger:
 def test_events_count_for_their_own_keys(
     key: str | None, keys: list[str | None] | None, events: int, version: int | None, versions: dict[str, int]
 ) -> None:
-    ledger = Ledger(3)
-    ledger.versions.update({"a": 5, "b": 1})
-    assert ledger.count(key, keys, events) == version
-    assert ledger.versions == versions
+    write_index = WriteIndex(3)
+    write_index.versions.update({"a": 5, "b": 1})
+    assert write_index.count(key, keys, events) == version
+    assert write_index.versions == versions
 
 
 def test_a_version_is_as_expected_or_the_conflict_names_both() -> None:
-    ledger = Ledger(3)
-    ledger.count("a", None, 2)
-    assert ledger.look_back(Terms(expected_version=2), "Add", "a") is None
-    assert ledger.look_back(Terms(expected_version=0), "Add", "never seen") is None
-    assert ledger.look_back(Terms(), "Add", "a") is None
+    write_index = WriteIndex(3)
+    write_index.count("a", None, 2)
+    assert write_index.look_back(Options(expected_version=2), "Add", "a") is None
+    assert write_index.look_back(Options(expected_version=0), "Add", "never seen") is None
+    assert write_index.look_back(Options(), "Add", "a") is None
     for expected in (1, 3):
         with pytest.raises(VersionConflict) as raised:
-            ledger.look_back(Terms(expected_version=expected), "Add", "a")
+            write_index.look_back(Options(expected_version=expected), "Add", "a")
         assert (raised.value.key, raised.value.expected, raised.value.actual) == ("a", expected, 2)
 
 
@@ -104,12 +104,12 @@ def test_versions_are_a_count_over_the_events_in_the_log_as_json(batches: list[l
 
         def set_exception(self, exception: BaseException, /) -> None: ...
 
-    state, replayed, head = WriteState.new(shop, 1_000), Ledger(1_000), Head()
+    state, replayed, head = WriteState.new(shop, 1_000), WriteIndex(1_000), Head()
     counted: Counter[str] = Counter()
     for number, commands in enumerate(batches):
         draft = Draft(head, NOW)
         queue: deque[Envelope] = deque(
-            (Ignored(), command, Terms(f"{number}-{index}", "aa") if index % 2 else None)
+            (Ignored(), command, Options(f"{number}-{index}", "aa") if index % 2 else None)
             for index, command in enumerate(commands)
         )
         fill(draft, queue, state, Limits(slice_ms_max=60_000))
@@ -121,61 +121,61 @@ def test_versions_are_a_count_over_the_events_in_the_log_as_json(batches: list[l
             assert receipt.version == (counted[record["key"]] if "key" in record else None)
         replayed.replay(commit.number, head.position, body_reader(shop.stored)(commit.body))
         head = Head(commit.number, draft.position, "", commit.digest)
-    assert state.ledger.versions == {key: count for key, count in counted.items() if count}
-    assert replayed.versions == state.ledger.versions
-    assert replayed.receipts == state.ledger.receipts
+    assert state.index.versions == {key: count for key, count in counted.items() if count}
+    assert replayed.versions == state.index.versions
+    assert replayed.receipts == state.index.receipts
 
 
 # Receipts.
 
 
 def test_the_same_command_again_has_the_first_receipt_and_another_one_is_refused() -> None:
-    ledger = Ledger(3)
+    write_index = WriteIndex(3)
     first = Receipt(4, 12, 2, "id-1", 7)
-    ledger.remember("id-1", "aa", first)
-    assert ledger.look_back(Terms("id-1", "aa"), "Add", "a") == Receipt(4, 12, 2, "id-1", 7, repeated=True)
+    write_index.remember("id-1", "aa", first)
+    assert write_index.look_back(Options("id-1", "aa"), "Add", "a") == Receipt(4, 12, 2, "id-1", 7, repeated=True)
     assert not first.repeated
-    assert ledger.look_back(Terms("id-2", "aa"), "Add", "a") is None
+    assert write_index.look_back(Options("id-2", "aa"), "Add", "a") is None
     with pytest.raises(CommandIdReused) as raised:
-        ledger.look_back(Terms("id-1", "bb"), "Take", "a")
+        write_index.look_back(Options("id-1", "bb"), "Take", "a")
     assert (raised.value.command_id, raised.value.command, raised.value.commit) == ("id-1", "Take", 4)
 
 
 def test_a_command_that_was_executed_already_is_not_asked_for_its_version() -> None:
-    ledger = ledger_of("id-1")
-    again = ledger.look_back(Terms("id-1", "payload of id-1", expected_version=99), "Add", "a")
+    write_index = ledger_of("id-1")
+    again = write_index.look_back(Options("id-1", "payload of id-1", expected_version=99), "Add", "a")
     assert again == Receipt(1, 1, 1, "id-1", 1, repeated=True)
 
 
 def test_the_oldest_receipt_is_forgotten_for_the_one_that_is_too_many() -> None:
-    ledger = ledger_of("1", "2", "3")
-    assert ids(ledger) == ["1", "2", "3"]
-    ledger.remember("4", "", receipt_for("4"))
-    assert ids(ledger) == ["2", "3", "4"]
-    ledger.remember("1", "", receipt_for("1", 5))
-    assert ids(ledger) == ["3", "4", "1"]
+    write_index = ledger_of("1", "2", "3")
+    assert ids(write_index) == ["1", "2", "3"]
+    write_index.remember("4", "", receipt_for("4"))
+    assert ids(write_index) == ["2", "3", "4"]
+    write_index.remember("1", "", receipt_for("1", 5))
+    assert ids(write_index) == ["3", "4", "1"]
 
 
 def test_an_id_that_came_again_after_it_was_forgotten_counts_from_then_on() -> None:
     """Read back under a larger limit, its first receipt is still there when the second one comes."""
-    ledger = ledger_of("1", "2", "3", "1", receipts_max=3)
-    assert ids(ledger) == ["2", "3", "1"]
-    assert ledger.receipts[-1] == ("payload of 1", receipt_for("1", 4))
-    ledger.remember("4", "", receipt_for("4"))
-    assert ids(ledger) == ["3", "1", "4"]
+    write_index = ledger_of("1", "2", "3", "1", receipts_max=3)
+    assert ids(write_index) == ["2", "3", "1"]
+    assert write_index.receipts[-1] == ("payload of 1", receipt_for("1", 4))
+    write_index.remember("4", "", receipt_for("4"))
+    assert ids(write_index) == ["3", "1", "4"]
 
 
 def test_a_replay_enters_what_was_entered_when_it_happened() -> None:
-    ledger = Ledger(2)
+    write_index = WriteIndex(2)
     stored: list[Stored[Any]] = [
         Stored(events=[1], key="a", id="id-1", payload="aa"),
         Stored(events=[1, 2], key="a", keys=["b", None]),
         Stored(events=[], key="b", id="id-2", payload="bb"),
         Stored(events=[1], id="id-3", payload="cc"),
     ]
-    ledger.replay(7, 100, stored)
-    assert ledger.versions == {"a": 1, "b": 1}
-    assert ledger.receipts == [("bb", Receipt(7, 103, 0, "id-2", 1)), ("cc", Receipt(7, 104, 1, "id-3"))]
+    write_index.replay(7, 100, stored)
+    assert write_index.versions == {"a": 1, "b": 1}
+    assert write_index.receipts == [("bb", Receipt(7, 103, 0, "id-2", 1)), ("cc", Receipt(7, 104, 1, "id-3"))]
 
 
 # Snapshots.
@@ -183,13 +183,13 @@ def test_a_replay_enters_what_was_entered_when_it_happened() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 3, 20_000])
 def test_a_snapshot_gives_back_what_was_there(size: int) -> None:
-    ledger = ledger_of(*map(str, range(size)), receipts_max=20_000)
-    ledger.versions.update({f"key {number}": number for number in range(size)})
-    ledger.remember("no key, no events", "", Receipt(9, 9, 0, "no key, no events"))
-    again = restored(ledger, 20_000)
-    assert again.versions == ledger.versions
-    assert again.receipts == ledger.receipts
-    assert list(again.snapshot()) == list(ledger.snapshot())
+    write_index = ledger_of(*map(str, range(size)), receipts_max=20_000)
+    write_index.versions.update({f"key {number}": number for number in range(size)})
+    write_index.remember("no key, no events", "", Receipt(9, 9, 0, "no key, no events"))
+    again = restored(write_index, 20_000)
+    assert again.versions == write_index.versions
+    assert again.receipts == write_index.receipts
+    assert list(again.snapshot()) == list(write_index.snapshot())
 
 
 def test_a_smaller_limit_takes_the_latest_of_a_snapshot() -> None:
@@ -202,18 +202,18 @@ def test_a_larger_limit_takes_a_snapshot_that_nothing_was_forgotten_for() -> Non
 
 @pytest.mark.parametrize("through_a_smaller_one", [False, True])
 def test_a_larger_limit_does_not_take_a_snapshot_that_lacks_what_the_log_has(through_a_smaller_one: bool) -> None:
-    ledger = ledger_of("1", "2", "3", "4", receipts_max=3)
+    write_index = ledger_of("1", "2", "3", "4", receipts_max=3)
     if through_a_smaller_one:
-        ledger = restored(ledger_of("1", "2", "3", "4", receipts_max=4), 3)
-    assert ids(restored(ledger, 3)) == ids(ledger) == ["2", "3", "4"]
-    assert ids(restored(restored(ledger, 3), 3)) == ["2", "3", "4"]
+        write_index = restored(ledger_of("1", "2", "3", "4", receipts_max=4), 3)
+    assert ids(restored(write_index, 3)) == ids(write_index) == ["2", "3", "4"]
+    assert ids(restored(restored(write_index, 3), 3)) == ["2", "3", "4"]
     with pytest.raises(SnapshotMismatch, match=r"it was taken with receipts_max=3, which is 4 now"):
-        restored(ledger, 4)
+        restored(write_index, 4)
     with pytest.raises(SnapshotMismatch):
-        restored(restored(ledger, 3), 4)
+        restored(restored(write_index, 3), 4)
 
 
 @pytest.mark.parametrize("piece", [b"", b"versions=", b"receipts=\xc1", b"window=\x91\x01", b"another=\x80"])
 def test_what_is_no_piece_of_a_ledger_is_refused(piece: bytes) -> None:
     with pytest.raises((SnapshotMismatch, msgspec.DecodeError)):
-        Ledger(3).restore(piece)
+        WriteIndex(3).restore(piece)

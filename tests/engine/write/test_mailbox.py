@@ -95,7 +95,7 @@ async def test_closing_turns_away_who_waits_and_keeps_what_is_in() -> None:
 async def test_the_reader_sleeps_until_there_is_news() -> None:
     mailbox = Mailbox(1, 100)
     mailbox.open()
-    reader = asyncio.create_task(mailbox.news())
+    reader = asyncio.create_task(mailbox.wait())
     await settled()
     assert not reader.done()
     mailbox.put_nowait(envelope("a"))

@@ -51,19 +51,19 @@ async def test_nothing_is_visible_or_acknowledged_before_it_is_durable() -> None
 async def test_a_view_sees_a_commit_before_its_caller_hears_of_it() -> None:
     seen: list[int] = []
     async with Engine(shop, log="memory:") as engine:
-        owe = engine._writer._owe
+        owe = engine._writer._queue_outcomes
         offered = engine._views[0].offer
 
-        def spy_offer(chapter: Any) -> None:
-            seen.append(chapter.head.position)
-            offered(chapter)
+        def spy_offer(decoded: Any) -> None:
+            seen.append(decoded.head.position)
+            offered(decoded)
 
         def spy_owe(draft: Any) -> None:
             seen.append(-draft.position)
             owe(draft)
 
         engine._views[0].offer = spy_offer  # type: ignore[method-assign]
-        engine._writer._owe = spy_owe  # type: ignore[method-assign]
+        engine._writer._queue_outcomes = spy_owe  # type: ignore[method-assign]
         await engine.execute(Add("a", 1))
         await engine.execute(Add("a", 1))
     assert seen == [1, -1, 2, -2]
