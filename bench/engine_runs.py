@@ -93,7 +93,7 @@ async def write_history(job: Job) -> Result:
 
 
 async def replay(job: Job) -> Result:
-    """Events a second from the log into write model, ledger and view, when the engine opens without snapshots: once to
+    """Events a second from the log into write model, index and view, when the engine opens without snapshots: once to
     warm up, once measured.
     """
     directory = Path(job.directory)

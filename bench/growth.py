@@ -1,6 +1,6 @@
 """What size costs: commands on a log and a state that have grown, and memory while an engine works for a long time.
 
-Here: the engine, filled before the clock starts. Not here: what opening such a log costs (`keeping`).
+Here: the engine, filled before the clock starts. Not here: what opening such a log costs (`opening`).
 """
 
 from __future__ import annotations

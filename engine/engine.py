@@ -1,6 +1,6 @@
 """The engine: where an application runs.
 
-Here: the public surface, opening and closing. Not here: any rule of the game (`deciding`, `writer`, `viewing`).
+Here: the public surface, opening and closing. Not here: any rule of the game (`write`, `read`).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Engine(Queries):
             self.log, self.limits, clock, publish=self._publish, rebuild=self._rebuild, resync=self._resync
         )
         self._mailbox = self._writer.mailbox
-        #: How commands get to the writer: `execute` goes this way, and so does a server.
+        #: How commands get to the writer, for a server and for all of `execute` but its shortest way.
         self.admission = Admission(app, self._mailbox, self.limits)
         self._readers = self.admission.readers
         self._tasks: list[asyncio.Task[None]] = []
@@ -307,7 +307,7 @@ class Engine(Queries):
         self._tasks = [asyncio.create_task(view.run(), name=f"millstream-view-{view.name}") for view in self._views]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="millstream-writer"))
         if self._snapshotter is not None:
-            self._keeping = asyncio.create_task(self._snapshotter.run(), name="millstream-keeper")
+            self._keeping = asyncio.create_task(self._snapshotter.run(), name="millstream-snapshotter")
         self._status = _Status.OPEN
         return self
 

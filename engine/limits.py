@@ -23,7 +23,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_commands_max: int = 10_000
     #: Callers that may wait to get into a full mailbox; past it they get `Overloaded` too.
     mailbox_entering_max: int = 100_000
-    #: Commands in one commit, and the number of callers that one commit wakes at once.
+    #: Commands in one commit.
     batch_commands_max: int = 250
     #: Encoded bytes at which a batch closes.
     batch_bytes_max: int = 256 * 1024

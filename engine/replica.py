@@ -1,7 +1,7 @@
 """A replica: it follows the log that another process writes, and answers queries as that one does.
 
-Here: the public surface, opening and closing. Not here: how the log is followed (`follower`), how views answer
-(`answering`).
+Here: the public surface, opening and closing. Not here: how the log is followed (`read.follower`), how views answer
+(`read.queries`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What users declare and what the engine hands back: plain immutable values.
 
 Here: the bases of commands, events and queries, the marker for keys, receipts, metadata, context. Not here: any
-behaviour, and any check (`codec` checks values, `app` checks definitions).
+behaviour, and any check (`validation` checks values, `app` checks definitions).
 
 A message is a msgspec Struct: frozen, tagged with its class name in the JSON field ``type``, and strict about unknown
 fields. It is not checked when it is constructed in process (msgspec never does), but where it enters the engine.

@@ -239,13 +239,16 @@ class Client:
             incomplete: take an answer, too, from a view that has parked or skipped events.
 
         Raises:
-            as `Engine.ask` does, and:
-            AnswerFailed: the answer is not what the query promises, too.
+            UnknownMessage: no view answers this query.
+            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            ViewBehind, ViewFaulted, ViewIncomplete: the view can't answer now, not at all, or not with all events.
+            AnswerFailed: the view raised while answering, or the answer is not what the query promises.
             DeadlineExceeded: it was not sent in time, or not answered; ``__cause__`` says why.
             ConnectionLost: the server is out of reach.
             NotAuthenticated: the server wants a token.
             ProtocolViolated: the query is longer than ``frame_bytes_max``.
             LimitReached: too many calls wait.
+            EngineClosed: the client, or what the server serves, is closed.
         """
         return (await self.answer(query, after=after, timeout=timeout, incomplete=incomplete)).answer
 
@@ -266,7 +269,16 @@ class Client:
             incomplete: whether an incomplete answer will do.
 
         Raises:
-            as `ask` does.
+            UnknownMessage: no view answers this query.
+            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            ViewBehind, ViewFaulted, ViewIncomplete: the view can't answer now, not at all, or not with all events.
+            AnswerFailed: the view raised while answering, or the answer is not what the query promises.
+            DeadlineExceeded: it was not sent in time, or not answered; ``__cause__`` says why.
+            ConnectionLost: the server is out of reach.
+            NotAuthenticated: the server wants a token.
+            ProtocolViolated: the query is longer than ``frame_bytes_max``.
+            LimitReached: too many calls wait.
+            EngineClosed: the client, or what the server serves, is closed.
         """
         params = b'"query":' + json_of(query)
         if after is not None:

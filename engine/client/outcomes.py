@@ -32,7 +32,7 @@ class Group:
 
 
 class Place:
-    """One command's place in a `Group`: what the writer takes for its promise."""
+    """One command's place in a `Group`: where the reply to it is put."""
 
     __slots__ = ("_group", "_index")
 

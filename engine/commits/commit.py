@@ -1,6 +1,6 @@
 """The one thing that is written: a commit, and the rule that makes a log of commits.
 
-Here: the values and the pure functions that seal and verify them. Not here: how they reach a disk (`log`).
+Here: the values and the pure functions that seal and verify them. Not here: how they reach a disk (`stores`).
 
 The rule: commits are numbered 1, 2, 3 … without a gap; commit *n* can follow only commit *n - 1*. Positions number the
 events the same way, across commits. The digest of a commit covers the digest before it, so one digest vouches for all.

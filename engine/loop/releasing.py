@@ -1,6 +1,6 @@
 """Letting go of a state in steps, because the interpreter frees a million entries in one go, and nobody runs meanwhile.
 
-Here: one plain function. Not here: who rests between its steps (`snapshotter`).
+Here: one plain function. Not here: who rests between its steps (`recovery`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A loop that makes way: threads that work for it get the interpreter's lock even if it never has nothing to do.
 
-Here: when the loop's thread holds still, and for how long. Not here: what threads do for it (`database`, `upkeep`).
+Here: when the loop's thread holds still, and for how long. Not here: what threads do for it (`stores`, `upkeep`).
 
 A thread that wants the lock waits 5 ms for it (``sys.getswitchinterval``), and then demands it. Those 5 ms begin anew
 whenever the lock was let go of meanwhile. A loop lets go of it each time that it looks for events, and, where callbacks

@@ -1,6 +1,6 @@
 """A view's actor: applies durable commits in order, and tells queries when it has come far enough.
 
-Here: one view's queue and waiting queries. Not here: what applying is (`reading`), and the log's chain (`replay`).
+Here: one view's queue and waiting queries. Not here: what applying is (`state`), and the log's chain (`stores.reader`).
 
     status        a commit is offered                it moves on by
     ------        -------------------                --------------

@@ -1,7 +1,7 @@
 """The one task of a replica: it reads the log on, and hands each commit to all views.
 
-Here: what is read and when, and what is done if it can't be. Not here: what views make of it (`viewing`), and how a
-store learns of what others append (`log`).
+Here: what is read and when, and what is done if it can't be. Not here: what views make of it (`actor`), and how a
+store learns of what others append (`stores`).
 
     status       what happened                                         it moves on by
     ------       -------------                                         --------------

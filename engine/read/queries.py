@@ -1,7 +1,7 @@
 """What an `Engine` and a `Replica` have in common: views that answer, at once, later, or again and again.
 
-Here: from a query to the view that answers it. Not here: how views move (`viewing`), and how watches are kept
-(`watching`).
+Here: from a query to the view that answers it. Not here: how views move (`actor`), and how watches are kept
+(`watches`).
 """
 
 from __future__ import annotations
@@ -104,7 +104,13 @@ class Queries:
             incomplete: whether an incomplete answer will do.
 
         Raises:
-            as `ask` does.
+            UnknownMessage: no view answers this query.
+            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            ViewBehind: too many queries wait for this view.
+            ViewFaulted: the view could not apply an event, and answers no more.
+            ViewIncomplete: the view has left out events; the error holds its answer.
+            AnswerFailed: the view raised while answering.
+            EngineClosed: the engine is not open.
         """
         view, answer = self._answers.get(type(query)) or self._unknown(query)
         if not view.ready or view.position < position_of(after):
@@ -115,7 +121,11 @@ class Queries:
         """An answer and its position, if nothing has to be waited for; else None, and `answer` waits.
 
         Raises:
-            as `ask` does.
+            UnknownMessage: no view answers this query.
+            ViewFaulted: the view could not apply an event, and answers no more.
+            ViewIncomplete: the view has left out events; the error holds its answer.
+            AnswerFailed: the view raised while answering.
+            EngineClosed: the engine is not open.
         """
         view, answer = self._answers.get(type(query)) or self._unknown(query)
         if not view.ready or view.position < after:
@@ -165,7 +175,11 @@ class Queries:
         """A watch whose answers come as JSON; it is to be closed.
 
         Raises:
-            as `watch` does.
+            UnknownMessage: no view answers this query.
+            WatchesFull: ``watches_max`` watches are open.
+            ViewBehind: too many queries wait for this view.
+            ViewFaulted: the view could not apply an event, and answers no more.
+            EngineClosed: the engine is not open.
         """
         view, answer = self._answers.get(type(query)) or self._unknown(query)
         self._require_room()

@@ -1,6 +1,6 @@
 """The read side's pure core: a view's state, and durable commits applied to it one after another.
 
-Here: plain functions and values, no loop, no I/O. Not here: queues, and queries that wait (`viewing`).
+Here: plain functions and values, no loop, no I/O. Not here: queues, and queries that wait (`actor`).
 
 Invariants: whole commits, in order, each once; a gap is refused; an event that can't be applied is treated as the
 view's policy says, and is never just passed over:
@@ -177,7 +177,7 @@ class ReadState:
         return before - self.parked_count
 
     def part(self) -> Part:
-        """What there is to be snapshot."""
+        """What is to be snapshotted."""
         return Part(view_part(self.name), fingerprint_of(type(self.state)), self.state, self.head, self._notes())
 
     def _apply(self, decoded: DecodedCommit, start: int) -> bool:

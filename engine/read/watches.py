@@ -1,7 +1,7 @@
 """Watches of one view: a question that is answered again whenever the view has moved, for whoever wants to know.
 
 Here: which questions are looked at again and when, and what each watch gets. Not here: how a watch is asked for
-(`answering`), when the view moves (`viewing`).
+(`queries`), when the view moves (`actor`).
 
     policy           who takes answers too slowly           what it costs
     ------           ----------------------------           -------------

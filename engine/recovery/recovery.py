@@ -307,7 +307,7 @@ def _is_storable(part: _Wanted) -> bool:
 
 
 def _replay(write: WriteState, numbers: Sequence[int], decoded: DecodedCommit) -> None:
-    """Apply a commit to each model, and to the ledger, unless its snapshot has it already."""
+    """Apply a commit to each model, and to the write index, unless its snapshot has it already."""
     number = decoded.head.number
     *of_models, of_ledger = numbers
     if number > max(of_models):

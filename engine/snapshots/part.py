@@ -21,7 +21,7 @@ class Part(NamedTuple):
     name: str
     #: What must be the same for a snapshot to fit.
     fingerprint: str
-    #: Whatever has `snapshot` and `restore`: a write model, a view, the ledger.
+    #: Whatever has `snapshot` and `restore`: a write model, a view, the write index.
     state: Any
     head: Head = Head()
     #: What belongs to it and is not in its state: for a view, what it has parked.

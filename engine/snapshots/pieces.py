@@ -1,7 +1,7 @@
 """A state as a sequence of bytes, in pieces: made one at a time, so that nobody has to wait for a large one.
 
 Here: plain functions from a msgspec Struct to pieces and back. Not here: whether pieces fit (`shape`, `exact`), where
-they are kept (`port`), and when they are made (`snapshotter`).
+they are kept (`stores`), and when they are made (`recovery`).
 
 A piece is the field's name, ``=`` if it begins the field or ``+`` if it adds to it, and a value as MessagePack
 (https://msgpack.org): all of the field, or some entries of a dict, a list or a set that is the field. The order of

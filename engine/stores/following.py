@@ -68,7 +68,7 @@ async def followed(
 
     Args:
         read: the store's `read`.
-        news: is told after each append, whoever appended; ends when the log is closed.
+        appended: is told after each append, whoever appended; ends when the log is closed.
         after: the number of the last commit that is known.
         bytes_max: about how large a page may be.
     """

@@ -1,9 +1,9 @@
 """What the writer remembers of commands beside the models' state: each key's version, and recent receipts by id.
 
-Here: one part of the write side's state. Like a model it changes only by what is in the log, so it is replayed and
-snapshot as they are. Not here: when it is asked (`deciding`).
+Here: one part of the write side's state. Like a model it is ahead of the log by what is being written, is rolled back by
+being made anew, and is replayed and snapshotted with the models. Not here: when it is asked (`batch`).
 
-Invariant: after any commit, the ledger holds the version of every key, and the last ``receipts_max`` ids that commands
+Invariant: after any commit, the index holds the version of every key, and the last ``receipts_max`` ids that commands
 had, each with its latest receipt. Both follow from the log and that limit alone: a snapshot that was taken under a
 smaller limit, and lacks what had to be forgotten for it, does not fit.
 """
@@ -26,7 +26,7 @@ from millstream.engine.snapshots.pieces import in_pieces, open_piece
 
 __all__ = ["INDEX_FINGERPRINT", "WriteIndex"]
 
-#: What the ledger is called as a part of a snapshot, and the version of its pieces.
+#: The version of its pieces, as a part of a snapshot.
 INDEX_FINGERPRINT = "1"
 
 _versions = msgspec.msgpack.Decoder(dict[str, int]).decode
@@ -146,7 +146,7 @@ class WriteIndex:
                 self.remember(record.id, record.payload, Receipt(number, position, events, record.id, version))
 
     def snapshot(self) -> Iterator[bytes]:
-        """The ledger in pieces, as a model's state."""
+        """The index in pieces, as a model's state."""
         yield from in_pieces("window", [self._receipts_max, int(self._forgot)])
         yield from in_pieces("versions", self.versions)
         yield from in_pieces("receipts", list(self._receipts.values()))
@@ -155,7 +155,7 @@ class WriteIndex:
         """Take up the next piece.
 
         Raises:
-            msgspec.DecodeError, SnapshotMismatch: it is none of a ledger, or lacks receipts that are to be remembered.
+            msgspec.DecodeError, SnapshotMismatch: it is none of an index, or lacks receipts that are to be remembered.
         """
         name, _, data = open_piece(piece)
         if name == "versions":

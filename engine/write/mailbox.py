@@ -1,6 +1,6 @@
 """The writer's mailbox: bounded, in order, with a place in the queue for those who wait to get in.
 
-Here: taking commands in and waking the one reader. Not here: deciding (`deciding`), and who reads (`writer`).
+Here: taking commands in and waking the one reader. Not here: deciding (`batch`), and who reads (`writer`).
 
 `try_put` is the primitive; the others wrap it. A command has left the queue if and only if its ticket is not above
 `taken_out`: it is first in, first out, so one number tells it for all, and no command needs a flag.

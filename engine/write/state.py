@@ -1,6 +1,6 @@
 """The write side's whole state: how a command is decided on it, and how events change it.
 
-Here: the models and the ledger, and the tables to dispatch with. No loop, no I/O. Not here: batches (`deciding`).
+Here: the models and the index, and the tables to dispatch with. No loop, no I/O. Not here: batches (`batch`).
 
 Invariant: a state changes by events alone, each checked before.
 """
@@ -40,7 +40,7 @@ _AS_THEY_ARE = (Rejected, VersionConflict, CommandIdReused, CommitTooLarge, Impu
 
 
 class WriteState:
-    """The write side's whole state: the models and the ledger; and how to decide on it and change it.
+    """The write side's whole state: the models and the index; and how to decide on it and change it.
 
     Args:
         app: the application.
@@ -120,7 +120,7 @@ class WriteState:
         return failed
 
     def parts(self, head: Head) -> list[Part]:
-        """What there is to be snapshot, as it is at ``head``."""
+        """What is to be snapshotted, as it is at ``head``."""
         parts = [
             Part(model_part(type(model).__name__), fingerprint_of(type(model)), model, head) for model in self.models
         ]

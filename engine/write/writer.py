@@ -1,7 +1,7 @@
 """The writer: the one actor that changes anything.
 
 Here: when a draft is decided, launched and landed, and what follows when that fails. Not here: how a command is
-decided (`deciding`), what a commit is (`commit`), where it goes (`log`).
+decided (`batch`), what a commit is (`commits`), where it goes (`stores`).
 
 One commit is in flight at most. While it is, the next draft is decided on the speculative state; it is launched when
 the one before has landed, so nothing of it is acknowledged before that.
@@ -63,7 +63,7 @@ _log = structlog.get_logger("millstream")
 #: How long a busy loop holds still so that a store's thread can begin to write. That thread needs the interpreter's
 #: lock for a moment, and a loop that goes on working lets go of it only every 5 ms, so the write would begin when all
 #: work is done instead of beside it. Worth 15 % of throughput with 1,000 callers; costs 0.1 ms per commit.
-_HANDOVER_SECONDS = 50e-6
+_RELEASE_SECONDS = 50e-6
 #: How many callers are woken in one turn of the loop, so that nobody else waits for all of a commit's to have run.
 _ANSWERS_MAX = 50
 
@@ -274,7 +274,7 @@ class Writer:
         if self._outcomes or self.mailbox.queue:
             await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
             if not landing.done():
-                release_gil(_HANDOVER_SECONDS)
+                release_gil(_RELEASE_SECONDS)
 
     async def _write(self, commit: Commit) -> None:
         try:

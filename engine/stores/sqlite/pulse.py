@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.005
 
 
 class Pulse(AppendSignal):
-    """News that nobody brings: looked for while somebody waits, once for all who do.
+    """A signal that no append gives: looked for while a task waits, once for all that do.
 
     Args:
         state: what it looks like now; something new has come when that differs. Whatever it raises counts as new:
