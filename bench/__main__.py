@@ -4,8 +4,8 @@ A missed goal is shown and does not change the exit code: it says as much about 
 
 ``python -m millstream.bench run APP --commands FILE`` measures a user's own application (`millstream.bench.user_app`).
 ``python -m millstream.bench show REPORT.json`` shows earlier reports again (`millstream.bench.show_command`).
-``python -m millstream.bench torture`` kills, and looks for what is lost (`millstream.bench.torture`).
-``python -m millstream.bench histories`` kills servers, and asks their clients (`millstream.bench.histories`).
+``python -m millstream.bench torture`` kills, and looks for what is lost (`millstream.bench.proofs.torture`).
+``python -m millstream.bench histories`` kills servers, and asks their clients (`millstream.bench.proofs.histories`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = ["main", "options"]
 _OTHERS = {
     "run": "millstream.bench.user_app.command",
     "show": "millstream.bench.show_command",
-    "torture": "millstream.bench.torture.command",
-    "histories": "millstream.bench.histories.command",
+    "torture": "millstream.bench.proofs.torture.command",
+    "histories": "millstream.bench.proofs.histories.command",
 }
 
 

@@ -1,7 +1,7 @@
 """What the writer remembers of commands beside the models' state: each key's version, and recent receipts by id.
 
-Here: one part of the write side's state. Like a model it is ahead of the log by what is being written, is rolled back by
-being made anew, and is replayed and snapshotted with the models. Not here: when it is asked (`batch`).
+Here: one part of the write side's state. Like a model it is ahead of the log by what is being written, is made anew
+after a failure, and is replayed and snapshotted with the models. Not here: when it is asked (`batch`).
 
 Invariant: after any commit, the index holds the version of every key, and the last ``receipts_max`` ids that commands
 had, each with its latest receipt. Both follow from the log and that limit alone: a snapshot that was taken under a

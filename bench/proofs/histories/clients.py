@@ -1,0 +1,173 @@
+"""The clients: many at once, on a few accounts, each with a connection of its own.
+
+Each question is asked with the newest position that anybody here has been told of, in a receipt, a refusal or an
+answer. Views follow the log after a commit is acknowledged, and a replica is another process: without a token an answer
+may be older than one that another client already has, and that breaks no promise. With it, the answer can't be older
+than anything that was known anywhere when the question was asked. This is what makes questions linearizable, together
+with the commands, on whatever view or replica they are asked: what was known is behind them, and what they show is
+known from then on.
+
+Here: what is asked of whom. Not here: what is made of the outcome (`record`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from itertools import count
+from random import Random
+
+import anyio
+
+from millstream.bench.proofs.histories.accounts import Change, Deposit, Open, Standing, StandingOf, Withdraw
+from millstream.bench.proofs.histories.plan import Role, role_of
+from millstream.bench.proofs.histories.record import Record
+from millstream.bench.proofs.histories.spec import Asked, Question, Sent
+from millstream.engine import Metadata, MillstreamError, Receipt, TryAgainLater
+from millstream.engine.application.messages import Answered
+from millstream.engine.client import Client, ClientLimits
+
+__all__ = ["Crowd"]
+
+#: Accounts at once. Few, so that most operations meet others on the same account.
+_HOT = 4
+#: After so many operations an account is left alone and another one takes its place: a search is as long as a history.
+_OPERATIONS_PER_ACCOUNT = 2_000
+#: Operations that one client has under way at once, on its one connection.
+_LANES = 2
+
+_QUESTIONS, _DEPOSITS, _OPENS = 0.4, 0.32, 0.03
+#: Large, so that a balance tells which deposits are in it: a search need not wonder for long what was left open.
+_DEPOSIT_MAX, _WITHDRAWAL_MAX = 1_000_000, 3_000_000
+#: This share of commands is given so little time that it may be over before they are decided, or after; and this share
+#: so much that it may be over after a crash, when they have been sent again, or could not be.
+_HURRIED, _HURRY_SECONDS_MAX = 0.05, 0.01
+_TIMED, _TIME_SECONDS_MAX = 0.3, 3.0
+#: One in so many commands is sent without an id of its own.
+_NAMELESS = 10
+#: A position that was known is in the log, so whoever follows it gets there; this long only where promises are broken.
+_ANSWER_SECONDS_MAX = 10.0
+_AFTER_TROUBLE_SECONDS = 0.01
+#: How long operations may take to end once no new ones are begun.
+_GRACE_SECONDS = 20.0
+#: A server that says nothing for twice as long is left.
+_LIMITS = ClientLimits(quiet_seconds_max=0.3, retry_seconds_max=0.2)
+
+
+class Crowd:
+    """All clients.
+
+    Args:
+        record: hears of everything.
+        seed: of all that is random.
+        writers: the writer's addresses.
+        replicas: the replica's; empty if there is none.
+    """
+
+    def __init__(self, record: Record, seed: int, writers: Sequence[str], replicas: Sequence[str]) -> None:
+        self._record = record
+        self._seed = seed
+        self._writers = writers
+        self._replicas = replicas
+        self._generations = [0] * _HOT
+        self._used = [0] * _HOT
+
+    async def run(self, clients: int, stop: asyncio.Event) -> None:
+        """Let so many clients work until they are to stop; then give what they have begun some time to end."""
+        with anyio.CancelScope() as grace:
+            async with asyncio.TaskGroup() as group:
+                for number in range(clients):
+                    group.create_task(self._live(number, stop))
+                await stop.wait()
+                grace.deadline = anyio.current_time() + _GRACE_SECONDS
+
+    async def look_at_all(self) -> None:
+        """Ask for every account there ever was, of the writer and of the replica."""
+        for addresses in filter(None, (self._writers, self._replicas)):
+            async with _client(addresses[0]) as client, asyncio.TaskGroup() as group:
+                for account in sorted({each.key for each in self._record.history}):
+                    group.create_task(self._ask("at the end", client, account))
+
+    async def _live(self, number: int, stop: asyncio.Event) -> None:
+        role = role_of(number, replica=bool(self._replicas))
+        writer = self._writers[number % len(self._writers)]
+        replica = self._replicas[number % len(self._replicas)] if self._replicas else writer
+        async with AsyncExitStack() as stack:
+            to_command = to_ask = await stack.enter_async_context(_client(replica if role is Role.REPLICA else writer))
+            if role is Role.SPLIT:
+                to_ask = await stack.enter_async_context(_client(replica))
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            for lane in range(_LANES):
+                group.create_task(self._work(f"{number}.{lane}", to_command, to_ask, stop))
+
+    async def _work(self, name: str, to_command: Client, to_ask: Client, stop: asyncio.Event) -> None:
+        random = Random(f"{self._seed} client {name}")
+        for number in count():
+            if stop.is_set():
+                return
+            account = self._pick(random)
+            if random.random() < _QUESTIONS:
+                went_well = await self._ask(name, to_ask, account)
+            else:
+                went_well = await self._send(name, to_command, f"{name}.{number}", account, random)
+            if not went_well:
+                await anyio.sleep(_AFTER_TROUBLE_SECONDS)
+
+    async def _ask(self, name: str, client: Client, account: str) -> bool:
+        question = Question(StandingOf(account), self._record.token)
+        return await self._do(
+            name, question, lambda: client.answer(question.query, after=question.after, timeout=_ANSWER_SECONDS_MAX)
+        )
+
+    async def _send(self, name: str, client: Client, command_name: str, account: str, random: Random) -> bool:
+        sent, known = Sent(command_name, _change(account, random)), Metadata(correlation=command_name)
+        timeout = _timeout(random)
+        command_id = None if random.randrange(_NAMELESS) == 0 else command_name
+        return await self._do(
+            name,
+            sent,
+            lambda: client.execute(sent.command, command_id=command_id, metadata=known, timeout=timeout),
+        )
+
+    async def _do(self, name: str, asked: Asked, call: Callable[[], Awaitable[Receipt | Answered[Standing]]]) -> bool:
+        """Call, and let the record hear what came of it. False if it is no time to go on as fast as possible."""
+        invoked_at = self._record.now()
+        try:
+            answer = await call()
+        except (MillstreamError, asyncio.CancelledError) as error:
+            self._record.failed(name, asked, invoked_at, error)
+            if not isinstance(error, MillstreamError):
+                raise
+            return not isinstance(error, TryAgainLater)
+        self._record.answered(name, asked, invoked_at, answer)
+        return True
+
+    def _pick(self, random: Random) -> str:
+        """One of the accounts in use."""
+        slot = random.randrange(_HOT)
+        self._used[slot] += 1
+        if self._used[slot] > _OPERATIONS_PER_ACCOUNT:
+            self._used[slot] = 1
+            self._generations[slot] += 1
+        return f"{slot}.{self._generations[slot]}"
+
+
+def _client(address: str) -> Client:
+    return Client(address, eager=False, limits=_LIMITS)
+
+
+def _timeout(random: Random) -> float | None:
+    chance = random.random()
+    if chance < _HURRIED:
+        return random.uniform(0, _HURRY_SECONDS_MAX)
+    return random.uniform(0, _TIME_SECONDS_MAX) if chance < _HURRIED + _TIMED else None
+
+
+def _change(account: str, random: Random) -> Change:
+    chance = random.random()
+    if chance < _OPENS:
+        return Open(account)
+    if chance < _OPENS + _DEPOSITS / (1 - _QUESTIONS):
+        return Deposit(account, random.randint(1, _DEPOSIT_MAX))
+    return Withdraw(account, random.randint(1, _WITHDRAWAL_MAX))

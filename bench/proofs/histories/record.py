@@ -1,0 +1,122 @@
+"""What all clients were told, as it comes in: one list, one clock, one newest position.
+
+Here: what is made of an outcome or an error. Not here: asking (`clients`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from millstream.bench.proofs.histories.accounts import Standing
+from millstream.bench.proofs.histories.spec import (
+    Accepted,
+    Asked,
+    Call,
+    Came,
+    Denied,
+    Question,
+    Refused,
+    Sent,
+    Shown,
+)
+from millstream.engine import (
+    CommitFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineClosed,
+    LimitReached,
+    MillstreamError,
+    Overloaded,
+    Receipt,
+    Rejected,
+    StorageError,
+    TryAgainLater,
+)
+from millstream.engine.application.messages import Answered
+from millstream.engine.loop.clock import elapsed
+
+__all__ = ["Record"]
+
+#: What promises that nothing happened and nothing will.
+_DENIALS = (CommitFailed, EngineClosed, LimitReached, Overloaded)
+
+
+class Record:
+    """A history as it grows.
+
+    Args:
+        tokens: whether questions are asked with what is known; without, stale answers are to be expected, and found.
+    """
+
+    def __init__(self, *, tokens: bool = True) -> None:
+        self.history: list[Call] = []
+        #: The newest position that anybody was told of, in a receipt, a refusal or an answer.
+        self.position = 0
+        #: How often which error came.
+        self.errors: Counter[str] = Counter()
+        #: Errors that no crash explains, in words.
+        self.unexpected: list[str] = []
+        #: Receipts that said that the command was there already.
+        self.repeated = 0
+        self._tokens = tokens
+        self._began = elapsed()
+        self._at_answer: Callable[[], None] | None = None
+
+    @property
+    def token(self) -> int:
+        """What the next question is to be asked after."""
+        return self.position if self._tokens else 0
+
+    def now(self) -> float:
+        """The time, in seconds since the record began: the one clock of a history."""
+        return elapsed() - self._began
+
+    def at_next_answer(self, act: Callable[[], None]) -> None:
+        """Do something at the moment at which the next answer comes."""
+        self._at_answer = act
+
+    def answered(self, client: str, asked: Asked, invoked_at: float, answer: Receipt | Answered[Standing]) -> None:
+        """An answer has come just now."""
+        if isinstance(answer, Receipt):
+            self.repeated += answer.repeated
+            self._returned(client, asked, invoked_at, Accepted.of(answer))
+        else:
+            self._returned(client, asked, invoked_at, Shown.of(answer))
+
+    def failed(self, client: str, asked: Asked, invoked_at: float, error: BaseException) -> None:
+        """An error has come just now."""
+        if isinstance(error, Rejected):
+            self._returned(client, asked, invoked_at, Refused.of(error))
+            return
+        self.errors[type(error).__name__] += 1
+        if not isinstance(error, TryAgainLater | StorageError) and isinstance(error, MillstreamError):
+            self.unexpected.append(f"{asked}: {error!r}")
+        if isinstance(asked, Sent) and _denies(error):
+            self._returned(client, asked, invoked_at, Denied(type(error).__name__))
+        else:
+            self._add(client, asked, invoked_at, None, None)
+
+    def _returned(self, client: str, asked: Asked, invoked_at: float, output: Came) -> None:
+        act, self._at_answer = self._at_answer, None
+        if act is not None:
+            act()
+        self._add(client, asked, invoked_at, output, self.now())
+        if not isinstance(output, Denied):
+            self.position = max(self.position, output.position)
+
+    def _add(
+        self, client: str, asked: Asked, invoked_at: float, output: Came | None, returned_at: float | None
+    ) -> None:
+        key = asked.query.account if isinstance(asked, Question) else asked.command.account
+        self.history.append(
+            Call(client=client, key=key, asked=asked, output=output, invoked_at=invoked_at, returned_at=returned_at)
+        )
+
+
+def _denies(error: BaseException) -> bool:
+    if isinstance(error, DeadlineExceeded):
+        return not error.decided
+    if isinstance(error, ConnectionLost):
+        return not error.sent
+    return isinstance(error, _DENIALS)

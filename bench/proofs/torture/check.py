@@ -1,0 +1,220 @@
+"""What must hold of a log after a crash, as functions over values: the rows that lie in it, and what callers were told.
+
+Here: every judgement. Not here: how rows are read (`files`) or how the engine is asked (`reopening`). The only thing of
+the engine that is used is the pure function that verifies a commit against the one before it; the rest reads the JSON
+as any other program would.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen
+from millstream.bench.proofs.torture.work import expected_events, name_in_log
+from millstream.engine.commits.commit import Commit, Head, verify
+from millstream.engine.errors import LogCorrupt
+
+__all__ = [
+    "Kind",
+    "Known",
+    "Problem",
+    "Told",
+    "balances_after",
+    "broken_promises",
+    "missing",
+    "not_a_prefix",
+    "read_on",
+    "told_by",
+    "wrong_balances",
+]
+
+_Events: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+class Kind(StrEnum):
+    """What can be wrong."""
+
+    LOST = "acknowledged, and not in the log"
+    DOUBLED = "in the log twice"
+    MISPLACED = "in the log elsewhere than the receipt said"
+    ALTERED = "in the log with other events than its command yields"
+    UNDONE = "refused for certain, and in the log"
+    BROKEN = "the chain of commits is broken"
+    REWRITTEN = "a commit is not what it was"
+    BALANCES = "the engine's balances are not those of the log"
+    UNREAL = "seen in an answer, and not in the log"
+    MISREAD = "an answer did not show what was acknowledged"
+    UNOPENED = "the log does not open"
+    LOCK = "the log's lock did not do its work"
+    PROCESS = "a process did not do what it was to do"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong."""
+
+    kind: Kind
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.what}"
+
+
+class Told(NamedTuple):
+    """What the callers of one log were told: what was acknowledged, what was refused, what was seen in answers."""
+
+    acked: Mapping[str, Place]
+    refused: Mapping[str, str]
+    #: How many receipts said that the command was there already.
+    repeated: int = 0
+    #: The position up to which answers showed events.
+    seen: int = 0
+
+    @property
+    def commit(self) -> int:
+        """The last commit of which anybody was told."""
+        return max((place.commit for place in self.acked.values()), default=0)
+
+
+class Known(NamedTuple):
+    """What a log says by itself, as far as it was read: its rows, their head, where each command is, the balances."""
+
+    commits: Sequence[Commit] = ()
+    head: Head = Head()
+    places: Mapping[str, Place] = {}
+    balances: Mapping[str, int] = {}
+
+
+def told_by(reports: Iterable[Report], before: Told = Told({}, {})) -> tuple[Told, list[Problem]]:  # noqa: B008
+    """What was said about one log, on from what was said before; and where that contradicts itself."""
+    acked, refused, repeated, seen = dict(before.acked), dict(before.refused), before.repeated, before.seen
+    problems: list[Problem] = []
+    for report in reports:
+        if isinstance(report, Ack):
+            repeated += report.repeated
+            first = acked.setdefault(report.name, report.place)
+            if first != report.place:
+                problems.append(Problem(Kind.MISPLACED, f"{report.name}: first {first}, later {report.place}"))
+        elif isinstance(report, Refusal):
+            refused[report.name] = report.error
+        elif isinstance(report, Seen):
+            seen = max(seen, report.position)
+        else:
+            problems.append(Problem(Kind.MISREAD, report.text))
+    return Told(acked, refused, repeated, seen), problems
+
+
+def read_on(
+    known: Known, rows: Sequence[Commit], expected: Callable[[str], _Events] = expected_events
+) -> tuple[Known, list[Problem]]:
+    """Read what has come to a log since it was last read, and find what can be wrong with rows alone.
+
+    What was read before must be there unchanged. Of what is new, numbers and positions have no gap, every digest fits,
+    time does not go back, no command is there that is there already, and each has the events that it yields.
+
+    Args:
+        known: what was read before; ``Known()`` for the first time.
+        rows: all rows of the log.
+        expected: the events that the command of a name yields.
+
+    Returns:
+        What is known now, up to the first row that is broken; and what is wrong.
+    """
+    problems = not_a_prefix(known.commits, rows)
+    if problems:
+        return known, problems
+    head, places, balances = known.head, dict(known.places), dict(known.balances)
+    for commit in rows[len(known.commits) :]:
+        try:
+            records = _verified(head, commit)
+            for name, place, events in _commands(commit, records):
+                if name in places:
+                    problems.append(Problem(Kind.DOUBLED, f"{name}: {places[name]} and {place}"))
+                elif events != expected(name):
+                    problems.append(Problem(Kind.ALTERED, f"{name} at {place}: {events}, not {expected(name)}"))
+                places[name] = place
+                _count(balances, events)
+        except (LookupError, TypeError, ValueError, LogCorrupt) as error:
+            problems.append(Problem(Kind.BROKEN, f"{type(error).__name__} at commit {head.number + 1}: {error}"))
+            break
+        position = head.position + sum(len(record["events"]) for record in records)
+        head = Head(commit.number, position, commit.recorded_at, commit.digest)
+    return Known(rows[: head.number], head, places, balances), problems
+
+
+def broken_promises(known: Known, told: Told) -> list[Problem]:
+    """What callers were told and the log does not hold, or holds where it was not said to be."""
+    problems = missing(known.places, told)
+    if told.seen > known.head.position:
+        what = f"an answer showed event {told.seen}, and the log ends with {known.head.position}"
+        problems.append(Problem(Kind.UNREAL, what))
+    for name, place in told.acked.items():
+        if known.places.get(name, place) != place:
+            problems.append(Problem(Kind.MISPLACED, f"{name}: said to be at {place}, is at {known.places[name]}"))
+    for name in told.refused.keys() & known.places.keys():
+        problems.append(Problem(Kind.UNDONE, f"{name}: {told.refused[name]}, and it is at {known.places[name]}"))
+    return problems
+
+
+def missing(places: Mapping[str, Place], told: Told) -> list[Problem]:
+    """What was acknowledged and is not there."""
+    lost = (name for name in told.acked if name not in places)
+    return [Problem(Kind.LOST, f"{name}: said to be at {told.acked[name]}") for name in lost]
+
+
+def not_a_prefix(earlier: Sequence[Commit], later: Sequence[Commit]) -> list[Problem]:
+    """That the first of two readings of one log is how the second begins, byte for byte."""
+    if len(earlier) > len(later):
+        return [Problem(Kind.REWRITTEN, f"there were {len(earlier)} commits, now there are {len(later)}")]
+    for before, after in zip(earlier, later, strict=False):
+        if before != after:
+            return [Problem(Kind.REWRITTEN, f"commit {before.number} was {before!r:.300}, now it is {after!r:.300}")]
+    return []
+
+
+def balances_after(commits: Sequence[Commit], known: Known = Known()) -> dict[str, int]:  # noqa: B008 - it is immutable
+    """The balances after these commits of a log, found from the events; on from what is known, if that is no more."""
+    start = len(known.commits) if len(known.commits) <= len(commits) else 0
+    balances = dict(known.balances) if start else {}
+    for commit in commits[start:]:
+        for record in json.loads(commit.body):
+            _count(balances, record["events"])
+    return balances
+
+
+def wrong_balances(found: Mapping[str, int], right: Mapping[str, int], whose: str) -> list[Problem]:
+    """That balances are those that follow from the log; an account that is in one of them only is wrong too."""
+    return [
+        Problem(Kind.BALANCES, f"{account}: {whose} has {found.get(account)}, the log has {right.get(account)}")
+        for account in sorted({*found, *right})
+        if found.get(account) != right.get(account)
+    ]
+
+
+def _verified(head: Head, commit: Commit) -> list[dict[str, Any]]:
+    verify("read by sqlite3", head, commit)
+    if commit.recorded_at < head.recorded_at:
+        raise ValueError(f"it was recorded at {commit.recorded_at}, before the one before it at {head.recorded_at}")
+    records: list[dict[str, Any]] = json.loads(commit.body)
+    return records
+
+
+def _commands(commit: Commit, records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Place, _Events]]:
+    position = commit.position - 1
+    for record in records:
+        events = record["events"]
+        position += len(events)
+        yield name_in_log(record), Place(commit.number, position, len(events)), events
+
+
+def _count(balances: dict[str, int], events: _Events) -> None:
+    for event in events:
+        account = event["account"]
+        if event["type"] == "Opened":
+            balances[account] = 0
+        else:
+            balances[account] += event["amount"] if event["type"] == "Deposited" else -event["amount"]

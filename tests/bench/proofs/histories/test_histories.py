@@ -1,0 +1,138 @@
+"""The histories at their smallest: real servers are killed under real clients, and servers that lie are found out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from millstream.bench.proofs.histories.run import Histories, Tally, run
+
+#: By this seed the writer is stopped for 0.9 s, and later killed when it has just answered; then all there are are
+#: killed, and once more while they begin.
+SECONDS, CLIENTS, CRASHES, SEED = 1.0, 6, 2, 17590
+
+
+# The whole of it.
+
+
+@pytest.mark.parametrize(("more", "kills"), [([], 4), (["--replica"], 7)], ids=["writer", "replica"])
+def test_the_whole_program_kills_finds_every_history_linearizable_and_writes_its_figures(
+    more: list[str], kills: int, tmp_path: Path
+) -> None:
+    program = [
+        sys.executable,
+        "-m",
+        "millstream.bench",
+        "histories",
+        "--seconds",
+        str(SECONDS),
+        "--clients",
+        str(CLIENTS),
+    ]
+    program += ["--crashes", str(CRASHES), "--seed", str(SEED), "--dir", str(tmp_path / "out")]
+    program += ["--json", str(tmp_path / "figures.json"), *more]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert f"6 clients{', a replica' if more else ''}, 2 crashes in 1 s, seed 17590" in done.stdout
+    assert "Every history is linearizable." in done.stdout
+    tally = msgspec.json.decode((tmp_path / "figures.json").read_bytes(), type=Tally)
+    assert (tally.wrong, tally.violations, tally.undecided, tally.misplaced, tally.problems) == (0, 0, 0, 0, [])
+    assert tally.accounts == tally.linearizable >= 4
+    assert min(tally.accepted, tally.refused, tally.answers) > 0
+    assert tally.kills == kills
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# Servers that lie.
+
+LATE = """
+import sys
+from millstream.bench.proofs.histories.accounts import Accounts, Standing, StandingOf, Standings
+from millstream.bench.proofs.histories.child import main
+from millstream.engine import App
+from millstream.views import answers
+
+class Late(Standings):
+    before: dict[str, Standing] = {}
+
+    def _count(self, account: str, amount: int) -> None:
+        self.before[account] = self.standings.get(account, Standing())
+        super()._count(account, amount)
+
+    @answers
+    def standing(self, query: StandingOf) -> Standing:
+        return self.before.get(query.account, Standing())
+
+main(sys.argv[1:], App(models=[Accounts], views=[Late], name="millstream-histories"))
+"""
+
+FORGETFUL = """
+import sys, json
+from millstream.bench.proofs.histories.child import main
+
+main([json.dumps({**json.loads(sys.argv[1]), "log": "memory:"})])
+"""
+
+
+def lied(directory: Path, program: str) -> Tally:
+    """A run on servers of which each is such a program."""
+    orders = Histories(seconds=SECONDS, clients=CLIENTS, crashes=1, seed=SEED, directory=str(directory))
+    return run(orders, program=[sys.executable, "-c", program])
+
+
+def kinds(tally: Tally) -> set[str]:
+    """What is wrong, without what it is wrong with."""
+    return {problem.partition(": ")[0] for problem in tally.problems}
+
+
+def test_a_server_that_answers_from_the_state_before_is_found_and_the_evidence_is_kept(tmp_path: Path) -> None:
+    tally = lied(tmp_path, LATE)
+    assert tally.violations > 0
+    assert tally.misplaced > 0
+    assert tally.otherwise == 0
+    assert "not what the log adds up to at its position" in kinds(tally)
+    assert "not linearizable: " in tally.problems[0]
+    assert tally.evidence is not None
+    kept = Path(tally.evidence)
+    assert {"bank.db", "history.jsonl", "problems.txt", "writer errors.txt"} <= {each.name for each in kept.iterdir()}
+    assert tally.problems[0] in (kept / "problems.txt").read_text("utf-8")
+    assert len((kept / "history.jsonl").read_bytes().splitlines()) == tally.operations
+
+
+def test_a_server_that_forgets_in_a_crash_what_it_had_acknowledged_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "_ANSWER_SECONDS_MAX", 0.3)  # it never gets to where it was
+    tally = lied(tmp_path, FORGETFUL)
+    assert tally.violations > 0
+    assert "acknowledged, and not in the log" in kinds(tally)
+
+
+def test_without_tokens_a_replica_gives_stale_answers_and_all_that_is_found_is_that(tmp_path: Path) -> None:
+    orders = Histories(
+        seconds=SECONDS, clients=CLIENTS, crashes=1, seed=SEED, directory=str(tmp_path), replica=True, tokens=False
+    )
+    tally = run(orders)
+    assert tally.violations > 0
+    assert tally.misplaced > 0
+    assert tally.otherwise == tally.undecided == 0
+    accounts = {problem for problem in kinds(tally) if problem.startswith("account ")}
+    assert kinds(tally) - accounts == {"before something that had returned when it was invoked"}
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        ("raise SystemExit('no disk')", "the writer ended with 1 before it was ready, saying b'': no disk\n"),
+        ("print('hello')", "the writer ended with 0 before it was ready, saying b'hello\\n': it said nothing"),
+        ("import os; os.write(1, b'ready\\n')", "the writer ended with 0, and nobody had killed it: it said nothing"),
+    ],
+)
+def test_a_server_that_ends_by_itself_is_found(program: str, problem: str, tmp_path: Path) -> None:
+    tally = lied(tmp_path, program)
+    assert problem in tally.problems
+    assert tally.wrong > 0
