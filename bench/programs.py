@@ -147,9 +147,7 @@ PROGRAMS = {
         opening.verify, "digests, numbers and positions of every commit, and the file", "reads only"
     ),
     "bare-verify": _plain(limits.bare_verify, "sqlite3 and BLAKE2b over every row, nothing else", "reads only"),
-    "engine-memory": _on_loop(
-        opening.memory, "a write model, a view, the write index: a dict each", "reads only"
-    ),
+    "engine-memory": _on_loop(opening.memory, "a write model, a view, the write index: a dict each", "reads only"),
     "plain-memory": _plain(opening.plain_memory, "one dict of the same keys and values", _NOTHING),
     "collector-tracked": _on_loop(collector.tracked, "a million Structs as they are by default", _GROUP),
     "collector-untracked": _on_loop(collector.untracked, "a million Structs with gc=False", _GROUP),

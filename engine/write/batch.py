@@ -89,14 +89,8 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         state: is changed by the events.
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
     """
-    handlers, effects, read, now, write_index = (
-        state.handlers,
-        state.effects,
-        state.app.read_events,
-        draft.now,
-        state.index,
-    )
-    versions = write_index.versions
+    handlers, effects, read, now, index = state.handlers, state.effects, state.app.read_events, draft.now, state.index
+    versions = index.versions
     until = elapsed() + limits.slice_ms_max / 1e3
     while queue and draft.commands < limits.batch_commands_max and draft.size_bytes < limits.batch_bytes_max:
         envelope = queue.popleft()
@@ -112,7 +106,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         yielded: list[Event] = []
         events: Sequence[Event] = ()
         try:
-            if options is not None and (before := write_index.look_back(options, tag, key_of(command))) is not None:
+            if options is not None and (before := index.look_back(options, tag, key_of(command))) is not None:
                 draft.unwritten.append((promise, before))
                 continue
             yielded += handler(command, _context(now, options)) if wants_context else handler(command)
@@ -138,7 +132,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             offset, size = draft.position - draft.start, len(events)
             if not alike or key is None or not size:
                 keys = None if alike else [effects[type(event)][1](event) for event in events]
-                version = write_index.count(key, keys, size)
+                version = index.count(key, keys, size)
             else:  # as `count` does, at half the time: most are like this
                 versions[key] = version = versions.get(key, 0) + size
             draft.position = position = draft.position + size
@@ -153,7 +147,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
                 receipt = Receipt(draft.number, position, size, options.command_id, version)
                 draft.receipts.append(receipt)
                 if options.command_id is not None:
-                    write_index.remember(options.command_id, options.payload, receipt)
+                    index.remember(options.command_id, options.payload, receipt)
         if not draft.commands & 15 and elapsed() > until:
             return
 

@@ -23,8 +23,9 @@ Method:
   against the log, which is read by plain sqlite3 (`by_position`).
 - What can't be decided within a limit counts as wrong, and so does a run in which nothing happened.
 
-Rooms: `accounts` (the bank), `spec` (what its clients are promised), `operations`, `linear`, `by_position` and `plan` are
-pure. `child`, `process`, `record`, `clients` and `run` do it, `show` and `command` are for people.
+Rooms: `accounts` (the bank), `spec` (what its clients are promised), `operations`, `linear`, `by_position` and
+`plan` are pure. `child`, `process`, `record`, `clients` and `run` do it, `show` and `command` are for
+people.
 """
 
 __all__: list[str] = []

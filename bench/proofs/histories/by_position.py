@@ -23,10 +23,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from millstream.bench.proofs import problems
 from millstream.bench.proofs.histories.accounts import Change, Deposit, Open, Standing, Withdraw
 from millstream.bench.proofs.histories.spec import (
     Accepted,
@@ -59,14 +60,7 @@ class Kind(StrEnum):
     ORDER = "before something that had returned when it was invoked"
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong."""
-
-    kind: Kind
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.what}"
+Problem: TypeAlias = problems.Problem[Kind]
 
 
 class Entry(NamedTuple):

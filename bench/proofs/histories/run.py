@@ -6,14 +6,13 @@ Here: the order of things, and what is counted. Not here: how it looks (`show`).
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
 
 import anyio
 import msgspec
@@ -28,11 +27,11 @@ from millstream.bench.proofs.histories.plan import Crash, Whom, crashes
 from millstream.bench.proofs.histories.process import PROGRAM, Served, ServerFailed
 from millstream.bench.proofs.histories.record import Record
 from millstream.bench.proofs.histories.spec import Accepted, Account, Call, Denied, Refused, Shown
+from millstream.bench.proofs.problems import PROBLEMS_KEPT_MAX, Verdict, evidence_of
 from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Histories", "Tally", "run"]
 
-_PROBLEMS_KEPT_MAX = 50
 _ANSWER_SECONDS_MAX = 1.0
 #: Below the ports that systems give to whoever connects. A client that tries to reach a port of those while nobody
 #: listens may be given that very port, and is connected with itself then; and nobody can listen there any more.
@@ -54,10 +53,9 @@ class Histories(msgspec.Struct, frozen=True, kw_only=True):
     tokens: bool = True
 
 
-class Tally(msgspec.Struct, kw_only=True):
+class Tally(Verdict, kw_only=True):
     """What was done, and what was found; a report when the run is over."""
 
-    seed: int
     clients: int
     #: SIGKILLs: those of the plan, those while a process began anew, and the last one.
     kills: int = 0
@@ -80,14 +78,7 @@ class Tally(msgspec.Struct, kw_only=True):
     undecided: int = 0
     #: What is wrong with positions, receipts and answers, held against the log.
     misplaced: int = 0
-    #: Everything else that is wrong.
-    otherwise: int = 0
-    seconds: float = 0.0
     checking_seconds: float = 0.0
-    #: The first of what is wrong, in words.
-    problems: list[str] = []
-    #: The folder that is kept; None when nothing is wrong.
-    evidence: str | None = None
 
     @property
     def wrong(self) -> int:
@@ -115,24 +106,21 @@ def run(
     """
     tally = Tally(seed=histories.seed, clients=histories.clients)
     record = Record(tokens=histories.tokens)
-    base = Path(mkdtemp(prefix="histories-", dir=histories.directory)).resolve()
     started = elapsed()
-    with TemporaryDirectory(prefix="millstream-") as sockets:  # not in `base`: the path of a Unix socket must be short
-        play = _Play(histories, base, Path(sockets), record, program)
-        try:
-            asyncio.run(play.run(lambda: _hand_out(tally, record, play, tell)))
-        except* ServerFailed as failed:
-            _found(tally, [str(error) for error in failed.exceptions])
-        finally:
-            _hand_out(tally, record, play, tell)
-    tally.seconds = elapsed() - started
-    _judge(tally, record, base / DATABASE)
-    tally.checking_seconds = elapsed() - started - tally.seconds
-    if tally.wrong:
-        tally.evidence = str(base)
-        _keep(tally, record.history, base)
-    else:
-        shutil.rmtree(base)
+    with evidence_of(tally, "histories", histories.directory) as base:
+        with TemporaryDirectory(prefix="millstream-") as sockets:  # the path of a Unix socket must be short
+            play = _Play(histories, base, Path(sockets), record, program)
+            try:
+                asyncio.run(play.run(lambda: _hand_out(tally, record, play, tell)))
+            except* ServerFailed as failed:
+                _found(tally, [str(error) for error in failed.exceptions])
+            finally:
+                _hand_out(tally, record, play, tell)
+        tally.seconds = elapsed() - started
+        _judge(tally, record, base / DATABASE)
+        tally.checking_seconds = elapsed() - started - tally.seconds
+        if tally.wrong:
+            _keep(tally, record.history, base)
     return tally
 
 
@@ -268,7 +256,7 @@ def _judge(tally: Tally, record: Record, log: Path) -> None:
     tally.violations = sum(isinstance(each, Violation) for each in verdicts.values())
     tally.undecided = sum(isinstance(each, Undecided) for each in verdicts.values())
     wrong = [f"account {key}: {each}" for key, each in verdicts.items() if not isinstance(each, Linearizable)]
-    tally.problems += [*wrong, *map(str, problems)][:_PROBLEMS_KEPT_MAX]
+    tally.problems += [*wrong, *map(str, problems)][:PROBLEMS_KEPT_MAX]
     _found(tally, record.unexpected)
     if not (tally.accepted and tally.refused and tally.answers):
         _found(tally, [f"nothing to be judged: {tally.accepted=}, {tally.refused=}, {tally.answers=}"])
@@ -276,7 +264,7 @@ def _judge(tally: Tally, record: Record, log: Path) -> None:
 
 def _found(tally: Tally, problems: Sequence[str]) -> None:
     tally.otherwise += len(problems)
-    tally.problems += problems[:_PROBLEMS_KEPT_MAX]
+    tally.problems += problems[:PROBLEMS_KEPT_MAX]
 
 
 def _keep(tally: Tally, history: Sequence[Call], base: Path) -> None:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
-import msgspec
-
+from millstream.bench.proofs import problems
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen
 from millstream.bench.proofs.torture.work import expected_events, name_in_log
 from millstream.engine.commits.commit import Commit, Head, verify
@@ -54,14 +53,7 @@ class Kind(StrEnum):
     PROCESS = "a process did not do what it was to do"
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong."""
-
-    kind: Kind
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.what}"
+Problem: TypeAlias = problems.Problem[Kind]
 
 
 class Told(NamedTuple):

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
-from tempfile import mkdtemp
 
 import msgspec
 
 from millstream.bench import loops
 from millstream.bench.proofs.files import DATABASE
+from millstream.bench.proofs.problems import PROBLEMS_KEPT_MAX, Verdict, evidence_of
 from millstream.bench.proofs.torture.check import Kind
 from millstream.bench.proofs.torture.child import Order
 from millstream.bench.proofs.torture.judgement import Found, Story
@@ -26,7 +26,6 @@ from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Tally", "Torture", "run"]
 
-_PROBLEMS_KEPT_MAX = 50
 #: A log grows from round to round, and is opened again in each: after so many a new one keeps opening fast.
 _ROUNDS_PER_LOG_MAX = 25
 
@@ -42,10 +41,9 @@ class Torture(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
 
 
-class Tally(msgspec.Struct, kw_only=True):
+class Tally(Verdict, kw_only=True):
     """What was done, and what was found; a report when the run is over."""
 
-    seed: int
     rounds: int = 0
     #: Rounds whose process was ended by SIGKILL.
     kills: int = 0
@@ -61,13 +59,6 @@ class Tally(msgspec.Struct, kw_only=True):
     lost: int = 0
     doubled: int = 0
     misplaced: int = 0
-    #: Everything else that is wrong.
-    otherwise: int = 0
-    seconds: float = 0.0
-    #: The first of what is wrong, in words.
-    problems: list[str] = []
-    #: The folder that is kept; None when nothing is wrong.
-    evidence: str | None = None
 
     @property
     def wrong(self) -> int:
@@ -84,7 +75,7 @@ class Tally(msgspec.Struct, kw_only=True):
         self.doubled += kinds[Kind.DOUBLED]
         self.misplaced += kinds[Kind.MISPLACED]
         self.otherwise += sum(kinds.values()) - kinds[Kind.LOST] - kinds[Kind.DOUBLED] - kinds[Kind.MISPLACED]
-        self.problems += [f"round {self.rounds}: {each}" for each in found.problems[:_PROBLEMS_KEPT_MAX]]
+        self.problems += [f"round {self.rounds}: {each}" for each in found.problems[:PROBLEMS_KEPT_MAX]]
 
 
 def run(torture: Torture, tell: Callable[[Tally], None] = lambda _: None, program: Sequence[str] = PROGRAM) -> Tally:
@@ -96,18 +87,12 @@ def run(torture: Torture, tell: Callable[[Tally], None] = lambda _: None, progra
         program: what to run as a process.
     """
     started, tally = elapsed(), Tally(seed=torture.seed)
-    base = Path(mkdtemp(prefix="torture-", dir=torture.directory)).resolve()
-    try:
+    with evidence_of(tally, "torture", torture.directory) as base:
         for found in _rounds(torture, base, program, tally):
             tally.note(found)
             tally.rounds += 1
             tally.seconds = elapsed() - started
             tell(tally)
-    finally:
-        if tally.wrong:
-            tally.evidence = str(base)
-        else:
-            shutil.rmtree(base)
     return tally
 
 

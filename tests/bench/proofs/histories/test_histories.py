@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from millstream.bench.proofs.histories import clients
 from millstream.bench.proofs.histories.run import Histories, Tally, run
 
 #: By this seed the writer is stopped for 0.9 s, and later killed when it has just answered; then all there are are
@@ -106,7 +107,7 @@ def test_a_server_that_answers_from_the_state_before_is_found_and_the_evidence_i
 def test_a_server_that_forgets_in_a_crash_what_it_had_acknowledged_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd, "_ANSWER_SECONDS_MAX", 0.3)  # it never gets to where it was
+    monkeypatch.setattr(clients, "_ANSWER_SECONDS_MAX", 0.3)  # it never gets to where it was
     tally = lied(tmp_path, FORGETFUL)
     assert tally.violations > 0
     assert "acknowledged, and not in the log" in kinds(tally)
