@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -245,8 +246,14 @@ def image_head(folder: Path, name: str) -> int:
 
 
 async def forbidden(folder: Path) -> None:
-    """An unprivileged user opens files and folders that it may only read."""
+    """An unprivileged user opens files and folders that it may only read.
+
+    Root gives its rights up. Whatever is imported late is imported before that, by doing all of it once: an unprivileged
+    user may not be able to read the checkout, nor Python itself.
+    """
     if os.geteuid() == 0:
+        with tempfile.TemporaryDirectory() as own:
+            await _rehearsed(SqliteLog(Path(own, "log.db")))
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     for name in ("file", "wal", "folder"):
@@ -255,6 +262,18 @@ async def forbidden(folder: Path) -> None:
         await log.close()
         say([await log.attach(), await numbers(log)])
         await log.close()
+
+
+async def _rehearsed(log: SqliteLog) -> None:
+    """All that `forbidden` does, where it is allowed; and an error, as it meets one."""
+    await log.open(APP)
+    await log.append(commits(1)[0])
+    rival = SqliteLog(log.path)
+    assert (await failure(rival.open(APP)))[0] == "LogLocked"
+    await log.close()
+    await log.attach()
+    await numbers(log)
+    await log.close()
 
 
 async def failed_sync(folder: Path) -> None:
