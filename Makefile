@@ -9,7 +9,7 @@ LIMIT ?=
 KILLS ?=
 SHIPPED := -p millstream.engine -p millstream.handlers -p millstream.views -p millstream.bench
 
-.PHONY: demo test check format bench bench-smoke bench-peers torture clean
+.PHONY: demo test check format bench bench-smoke bench-peers figures torture clean
 
 demo: .venv/ready  ## a year of real flights through the engine
 	$(RUN) python -m examples.flights $(if $(LIMIT),--limit $(LIMIT))
@@ -37,6 +37,10 @@ bench-smoke: .venv/ready  ## every figure once, too small to mean anything: does
 bench-peers: .venv/ready  ## beside other software that keeps events, which is installed for it, and Redis if it is there
 	$(RUN) --isolated --group peers pytest -q tests/bench/test_peers.py
 	$(RUN) --isolated --group peers python -m millstream.bench --only 'peers*'
+
+figures: .venv/ready  ## the page with plots of the figures that are kept in docs/figures
+	@mkdir -p out
+	$(RUN) python -m millstream.bench show $(lastword $(sort $(wildcard docs/figures/*.json))) --html out/figures.html
 
 torture: .venv/ready  ## kill a busy engine a hundred times, tear copies of its log: is anything lost?
 	$(RUN) python -m millstream.bench torture $(if $(KILLS),--kills $(KILLS) --images $(KILLS))

@@ -667,6 +667,18 @@ def test_millstream_itself_is_a_namespace_without_a_file_of_its_own() -> None:
     assert not (ROOT / "millstream").exists()
 
 
+def test_the_map_shows_every_room_on_its_floor() -> None:
+    rows = re.findall(r"^\| *(\d*) *\| `(\w+)` \|", (ROOT / "ARCHITECTURE.md").read_text("utf-8"), re.MULTILINE)
+    shown: dict[str, int] = {}
+    floor = 0
+    for number, room in rows:
+        floor = int(number) if number else floor
+        shown[room] = floor - 1
+    assert shown == FLOOR_OF
+    here = {Path(source.path).with_suffix("").parts[1] for source in sources() if source.room == "engine"}
+    assert here - {"__init__"} == set(FLOOR_OF)
+
+
 # What git tracks.
 
 
@@ -691,7 +703,7 @@ def local_matters(path: str, text: str) -> Iterator[str]:
 def test_nothing_that_git_tracks_is_true_on_one_machine_only() -> None:
     names = tracked()
     assert [name for name in names if Path(name).name == "uv.lock"] == []
-    assert [name for name in names if Path(name).suffix in {".db", ".pyc", ".whl"}] == []
+    assert [name for name in names if Path(name).suffix in {".db", ".pyc", ".whl", ".html"}] == []
     problems = [
         problem for name in names for problem in local_matters(name, (ROOT / name).read_text("utf-8", errors="ignore"))
     ]

@@ -82,7 +82,6 @@ def test_the_pages_of_committed_figures_are_of_their_reports(path: Path) -> None
     assert path.stem == report.made_at[:10]
     assert not report.smoke
     assert path.with_suffix(".md").read_text("utf-8") == markdown_of(report)
-    assert report.made_at in path.with_suffix(".html").read_text("utf-8")
 
 
 def test_of_reports_one_smoke_is_enough_to_say_so() -> None:
