@@ -26,31 +26,30 @@ async def created_whole(target: Path, like: Path | None = None) -> AsyncIterator
 
     Args:
         target: where the file shall be. It may not be there, nor what SQLite would take for its journal.
-        like: a file whose permissions it gets. Without one only its owner may read it.
+        like: a file whose permissions it gets when the block ends. Until then, and without one, only its owner may
+            read it.
 
     Raises:
         TargetRefused: the target is there already, or its folder is not.
         OSError: the file system failed.
     """
-    part = await in_thread(_start, target, like)
+    part = await in_thread(_start, target)
     try:
         yield part
-        await in_thread(_finish, part, target)
+        await in_thread(_finish, part, target, like)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await in_thread(_remove, part)
         raise
 
 
-def _start(target: Path, like: Path | None) -> Path:
+def _start(target: Path) -> Path:
     if not target.parent.is_dir():
         raise TargetRefused(str(target), f"there is no folder {str(target.parent)!r}", "make the folder first")
     for suffix in ("", "-wal", "-journal"):
         _require_absent(Path(f"{target}{suffix}"))
     handle, name = tempfile.mkstemp(prefix=f".{target.name}-", suffix=".partial", dir=target.parent)
     os.close(handle)
-    if like is not None:
-        shutil.copymode(like, name)
     return Path(name)
 
 
@@ -59,7 +58,9 @@ def _require_absent(target: Path) -> None:
         raise TargetRefused(str(target), "it is there already", "name a file that is not there, or remove it first")
 
 
-def _finish(part: Path, target: Path) -> None:
+def _finish(part: Path, target: Path, like: Path | None) -> None:
+    if like is not None:  # not before: whoever may not write the original could not write its copy
+        shutil.copymode(like, part)
     _sync(part)
     try:
         os.link(part, target)  # unlike a rename, never over another file
