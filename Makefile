@@ -20,6 +20,7 @@ test: .venv/ready  ## the whole suite
 check: .venv/ready  ## format, lint, types of what is shipped, of the tests and of the examples, tidiness
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
+	@rm -rf build  # a module that was moved away would still be in what is built from it
 	$(UV) run --quiet --isolated --no-editable mypy --strict $(SHIPPED)
 	$(UV) run --quiet --isolated --no-editable mypy --strict tests examples
 	$(RUN) pytest -q tests/test_tidy.py

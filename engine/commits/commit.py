@@ -1,6 +1,7 @@
 """The one thing that is written: a commit, and the rule that makes a log of commits.
 
-Here: the values and the pure functions that seal and verify them. Not here: how they reach a disk (`stores`).
+Here: the values and the pure functions that seal them. Not here: whether one follows another (`chain`), how they reach
+a disk (`stores`).
 
 The rule: commits are numbered 1, 2, 3 … without a gap; commit *n* can follow only commit *n - 1*. Positions number the
 events the same way, across commits. The digest of a commit covers the digest before it, so one digest vouches for all.
@@ -24,9 +25,19 @@ from hashlib import blake2b
 import msgspec
 
 from millstream.engine.application.validation import encode
-from millstream.engine.errors import LogCorrupt
 
-__all__ = ["DIGEST_BYTES", "FORMAT", "GENESIS", "Commit", "Head", "Record", "events_in", "seal", "timestamp", "verify"]
+__all__ = [
+    "DIGEST_BYTES",
+    "FORMAT",
+    "GENESIS",
+    "Commit",
+    "Head",
+    "Record",
+    "digest_of",
+    "events_in",
+    "seal",
+    "timestamp",
+]
 
 #: The version of all that this module describes. A log of a higher one is refused.
 FORMAT = 1
@@ -43,6 +54,11 @@ class Head(msgspec.Struct, frozen=True):
     position: int = 0
     recorded_at: str = ""
     digest: bytes = GENESIS
+
+    @staticmethod
+    def after(commit: Commit, events: int) -> Head:
+        """The head with a commit that holds so many events."""
+        return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -99,32 +115,12 @@ def seal(head: Head, recorded_at: str, records: Sequence[Record]) -> Commit:
         position=head.position + 1,
         recorded_at=recorded_at,
         body=body,
-        digest=_digest(head.digest, recorded_at, body),
+        digest=digest_of(head.digest, recorded_at, body),
     )
 
 
-def verify(log: str, head: Head, commit: Commit) -> None:
-    """That ``commit`` follows ``head`` and holds what was sealed.
-
-    Raises:
-        LogCorrupt: it does not; names the commit and what is wrong with it.
-    """
-    problem = _problem(head, commit)
-    if problem:
-        raise LogCorrupt(log, head.number + 1, problem)
-
-
-def _problem(head: Head, commit: Commit) -> str | None:
-    if commit.number != head.number + 1:
-        return f"commit {commit.number:,} stands where {head.number + 1:,} should"
-    if commit.position != head.position + 1:
-        return f"its first event has position {commit.position:,}, but should have {head.position + 1:,}"
-    if commit.digest != _digest(head.digest, commit.recorded_at, commit.body):
-        return "its digest does not match its content and the commit before it"
-    return None
-
-
-def _digest(previous: bytes, recorded_at: str, body: bytes) -> bytes:
+def digest_of(previous: bytes, recorded_at: str, body: bytes) -> bytes:
+    """The digest of a commit, given that of the one before it."""
     digest = blake2b(previous, digest_size=DIGEST_BYTES)
     digest.update(recorded_at.encode())
     digest.update(body)

@@ -34,6 +34,11 @@ class DecodedCommit(msgspec.Struct, frozen=True):
         cls, commit: Commit, stored: int, events: Sequence[Event], records: Sequence[Stored[Any]] = ()
     ) -> DecodedCommit:
         """The decoded form of a commit that holds so many events, which mean ``events`` today."""
-        start = commit.position - 1
-        head = Head(commit.number, start + stored, commit.recorded_at, commit.digest)
-        return cls(head, start, events, frozenset(map(type, events)), len(commit.body), records)
+        return cls(
+            Head.after(commit, stored),
+            commit.position - 1,
+            events,
+            frozenset(map(type, events)),
+            len(commit.body),
+            records,
+        )

@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from millstream.engine.application.app import App, tag_of
 from millstream.engine.application.validation import encode, reader, union_of
+from millstream.engine.commits.chain import not_commands
 from millstream.engine.commits.commit import Commit
 from millstream.engine.commits.stored import Stored, body_reader, mismatches
-from millstream.engine.errors import HandlerFailed, LogCorrupt
+from millstream.engine.errors import HandlerFailed
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.stores.port import Log
@@ -60,7 +61,7 @@ class _Tally:
     def _take_unread(self, log: str, commit: Commit, error: msgspec.DecodeError) -> None:
         wrong = mismatches(commit.body, self.app.stored)
         if not wrong:
-            raise LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}") from error
+            raise not_commands(log, commit, error) from error
         self._note(commit, wrong)
         records = msgspec.json.decode(commit.body, type=list[Stored[dict[str, Any]]])
         events = [event for record in records for event in record.events]

@@ -19,7 +19,8 @@ import msgspec
 import structlog
 
 from millstream.engine.application.app import App
-from millstream.engine.commits.commit import Commit, Head, events_in
+from millstream.engine.commits.chain import head_of
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import LEDGER, model_part, view_part
 from millstream.engine.errors import EventsUnreadable, LogCorrupt, SnapshotMismatch
@@ -286,12 +287,7 @@ class Recovery:
             commit = await self._commit(base)
             if commit is None:
                 raise LogCorrupt(self._log.name, base, "it is missing, and later ones are there")
-            try:
-                stored = events_in(commit.body)
-            except msgspec.DecodeError as error:
-                problem = f"its body is not an array of commands: {error}"
-                raise LogCorrupt(self._log.name, base, problem) from error
-            known = Head(commit.number, commit.position - 1 + stored, commit.recorded_at, commit.digest)
+            known = head_of(self._log.name, commit)
         await follow(self._log, known, first.number, self._limits.read_bytes_max, slicer)
 
 

@@ -11,9 +11,9 @@ from contextlib import aclosing
 
 import msgspec
 
+from millstream.engine.commits.chain import not_commands
 from millstream.engine.commits.commit import Commit
 from millstream.engine.commits.stored import body_reader
-from millstream.engine.errors import LogCorrupt
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
@@ -132,4 +132,4 @@ def _events_of(log: str, commit: Commit) -> Iterator[StoredEvent]:
                 yield StoredEvent(position, commit.number, commit.recorded_at, tag, key, record.id, data)
                 position += 1
     except (msgspec.DecodeError, IndexError) as error:
-        raise LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}") from error
+        raise not_commands(log, commit, error) from error

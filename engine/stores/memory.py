@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
-from millstream.engine.commits.commit import Commit, Head, events_in
+from millstream.engine.commits.chain import head_of
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
@@ -109,8 +110,7 @@ class MemoryLog:
     async def head(self) -> Head:
         if not self.store.commits:
             return Head()
-        last = self.store.commits[-1]
-        return Head(last.number, last.position - 1 + events_in(last.body), last.recorded_at, last.digest)
+        return head_of(self.name, self.store.commits[-1])
 
     async def probe(self) -> None:
         """Nothing to find out: a list takes whatever it is given, and what it refused is nowhere."""

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from millstream.engine.application.app import App
-from millstream.engine.commits.commit import Commit, Head, events_in, verify
+from millstream.engine.commits.chain import Chain, not_commands
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.stored import body_reader, mismatches
 from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
@@ -41,14 +42,18 @@ class Reader:
         self._app = app
         self._read_bytes_max = read_bytes_max
         self._read_body = body_reader(app.stored)
-        #: The last commit that was read.
-        self.head = head
+        self._chain = Chain(log.name, head)
+
+    @property
+    def head(self) -> Head:
+        """The last commit that was read."""
+        return self._chain.head
 
     async def page(self) -> Iterator[DecodedCommit] | None:
         """The commits that follow, decoded one by one as they are taken; None when the end is reached.
 
         Raises:
-            LogCorrupt: a commit is not what was written, by its number, position or digest.
+            LogCorrupt: a commit is not what was written, by its number, position, digest or time.
             EventsUnreadable: the application can't read an event; names those of this commit only.
         """
         commits = await self._log.read(self.head.number, self._read_bytes_max)
@@ -63,14 +68,13 @@ class Reader:
         return map(self._decode, commits)
 
     def _decode(self, commit: Commit) -> DecodedCommit:
-        verify(self._log.name, self.head, commit)
+        self._chain.check(commit)
         try:
             records = self._read_body(commit.body)
         except msgspec.DecodeError as error:
             wrong = mismatches(commit.body, self._app.stored)
             if not wrong:
-                problem = f"its body is not an array of commands: {error}"
-                raise LogCorrupt(self._log.name, commit.number, problem) from error
+                raise not_commands(self._log.name, commit, error) from error
             raise self._unreadable(commit, wrong) from error
         stored = [event for record in records for event in record.events]
         try:
@@ -78,7 +82,7 @@ class Reader:
         except HandlerFailed as error:
             raise self._unreadable(commit, self._app.failed_upcasts(stored)) from error
         decoded = DecodedCommit.of(commit, len(stored), events, records)
-        self.head = decoded.head
+        self._chain.head = decoded.head
         return decoded
 
     def _unreadable(self, commit: Commit, wrong: Iterable[tuple[int, str, bool, str]]) -> EventsUnreadable:
@@ -95,15 +99,14 @@ async def follow(log: Log, head: Head, until: int, read_bytes_max: int, slicer: 
     Raises:
         LogCorrupt: a commit is not what was written, or is missing.
     """
-    while head.number < until:
-        commits = await log.read(head.number, read_bytes_max)
+    chain = Chain(log.name, head)
+    while chain.head.number < until:
+        commits = await log.read(chain.head.number, read_bytes_max)
         if not commits:
-            raise LogCorrupt(log.name, head.number + 1, f"it is missing, and commit {until:,} was there")
+            raise LogCorrupt(log.name, chain.head.number + 1, f"it is missing, and commit {until:,} was there")
         for commit in commits:
-            verify(log.name, head, commit)
-            head = Head(commit.number, commit.position - 1 + events_in(commit.body), commit.recorded_at, commit.digest)
-            if head.number == until:
-                return head
+            if chain.take(commit).number == until:
+                break
             if slicer.is_over:
                 await slicer.rest()
-    return head
+    return chain.head

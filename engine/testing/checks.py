@@ -15,7 +15,8 @@ import anyio
 import msgspec
 
 from millstream.engine.application.messages import Receipt
-from millstream.engine.commits.commit import Commit, Head, verify
+from millstream.engine.commits.chain import Chain
+from millstream.engine.commits.commit import Commit
 from millstream.engine.engine import Engine
 from millstream.engine.errors import LogCorrupt
 from millstream.engine.stores.memory import MemoryLog, MemoryStore
@@ -64,19 +65,16 @@ def check_log(commits: Sequence[Commit]) -> list[Entry]:
     Raises:
         BrokenPromise: they are not.
     """
-    head, entries = Head(), []
+    chain, entries = Chain("under test"), []
     for commit in commits:
+        position = chain.head.position
         try:
-            verify("under test", head, commit)
+            chain.take(commit)
         except LogCorrupt as error:
             raise BrokenPromise(str(error)) from error
-        if commit.recorded_at < head.recorded_at:
-            raise BrokenPromise(f"commit {commit.number:,} was recorded before the one that it follows")
-        position = head.position
         for record in json.loads(commit.body):
             position += len(record["events"])
             entries.append(Entry(commit.number, position, record["type"], record.get("id"), record["events"]))
-        head = Head(commit.number, position, commit.recorded_at, commit.digest)
     return entries
 
 

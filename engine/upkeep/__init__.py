@@ -3,10 +3,10 @@
 from millstream.engine.stores.events import StoredEvent, stored_events
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.backup import backup_log
-from millstream.engine.upkeep.chain import Verified
 from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
 from millstream.engine.upkeep.exchange import export_log, import_log
 from millstream.engine.upkeep.states import differing_parts, parked_in
+from millstream.engine.upkeep.verified import Verified
 from millstream.engine.upkeep.verify import verify_log
 
 __all__ = [

@@ -14,8 +14,8 @@ from millstream.engine.stores.sqlite.errors import ERRORS
 from millstream.engine.stores.sqlite.log import SqliteLog
 from millstream.engine.upkeep.atomic_file import created_whole
 from millstream.engine.upkeep.attached import attached
-from millstream.engine.upkeep.chain import Verified
 from millstream.engine.upkeep.errors import BackupFailed
+from millstream.engine.upkeep.verified import Verified
 from millstream.engine.upkeep.verify import verify_log
 
 __all__ = ["backup_log"]

@@ -28,8 +28,8 @@ from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
-from millstream.engine.upkeep.chain import Chain, Verified
 from millstream.engine.upkeep.errors import ExportDamaged, ExportRefused
+from millstream.engine.upkeep.verified import Verification, Verified
 
 __all__ = ["LINE_BYTES_MAX", "export_log", "import_log"]
 
@@ -70,12 +70,12 @@ async def export_log(
         OSError: the file can't be written.
     """
     await in_thread(_write, file, [encode(_Header(EXPORT, FORMAT, application)), b"\n"])
-    chain, slicer = Chain(log.name), Slicer(SLICE_MS)
-    while page := await log.read(chain.head.number, PAGE_BYTES):
+    verification, slicer = Verification(log.name), Slicer(SLICE_MS)
+    while page := await log.read(verification.head.number, PAGE_BYTES):
         lines: list[bytes] = []
         try:
             for commit in page:
-                chain.follow(commit)
+                verification.follow(commit)
                 lines.append(_line_of(log.name, commit))
                 if slicer.is_over:
                     await slicer.rest()
@@ -84,8 +84,8 @@ async def export_log(
             raise
         await in_thread(_write, file, lines)
         if progress is not None:
-            progress(chain.so_far())
-    return chain.so_far()
+            progress(verification.so_far())
+    return verification.so_far()
 
 
 def _write(file: BinaryIO, lines: list[bytes]) -> None:
@@ -147,9 +147,9 @@ async def import_log(
 
 async def _import_commits(lines: _Lines, log: Log, progress: Callable[[Verified], None] | None) -> Verified:
     there = await log.head()
-    chain, slicer = Chain(lines.source), Slicer(SLICE_MS)
+    verification, slicer = Verification(lines.source), Slicer(SLICE_MS)
     async for page in lines.pages():
-        for commit in lines.commits(page, chain):
+        for commit in lines.commits(page, verification):
             if commit.number > there.number:
                 await log.append(commit)
             elif commit.number == there.number and commit.digest != there.digest:
@@ -157,11 +157,11 @@ async def _import_commits(lines: _Lines, log: Log, progress: Callable[[Verified]
             if slicer.is_over:
                 await slicer.rest()
         if progress is not None:
-            progress(chain.so_far())
-    if chain.head.number < there.number:
-        problem = f"it ends with commit {chain.head.number:,}, and log {log.name} has {there.number:,} already"
+            progress(verification.so_far())
+    if verification.head.number < there.number:
+        problem = f"it ends with commit {verification.head.number:,}, and log {log.name} has {there.number:,} already"
         raise _refuse_other(lines, problem)
-    return chain.so_far()
+    return verification.so_far()
 
 
 def _refuse_other(lines: _Lines, problem: str) -> ExportRefused:
@@ -202,7 +202,7 @@ class _Lines:
         while page := await self._read(PAGE_BYTES):
             yield page
 
-    def commits(self, page: list[bytes], chain: Chain) -> Iterator[Commit]:
+    def commits(self, page: list[bytes], verification: Verification) -> Iterator[Commit]:
         """The commits in lines, each verified before it is given."""
         for text in page:
             self.number += 1
@@ -210,7 +210,7 @@ class _Lines:
                 line = msgspec.json.decode(text, type=_Line)
                 digest = bytes.fromhex(line.digest)
                 commit = Commit(line.number, line.position, line.recorded_at, bytes(line.body), digest)
-                chain.follow(commit)
+                verification.follow(commit)
             except (msgspec.DecodeError, ValueError) as error:
                 raise ExportDamaged(self.source, self.number, f"it is not a commit: {error}") from error
             except LogCorrupt as error:

@@ -1,17 +1,17 @@
-"""Following the chain of commits from one end to the other, and saying where it breaks.
+"""What verifying, exporting and importing report: how much of a log was found to be whole.
 
-Pure: no file, no loop. Verifying, exporting and importing all follow a chain, and all report the same thing about it.
+Pure: no file, no loop. Not here: by which rules a commit follows another (`commits.chain`).
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from millstream.engine.commits.commit import Commit, Head, events_in, verify
-from millstream.engine.errors import LogCorrupt
+from millstream.engine.commits.chain import Chain
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.loop.clock import elapsed
 
-__all__ = ["Chain", "Verified"]
+__all__ = ["Verification", "Verified"]
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -36,8 +36,8 @@ class Verified(msgspec.Struct, frozen=True):
         return self.size_bytes / self.seconds / 1e6 if self.seconds > 0 else 0.0
 
 
-class Chain:
-    """A log's commits, taken one after another from the first.
+class Verification:
+    """A log's commits, taken one after another from the first, and what is to be told about them.
 
     Args:
         name: what errors call the log.
@@ -45,32 +45,25 @@ class Chain:
     """
 
     def __init__(self, name: str, expect: bytes | None = None) -> None:
-        self._name = name
+        self._chain = Chain(name)
         self._expect = expect
         self._since = elapsed()
         self._size_bytes = 0
-        #: The last commit that was taken.
-        self.head = Head()
         #: The number of the commit that has the expected digest; 0 when it is the digest of an empty log.
         self.expected_at = 0 if expect == self.head.digest else None
+
+    @property
+    def head(self) -> Head:
+        """The last commit that was taken."""
+        return self._chain.head
 
     def follow(self, commit: Commit) -> None:
         """Take the next commit.
 
         Raises:
-            LogCorrupt: it is not the one that was written after the last: its number, its position, its digest, a time
-                before the last one's, or a body that is no array of commands.
+            LogCorrupt: it is not the one that was written after the last, as `Chain.take` says.
         """
-        verify(self._name, self.head, commit)
-        if commit.recorded_at < self.head.recorded_at:
-            raise LogCorrupt(
-                self._name, commit.number, f"its time {commit.recorded_at} is before {self.head.recorded_at}"
-            )
-        try:
-            events = events_in(commit.body)
-        except msgspec.DecodeError as error:
-            raise LogCorrupt(self._name, commit.number, f"its body is not an array of commands: {error}") from error
-        self.head = Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
+        self._chain.take(commit)
         self._size_bytes += len(commit.body)
         if commit.digest == self._expect:
             self.expected_at = commit.number

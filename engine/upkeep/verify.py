@@ -17,8 +17,8 @@ from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
 from millstream.engine.stores.sqlite import inspection
 from millstream.engine.stores.sqlite.log import SqliteLog
-from millstream.engine.upkeep.chain import Chain, Verified
 from millstream.engine.upkeep.errors import DigestMissing
+from millstream.engine.upkeep.verified import Verification, Verified
 
 __all__ = ["verify_log"]
 
@@ -42,25 +42,25 @@ async def verify_log(
             that is the one after the last.
         DigestMissing: every commit follows the one before, and none has the digest ``expect``. A `LogCorrupt`.
     """
-    chain = Chain(log.name, expect)
+    verification = Verification(log.name, expect)
     if isinstance(log, SqliteLog):
         await in_thread(inspection.check_rows, log.path)
-        await _follow(log, chain, progress)
+        await _follow(log, verification, progress)
         schema = await inspection.schema_made()
-        await in_thread(inspection.check_structure, log.path, schema, chain.head.number)
+        await in_thread(inspection.check_structure, log.path, schema, verification.head.number)
     else:
-        await _follow(log, chain, progress)
-    if expect is not None and chain.expected_at is None:
-        raise DigestMissing(log.name, chain.head.number, expect)
-    return chain.so_far()
+        await _follow(log, verification, progress)
+    if expect is not None and verification.expected_at is None:
+        raise DigestMissing(log.name, verification.head.number, expect)
+    return verification.so_far()
 
 
-async def _follow(log: Log, chain: Chain, progress: Callable[[Verified], None] | None) -> None:
+async def _follow(log: Log, verification: Verification, progress: Callable[[Verified], None] | None) -> None:
     slicer = Slicer(SLICE_MS)
-    while page := await log.read(chain.head.number, PAGE_BYTES):
+    while page := await log.read(verification.head.number, PAGE_BYTES):
         for commit in page:
-            chain.follow(commit)
+            verification.follow(commit)
             if slicer.is_over:
                 await slicer.rest()
         if progress is not None:
-            progress(chain.so_far())
+            progress(verification.so_far())

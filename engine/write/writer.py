@@ -268,7 +268,7 @@ class Writer:
     async def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""
         commit = seal(self._sealed, timestamp(draft.now), draft.records)
-        self._sealed = Head(commit.number, draft.position, commit.recorded_at, commit.digest)
+        self._sealed = Head.after(commit, draft.position - draft.start)
         landing = asyncio.create_task(self._write(commit), name=f"millstream-commit-{commit.number}")
         self._flight, self._draft = _Flight(draft, commit, landing, elapsed()), None
         if self._outcomes or self.mailbox.queue:

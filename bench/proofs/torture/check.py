@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 from millstream.bench.proofs import problems
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen
 from millstream.bench.proofs.torture.work import expected_events, name_in_log
-from millstream.engine.commits.commit import Commit, Head, verify
+from millstream.engine.commits.chain import Chain
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import LogCorrupt
 
 __all__ = [
@@ -188,9 +189,7 @@ def wrong_balances(found: Mapping[str, int], right: Mapping[str, int], whose: st
 
 
 def _verified(head: Head, commit: Commit) -> list[dict[str, Any]]:
-    verify("read by sqlite3", head, commit)
-    if commit.recorded_at < head.recorded_at:
-        raise ValueError(f"it was recorded at {commit.recorded_at}, before the one before it at {head.recorded_at}")
+    Chain("read by sqlite3", head).check(commit)
     records: list[dict[str, Any]] = json.loads(commit.body)
     return records
 

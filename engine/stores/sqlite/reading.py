@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 
+from millstream.engine.commits.chain import head_of
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.loop.threads import in_thread
@@ -31,7 +32,6 @@ from millstream.engine.stores.sqlite.schema import (
     check_pages,
     commit_of,
     first_unreadable,
-    head_of,
     owner_of,
 )
 

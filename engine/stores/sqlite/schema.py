@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from millstream.engine.commits.commit import FORMAT, Commit, Head, events_in
+from millstream.engine.commits.commit import FORMAT, Commit
 from millstream.engine.commits.marks import LOG_APPLICATION_ID
 from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.stores.sqlite.connection import Database
@@ -25,7 +23,6 @@ __all__ = [
     "commit_of",
     "create",
     "first_unreadable",
-    "head_of",
     "is_empty",
     "owner_of",
 ]
@@ -89,19 +86,6 @@ def commit_of(log: str, number: int, row: Sequence[Any]) -> Commit:
         return Commit(number, position, recorded_at, body, digest)
     types = ", ".join(type(value).__name__ for value in row)
     raise LogCorrupt(log, number, f"its row holds values of other types: {types}")
-
-
-def head_of(log: str, commit: Commit) -> Head:
-    """The head of a log whose last commit this is.
-
-    Raises:
-        LogCorrupt: its body is not that of a commit.
-    """
-    try:
-        events = events_in(commit.body)
-    except msgspec.DecodeError as error:
-        raise LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}") from error
-    return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
 
 
 async def is_empty(db: Database) -> bool:

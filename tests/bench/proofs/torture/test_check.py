@@ -207,8 +207,9 @@ def test_time_that_goes_back_and_a_body_of_something_else_are_found() -> None:
     first = seal(Head(), "2013-01-02T00:00:00.000000Z", [])
     second = seal(Head(1, 0, first.recorded_at, first.digest), "2013-01-01T00:00:00.000000Z", [])
     assert [each.what for each in read_on(Known(), [first, second])[1]] == [
-        "ValueError at commit 2: it was recorded at 2013-01-01T00:00:00.000000Z, "
-        "before the one before it at 2013-01-02T00:00:00.000000Z"
+        "LogCorrupt at commit 2: log read by sqlite3 is damaged at commit 2: "
+        "its time 2013-01-01T00:00:00.000000Z is before 2013-01-02T00:00:00.000000Z; "
+        "commits 1 to 1 are whole: restore a backup"
     ]
     nameless = seal(Head(), "2013-01-02T00:00:00.000000Z", [Record("Deposit", events=msgspec.Raw(b"[]"))])
     assert [each.what for each in read_on(Known(), [nameless])[1]] == ["KeyError at commit 1: 'correlation'"]

@@ -20,7 +20,8 @@ from typing import NamedTuple
 import pytest
 
 from millstream.engine import LogCorrupt, LogRefused, SqliteLog
-from millstream.engine.commits.commit import Commit, Head, events_in, verify
+from millstream.engine.commits.chain import Chain
+from millstream.engine.commits.commit import Commit, Head, events_in
 from tests.engine.stores.conformance import APP, append_all, commits, head_of, read_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -64,10 +65,9 @@ def following(sizes: Sequence[int]) -> list[Commit]:
 
 def whole(found: Sequence[Commit]) -> None:
     """That commits follow each other from the first one on, each as it was sealed."""
-    head = Head()
+    chain = Chain("the image")
     for commit in found:
-        verify("the image", head, commit)
-        head = head_of(commit, events_in(commit.body))
+        chain.take(commit)
 
 
 class Image:

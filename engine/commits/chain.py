@@ -1,0 +1,81 @@
+"""The chain: by which rules a commit follows another, and what a log's head is with it. Every reader of a log uses it.
+
+Here: the rules, once, and what is said of a commit that breaks one. Not here: what is done with commits.
+
+A commit follows a head if its number and its position are the next ones, its time is not before the head's, and its
+digest is that of the head's digest, its time and its body. The head with it is `Head.after`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from millstream.engine.commits.commit import Commit, Head, digest_of, events_in
+from millstream.engine.errors import LogCorrupt
+
+__all__ = ["Chain", "head_of", "not_commands"]
+
+
+class Chain:
+    """A log's commits, taken one after another.
+
+    Args:
+        log: what errors call the log.
+        head: the last commit that is known already. `Head()` is before the first one.
+    """
+
+    __slots__ = ("head", "log")
+
+    def __init__(self, log: str, head: Head = Head()) -> None:  # noqa: B008 - it is frozen
+        self.log = log
+        #: The last commit that was taken.
+        self.head = head
+
+    def check(self, commit: Commit) -> None:
+        """That this commit follows the head, and holds what was sealed. The head stays.
+
+        Raises:
+            LogCorrupt: it does not; names the commit and what is wrong with it.
+        """
+        problem = _problem(self.head, commit)
+        if problem:
+            raise LogCorrupt(self.log, self.head.number + 1, problem)
+
+    def take(self, commit: Commit) -> Head:
+        """Check the next commit and count its events. Returns the head with it.
+
+        Raises:
+            LogCorrupt: it does not follow, or its body is no array of commands.
+        """
+        self.check(commit)
+        self.head = head_of(self.log, commit)
+        return self.head
+
+
+def head_of(log: str, commit: Commit) -> Head:
+    """The head of a log whose last commit this is.
+
+    Raises:
+        LogCorrupt: its body is no array of commands.
+    """
+    try:
+        return Head.after(commit, events_in(commit.body))
+    except msgspec.DecodeError as error:
+        raise not_commands(log, commit, error) from error
+
+
+def not_commands(log: str, commit: Commit, error: Exception) -> LogCorrupt:
+    """What is raised for a body that is not what a commit's is."""
+    return LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}")
+
+
+def _problem(head: Head, commit: Commit) -> str | None:
+    if commit.number != head.number + 1:
+        return f"commit {commit.number:,} stands where {head.number + 1:,} should"
+    if commit.position != head.position + 1:
+        return f"its first event has position {commit.position:,}, but should have {head.position + 1:,}"
+    if commit.digest != digest_of(head.digest, commit.recorded_at, commit.body):
+        return "its digest does not match its content and the commit before it"
+    if commit.recorded_at < head.recorded_at:
+        return f"its time {commit.recorded_at} is before {head.recorded_at}"
+    return None
