@@ -4,6 +4,7 @@ A missed goal is shown and does not change the exit code: it says as much about 
 
 ``python -m millstream.bench run APP --commands FILE`` measures a user's own application (`millstream.bench.user_app`).
 ``python -m millstream.bench show REPORT.json`` shows earlier reports again (`millstream.bench.show_command`).
+``python -m millstream.bench compare OLD NEW`` runs two versions of the engine in pairs (`millstream.bench.pairs`).
 ``python -m millstream.bench torture`` kills, and looks for what is lost (`millstream.bench.proofs.torture`).
 ``python -m millstream.bench histories`` kills servers, and asks their clients (`millstream.bench.proofs.histories`).
 """
@@ -32,6 +33,7 @@ __all__ = ["main", "options"]
 _OTHERS = {
     "run": "millstream.bench.user_app.command",
     "show": "millstream.bench.show_command",
+    "compare": "millstream.bench.pairs.command",
     "torture": "millstream.bench.proofs.torture.command",
     "histories": "millstream.bench.proofs.histories.command",
 }
@@ -107,6 +109,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         description="millstream's figures on this machine",
         epilog="'python -m millstream.bench run' measures an application of your own; "
         "'python -m millstream.bench show' shows earlier reports again; "
+        "'python -m millstream.bench compare' runs two versions of the engine in pairs; "
         "'python -m millstream.bench torture' kills processes instead, and looks for what is lost; "
         "'python -m millstream.bench histories' looks at what clients saw meanwhile: see their --help",
     )

@@ -33,6 +33,7 @@ import millstream.engine
 import millstream.engine.cli.root
 from examples.bank import app as bank
 from millstream.bench.__main__ import options as bench_options
+from millstream.bench.pairs.command import options as compare_options
 from millstream.engine import Limits, MillstreamError, errors
 from millstream.engine.client import ClientLimits
 from millstream.engine.server import ServerLimits
@@ -202,6 +203,8 @@ def check_command(command: str) -> None:
         case ["python", "-m", program]:
             file = ROOT.joinpath(*program.removeprefix("millstream.").split("."))
             assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), command
+        case ["millstream", "bench", "compare", *arguments]:
+            compare_options(arguments)
         case ["millstream", "bench", *arguments]:
             bench_options(arguments)
         case ["millstream", *arguments]:
