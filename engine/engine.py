@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 import structlog
@@ -47,7 +47,7 @@ from millstream.engine.stores.reader import Reader
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
-from millstream.engine.write.writer import Rebuilt, Writer
+from millstream.engine.write.writer import Rebuilt, Writer, WriterStatus
 
 __all__ = ["Engine"]
 
@@ -114,7 +114,7 @@ class Engine(Queries):
         )
         self._mailbox = self._writer.mailbox
         #: How commands get to the writer, for a server and for all of `execute` but its shortest way.
-        self.admission = Admission(app, self._mailbox, self.limits)
+        self.admission: Admission = Admission(app, self._mailbox, self.limits)
         self._readers = self.admission.readers
         self._tasks: list[asyncio.Task[None]] = []
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.
@@ -260,6 +260,17 @@ class Engine(Queries):
     def status(self) -> str:
         """``open``, or what it is instead."""
         return self._status.value
+
+    @property
+    def role(self) -> Literal["writer"]:
+        """It decides commands."""
+        return "writer"
+
+    @property
+    def not_ready(self) -> list[str]:
+        """What keeps it from deciding commands, in words: ``the writer is recovering``. Nothing if it does."""
+        status = self._writer.status
+        return [] if status is WriterStatus.DECIDING else [f"the writer is {status}"]
 
     @property
     def position(self) -> int:

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 import structlog
@@ -174,6 +174,21 @@ class Replica(Queries):
         return self._follower.status.value
 
     @property
+    def role(self) -> Literal["replica"]:
+        """It answers, and passes commands on."""
+        return "replica"
+
+    @property
+    def admission(self) -> None:
+        """Commands don't get in here."""
+        return
+
+    @property
+    def not_ready(self) -> list[str]:
+        """Nothing: it does not decide."""
+        return []
+
+    @property
     def position(self) -> int:
         """That of the last event that it has read."""
         return self._follower.head.position
@@ -200,7 +215,7 @@ class Replica(Queries):
             raise EngineClosed(f"{self._status} and can't be opened again: make a new Replica")
         self._status = _Status.OPENING
         try:
-            require_owner(self.log, await self.log.attach(), self.app)
+            require_owner(self.log.name, await self.log.attach(), self.app.name)
             await self._recover()
         except BaseException:
             self._status = _Status.CLOSED

@@ -37,8 +37,8 @@ from millstream.engine.commits.commit import DIGEST_BYTES
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.recovery.readability import Readability, check_events
 from millstream.engine.stores.address import log_at
+from millstream.engine.stores.capabilities import Copyable, Sized
 from millstream.engine.stores.owner import require_owner
-from millstream.engine.stores.sqlite.log import SqliteLog
 from millstream.engine.upkeep import (
     StoredEvent,
     Verified,
@@ -156,7 +156,7 @@ def _export(
         async with attached(log) as (found, application):
             if file == _STREAM:
                 return await export_log(found, application, sys.stdout.buffer, progress=progress)
-            async with created_whole(Path(file), like=found.path if isinstance(found, SqliteLog) else None) as part:
+            async with created_whole(Path(file), like=found.path if isinstance(found, Copyable) else None) as part:
                 with part.open("wb") as out:
                     return await export_log(found, application, out, progress=progress)
 
@@ -306,7 +306,7 @@ def _check(
 
 async def _survey(app: App, address: str) -> Readability:
     async with attached(address) as (log, owner):
-        require_owner(log, owner, app)
+        require_owner(log.name, owner, app.name)
         return await check_events(log, app)
 
 
@@ -320,7 +320,7 @@ def _states(app: AppArgument, log: LogArgument, json: Json = False) -> None:
 
     async def work(loaded: App) -> list[str]:
         async with attached(log) as (found, owner):
-            require_owner(found, owner, loaded)
+            require_owner(found.name, owner, loaded.name)
             return await differing_parts(found, loaded)
 
     different = anyio.run(work, load_app(app))
@@ -351,7 +351,7 @@ def _run(what: str, total_bytes: int | None, work: Callable[[Callable[[Verified]
 def _bytes_of(address: str) -> int | None:
     """About how many bytes a log has, where that can be told."""
     log = log_at(address)
-    return _bytes_in(log.path, Path(f"{log.path}-wal")) if isinstance(log, SqliteLog) else None
+    return (log.size_bytes() or None) if isinstance(log, Sized) else None
 
 
 def _bytes_in(*files: Path) -> int | None:

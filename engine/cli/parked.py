@@ -41,7 +41,7 @@ def _show(application: AppArgument, log: LogArgument, json: Json = False) -> Non
 
     async def work(loaded: App) -> list[Parked]:
         async with attached(log) as (found, owner):
-            require_owner(found, owner, loaded)
+            require_owner(found.name, owner, loaded.name)
             return await parked_in(found, loaded)
 
     _tell(anyio.run(work, load_app(application)), json=json)

@@ -123,7 +123,7 @@ class Follower:
         was_lost = self._is_lost
         if was_lost:
             await self._log.close()
-            require_owner(self._log, await self._log.attach(), self._app)
+            require_owner(self._log.name, await self._log.attach(), self._app.name)
             self._is_lost = False
         if not await self._is_same_log():
             if not was_lost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Query
@@ -11,6 +11,7 @@ from millstream.engine.gateway import Gateway
 from millstream.engine.read.watches import Watch
 from millstream.engine.stats import ViewStats
 from millstream.engine.stores.port import Log
+from millstream.engine.write.admission import Admission
 
 __all__ = ["Backend", "BackendStats"]
 
@@ -40,6 +41,21 @@ class Backend(Gateway, Protocol):
     @property
     def status(self) -> str:
         """``open``, or what it is instead."""
+        ...
+
+    @property
+    def role(self) -> Literal["writer", "replica"]:
+        """Whether it decides commands, or passes them on."""
+        ...
+
+    @property
+    def admission(self) -> Admission | None:
+        """The way in for commands, where it decides them itself."""
+        ...
+
+    @property
+    def not_ready(self) -> list[str]:
+        """What keeps it from deciding commands, in words; nothing if it does, or does not have to."""
         ...
 
     @property

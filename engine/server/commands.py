@@ -12,11 +12,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from millstream.engine.application.options import Deadline, Options
-from millstream.engine.engine import Engine
 from millstream.engine.errors import DeadlineExceeded, LimitReached
 from millstream.engine.gateway import Gateway
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.server.connection import Batch, Connection
+from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
 
 __all__ = ["Commands", "Forwarding"]
@@ -28,12 +28,12 @@ class Commands:
     Those that find it full wait at its door, one for each connection, and are let in one after another.
 
     Args:
-        engine: an open one.
+        admission: that of an open engine.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._intake = engine.admission
-        self._mailbox = engine.admission.mailbox
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._mailbox = admission.mailbox
         self._held: dict[Connection, tuple[_Execution, Envelope]] = {}
         self._letting_in: asyncio.Task[None] | None = None
 
@@ -43,7 +43,9 @@ class Commands:
         options: Options | None = None
         timed: _TimedExecution | None = None
         if params.command_id is not None or params.expected_version is not None or params.metadata is not None:
-            options = self._intake.options(params.command, params.command_id, params.expected_version, params.metadata)
+            options = self._admission.options(
+                params.command, params.command_id, params.expected_version, params.metadata
+            )
         if params.timeout is None:
             execution = _Execution(connection, request.id, batch)
         else:
@@ -55,7 +57,7 @@ class Commands:
             self._hold(connection, execution, envelope)
         connection.in_flight += 1
         if timed is not None:
-            timed.start(ticket, params.timeout, type(params.command).__name__, self._intake.is_decided)
+            timed.start(ticket, params.timeout, type(params.command).__name__, self._admission.is_decided)
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone: its command that waits at the door does not get in."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from millstream.engine.engine import Engine
 from millstream.engine.read.actor import ViewStatus
 from millstream.engine.server.backend import Backend
-from millstream.engine.stats import EngineStats
-from millstream.engine.write.writer import WriterStatus
 
 __all__ = ["Health", "health_of"]
 
@@ -32,13 +29,11 @@ def health_of(backend: Backend) -> Health:
     stats, reasons = backend.stats(), []
     if str(backend.status) != "open":
         reasons.append(f"it is {backend.status}")
-    if isinstance(stats, EngineStats) and stats.writer.status != WriterStatus.DECIDING:
-        reasons.append(f"the writer is {stats.writer.status}")
+    reasons += backend.not_ready
     reasons += [
         f"view {name} is {view.status}"
         for name, view in stats.views.items()
         if view.status in (ViewStatus.OPENING, ViewStatus.FAULTED, ViewStatus.CLOSED)
     ]
     lag = max((view.lag_events for view in stats.views.values()), default=0)
-    role = "writer" if isinstance(backend, Engine) else "replica"
-    return Health(True, not reasons, role, backend.position, lag, reasons)
+    return Health(True, not reasons, backend.role, backend.position, lag, reasons)

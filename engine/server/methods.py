@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from millstream.engine.engine import Engine
 from millstream.engine.errors import NotAuthenticated
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.commands import Commands, Forwarding
@@ -48,7 +47,7 @@ class Methods:
         self._server_stats = stats
         self._description: Raw | None = None
         #: None where commands are passed on.
-        self.commands = Commands(backend) if isinstance(backend, Engine) else None
+        self.commands = None if backend.admission is None else Commands(backend.admission)
         questions = Queries(backend, limits)
         table: dict[str, Handler] = {
             "execute": (self.commands or Forwarding(backend, limits.forwards_max)).execute,

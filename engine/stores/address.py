@@ -1,8 +1,15 @@
-"""From what a user writes after ``log=`` to a store."""
+"""From what a user writes after ``log=`` to a store: a table of schemes, which other packages add to.
+
+A package adds a store by an entry point in the group ``millstream.stores``. Its name is the scheme; its value is a
+function that takes the whole address and returns a `Log`, not opened. It is looked for and imported when an address has
+its scheme, and not before. A scheme that is ours can't be taken.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from millstream.engine.errors import LogRefused
@@ -10,26 +17,52 @@ from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
 
-__all__ = ["log_at"]
+__all__ = ["GROUP", "log_at"]
+
+#: The group of entry points.
+GROUP = "millstream.stores"
+
+#: What a scheme makes of an address.
+_SCHEMES: Mapping[str, Callable[[str], Log]] = {
+    "memory": lambda address: MemoryLog() if address == "memory:" else _unknown(address),
+    "sqlite": lambda address: SqliteLog(address.removeprefix("sqlite:")),
+}
+
+#: Of one letter are the drives of Windows.
+_SCHEME = re.compile(r"([a-z][a-z0-9+]+):")
 
 
 def log_at(address: str | Path | Log) -> Log:
     """The log that an address names, not opened yet.
 
     Args:
-        address: a path, ``sqlite:PATH``, ``memory:``, or a `Log`, which is returned as it is.
+        address: a path, ``sqlite:PATH``, ``memory:``, an address of a store that another package adds, or a `Log`,
+            which is returned as it is.
 
     Raises:
-        LogRefused: no store knows such an address.
+        LogRefused: no store knows such an address, or the store that does can't be loaded.
     """
     if isinstance(address, Path):
         return SqliteLog(address)
     if not isinstance(address, str):
         return address
-    if address in ("memory:", ":memory:"):
+    if address == ":memory:":
         return MemoryLog()
-    if address.startswith("sqlite:"):
-        return SqliteLog(address.removeprefix("sqlite:"))
-    if not address or re.match(r"[a-z][a-z0-9+]+:", address):
-        raise LogRefused(repr(address), "no store knows this address", "give a path, 'sqlite:PATH' or 'memory:'")
-    return SqliteLog(address)
+    if found := _SCHEME.match(address):
+        return (_SCHEMES.get(found[1]) or _added(found[1], address))(address)
+    return SqliteLog(address) if address else _unknown(address)
+
+
+def _added(scheme: str, address: str) -> Callable[[str], Log]:
+    for entry in entry_points(group=GROUP, name=scheme):
+        try:
+            store: Callable[[str], Log] = entry.load()
+        except (ImportError, AttributeError) as error:
+            problem = f"the store of {scheme!r}, {entry.value}, can't be loaded: {error}"
+            raise LogRefused(repr(address), problem, "install what it needs") from error
+        return store
+    return _unknown
+
+
+def _unknown(address: str) -> Log:
+    raise LogRefused(repr(address), "no store knows this address", "give a path, 'sqlite:PATH' or 'memory:'")

@@ -15,6 +15,7 @@ from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
+from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["MemoryLog", "MemoryStore"]
@@ -60,12 +61,8 @@ class MemoryLog:
     async def open(self, application: str) -> None:
         if self.store.locked:
             raise LogLocked(self.name)
-        if self.store.application not in (None, application):
-            raise LogRefused(
-                self.name,
-                f"it belongs to application {self.store.application!r}, not to {application!r}",
-                "give App(name=…) the name that the log has, or open another log",
-            )
+        if self.store.application is not None:
+            require_owner(self.name, self.store.application, application)
         self.store.application = application
         self.store.locked = self._holds_lock = True
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 
 from millstream.engine.stores.address import log_at
+from millstream.engine.stores.capabilities import Inspectable
 from millstream.engine.stores.port import Log
-from millstream.engine.stores.sqlite.log import SqliteLog
 
 __all__ = ["attached"]
 
@@ -29,8 +29,8 @@ async def attached(address: str | Path | Log) -> AsyncIterator[tuple[Log, str]]:
         LogCorrupt: the store can't be read at all.
     """
     log = log_at(address)
-    if isinstance(log, SqliteLog) and log is not address:
-        log = SqliteLog(log.path, checked_bytes_max=0)  # verifying checks pages; showing shows what is left of a log
+    if isinstance(log, Inspectable) and log is not address:
+        log = log.unchecked()  # verifying looks at the structure; showing shows what is left of a log
     application = await log.attach()
     try:
         yield log, application

@@ -6,12 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from millstream.engine.errors import LogCorrupt, LogRefused
-from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.address import log_at
+from millstream.engine.stores.capabilities import Copyable
 from millstream.engine.stores.port import Log
-from millstream.engine.stores.sqlite import inspection
-from millstream.engine.stores.sqlite.errors import ERRORS
-from millstream.engine.stores.sqlite.log import SqliteLog
 from millstream.engine.upkeep.atomic_file import created_whole
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.errors import BackupFailed
@@ -31,7 +28,7 @@ async def backup_log(
     SQLite's write-ahead log grows by what is written.
 
     Args:
-        log: an address, or a log on SQLite; whether it is open does not matter.
+        log: an address, or a log that can be copied, as one on SQLite; whether it is open does not matter.
         target: the copy. It is written beside that place, and is there once it is whole and durable.
         progress: called while the copy is verified, with what was found until then.
 
@@ -45,19 +42,18 @@ async def backup_log(
         BackupFailed: the copy could not be written. A `LogRefused`.
     """
     source, target = log_at(log), Path(target)
-    if not isinstance(source, SqliteLog):
+    if not isinstance(source, Copyable):
         raise LogRefused(source.name, "it has no file that could be copied", "export it instead")
     try:
-        async with attached(source.path), created_whole(target, like=source.path) as part:
-            await in_thread(inspection.copy_pages, source.path, part)
-            return await _verify_copy(source, part, progress)
-    except (OSError, *ERRORS) as error:
+        async with created_whole(target, like=source.path) as part:
+            return await _verify_copy(source.name, await source.copy_to(part), progress)
+    except OSError as error:
         raise BackupFailed(source.name, str(target), str(error)) from error
 
 
-async def _verify_copy(log: SqliteLog, part: Path, progress: Callable[[Verified], None] | None) -> Verified:
+async def _verify_copy(source: str, copy: Log, progress: Callable[[Verified], None] | None) -> Verified:
     try:
-        async with attached(part) as (copy, _):
-            return await verify_log(copy, progress=progress)
-    except LogCorrupt as error:  # pages are copied as they are, so what is wrong with the copy is wrong with the log
-        raise LogCorrupt(log.name, error.commit, error.problem) from error
+        async with attached(copy) as (log, _):
+            return await verify_log(log, progress=progress)
+    except LogCorrupt as error:  # it is copied as it is, so what is wrong with the copy is wrong with the log
+        raise LogCorrupt(source, error.commit, error.problem) from error

@@ -1,7 +1,7 @@
 """Reading a whole log to see that it is what was written.
 
-Two things are looked at: the chain of digests, commit by commit, and the structure of the file that holds it. The first
-is the same for every store, and names the commit; the second finds what no commit's content shows.
+Two things are looked at: the chain of digests, commit by commit, and the structure of what holds it. The first is the
+same for every store, and names the commit; the second, where a store has it, finds what no commit's content shows.
 
 Invariants: nothing is changed, a writer is never made to wait, and the loop is not held longer than one slice and one
 commit's bytes (some 3 ns a byte).
@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.loop.threads import in_thread
+from millstream.engine.stores.capabilities import Inspectable
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
-from millstream.engine.stores.sqlite import inspection
-from millstream.engine.stores.sqlite.log import SqliteLog
 from millstream.engine.upkeep.errors import DigestMissing
 from millstream.engine.upkeep.verified import Verification, Verified
 
@@ -43,13 +41,11 @@ async def verify_log(
         DigestMissing: every commit follows the one before, and none has the digest ``expect``. A `LogCorrupt`.
     """
     verification = Verification(log.name, expect)
-    if isinstance(log, SqliteLog):
-        await in_thread(inspection.check_rows, log.path)
-        await _follow(log, verification, progress)
-        schema = await inspection.schema_made()
-        await in_thread(inspection.check_structure, log.path, schema, verification.head.number)
-    else:
-        await _follow(log, verification, progress)
+    if isinstance(log, Inspectable):
+        await log.check_rows()
+    await _follow(log, verification, progress)
+    if isinstance(log, Inspectable):
+        await log.check_structure(verification.head.number)
     if expect is not None and verification.expected_at is None:
         raise DigestMissing(log.name, verification.head.number, expect)
     return verification.so_far()

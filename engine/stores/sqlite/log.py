@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 
@@ -27,7 +27,9 @@ from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import AppendSignal, followed
+from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.stores.sqlite import inspection
 from millstream.engine.stores.sqlite.connection import Database, connect
 from millstream.engine.stores.sqlite.errors import (
     ERRORS,
@@ -59,6 +61,7 @@ _PRAGMAS = (
 )
 
 T = TypeVar("T")
+_Arguments = TypeVarTuple("_Arguments")
 
 
 class SqliteLog:
@@ -168,6 +171,39 @@ class SqliteLog:
             await in_thread(self._lock.close)
             self._lock = None
 
+    # What other stores can't do: `stores.capabilities`.
+
+    def size_bytes(self) -> int:
+        files = (self.path, Path(f"{self.path}-wal"))
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def unchecked(self) -> SqliteLog:
+        return SqliteLog(self.path, checked_bytes_max=0)
+
+    async def check_rows(self) -> None:
+        await self._inspected(inspection.check_rows, self.path)
+
+    async def check_structure(self, commits: int) -> None:
+        schema = await inspection.schema_made()
+        await self._inspected(inspection.check_structure, self.path, schema, commits)
+
+    async def copy_to(self, target: Path) -> SqliteLog:
+        source = self.unchecked()  # this handle may be open, or be closed meanwhile
+        try:
+            await source.attach()
+            await self._inspected(inspection.copy_pages, self.path, target)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await source.close()
+        return SqliteLog(target, checked_bytes_max=0)
+
+    async def _inspected(self, look: Callable[[*_Arguments], None], *arguments: *_Arguments) -> None:
+        """What fails there is not what the log holds: an error of the operating system's kind."""
+        try:
+            await in_thread(look, *arguments)
+        except ERRORS as error:
+            raise OSError(str(error)) from error
+
     # Opening.
 
     def _check_version(self) -> None:
@@ -214,12 +250,8 @@ class SqliteLog:
         self._writer = db = await connect(self.name, busy_seconds_max=self._busy_seconds_max)
         if await is_empty(db):
             await create(db, application)
-        elif (owner := await owner_of(self.name, db)) != application:
-            raise LogRefused(
-                self.name,
-                f"it belongs to application {owner!r}, not to {application!r}",
-                "give App(name=…) the name that the log has, or open another log",
-            )
+        else:
+            require_owner(self.name, await owner_of(self.name, db), application)
         for pragma in _PRAGMAS:
             await db.rows(f"PRAGMA {pragma}")
         await self._settle(db)

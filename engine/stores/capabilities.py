@@ -1,0 +1,78 @@
+"""What some stores can do and others can't. A log has a capability if it has the methods; nothing else is looked at.
+
+Here: the protocols. Not here: what is done where a log lacks one (`upkeep`, `cli`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from millstream.engine.stores.port import Log
+
+__all__ = ["Copyable", "Inspectable", "Sized"]
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A log whose size can be told without reading it."""
+
+    def size_bytes(self) -> int:
+        """About how many bytes its commits have where they are kept; 0 where there is no log yet.
+
+        Raises:
+            OSError: it can't be looked at.
+        """
+        ...
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A log in something that has a structure of its own, with damage that no commit shows."""
+
+    def unchecked(self) -> Log:
+        """Another handle to the same log, which looks at no structure when it is attached: it shows what is left."""
+        ...
+
+    async def check_rows(self) -> None:
+        """That the store holds nothing that readers pass over. What can't be read at all, they come to themselves.
+
+        Raises:
+            LogCorrupt: it does.
+            Exception: the store failed.
+        """
+        ...
+
+    async def check_structure(self, commits: int) -> None:
+        """That the structure is whole, and the one that the store made.
+
+        Args:
+            commits: how many commits were found to be whole; for the error.
+
+        Raises:
+            LogCorrupt: it is not.
+            Exception: the store failed.
+        """
+        ...
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """A log in a file that can be copied while it is written."""
+
+    @property
+    def path(self) -> Path:
+        """The file, whose permissions a copy gets."""
+        ...
+
+    async def copy_to(self, target: Path) -> Log:
+        """Copy all that is durable into an empty file, durably, as it is at one moment. The writer goes on meanwhile.
+
+        Returns:
+            The copy, not opened.
+
+        Raises:
+            LogRefused, LogCorrupt: as attaching the log does.
+            OSError: one can't be read, or the other not be written.
+        """
+        ...
