@@ -41,7 +41,8 @@ bench-peers: .venv/ready  ## beside other software that keeps events, which is i
 
 figures: .venv/ready  ## the page with plots of the figures that are kept in docs/figures
 	@mkdir -p out
-	$(RUN) python -m millstream.bench show $(lastword $(sort $(wildcard docs/figures/*.json))) --html out/figures.html
+	@$(RUN) python -m millstream.bench show $(lastword $(sort $(wildcard docs/figures/*.json))) --html out/figures.html > out/figures.txt
+	@echo "the figures are in out/figures.html, and as text in out/figures.txt"
 
 torture: .venv/ready  ## kill a busy engine a hundred times, tear copies of its log: is anything lost?
 	$(RUN) python -m millstream.bench torture $(if $(KILLS),--kills $(KILLS) --images $(KILLS))

@@ -85,7 +85,7 @@ async def verify(job: Job) -> Result:
 
 
 async def memory(job: Job) -> Result:
-    """Bytes of memory for each key: a write model, a view, and the write index' version of it."""
+    """Bytes of memory for each key: a write model, a view, and the version of it that the write index has."""
     gc.collect()
     before = resident_bytes()
     async with Engine(bank, log=Path(job.directory) / LOG_NAME) as engine:

@@ -82,7 +82,7 @@ class Ban(NamedTuple):
 CLOCK = ("engine/loop/clock.py",)
 #: The loop stops for a moment, on purpose, so that a thread gets the interpreter's lock; it says why there.
 #: A simulation lets that moment pass without sleeping.
-HANDOVER = ("engine/loop/threads.py", "engine/testing/loop.py")
+RELEASING = ("engine/loop/threads.py", "engine/testing/loop.py")
 #: All that is random there comes from a seed that the caller gives.
 SIMULATION = tuple(f"engine/testing/{name}.py" for name in ("faulty", "loop", "simulation"))
 #: It names the class of ids that a state may hold, and makes none.
@@ -107,7 +107,7 @@ BANS = (
     Ban("time.monotonic", PURE, ELAPSED, CLOCK),
     Ban("time.monotonic_ns", PURE, ELAPSED, CLOCK),
     Ban("time.sleep", frozenset({"tests"}), WAITING),
-    Ban("time.sleep", SHIPPED, "anyio.sleep: it holds the loop, and every query with it", HANDOVER),
+    Ban("time.sleep", SHIPPED, "anyio.sleep: it holds the loop, and every query with it", RELEASING),
     Ban("asyncio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep", frozenset({"tests"}), WAITING),
     Ban("anyio.sleep_until", frozenset({"tests"}), WAITING),
@@ -144,7 +144,6 @@ MAY_SAY_THE_OLD_NAME = (
     "tests/behaviour/test_old_files.py",
     "tests/behaviour/written_by_0_1/",
     "docs/upkeep.md",  # it shows the header of an export
-    "docs/figures/",  # until they are measured again
 )
 
 
@@ -300,6 +299,8 @@ def wrong_floors(source: Source) -> Iterator[str]:
         return
     for line, name in _imports(source):
         there = (name.split(".") + [""] * 3)[2]
+        if name == "millstream.engine":
+            yield source.at(line, "import millstream.engine is all of it at once: name the module that is meant")
         if not name.startswith("millstream.engine.") or there == here:
             continue
         if FLOOR_OF.get(there, len(FLOORS)) >= FLOOR_OF[here]:
@@ -538,6 +539,7 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (wrong_floors, "engine/loop/x.py", "from millstream.engine import application", "not stand on application"),
     (wrong_floors, "engine/upkeep/x.py", "from millstream.engine.engine import Engine", "not stand on engine"),
     (wrong_floors, "engine/server/x.py", "from millstream.engine import Engine", "may not stand on Engine"),
+    (wrong_floors, "engine/stores/x.py", "import millstream.engine as e", "name the module that is meant"),
     (wrong_floors, "engine/x.py", "", "x is on no floor"),
     (
         wrong_floors,
@@ -546,7 +548,7 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
         "engine/client stands on application, errors, loop, wire alone, not on commits",
     ),
     (relative_imports, "engine/x.py", "from .commit import Head", "import .commit is relative"),
-    (relative_imports, "engine/log/x.py", "from .. import commit", "import .. is relative"),
+    (relative_imports, "engine/stores/x.py", "from .. import commit", "import .. is relative"),
     (
         relative_imports,
         "tests/x.py",
@@ -566,7 +568,7 @@ OFFENDERS: tuple[tuple[Check, str, str, str], ...] = (
     (missing_docstrings, "views/x.py", DOC + "__all__ = ['V']\nclass V: pass", "x.py:3: V is public"),
     (missing_docstrings, "views/x.py", DOC + "__all__ = ['v']\nasync def v(): pass", "v is public"),
     (busy_packages, "engine/__init__.py", DOC + "LIMIT = 3", "__init__.py:2: an __init__.py has"),
-    (busy_packages, "engine/log/__init__.py", "def f(): pass", "move this to a module"),
+    (busy_packages, "engine/stores/__init__.py", "def f(): pass", "move this to a module"),
     (busy_packages, "views/__init__.py", DOC + '"another"', "move this to a module"),
     (inexact_exports, "engine/x.py", "def f(): pass", "no __all__"),
     (inexact_exports, "engine/__init__.py", DOC, "no __all__"),
@@ -749,7 +751,7 @@ def test_the_old_name_is_found_where_it_may_not_be_and_left_where_it_may() -> No
     assert list(old_names("engine/application/app.py", "\n" + line)) == [
         "engine/application/app.py:2: the project is called millstream now; what is on disk is in engine/commits/marks.py"
     ]
-    assert list(old_names("docs/figures/2026-11-26.md", line)) == []
+    assert list(old_names("docs/upkeep.md", line)) == []
 
 
 @pytest.mark.parametrize(

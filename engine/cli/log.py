@@ -292,7 +292,7 @@ def _check(
 
     Nothing is applied and nothing changed. Exit code 1 when there is one that can't be read.
     """
-    found = anyio.run(_survey, load_app(app), log)
+    found = anyio.run(_readability, load_app(app), log)
     if json:
         show_json({"log": log, "app": app, **to_builtins(found)})
     else:
@@ -304,7 +304,7 @@ def _check(
         raise typer.Exit(ExitCode.DAMAGED)
 
 
-async def _survey(app: App, address: str) -> Readability:
+async def _readability(app: App, address: str) -> Readability:
     async with attached(address) as (log, owner):
         require_owner(log.name, owner, app.name)
         return await check_events(log, app)

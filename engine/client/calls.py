@@ -218,7 +218,7 @@ class Calls:
         error.__cause__ = lost if problem is not None else None
         call.promise.set_exception(error)
 
-    def abandon(
+    def fail_all(
         self, reason: Callable[[Call], MillstreamError], *, only: Callable[[Call], bool] = lambda call: True
     ) -> None:
         """Let all fail for which ``only`` holds.

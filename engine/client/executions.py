@@ -15,7 +15,7 @@ from millstream.engine.application.messages import Command, Message, Metadata, R
 from millstream.engine.application.options import Deadline
 from millstream.engine.application.validation import checked_command_id, checked_metadata, encode
 from millstream.engine.client.calls import Call
-from millstream.engine.client.outcomes import Group
+from millstream.engine.client.outcomes import Outcomes
 from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, NotYetVisible, RemoteError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire.errors import INTERNAL_ERROR
@@ -30,7 +30,7 @@ _EARLY_SECONDS = 0.002
 _read_receipt = msgspec.json.Decoder(Receipt).decode
 
 
-class Executions(Group):
+class Executions(Outcomes):
     """The outcomes of an `execute_many`, which never has more than so many calls under way."""
 
     __slots__ = ("_calls_max", "_room", "calls")

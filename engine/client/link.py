@@ -269,7 +269,7 @@ class Link:
         for subscription in running.values():
             subscription.lost(problem)
         if self._status is not _Status.OPEN:
-            self._calls.abandon(self._closed)
+            self._calls.fail_all(self._closed)
             self._look_if_drained()
             return
         _log.warning("connection_lost", address=self.name, problem=problem, waiting=len(self._calls.waiting))
@@ -313,7 +313,7 @@ class Link:
         try:
             self._connection = await self._reach.connect(self)
         except MillstreamError as error:
-            self._calls.abandon(partial(self._unreached, error))
+            self._calls.fail_all(partial(self._unreached, error))
         finally:
             self._connecting = None
         self._wake()
@@ -343,13 +343,13 @@ class Link:
             subscription.end(EngineClosed(self._status))
         connection = self._connection
         if connection is not None:
-            self._calls.abandon(self._closed, only=lambda call: not call.changes)
+            self._calls.fail_all(self._closed, only=lambda call: not call.changes)
             with anyio.move_on_after(self.limits.drain_seconds_max):
                 if self._calls.has_commands:
                     self._drained = self._loop.create_future()
                     await self._drained
         self._status = _Status.CLOSED
-        self._calls.abandon(self._closed)
+        self._calls.fail_all(self._closed)
         if connection is not None and not connection.closed.done():
             connection.transport.close()
             with anyio.move_on_after(self.limits.connect_seconds_max):

@@ -8,10 +8,10 @@ from typing import Any
 from millstream.engine.application.messages import Receipt
 from millstream.engine.errors import MillstreamError
 
-__all__ = ["Group", "Place"]
+__all__ = ["Outcomes", "Place"]
 
 
-class Group:
+class Outcomes:
     """The outcomes of several commands, in order, and the future that is done when all are there."""
 
     __slots__ = ("abandoned", "future", "left", "outcomes")
@@ -32,11 +32,11 @@ class Group:
 
 
 class Place:
-    """One command's place in a `Group`: where the reply to it is put."""
+    """One command's place in a `Outcomes`: where the reply to it is put."""
 
     __slots__ = ("_group", "_index")
 
-    def __init__(self, group: Group, index: int) -> None:
+    def __init__(self, group: Outcomes, index: int) -> None:
         self._group = group
         self._index = index
 

@@ -1,4 +1,4 @@
-"""One kind of stored event that the application can't read, as errors and surveys tell it."""
+"""One kind of stored event that the application can't read, as errors and `check_events` tell it."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ async def _answers_of(watch: Watch) -> AsyncGenerator[Answered[Any], None]:
 def _purity_checked(view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """The answering method, with a look at the view's state before and after it."""
 
-    def watched(state: Any, query: Query[Any]) -> Any:
+    def checked(state: Any, query: Query[Any]) -> Any:
         before = fingerprint(state)
         try:
             return answer(state, query)
@@ -266,4 +266,4 @@ def _purity_checked(view: ViewActor, answer: Callable[[Any, Any], Any]) -> Calla
                 view.fault(error)
                 raise error
 
-    return watched
+    return checked

@@ -1,6 +1,6 @@
 """The read side's pure core: a view's state, and durable commits applied to it one after another.
 
-Here: plain functions and values, no loop, no I/O. Not here: queues, and queries that wait (`actor`).
+Here: plain functions and values, no loop, no I/O but log lines. Not here: queues, and queries that wait (`actor`).
 
 Invariants: whole commits, in order, each once; a gap is refused; an event that can't be applied is treated as the
 view's policy says, and is never just passed over:

@@ -305,14 +305,14 @@ def _is_storable(part: _Wanted) -> bool:
 def _replay(write: WriteState, numbers: Sequence[int], decoded: DecodedCommit) -> None:
     """Apply a commit to each model, and to the write index, unless its snapshot has it already."""
     number = decoded.head.number
-    *of_models, of_ledger = numbers
+    *of_models, of_index = numbers
     if number > max(of_models):
         write.apply(decoded.events, decoded.start)
     else:
         for index, seen in enumerate(of_models):
             if number > seen:
                 write.apply_to(index, decoded.events, decoded.start)
-    if number > of_ledger:
+    if number > of_index:
         write.index.replay(number, decoded.start, decoded.records)
 
 

@@ -1,7 +1,7 @@
 """Waiting at the end of a log: what the `follow` of every store is made of.
 
 Here: who waits and is told, and the loop around a store's `read`. Not here: how a store learns of what others append
-(`sqlite_pulse`).
+(`sqlite.pulse`).
 
 Invariant: nothing is missed. Whoever follows takes the mark first and reads then: what is appended after that read
 moves the mark.
@@ -21,13 +21,13 @@ class AppendSignal:
     """Tells those who wait that something was appended. While nobody waits, that costs 0.1 µs."""
 
     def __init__(self) -> None:
-        self._told = 0
+        self._appends = 0
         self._is_over = False
         self._turns: set[asyncio.Future[None]] = set()
 
     def mark(self) -> int:
         """What `moved` compares with. To be taken before reading."""
-        return self._told
+        return self._appends
 
     async def moved(self, mark: int) -> bool:
         """Wait until there may be something that was not there when the mark was taken.
@@ -35,7 +35,7 @@ class AppendSignal:
         Returns:
             False if nothing comes any more.
         """
-        if self._told == mark and not self._is_over:
+        if self._appends == mark and not self._is_over:
             turn = asyncio.get_running_loop().create_future()
             self._turns.add(turn)
             try:
@@ -46,7 +46,7 @@ class AppendSignal:
 
     def tell(self) -> None:
         """There may be something new."""
-        self._told += 1
+        self._appends += 1
         if self._turns:
             self._wake()
 

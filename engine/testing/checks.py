@@ -192,7 +192,7 @@ async def check_replay(engine: Engine, commits: Sequence[Commit]) -> None:
                 raise BrokenPromise(f"{name} is not what a replay of the log makes: {'; '.join(differences)}")
 
 
-class _Ledger(msgspec.Struct):
+class _Receipts(msgspec.Struct):
     """What the write side remembers beside its models."""
 
     versions: dict[str, int]
@@ -204,7 +204,7 @@ def _states(engine: Engine) -> Iterator[tuple[Any, str]]:
     state = engine._writer.state
     if state is not None:
         yield from ((model, "") for model in state.models)
-        yield _Ledger(state.index.versions, state.index.receipts), ""
+        yield _Receipts(state.index.versions, state.index.receipts), ""
     for view in engine._views:
         fault = view.read.fault
         yield view.read.state, "whole" if fault is None else f"faulted at position {fault[0]:,} by {fault[1]!r}"

@@ -113,18 +113,18 @@ class Admission:
         if metadata is not None:
             metadata = checked_metadata(metadata)
         ids = checked_command_ids(command_ids, len(todo))
-        series = Outcomes()
+        outcomes = Outcomes()
 
         def late(index: int, ticket: int) -> MillstreamError:
             return DeadlineExceeded(type(todo[index]).__name__, timeout or 0.0, decided=self.is_decided(ticket))
 
         try:
             with anyio.move_on_after(timeout):
-                await self._put_all(todo, ids, metadata, series)
-                await series.come_down_to(0)
+                await self._put_all(todo, ids, metadata, outcomes)
+                await outcomes.come_down_to(0)
         finally:
-            series.end(late)
-        return [*series.outcomes, *(late(index, 0) for index in range(len(series.outcomes), len(todo)))]
+            outcomes.end(late)
+        return [*outcomes.outcomes, *(late(index, 0) for index in range(len(outcomes.outcomes), len(todo)))]
 
     async def execute_in_time(
         self, envelope: Envelope, promise: asyncio.Future[Receipt], deadline: Deadline, wait: bool
@@ -165,7 +165,7 @@ class Admission:
             error.add_note("millstream: the command was decided before it was cancelled; it stands once it is durable")
 
     async def _put_all(
-        self, todo: Sequence[Command], ids: Sequence[str | None], metadata: Metadata | None, series: Outcomes
+        self, todo: Sequence[Command], ids: Sequence[str | None], metadata: Metadata | None, outcomes: Outcomes
     ) -> None:
         slicer, new_promise = Slicer(self._limits.slice_ms_max), asyncio.get_running_loop().create_future
         batch, shared = self._limits.batch_commands_max, None if metadata is None else Options(metadata=metadata)
@@ -180,9 +180,9 @@ class Admission:
                 ticket = self.mailbox.try_put(envelope) or await self.mailbox.put(envelope)
             except MillstreamError as error:
                 promise.set_exception(error)
-            series.add((promise, ticket))
+            outcomes.add((promise, ticket))
             if index & 63 == 63:  # up to 64 are taken in together, however slow the machine is
-                if series.underway >= _BATCHES_AHEAD * batch:
-                    await series.come_down_to((_BATCHES_AHEAD - 1) * batch)
+                if outcomes.underway >= _BATCHES_AHEAD * batch:
+                    await outcomes.come_down_to((_BATCHES_AHEAD - 1) * batch)
                 elif slicer.is_over:
                     await slicer.rest()

@@ -1,7 +1,7 @@
-"""The write side's pure core: batches of commands, decided one after another on the write state.
+"""The write side's core: batches of commands, decided one after another on the write state.
 
-Here: plain functions and values, no loop, no I/O. Not here: the state itself (`state`); when a batch is decided, and
-what becomes of it (`writer`).
+Here: no loop, no I/O; but `fill` looks at the clock, and tells those whose time is over. Not here: the state itself
+(`state`); when a batch is decided, and what becomes of it (`writer`).
 
 Invariants: each command is decided on the state that the one before it left; a command that is refused leaves no trace;
 an event is checked before it is applied. `fill` applies events itself, as `WriteState.apply` does for a replay.
@@ -159,9 +159,9 @@ def _context(now: datetime, options: Options | None) -> Context:
 def _record(
     tag: str, key: str | None, options: Options, offset: int, keys: list[str | None] | None, data: bytes
 ) -> Record:
-    told, payload = options.metadata or _NOTHING, options.payload or None
+    given, payload = options.metadata or _NOTHING, options.payload or None
     return Record(
-        tag, key, options.command_id, payload, told.actor, told.correlation, told.causation, offset, keys, Raw(data)
+        tag, key, options.command_id, payload, given.actor, given.correlation, given.causation, offset, keys, Raw(data)
     )
 
 

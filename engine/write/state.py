@@ -45,7 +45,7 @@ class WriteState:
     Args:
         app: the application.
         models: the models' states, in the application's order.
-        ledger: versions and receipts at the same commit.
+        index: versions and receipts at the same commit.
         check_purity: look at the state before and after each handler.
     """
 

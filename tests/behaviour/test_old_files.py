@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from examples.bank import BalanceOf, Deposit, Transfer, app
 from millstream.engine import Engine, Metadata, Receipt, SqliteLog
 from millstream.engine.commits.marks import LOG_APPLICATION_ID, SNAPSHOTS_APPLICATION_ID
 from millstream.engine.upkeep import export_log, import_log, verify_log
+from tests.behaviour.written_by_0_1.bank import BalanceOf, Deposit, Transfer, app
 
 pytestmark = pytest.mark.anyio
 

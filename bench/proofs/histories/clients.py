@@ -28,7 +28,7 @@ from millstream.engine import Metadata, MillstreamError, Receipt, TryAgainLater
 from millstream.engine.application.messages import Answered
 from millstream.engine.client import Client, ClientLimits
 
-__all__ = ["Crowd"]
+__all__ = ["Clients"]
 
 #: Accounts at once. Few, so that most operations meet others on the same account.
 _HOT = 4
@@ -55,7 +55,7 @@ _GRACE_SECONDS = 20.0
 _LIMITS = ClientLimits(quiet_seconds_max=0.3, retry_seconds_max=0.2)
 
 
-class Crowd:
+class Clients:
     """All clients.
 
     Args:

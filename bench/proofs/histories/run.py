@@ -21,7 +21,7 @@ from millstream.bench import loops
 from millstream.bench.proofs.files import DATABASE, read_commits
 from millstream.bench.proofs.histories.by_position import check_places, read_log
 from millstream.bench.proofs.histories.child import Order
-from millstream.bench.proofs.histories.clients import Crowd
+from millstream.bench.proofs.histories.clients import Clients
 from millstream.bench.proofs.histories.linear import Linearizable, Undecided, Violation, check_each
 from millstream.bench.proofs.histories.plan import Crash, Whom, crashes
 from millstream.bench.proofs.histories.process import PROGRAM, Served, ServerFailed
@@ -140,7 +140,9 @@ class _Play:
         if histories.replica:
             order = Order(log=log, listen=listen["replica"], writer=listen["writer"][0])
             self._servers.append(Served("the replica", order, base / "replica errors.txt", program))
-        self._crowd = Crowd(record, histories.seed, listen["writer"], listen["replica"] if histories.replica else [])
+        self._clients = Clients(
+            record, histories.seed, listen["writer"], listen["replica"] if histories.replica else []
+        )
 
     @property
     def kills(self) -> int:
@@ -155,14 +157,14 @@ class _Play:
                 server.begin("asyncio")
                 await server.ready()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._crowd.run(plan.clients, stop))
+                group.create_task(self._clients.run(plan.clients, stop))
                 until = elapsed() + plan.seconds
                 for crash in crashes(plan.seed, plan.crashes, plan.seconds, replica=plan.replica):
                     await self._crash(crash)
                     tell()
                 await anyio.sleep(max(0.0, until - elapsed()))
                 stop.set()
-            await self._crowd.look_at_all()
+            await self._clients.look_at_all()
         finally:
             for server in self._servers:
                 server.kill()

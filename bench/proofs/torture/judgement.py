@@ -21,7 +21,7 @@ from millstream.bench.proofs.torture.reports import Ack, Refusal
 from millstream.bench.proofs.torture.rounds import Played
 from millstream.bench.proofs.torture.work import has_id, unanswered
 
-__all__ = ["Found", "Story"]
+__all__ = ["Found", "Judgement"]
 
 _AGAIN_ACKED = 40
 
@@ -36,7 +36,7 @@ class Found(NamedTuple):
     images_refused: int = 0
 
 
-class Story(msgspec.Struct):
+class Judgement(msgspec.Struct):
     """One log, from its first round on."""
 
     log: Path

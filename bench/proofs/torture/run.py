@@ -18,7 +18,7 @@ from millstream.bench.proofs.files import DATABASE
 from millstream.bench.proofs.problems import PROBLEMS_KEPT_MAX, Verdict, evidence_of
 from millstream.bench.proofs.torture.check import Kind
 from millstream.bench.proofs.torture.child import Order
-from millstream.bench.proofs.torture.judgement import Found, Story
+from millstream.bench.proofs.torture.judgement import Found, Judgement
 from millstream.bench.proofs.torture.plan import Round, round_of, shots
 from millstream.bench.proofs.torture.process import PROGRAM
 from millstream.bench.proofs.torture.rounds import play
@@ -97,49 +97,49 @@ def run(torture: Torture, tell: Callable[[Tally], None] = lambda _: None, progra
 
 
 def _rounds(torture: Torture, base: Path, program: Sequence[str], tally: Tally) -> Iterator[Found]:
-    todo, story = shots(torture.seed, torture.kills, torture.images), None
+    todo, judgement = shots(torture.seed, torture.kills, torture.images), None
     while not tally.wrong and (tally.rounds < torture.kills or tally.kills < torture.kills):
         plan = round_of(torture.seed, tally.rounds)
-        story = _story(torture, plan, base, story)
-        folder = story.log.parent / f"round {plan.number}"
+        judgement = _judgement(torture, plan, base, judgement)
+        folder = judgement.log.parent / f"round {plan.number}"
         folder.mkdir(parents=True)
         played = play(
             plan,
             todo.get(plan.number, ()),
-            _orders(torture, plan, story),
+            _orders(torture, plan, judgement),
             folder,
-            checkpointed=story.checkpointed,
+            checkpointed=judgement.checkpointed,
             program=program,
         )
         tally.kills += played.killed
         tally.images += len(played.images)
         tally.images_torn += sum(image.tear is not None for image in played.images)
-        found = story.next_round(plan, played, folder, Random(f"{torture.seed} garbage {plan.number}"))
+        found = judgement.next_round(plan, played, folder, Random(f"{torture.seed} garbage {plan.number}"))
         if not found.problems:
             shutil.rmtree(folder)
         yield found
 
 
-def _story(torture: Torture, plan: Round, base: Path, before: Story | None) -> Story:
+def _judgement(torture: Torture, plan: Round, base: Path, before: Judgement | None) -> Judgement:
     """The log of this round: the one before, as long as it is not too long."""
     if before is not None:
         if not plan.fresh and before.rounds < _ROUNDS_PER_LOG_MAX:
             return before
         shutil.rmtree(before.log.parent)
-    return Story(base / f"log of round {plan.number}" / DATABASE, torture.callers)
+    return Judgement(base / f"log of round {plan.number}" / DATABASE, torture.callers)
 
 
-def _orders(torture: Torture, plan: Round, story: Story) -> list[Order]:
+def _orders(torture: Torture, plan: Round, judgement: Judgement) -> list[Order]:
     """That of the process, and that of its rival."""
     loop = plan.loop if plan.loop in loops.available() else "asyncio"
     return [
         Order(
-            log=str(story.log),
+            log=str(judgement.log),
             generation=2 * plan.number + rival,
             callers=torture.callers,
             loop=loop,
             checkpoints=plan.checkpoints,
-            again=story.again if plan.again else [],
+            again=judgement.again if plan.again else [],
         )
         for rival in (0, 1)
     ]

@@ -1,6 +1,6 @@
 """How a reader of a SQLite file notices that another process has written to it.
 
-Here: what is looked at, and how often. Not here: what is read then (`sqlite_reading`).
+Here: what is looked at, and how often. Not here: what is read then (`reading`).
 
 SQLite tells nobody of a commit, and has a number that differs after one: ``PRAGMA data_version``
 (https://www.sqlite.org/pragma.html#pragma_data_version). A look takes a read transaction, no lock that a writer waits

@@ -130,7 +130,7 @@ class SqliteReader:
         return page
 
     def _state(self) -> object:
-        """What differs when somebody has written. Here on the loop's thread: see `sqlite_pulse`."""
+        """What differs when somebody has written. Here on the loop's thread: see `pulse`."""
         if self._resting is not None:
             return QuietFiles.look(self._path)
         if self._db is None or self._watch.lost():

@@ -258,10 +258,10 @@ def test_all_can_be_told_that_it_is_over_or_some_of_them() -> None:
     def reason(call: Call) -> MillstreamError:
         return EngineClosed(call.name)
 
-    calls.abandon(reason, only=lambda call: not call.changes)
+    calls.fail_all(reason, only=lambda call: not call.changes)
     assert [outcome(call) and outcome(call).state for call in (sent, waits, query)] == [None, None, "c"]
     assert [call.name for call in calls.waiting] == ["b"]
-    calls.abandon(reason)
+    calls.fail_all(reason)
     assert [outcome(call).state for call in (sent, waits, query)] == ["a", "b", "c"]
     assert (before, calls.has_commands) == (True, False)
     assert not calls.waiting

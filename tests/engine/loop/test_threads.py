@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from millstream.engine import Engine, Receipt
-from millstream.engine.loop import threads as handover_module
+from millstream.engine.loop import threads as threads_module
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.threads import YieldingGil, in_thread
 from millstream.engine.stores.sqlite.connection import connect
@@ -31,8 +31,8 @@ def holds(monkeypatch: pytest.MonkeyPatch, *blocks: tuple[float, float], share: 
     It had a core for this share of its time.
     """
     held: list[float] = []
-    monkeypatch.setattr(handover_module, "release_gil", lambda _: held.append(elapsed()))
-    monkeypatch.setattr(handover_module, "worked", lambda: elapsed() * share)
+    monkeypatch.setattr(threads_module, "release_gil", lambda _: held.append(elapsed()))
+    monkeypatch.setattr(threads_module, "worked", lambda: elapsed() * share)
 
     async def scenario(world: Simulation) -> list[float]:
         beginning = world.seconds

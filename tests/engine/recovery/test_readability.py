@@ -79,7 +79,7 @@ async def written(place: Place) -> None:
             await engine.execute(command)
 
 
-async def surveyed(place: Place, app: App, **options: Any) -> Readability:
+async def checked(place: Place, app: App, **options: Any) -> Readability:
     async with attached(place.log()) as (log, application):
         assert application == "shop"
         return await check_events(log, app, **options)
@@ -98,18 +98,18 @@ def log_of(*bodies: Sequence[dict[str, Any]]) -> MemoryLog:
 
 async def test_an_application_that_reads_everything_has_nothing_unreadable(place: Place) -> None:
     await written(place)
-    assert await surveyed(place, shop) == Readability(commits=8, events=8, types=TYPES, unreadable=[])
+    assert await checked(place, shop) == Readability(commits=8, events=8, types=TYPES, unreadable=[])
 
 
 async def test_an_empty_log_has_nothing_in_it(place: Place) -> None:
     async with Engine(shop, log=place.log()):
         pass
-    assert await surveyed(place, shop) == Readability(commits=0, events=0, types={}, unreadable=[])
+    assert await checked(place, shop) == Readability(commits=0, events=0, types={}, unreadable=[])
 
 
 async def test_unknown_events_are_counted_by_type_with_the_first_of_each(place: Place) -> None:
     await written(place)
-    found = await surveyed(place, few)
+    found = await checked(place, few)
     assert (found.commits, found.events, found.types) == (8, 8, TYPES)
     assert [(each.type, each.count, each.commit, each.position, each.known) for each in found.unreadable] == [
         ("Taken", 1, 4, 3, False),
@@ -123,7 +123,7 @@ async def test_unknown_events_are_counted_by_type_with_the_first_of_each(place: 
 
 async def test_events_that_do_not_fit_their_class_are_told_with_what_does_not_fit(place: Place) -> None:
     await written(place)
-    found = await surveyed(place, App(models=[Strict], name="shop"))
+    found = await checked(place, App(models=[Strict], name="shop"))
     assert found.unreadable[0] == UnreadableEvent(
         type="Added", count=3, commit=1, position=1, known=True, problem="Object missing required field `shelf`"
     )
@@ -137,7 +137,7 @@ async def test_events_that_do_not_fit_their_class_are_told_with_what_does_not_fi
 
 async def test_retired_events_are_readable_unless_their_upcast_fails(place: Place) -> None:
     await written(place)
-    found = await surveyed(place, App(models=[Few], retired=[OldTaken, OldBroken], name="shop"))
+    found = await checked(place, App(models=[Few], retired=[OldTaken, OldBroken], name="shop"))
     assert found.types == TYPES
     (broken,) = found.unreadable
     assert (broken.type, broken.count, broken.position, broken.known) == ("Broken", 2, 5, True)
@@ -161,7 +161,7 @@ async def test_an_event_without_a_name_is_told_as_it_is(event: dict[str, Any]) -
 
 async def test_a_survey_may_begin_later(place: Place) -> None:
     await written(place)
-    found = await surveyed(place, few, after=5)
+    found = await checked(place, few, after=5)
     assert (found.commits, found.events, found.types) == (3, 3, {"Added": 1, "Noted": 1, "Broken": 1})
     assert [(each.type, each.position) for each in found.unreadable] == [("Broken", 8)]
 
@@ -169,8 +169,8 @@ async def test_a_survey_may_begin_later(place: Place) -> None:
 @pytest.mark.parametrize("read_bytes_max", [1, 400, 1_000_000])
 async def test_pages_of_any_size_give_the_same_survey(place: Place, read_bytes_max: int) -> None:
     await written(place)
-    found = await surveyed(place, few, read_bytes_max=read_bytes_max, slicer=Slicer(1e-9))
-    assert found == await surveyed(place, few)
+    found = await checked(place, few, read_bytes_max=read_bytes_max, slicer=Slicer(1e-9))
+    assert found == await checked(place, few)
     assert found.commits == 8
 
 
@@ -178,7 +178,7 @@ async def test_a_survey_changes_nothing_and_goes_on_beside_a_writer(tmp_path: Pa
     place = SqlitePlace(tmp_path)
     await written(place)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    await surveyed(place, few)
+    await checked(place, few)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     async with Engine(shop, log=place.log()) as engine:
         await engine.execute(Add("a", 1))
@@ -196,7 +196,7 @@ async def test_a_body_that_is_no_array_of_commands_is_damage(tmp_path: Path) -> 
     db.commit()
     db.close()
     with pytest.raises(LogCorrupt, match="is damaged at commit 3: its body is not an array of commands"):
-        await surveyed(place, shop)
+        await checked(place, shop)
 
 
 # A failed opening tells the same.
@@ -207,7 +207,7 @@ async def test_opening_names_every_kind_of_event_that_can_not_be_read_in_the_who
     with pytest.raises(EventsUnreadable) as raised:
         async with Engine(few, log=place.log()):
             pass
-    assert raised.value.events == (await surveyed(place, few)).unreadable
+    assert raised.value.events == (await checked(place, few)).unreadable
     assert (raised.value.app, len(raised.value.events)) == ("shop", 2)
     assert "'Taken' is not known: 1 of them, the first at position 3; 'Broken' is not known: 2 of them" in str(
         raised.value
@@ -236,7 +236,7 @@ async def test_unknown_events_that_are_all_in_a_snapshot_are_found_by_a_survey_a
     stock = App(models=[Stock], name="shop")
     async with Engine(stock, log=place.log()) as engine:
         await engine.execute(Add("a", 1))
-    assert [each.type for each in (await surveyed(place, stock)).unreadable] == ["Noted", "Broken"]
+    assert [each.type for each in (await checked(place, stock)).unreadable] == ["Noted", "Broken"]
     with pytest.raises(EventsUnreadable, match="'Noted' is not known: 2 of them, the first at position 2"):
         async with Engine(stock, log=place.log(), snapshots=False):
             pass

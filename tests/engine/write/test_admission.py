@@ -26,7 +26,7 @@ from millstream.engine import (
 )
 from millstream.engine.application.options import Deadline, Options
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.write import admission as intake_module
+from millstream.engine.write import admission as admission_module
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.mailbox import Mailbox
 from tests.shop import Add, Note, StockOf, Take, shop
@@ -214,7 +214,7 @@ async def test_those_that_are_not_answered_in_time_say_whether_they_were_decided
         given.append(seconds)
         return time
 
-    monkeypatch.setattr(intake_module, "anyio", SimpleNamespace(move_on_after=move_on_after))
+    monkeypatch.setattr(admission_module, "anyio", SimpleNamespace(move_on_after=move_on_after))
     async with anyio.create_task_group() as group:
         sent = start(group, admission.execute_many([Add("a", n) for n in range(1, 6)], None, None, 0.05))
         await settled()
@@ -309,7 +309,7 @@ class Timer:
 def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
     timer = Timer()
     stand_in = SimpleNamespace(get_running_loop=lambda: timer, CancelledError=asyncio.CancelledError)
-    monkeypatch.setattr(intake_module, "asyncio", stand_in)
+    monkeypatch.setattr(admission_module, "asyncio", stand_in)
     return timer
 
 

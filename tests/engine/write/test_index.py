@@ -29,7 +29,7 @@ def receipt_for(command_id: str, commit: int = 1) -> Receipt:
     return Receipt(commit, commit, 1, command_id, commit)
 
 
-def ledger_of(*command_ids: str, receipts_max: int = 3) -> WriteIndex:
+def index_of(*command_ids: str, receipts_max: int = 3) -> WriteIndex:
     write_index = WriteIndex(receipts_max)
     for number, command_id in enumerate(command_ids, start=1):
         write_index.remember(command_id, f"payload of {command_id}", receipt_for(command_id, number))
@@ -142,13 +142,13 @@ def test_the_same_command_again_has_the_first_receipt_and_another_one_is_refused
 
 
 def test_a_command_that_was_executed_already_is_not_asked_for_its_version() -> None:
-    write_index = ledger_of("id-1")
+    write_index = index_of("id-1")
     again = write_index.look_back(Options("id-1", "payload of id-1", expected_version=99), "Add", "a")
     assert again == Receipt(1, 1, 1, "id-1", 1, repeated=True)
 
 
 def test_the_oldest_receipt_is_forgotten_for_the_one_that_is_too_many() -> None:
-    write_index = ledger_of("1", "2", "3")
+    write_index = index_of("1", "2", "3")
     assert ids(write_index) == ["1", "2", "3"]
     write_index.remember("4", "", receipt_for("4"))
     assert ids(write_index) == ["2", "3", "4"]
@@ -158,7 +158,7 @@ def test_the_oldest_receipt_is_forgotten_for_the_one_that_is_too_many() -> None:
 
 def test_an_id_that_came_again_after_it_was_forgotten_counts_from_then_on() -> None:
     """Read back under a larger limit, its first receipt is still there when the second one comes."""
-    write_index = ledger_of("1", "2", "3", "1", receipts_max=3)
+    write_index = index_of("1", "2", "3", "1", receipts_max=3)
     assert ids(write_index) == ["2", "3", "1"]
     assert write_index.receipts[-1] == ("payload of 1", receipt_for("1", 4))
     write_index.remember("4", "", receipt_for("4"))
@@ -183,7 +183,7 @@ def test_a_replay_enters_what_was_entered_when_it_happened() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 3, 20_000])
 def test_a_snapshot_gives_back_what_was_there(size: int) -> None:
-    write_index = ledger_of(*map(str, range(size)), receipts_max=20_000)
+    write_index = index_of(*map(str, range(size)), receipts_max=20_000)
     write_index.versions.update({f"key {number}": number for number in range(size)})
     write_index.remember("no key, no events", "", Receipt(9, 9, 0, "no key, no events"))
     again = restored(write_index, 20_000)
@@ -193,18 +193,18 @@ def test_a_snapshot_gives_back_what_was_there(size: int) -> None:
 
 
 def test_a_smaller_limit_takes_the_latest_of_a_snapshot() -> None:
-    assert ids(restored(ledger_of("1", "2", "3"), 2)) == ["2", "3"]
+    assert ids(restored(index_of("1", "2", "3"), 2)) == ["2", "3"]
 
 
 def test_a_larger_limit_takes_a_snapshot_that_nothing_was_forgotten_for() -> None:
-    assert ids(restored(ledger_of("1", "2", "3", receipts_max=3), 10)) == ["1", "2", "3"]
+    assert ids(restored(index_of("1", "2", "3", receipts_max=3), 10)) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("through_a_smaller_one", [False, True])
 def test_a_larger_limit_does_not_take_a_snapshot_that_lacks_what_the_log_has(through_a_smaller_one: bool) -> None:
-    write_index = ledger_of("1", "2", "3", "4", receipts_max=3)
+    write_index = index_of("1", "2", "3", "4", receipts_max=3)
     if through_a_smaller_one:
-        write_index = restored(ledger_of("1", "2", "3", "4", receipts_max=4), 3)
+        write_index = restored(index_of("1", "2", "3", "4", receipts_max=4), 3)
     assert ids(restored(write_index, 3)) == ids(write_index) == ["2", "3", "4"]
     assert ids(restored(restored(write_index, 3), 3)) == ["2", "3", "4"]
     with pytest.raises(SnapshotMismatch, match=r"it was taken with receipts_max=3, which is 4 now"):

@@ -58,12 +58,12 @@ async def test_a_view_sees_a_commit_before_its_caller_hears_of_it() -> None:
             seen.append(decoded.head.position)
             offered(decoded)
 
-        def spy_owe(draft: Any) -> None:
+        def spy(draft: Any) -> None:
             seen.append(-draft.position)
             owe(draft)
 
         engine._views[0].offer = spy_offer  # type: ignore[method-assign]
-        engine._writer._queue_outcomes = spy_owe  # type: ignore[method-assign]
+        engine._writer._queue_outcomes = spy  # type: ignore[method-assign]
         await engine.execute(Add("a", 1))
         await engine.execute(Add("a", 1))
     assert seen == [1, -1, 2, -2]

@@ -24,7 +24,7 @@ from millstream.bench.proofs.torture.application import limits, till
 from millstream.bench.proofs.torture.check import Kind, Known, Problem
 from millstream.bench.proofs.torture.child import Order
 from millstream.bench.proofs.torture.images import Image, judge
-from millstream.bench.proofs.torture.judgement import Story
+from millstream.bench.proofs.torture.judgement import Judgement
 from millstream.bench.proofs.torture.plan import Ending, round_of
 from millstream.bench.proofs.torture.process import PROGRAM, Child, hold, listen
 from millstream.bench.proofs.torture.reopening import Reopened, reopen
@@ -233,17 +233,17 @@ BATCHES = [[opening(0, account) for account in accounts(3)], ["0.0.0", "0.2.0"],
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> tuple[Story, list[Report]]:
+def written(tmp_path: Path) -> tuple[Judgement, list[Report]]:
     """A log of four commits, which nobody has looked at yet, and what its callers were told."""
     (tmp_path / "round").mkdir()
-    story = Story(tmp_path / DATABASE, callers=3)
-    return story, asyncio.run(_write(story.log, BATCHES))
+    judgement = Judgement(tmp_path / DATABASE, callers=3)
+    return judgement, asyncio.run(_write(judgement.log, BATCHES))
 
 
-def looked_at(story: Story, reports: list[Report], folder: Path) -> list[Problem]:
+def looked_at(judgement: Judgement, reports: list[Report], folder: Path) -> list[Problem]:
     played = Played(reports, [], True, 0, [])
     plan = msgspec.structs.replace(UNDER_LOAD, on_copy=False)
-    return story.next_round(plan, played, folder, Random(1)).problems
+    return judgement.next_round(plan, played, folder, Random(1)).problems
 
 
 def rewrite(log: Path, commits: Sequence[Commit]) -> None:
@@ -260,15 +260,17 @@ def rewrite(log: Path, commits: Sequence[Commit]) -> None:
             head = Head(number, head.position + events_in(commit.body), commit.recorded_at, digest)
 
 
-def test_a_real_log_is_right_and_so_is_the_engines_state(written: tuple[Story, list[Report]], tmp_path: Path) -> None:
-    story, said = written
-    assert looked_at(story, said, tmp_path / "round") == []
-    assert (story.known.head.number, len(story.told.acked)) == (4, 28)
-    opened = reopen(story.log)
+def test_a_real_log_is_right_and_so_is_the_engines_state(
+    written: tuple[Judgement, list[Report]], tmp_path: Path
+) -> None:
+    judgement, said = written
+    assert looked_at(judgement, said, tmp_path / "round") == []
+    assert (judgement.known.head.number, len(judgement.told.acked)) == (4, 28)
+    opened = reopen(judgement.log)
     assert isinstance(opened, Reopened)
-    assert opened.view == opened.model == story.known.balances
+    assert opened.view == opened.model == judgement.known.balances
     assert sum(opened.view.values()) > 0
-    assert set(story.again) >= {"0.1.0", "0.1.1", "0.1.2", "0.0.2"}
+    assert set(judgement.again) >= {"0.1.0", "0.1.1", "0.1.2", "0.0.2"}
 
 
 def removed(commits: list[Commit]) -> list[Commit]:
@@ -292,33 +294,35 @@ def swapped(commits: list[Commit]) -> list[Commit]:
 def test_a_log_that_was_tampered_with_is_found_although_its_chain_is_whole(
     tamper: Callable[[list[Commit]], list[Commit]],
     kind: Kind,
-    written: tuple[Story, list[Report]],
+    written: tuple[Judgement, list[Report]],
     tmp_path: Path,
 ) -> None:
-    story, said = written
-    rewrite(story.log, tamper(read_commits(story.log)))
-    problems = looked_at(story, said, tmp_path / "round")
+    judgement, said = written
+    rewrite(judgement.log, tamper(read_commits(judgement.log)))
+    problems = looked_at(judgement, said, tmp_path / "round")
     assert kind in {problem.kind for problem in problems}, problems
     assert Kind.BROKEN not in {problem.kind for problem in problems}
 
 
 def test_a_row_that_was_edited_keeps_the_engine_from_opening_and_that_is_found(
-    written: tuple[Story, list[Report]], tmp_path: Path
+    written: tuple[Judgement, list[Report]], tmp_path: Path
 ) -> None:
-    story, said = written
-    with closing(sqlite3.connect(story.log, isolation_level=None)) as db:
+    judgement, said = written
+    with closing(sqlite3.connect(judgement.log, isolation_level=None)) as db:
         db.execute("UPDATE commits SET body = replace(body, '\"amount\":', '\"amount\": ') WHERE number = 3")
-    problems = looked_at(story, said, tmp_path / "round")
+    problems = looked_at(judgement, said, tmp_path / "round")
     assert problems[0].kind is Kind.UNOPENED
     assert "LogCorrupt" in problems[0].what
 
 
-def test_commits_that_vanish_between_two_rounds_are_found(written: tuple[Story, list[Report]], tmp_path: Path) -> None:
-    story, said = written
-    assert looked_at(story, said, tmp_path / "round") == []
-    rewrite(story.log, read_commits(story.log)[:3])
+def test_commits_that_vanish_between_two_rounds_are_found(
+    written: tuple[Judgement, list[Report]], tmp_path: Path
+) -> None:
+    judgement, said = written
+    assert looked_at(judgement, said, tmp_path / "round") == []
+    rewrite(judgement.log, read_commits(judgement.log)[:3])
     (tmp_path / "another round").mkdir()
-    problems = looked_at(story, [Refusal("0.1.0", "Rejected")], tmp_path / "another round")
+    problems = looked_at(judgement, [Refusal("0.1.0", "Rejected")], tmp_path / "another round")
     assert Problem(Kind.REWRITTEN, "there were 4 commits, now there are 3") in problems
 
 
@@ -330,11 +334,11 @@ def astray(log: Path) -> Reopened:
 
 
 def test_an_engine_whose_state_is_not_the_logs_is_found(
-    written: tuple[Story, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    written: tuple[Judgement, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story, said = written
+    judgement, said = written
     monkeypatch.setattr("millstream.bench.proofs.torture.judgement.reopen", astray)
-    problems = looked_at(story, said, tmp_path / "round")
+    problems = looked_at(judgement, said, tmp_path / "round")
     assert [problem.kind for problem in problems] == [Kind.BALANCES]
     assert problems[0].what.startswith("own-2: the engine's view has 0, the log has ")
 
@@ -532,12 +536,12 @@ def test_without_rich_it_names_the_extra(
 
 
 def test_every_way_to_end_is_played_to_its_end(tmp_path: Path) -> None:
-    log, story = tmp_path / DATABASE, Story(tmp_path / DATABASE, callers=8)
+    log, judgement = tmp_path / DATABASE, Judgement(tmp_path / DATABASE, callers=8)
     for number, ending in enumerate(Ending):
         plan = msgspec.structs.replace(UNDER_LOAD, number=number, ending=ending, answers=10.0, after_ms=5.0)
         (folder := tmp_path / f"round {number}").mkdir()
         played = play(plan, (), [Order(log=str(log), generation=number, callers=8)], folder, checkpointed=False)
-        assert story.next_round(plan, played, folder, Random(1)).problems == []
+        assert judgement.next_round(plan, played, folder, Random(1)).problems == []
         if ending in (Ending.LOAD, Ending.CLOSING):
             assert len(played.reports) > 10 * 8
         if ending in (Ending.START, Ending.OPENING, Ending.LOAD):

@@ -1,6 +1,6 @@
 """The example's bank, tortured: customers who give up and come back, a store that fails, engines that crash.
 
-The suite plays 200 seeds. ``MILLSTREAM_TORTURE=1 pytest tests/engine/testing/test_bank.py`` plays 5,000, a larger number as
+The suite plays 200 seeds. ``MILLSTREAM_TORTURE=1 pytest tests/behaviour/test_simulated_bank.py`` plays 5,000, a larger number as
 many. A seed that fails is named by the error, and is played alone with ``simulate(branch, seed=…)``.
 """
 

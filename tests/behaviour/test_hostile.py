@@ -8,7 +8,7 @@ Whatever they do: every reply is a result or a typed error; every request that w
 connection is closed; nothing that was no request changes anything; nothing grows beyond its limit; and when they are gone
 nothing of them is left: no task, no connection, no socket, nothing in flight.
 
-The suite runs a few scripts. ``MILLSTREAM_TORTURE=1 pytest tests/engine/server/test_hostile.py`` runs 3,000 longer ones, a
+The suite runs a few scripts. ``MILLSTREAM_TORTURE=1 pytest tests/behaviour/test_hostile.py`` runs 3,000 longer ones, a
 larger number as many; they take minutes, and print what they did.
 """
 
