@@ -1,6 +1,7 @@
 """A view's actor: applies durable commits in order, and tells queries when it has come far enough.
 
-Here: one view's queue and waiting queries. Not here: what applying is (`state`), and the log's chain (`stores.reader`).
+Here: what a view does next, and why a query can't be answered. Not here: commits and queries that wait (`queue`,
+`waiting`), what applying is (`state`), and the log's chain (`stores.reader`).
 
     status        a commit is offered                it moves on by
     ------        -------------------                --------------
@@ -17,11 +18,8 @@ Invariants: whole commits only, in order, each once; who offers never waits; no 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
-from heapq import heapify, heappop, heappush
-from itertools import count
 
 import anyio
 import structlog
@@ -32,7 +30,9 @@ from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import EngineClosed, MillstreamError, NotYetVisible, ViewBehind, ViewFaulted
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.read.queue import CommitQueue
 from millstream.engine.read.state import ReadState
+from millstream.engine.read.waiting import Waiting
 from millstream.engine.read.watches import Watches
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.reader import Reader
@@ -87,13 +87,10 @@ class ViewActor:
         self._limits = limits
         self._reader = reader
         self._wanted = wanted
-        self._queue: deque[DecodedCommit] = deque()
-        self._queued_bytes = 0
+        self._queue = CommitQueue(limits.view_queue_commits_max, limits.view_queue_bytes_max)
         self._published = Head()
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._tickets = count()
+        self._waiting = Waiting()
         self._wake: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
         self._stopping = False
         #: Held while a commit is applied, and by whoever needs the state to stand still between two.
         self.still = asyncio.Lock()
@@ -127,24 +124,15 @@ class ViewActor:
         ):
             read.head = decoded.head  # nothing in it for this view: no queue, no task switch
             self._moved()
-        elif not self._has_room(decoded):
+        elif not self._queue.has_room(decoded):
             self.detach(decoded.head)
         else:
-            self._queue.append(decoded)
-            self._queued_bytes += decoded.size_bytes
+            self._queue.put(decoded)
             self._signal()
 
     async def room_for(self, decoded: DecodedCommit) -> None:
-        """Wait until this commit can be offered without detaching the view. For one task, which offers all there is.
-
-        When the queue was full that takes until half of it is applied, so that not each commit costs a task switch.
-        """
-        while not self._has_room(decoded):
-            self._room = asyncio.get_running_loop().create_future()
-            try:
-                await self._room
-            finally:
-                self._room = None
+        """Wait until this commit can be offered without detaching the view. For one task, which offers all there is."""
+        await self._queue.room_for(decoded)
 
     def detach(self, published: Head) -> None:
         """Drop the queue and read on from the log, which has everything up to ``published``."""
@@ -155,7 +143,7 @@ class ViewActor:
             _log.warning("view_detached", view=self.name, position=self.position, lag=self.lag, queued=len(self._queue))
         self.status = ViewStatus.CATCHING_UP
         self.detached += 1
-        self._clear_queue()
+        self._queue.clear()
         self._signal()
 
     def start(self, read: ReadState) -> None:
@@ -174,20 +162,16 @@ class ViewActor:
                 if self.status is ViewStatus.CATCHING_UP and not self._stopping:
                     await self._catch_up(slicer)
                 elif self._queue and self.status is ViewStatus.LIVE:
-                    decoded = self._queue.popleft()
-                    self._queued_bytes -= decoded.size_bytes
-                    if self._room is not None:
-                        self._make_room()
-                    await self.apply(decoded, slicer)
+                    await self.apply(self._queue.take(), slicer)
                 elif self._stopping:
                     return
                 else:
-                    await self._news()
+                    await self._signalled()
         finally:
             self.status = ViewStatus.CLOSED
             self.ready = False
-            self._clear_queue()
-            self._wake_waiting()
+            self._queue.clear()
+            self._waiting.wake_all()
 
     def stop(self) -> None:
         """Let `run` end once the queue is empty."""
@@ -257,18 +241,10 @@ class ViewActor:
     async def _turn(self, position: int) -> None:
         if len(self._waiting) >= self._limits.view_waiters_max:
             raise ViewBehind(self.name, self.position, len(self._waiting), self._limits.view_waiters_max)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (position, next(self._tickets), turn)
-        heappush(self._waiting, entry)
+        turn = self._waiting.join(position)
         if self._wanted is not None:
             self._wanted(position)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-                heapify(self._waiting)
-            raise
+        await self._waiting.until(turn)
 
     async def _catch_up(self, slicer: Slicer) -> None:
         reader = self._reader(self.head)
@@ -282,7 +258,7 @@ class ViewActor:
                 _log.warning("view_catch_up_failed", view=self.name, position=self.position, error=repr(error))
                 self.detach(self._published)
                 with anyio.move_on_after(self._limits.catch_up_retry_seconds):
-                    await self._news()
+                    await self._signalled()
                 reader = self._reader(self.head)
                 continue
             self._try_to_join()
@@ -293,18 +269,15 @@ class ViewActor:
         if self.status is ViewStatus.CATCHING_UP and behind <= self._limits.view_queue_commits_max // 2:
             self.status = ViewStatus.JOINING
         if self.status is ViewStatus.JOINING:
-            first = self._queue[0].head.number if self._queue else self._published.number + 1
-            if self.head.number + 1 >= first:
+            queued = self._queue.first
+            if self.head.number + 1 >= (self._published.number + 1 if queued is None else queued.head.number):
                 self.status = ViewStatus.LIVE
                 _log.info("view_caught_up", view=self.name, position=self.position)
 
     def _moved(self) -> None:
-        self.position = position = self.read.head.position
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= position:
-            turn = heappop(waiting)[2]
-            if not turn.done():
-                turn.set_result(None)
+        self.position = self.read.head.position
+        if self._waiting:
+            self._waiting.moved_to(self.position)
 
     def fault(self, error: BaseException, position: int | None = None) -> None:
         """Stop answering: the state is not what the events made of it."""
@@ -317,40 +290,12 @@ class ViewActor:
         position, error = self.read.fault
         self.status = ViewStatus.FAULTED
         self.ready = False
-        self._clear_queue()
-        self._wake_waiting()
+        self._queue.clear()
+        self._waiting.wake_all()
         self.watches.end()
         _log.error("view_faulted", view=self.name, position=position, error=repr(error))
 
-    def _wake_waiting(self) -> None:
-        """Let every waiting query look again: it finds out itself why it can't be answered."""
-        for _, _, turn in self._waiting:
-            if not turn.done():
-                turn.set_result(None)
-        self._waiting.clear()
-
-    def _clear_queue(self) -> None:
-        self._queue.clear()
-        self._queued_bytes = 0
-        self._make_room()
-
-    def _has_room(self, decoded: DecodedCommit) -> bool:
-        limits, queued = self._limits, len(self._queue)
-        return not queued or (
-            queued < limits.view_queue_commits_max
-            and self._queued_bytes + decoded.size_bytes <= limits.view_queue_bytes_max
-        )
-
-    def _make_room(self) -> None:
-        limits, room = self._limits, self._room
-        if room is None or room.done():
-            return
-        if len(self._queue) <= limits.view_queue_commits_max // 2 and (
-            self._queued_bytes <= limits.view_queue_bytes_max // 2
-        ):
-            room.set_result(None)
-
-    async def _news(self) -> None:
+    async def _signalled(self) -> None:
         self._wake = asyncio.get_running_loop().create_future()
         try:
             await self._wake

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,6 +19,10 @@ pytestmark = pytest.mark.anyio
 
 class Beside:
     """A backend that is no engine: it answers by itself, and passes commands on when it is told to."""
+
+    role = "replica"
+    admission = None
+    not_ready: ClassVar[list[str]] = []
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
