@@ -27,7 +27,8 @@ def test_commits_are_taken_in_the_order_in_which_they_were_put() -> None:
     assert len(queue) == 2
     assert queue.first == commit(1)
     assert [queue.take(), queue.take()] == [commit(1), commit(2)]
-    assert (len(queue), queue.first) == (0, None)
+    assert not queue
+    assert filled().first is None
 
 
 @pytest.mark.parametrize(
