@@ -1,4 +1,4 @@
-"""On what terms a command is to be executed: plain values."""
+"""What a caller may ask for beside a command: plain values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Deadline(NamedTuple):
 
 
 class Options(msgspec.Struct, frozen=True, gc=False):
-    """On what terms a command is to be executed, where its caller named any.
+    """What the caller of a command asked for beside it, where it asked for anything.
 
     ``payload`` is the digest of the command, there if ``command_id`` is.
     """

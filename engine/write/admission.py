@@ -79,7 +79,7 @@ class Admission:
         expected_version: int | None,
         metadata: Metadata | None,
     ) -> Options:
-        """The caller's terms, checked.
+        """The caller's options, checked.
 
         Args:
             command: the checked copy, which the id will stand for.

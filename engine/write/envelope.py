@@ -18,6 +18,6 @@ class Promise(Protocol):
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
-#: A command on its way: who waits for it, the command, and its terms.
+#: A command on its way: who waits for it, the command, and its options.
 #: A plain tuple: a class of our own costs 0.12 µs more per command.
 Envelope: TypeAlias = tuple[Promise, Command, Options | None]
