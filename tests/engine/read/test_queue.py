@@ -75,13 +75,23 @@ async def test_who_waits_for_room_goes_on_when_half_of_it_is_free() -> None:
 
 
 async def test_who_waits_for_room_goes_on_when_all_is_dropped() -> None:
-    queue = filled(1_000)
-    async with anyio.create_task_group() as group:
-        group.start_soon(queue.room_for, commit(2))
-        await settled()
-        queue.clear()
+    queue, waited = filled(1_000), anyio.Event()
+
+    async def wait() -> None:
+        await queue.room_for(commit(2))
+        waited.set()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await settled()
+            assert not waited.is_set()
+            queue.clear()
+    assert waited.is_set()
 
 
 async def test_who_finds_room_does_not_wait() -> None:
+    queue = filled(10)
     with anyio.fail_after(5):
-        await filled(10).room_for(commit(2))
+        await queue.room_for(commit(2))
+    assert len(queue) == 1
