@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from millstream.bench import loops
+from millstream.bench.arguments import count
 from millstream.bench.figures import FIGURES
 from millstream.bench.harness import Plan, measure
 from millstream.bench.job import BenchError
@@ -117,7 +118,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
         "--smoke", action="store_true", help="every figure once, on asyncio, too small to mean anything"
     )
     parser.add_argument("--loop", choices=["asyncio", "uvloop", "both"], help="default: both, if uvloop is there")
-    parser.add_argument("--runs", type=_count, help="of each contender; default 3, and 1 with --smoke")
+    parser.add_argument("--runs", type=count, help="of each contender; default 3, and 1 with --smoke")
     parser.add_argument("--only", nargs="+", metavar="NAME", type=_name, help="of figures; 'socket-*' is all such")
     add_options(parser)
     parser.add_argument("--dir", metavar="PATH", default="out", help="where files go, on a real disk; default: out")
@@ -135,12 +136,6 @@ def _name(text: str) -> str:
     if not any(fnmatchcase(figure.name, text) for figure in FIGURES):
         raise argparse.ArgumentTypeError(f"there is {', '.join(figure.name for figure in FIGURES)}, but no {text!r}")
     return text
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from millstream.bench import loops
+from millstream.bench.arguments import count
 from millstream.bench.job import BenchError
 from millstream.bench.pairs.ratios import PAIRS_MIN, Result, result_of
 from millstream.bench.pairs.run import Contender, measure
@@ -35,7 +36,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("old", metavar="OLD", help="a folder with a checkout, or a commit of the one you stand in")
     parser.add_argument("new", metavar="NEW", help="the same, also the same one: with other limits")
     parser.add_argument("--only", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS), help="default: all")
-    parser.add_argument("--pairs", type=_count, default=PAIRS_MIN, metavar="N", help=f"default: {PAIRS_MIN}")
+    parser.add_argument("--pairs", type=count, default=PAIRS_MIN, metavar="N", help=f"default: {PAIRS_MIN}")
     parser.add_argument("--loop", choices=loops.available(), default="asyncio", help="default: asyncio")
     for side in ("old", "new"):
         parser.add_argument(
@@ -79,23 +80,17 @@ def main(options: argparse.Namespace) -> int:
 def _result(
     name: str, old: Contender, new: Contender, options: argparse.Namespace, say: Callable[[str], None]
 ) -> Result:
-    count = WORKLOADS[name][1] // (_SMOKE_SHARE if options.smoke else 1)
+    size = WORKLOADS[name][1] // (_SMOKE_SHARE if options.smoke else 1)
     pairs = measure(
         old,
         new,
         name,
-        count=count,
+        count=size,
         pairs=options.pairs,
         loop=options.loop,
         tell=lambda done: say(f"{name}: {done} of {options.pairs} pairs"),
     )
-    return result_of(name, count, pairs)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
+    return result_of(name, size, pairs)
 
 
 def _limit(text: str) -> tuple[str, float]:

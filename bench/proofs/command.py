@@ -13,7 +13,7 @@ import structlog
 
 from millstream.bench.proofs.problems import Verdict
 
-__all__ = ["begin", "count", "end", "parsed", "parser", "seconds"]
+__all__ = ["begin", "end", "parsed", "parser", "seconds"]
 
 _SEED_MAX = 10**6
 
@@ -49,17 +49,6 @@ def end(verdict: Verdict, options: argparse.Namespace) -> int:
     if options.json:
         Path(options.json).write_bytes(msgspec.json.format(msgspec.json.encode(verdict), indent=2) + b"\n")
     return 1 if verdict.wrong else 0
-
-
-def count(text: str) -> int:
-    """An argument that is a whole number from 1 on.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
 
 
 def seconds(text: str) -> float:

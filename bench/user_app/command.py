@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from millstream.bench import loops
+from millstream.bench.arguments import count
 from millstream.bench.harness import run_apart, run_worker
 from millstream.bench.job import BenchError, Job, Result
 from millstream.bench.machine import this_machine
@@ -40,10 +41,10 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("app", metavar="APP", help="the application, as module:attribute, like shop.main:app")
     parser.add_argument("--commands", metavar="FILE", required=True, help="JSON, one command a line")
     parser.add_argument("--setup", metavar="FILE", help="commands that are executed before, and not measured")
-    parser.add_argument("--callers", type=_count, default=100, help="who each wait for a receipt; default: 100")
+    parser.add_argument("--callers", type=count, default=100, help="who each wait for a receipt; default: 100")
     parser.add_argument("--rate", type=_rate, help="commands a second on a schedule, instead of callers who wait")
-    parser.add_argument("--warmup", type=_count, help="commands at the start that don't count; default: every tenth")
-    parser.add_argument("--runs", type=_count, default=3, help="each in a fresh process; default: 3")
+    parser.add_argument("--warmup", type=count, help="commands at the start that don't count; default: every tenth")
+    parser.add_argument("--runs", type=count, default=3, help="each in a fresh process; default: 3")
     parser.add_argument("--loop", choices=["asyncio", "uvloop", "both"], help="default: both, if uvloop is there")
     parser.add_argument("--dir", metavar="PATH", default="out", help="where the log goes, on a real disk; default: out")
     add_options(parser)
@@ -145,12 +146,6 @@ def _plain_row(
         series=results[values.index(median_low(values))].series,
         is_limit=is_limit,
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
 
 
 def _rate(text: str) -> float:

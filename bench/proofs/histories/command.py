@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from millstream.bench.proofs.command import begin, count, end, parsed, parser, seconds
+from millstream.bench.arguments import count
+from millstream.bench.proofs.command import begin, end, parsed, parser, seconds
 from millstream.bench.proofs.histories.run import Histories, run
 
 __all__ = ["main", "options"]

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from millstream.engine import Event, Key
-from millstream.engine.commits.commit import GENESIS, Commit, Head, Record, events_in, seal, timestamp
+from millstream.engine.commits.commit import GENESIS, Head, Record, events_in, seal, timestamp
 from millstream.engine.commits.stored import body_reader, mismatches
 
 
@@ -21,10 +21,6 @@ class Closed(Event):
 
 def record(*events: Event, offset: int = 0) -> Record:
     return Record("Pay", "ann", offset=offset, events=msgspec.Raw(msgspec.json.encode(events)))
-
-
-def head_after(commit: Commit, events: int) -> Head:
-    return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
 
 
 def test_a_body_is_readable_json_with_what_the_caller_gave_and_no_more() -> None:

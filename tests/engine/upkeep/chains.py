@@ -22,12 +22,8 @@ def sealed(*bodies: Sequence[Record], after: Head | None = None) -> list[Commit]
     for records in bodies:
         commit = seal(head, f"2026-01-01T00:00:{head.number:02}.000000Z", records)
         made.append(commit)
-        head = following(commit, sum(len(msgspec.json.decode(record.events)) for record in records))
+        head = Head.after(commit, sum(len(msgspec.json.decode(record.events)) for record in records))
     return made
-
-
-def following(commit: Commit, events: int) -> Head:
-    return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
 
 
 def deposit(account: str, *amounts: int, offset: int = 0) -> Record:
