@@ -60,7 +60,8 @@ from millstream.engine.errors import (
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
-from millstream.engine.read.state import Parked
+from millstream.engine.observers import Observer
+from millstream.engine.read.parked import Parked
 from millstream.engine.replica import Replica
 from millstream.engine.stats import EngineStats, ReplicaStats, ViewStats, WriterStats
 from millstream.engine.stores.memory import MemoryLog
@@ -107,6 +108,7 @@ __all__ = [
     "NotLeader",
     "NotPermitted",
     "NotYetVisible",
+    "Observer",
     "OutcomeUnknown",
     "Overloaded",
     "Parked",

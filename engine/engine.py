@@ -9,59 +9,51 @@ import asyncio
 from asyncio import get_running_loop
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import anyio
-import structlog
-from msgspec.structs import replace
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Command, Event, Metadata, Receipt
-from millstream.engine.application.options import Deadline, Options
+from millstream.engine.application.options import Options
 from millstream.engine.application.validation import checked_metadata, encode
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.decoded import DecodedCommit
+from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import (
     EngineClosed,
     MillstreamError,
     UnknownMessage,
     ViewFaulted,
 )
+from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
 from millstream.engine.loop.collector import frozen
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Observer, Observers
 from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.parked import Parked
 from millstream.engine.read.queries import Queries
-from millstream.engine.read.state import Parked
+from millstream.engine.read.state import ReadState
+from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.recovery.snapshotter import Snapshotter
+from millstream.engine.snapshots.part import Part
 from millstream.engine.stats import EngineStats, WriterStats
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.write.admission import Admission
-from millstream.engine.write.envelope import Envelope
-from millstream.engine.write.writer import Rebuilt, Writer, WriterStatus
+from millstream.engine.write.failure import Rebuilt
+from millstream.engine.write.parts import WriteParts
+from millstream.engine.write.state import WriteState
+from millstream.engine.write.writer import Writer, WriterStatus
 
 __all__ = ["Engine"]
-
-_log = structlog.get_logger("millstream")
-
-
-class _Status(StrEnum):
-    """Only forward: NEW → OPENING → OPEN → CLOSING → CLOSED."""
-
-    NEW = "not open yet"
-    OPENING = "opening"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 class Engine(Queries):
@@ -81,6 +73,7 @@ class Engine(Queries):
         snapshots: take them and use them. False: every opening replays the whole log.
         freeze_gc: after opening, take everything that is alive out of the garbage collector's sight (`gc.freeze`), so
             that it never walks over a large state again. It is for the whole process: for one that serves one engine.
+        observers: are told what happens, beside the log lines, which are always written.
 
     Raises (on entering):
         LogLocked, LogRefused, LogCorrupt: the log can't be used.
@@ -98,24 +91,30 @@ class Engine(Queries):
         clock: Clock = utc_now,
         snapshots: bool = True,
         freeze_gc: bool = False,
+        observers: Iterable[Observer] = (),
     ) -> None:
         limits = limits or Limits()
-        views = [ViewActor(app, index, limits, self._reader) for index in range(len(app.views))]
+        #: Tells all observers. A server of this engine tells them, too.
+        self.observers: Observer = Observers(observers)
+        views = [ViewActor(app, index, limits, self._reader, self.observers) for index in range(len(app.views))]
         super().__init__(app, limits, views, check_purity=check_purity)
         #: Where commits are kept. It is the engine's to open, write and close.
         self.log = log_at(log)
-        self._status = _Status.NEW
+        #: What is offered each commit, in this order: the views, and the snapshotter once the engine is open.
+        self.followers: list[Follower] = [*views]
+        self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._freeze_gc = freeze_gc
         self._snapshots = self.log.snapshots if snapshots else None
-        self._recovery = Recovery(app, self.log, self.limits, check_purity=check_purity)
+        self._recovery: Recovery
+        self._catalog: Catalog | None = None
         self._snapshotter: Snapshotter | None = None
         self._writer = Writer(
-            self.log, self.limits, clock, publish=self._publish, rebuild=self._rebuild, resync=self._resync
+            self.log, self.limits, clock, followers=self.followers, rebuild=self._rebuild, observer=self.observers
         )
         self._mailbox = self._writer.mailbox
-        #: How commands get to the writer, for a server and for all of `execute` but its shortest way.
+        #: How commands get to the writer.
         self.admission: Admission = Admission(app, self._mailbox, self.limits)
-        self._readers = self.admission.readers
+        self._readers, self._submit = self.admission.readers, self.admission.submit
         self._tasks: list[asyncio.Task[None]] = []
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.
         self._new_promise: Callable[[], asyncio.Future[Receipt]] = lambda: get_running_loop().create_future()
@@ -165,18 +164,15 @@ class Engine(Queries):
             command = self._readers[type(command)](encode(command))
         except Exception as error:
             raise self.admission.refusal(command, error) from error
-        options: Options | None = None
-        if command_id is not None or expected_version is not None or metadata is not None:
-            options = self.admission.options(command, command_id, expected_version, metadata)
-        promise = self._new_promise()
         if timeout is not None:
-            deadline = Deadline(elapsed() + timeout, timeout)
-            options = replace(options or Options(), deadline=deadline)
-            return await self.admission.execute_in_time((promise, command, options), promise, deadline, wait)
-        envelope: Envelope = (promise, command, options)
-        ticket = self._mailbox.try_put(envelope)
-        if not ticket:
-            ticket = await self._mailbox.put(envelope) if wait else self._mailbox.put_nowait(envelope)
+            timed = Options(command_id, expected_version, metadata, timeout, wait)
+            return await self.admission.execute_in_time(command, timed, timeout)
+        asked = command_id is not None or expected_version is not None or metadata is not None or not wait
+        promise = self._new_promise()
+        options = Options(command_id, expected_version, metadata, None, wait) if asked else None
+        ticket = self._submit(command, options, promise)
+        if not isinstance(ticket, int):
+            ticket = await ticket()
         try:
             return await promise
         except asyncio.CancelledError as error:
@@ -221,8 +217,8 @@ class Engine(Queries):
         """
         command = self.admission.command(command)
         metadata = Metadata() if metadata is None else checked_metadata(metadata)
-        if self._status is not _Status.OPEN:
-            raise EngineClosed(self._status)
+        if self._life.status is not Phase.OPEN:
+            raise EngineClosed(self._life.status)
         return self._writer.preview(command, metadata)
 
     async def replay_parked(self, view: str | None = None) -> list[Parked]:
@@ -242,8 +238,8 @@ class Engine(Queries):
             ViewFaulted: the view has faulted. Without ``view``, such a one is passed over.
             EngineClosed: the engine is not open, or was closed meanwhile.
         """
-        if self._status is not _Status.OPEN:
-            raise EngineClosed(self._status)
+        if self._life.status is not Phase.OPEN:
+            raise EngineClosed(self._life.status)
         names = tuple(each.name for each in self._views)
         if view is not None and view not in names:
             raise UnknownMessage("view", view, self.app.name, names)
@@ -251,15 +247,15 @@ class Engine(Queries):
         for each in self._views:
             if view == each.name and each.read.fault is not None:
                 raise ViewFaulted(each.name, *each.read.fault) from each.read.fault[1]
-            if each.read.parked and view in (None, each.name):
+            if each.read.left_out.parked and view in (None, each.name):
                 async with nullcontext() if snapshotter is None else snapshotter.busy:
-                    await each.replay_parked(None if snapshotter is None else snapshotter.take)
+                    await each.replay_parked(None if self._catalog is None else self._catalog.keep)
         return [each for each in self.parked() if view in (None, each.view)]
 
     @property
     def status(self) -> str:
         """``open``, or what it is instead."""
-        return self._status.value
+        return self._life.status.value
 
     @property
     def role(self) -> Literal["writer"]:
@@ -276,6 +272,15 @@ class Engine(Queries):
     def position(self) -> int:
         """That of the last durable event."""
         return self._writer.head.position
+
+    def parts(self) -> list[Part]:
+        """The states that follow the log, as they are: the write side's, and each view's.
+
+        The write side's are ahead of the log by what is being written, and are not there while the writer has none.
+        They are the live ones: look, and change nothing.
+        """
+        write = [] if self._writer.state is None else self._writer.state.parts(self._writer.head)
+        return [*write, *(view.read for view in self._views)]
 
     def stats(self) -> EngineStats:
         """Figures of this moment: mailbox, batches, positions, lags."""
@@ -303,23 +308,21 @@ class Engine(Queries):
     # Opening and closing.
 
     async def __aenter__(self) -> Self:
-        if self._status is not _Status.NEW:
-            raise EngineClosed(f"{self._status} and can't be opened again: make a new Engine")
-        self._status, self._new_promise = _Status.OPENING, get_running_loop().create_future
+        if not self._life.on(Turn.OPEN):
+            raise EngineClosed(f"{self._life.status} and can't be opened again: make a new Engine")
+        self._new_promise = get_running_loop().create_future
         try:
             await self.log.open(self.app.name)
             await self._recover()
         except BaseException:
-            self._status = _Status.CLOSED
+            self._life.must(Turn.FAILED)
             with anyio.CancelScope(shield=True):
                 await self.log.snapshots.close()
                 await self.log.close()
             raise
-        self._tasks = [asyncio.create_task(view.run(), name=f"millstream-view-{view.name}") for view in self._views]
+        self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="millstream-writer"))
-        if self._snapshotter is not None:
-            self._keeping = asyncio.create_task(self._snapshotter.run(), name="millstream-snapshotter")
-        self._status = _Status.OPEN
+        self._life.must(Turn.OPENED)
         return self
 
     async def __aexit__(
@@ -330,26 +333,36 @@ class Engine(Queries):
 
     async def _recover(self) -> None:
         started = elapsed()
-        if self._snapshots is not None:
-            self._snapshotter = await self._open_snapshots(self._snapshots)
+        store = None if self._snapshots is None else await self._opened(self._snapshots)
+        catalog = Catalog(store, self.log, self.observers)
+        self._recovery = Recovery(self.app, self.log, self.limits, catalog)
+        write = WriteParts(self.app, self.limits.receipts_max)
         with frozen() if self._freeze_gc else nullcontext():
-            recovered = await self._recovery.recover(Slicer(self.limits.slice_ms_max))
+            parts = [*write.all, *(view.read for view in self._views)]
+            recovered = await self._recovery.recover(parts, Slicer(self.limits.slice_ms_max))
         head = recovered.head
-        for view, read in zip(self._views, recovered.reads, strict=True):
-            view.start(read)
-        self._writer.start(recovered.write, head, store_failed=not await self._takes_commits())
-        if self._snapshotter is not None:
-            self._snapshotter.start(head, recovered.saved)
-        seconds = elapsed() - started
-        _log.info(
-            "opened",
+        if store is not None:
+            self._catalog = catalog
+            self._snapshotter = Snapshotter(
+                self._recovery,
+                catalog,
+                self.limits,
+                new=self._new_parts,
+                live=self._settled_parts,
+                saved=recovered.saved,
+                observer=self.observers,
+            )
+            self.followers.append(self._snapshotter)
+        self._writer.start(self._write_state(write), head, store_failed=not await self._takes_commits())
+        for follower in self.followers:
+            follower.start(head)
+        self.observers.opened(
             log=self.log.name,
             app=self.app.name,
             commits=head.number,
             events=head.position,
             replayed=recovered.replayed,
-            seconds=round(seconds, 3),
-            events_per_second=round(recovered.replayed / seconds) if seconds else 0,
+            seconds=elapsed() - started,
         )
 
     async def _takes_commits(self) -> bool:
@@ -361,72 +374,65 @@ class Engine(Queries):
         try:
             await self.log.probe()
         except Exception as error:  # noqa: BLE001 - queries can be answered; commands will hear why they can't
-            _log.error("store_failed", log=self.log.name, error=repr(error))
+            self.observers.store_failed(log=self.log.name, error=error)
             return False
         return True
 
-    async def _open_snapshots(self, store: SnapshotStore) -> Snapshotter | None:
+    async def _opened(self, store: SnapshotStore) -> SnapshotStore | None:
         try:
-            await store.open()
+            await store.open(self.observers)
         except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
-            _log.warning("snapshots_unavailable", log=self.log.name, error=repr(error))
+            self.observers.snapshots_unavailable(log=self.log.name, error=error)
             return None
-        self._recovery.snapshots = store
-        return Snapshotter(self._recovery, store, self.limits)
+        return store
 
     async def _close(self) -> None:
-        """Drain the writer, then the views, take a snapshot, let go of the log; what a task died of is raised last."""
-        self._status = _Status.CLOSING
-        *views, writer = self._tasks
+        """Drain the writer, then what follows the log; let go of the log; what a task died of is raised last."""
+        if not self._life.on(Turn.CLOSE):
+            return
+        *_, writer = self._tasks
         self._writer.stop()
         await asyncio.wait([writer], timeout=self.limits.drain_seconds_max)
         if not writer.done():
-            _log.error("drain_timed_out", log=self.log.name, commands=len(self._mailbox.queue))
+            self.observers.drain_timed_out(log=self.log.name, commands=len(self._mailbox.queue))
             writer.cancel()
-        for view in self._views:
-            view.stop()
-        ended = await asyncio.gather(writer, *views, return_exceptions=True)
-        for view in self._views:
-            await view.watches.close()
-        self._writer.fail_all(partial(EngineClosed, _Status.CLOSED))  # if it was cancelled before its first step
-        if self._snapshotter is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
-            await self._last_snapshot(self._snapshotter)
+        for follower in self.followers:
+            follower.stop()
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._writer.fail_all(partial(EngineClosed, Phase.CLOSED))  # if it was cancelled before its first step
+        for follower in self.followers:
+            await follower.close()
         await self.log.snapshots.close()
         await self.log.close()
-        self._status = _Status.CLOSED
+        self._life.must(Turn.CLOSED)
         head = self._writer.head
-        _log.info("closed", log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
-        for problem in ended:
+        self.observers.closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
+        for problem in reversed(ended):
             if isinstance(problem, Exception):
                 raise problem
-
-    async def _last_snapshot(self, snapshotter: Snapshotter) -> None:
-        """Store what is at the log's head: nothing moves any more, so it is the live state itself."""
-        head = self._writer.head
-        parts = [view.read.part() for view in self._views if view.read.is_sound]
-        if self._writer.settled is not None:
-            parts += self._writer.settled.parts(head)
-        with anyio.move_on_after(self.limits.drain_seconds_max):
-            await snapshotter.close(parts, Slicer(self.limits.slice_ms_max))
 
     # Inside.
 
     def _reader(self, head: Head) -> Reader:
         return Reader(self.log, self.app, head, self.limits.read_bytes_max)
 
-    def _publish(self, decoded: DecodedCommit) -> None:
-        for view in self._views:
-            view.offer(decoded)
-        if self._snapshotter is not None:
-            self._snapshotter.note(decoded.head)
+    def _write_state(self, parts: WriteParts) -> WriteState:
+        return WriteState(self.app, parts, check_purity=self._check_purity)
+
+    def _new_parts(self) -> list[Part]:
+        """All parts as they are before the first event. What the views leave out the live ones have told already."""
+        app, limits, nobody = self.app, self.limits, Observer()
+        views = [ReadState(app, view, parked_max=limits.view_parked_max, observer=nobody) for view in app.views]
+        return [*WriteParts(app, limits.receipts_max).all, *views]
+
+    def _settled_parts(self) -> list[Part]:
+        """The parts when nothing moves any more. The write side's are left out if they are not those of the head."""
+        settled = self._writer.settled
+        write = [] if settled is None else settled.parts(self._writer.head)
+        return [*write, *(view.read for view in self._views)]
 
     async def _rebuild(self, slicer: Slicer) -> Rebuilt:
         """The write side's state anew, for the writer that has lost it."""
-        recovered = await self._recovery.recover(slicer, views=False)
-        return Rebuilt(recovered.write, recovered.head, recovered.replayed)
-
-    def _resync(self, head: Head) -> None:
-        for view in self._views:
-            view.detach(head)
+        write = WriteParts(self.app, self.limits.receipts_max)
+        recovered = await self._recovery.recover(write.all, slicer)
+        return Rebuilt(self._write_state(write), recovered.head, recovered.replayed)

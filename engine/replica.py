@@ -1,6 +1,6 @@
 """A replica: it follows the log that another process writes, and answers queries as that one does.
 
-Here: the public surface, opening and closing. Not here: how the log is followed (`read.follower`), how views answer
+Here: the public surface, opening and closing. Not here: how the log is followed (`read.feed`), how views answer
 (`read.queries`).
 """
 
@@ -9,27 +9,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import nullcontext
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import anyio
-import structlog
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.commits.commit import Head
+from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
 from millstream.engine.gateway import Gateway
+from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
 from millstream.engine.loop.collector import frozen
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Observer, Observers
 from millstream.engine.read.actor import ViewActor
-from millstream.engine.read.follower import Follower, FollowerStatus
+from millstream.engine.read.feed import Feed, FeedStatus
 from millstream.engine.read.queries import Queries
-from millstream.engine.recovery.recovery import RecoveredViews, Recovery
+from millstream.engine.recovery.catalog import Catalog
+from millstream.engine.recovery.recovery import Recovered, Recovery
 from millstream.engine.stats import ReplicaStats
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.owner import require_owner
@@ -38,18 +40,6 @@ from millstream.engine.stores.reader import Reader
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["Replica"]
-
-_log = structlog.get_logger("millstream")
-
-
-class _Status(StrEnum):
-    """Only forward: NEW → OPENING → OPEN → CLOSING → CLOSED. While it is open, the follower says more."""
-
-    NEW = "not open yet"
-    OPENING = "opening"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 class Replica(Queries):
@@ -75,6 +65,7 @@ class Replica(Queries):
         clock: tells the time of day, as an aware datetime, to say how far behind it is.
         snapshots: begin with the writer's. False: opening replays the whole log.
         freeze_gc: as `Engine` takes it.
+        observers: are told what happens, beside the log lines, which are always written.
 
     Raises (on entering):
         LogRefused, LogCorrupt: the log is not there, or can't be used.
@@ -92,19 +83,26 @@ class Replica(Queries):
         clock: Clock = utc_now,
         snapshots: bool = True,
         freeze_gc: bool = False,
+        observers: Iterable[Observer] = (),
     ) -> None:
         limits = limits or Limits()
-        views = [ViewActor(app, index, limits, self._reader, self._wanted) for index in range(len(app.views))]
+        #: Tells all observers. A server of this replica tells them, too.
+        self.observers: Observer = Observers(observers)
+        views = [
+            ViewActor(app, index, limits, self._reader, self.observers, self._wanted) for index in range(len(app.views))
+        ]
         super().__init__(app, limits, views, check_purity=check_purity)
         #: Where commits are read. It is the replica's to attach to and close.
         self.log = log_at(log)
         #: Where commands go.
         self.writer = writer
-        self._status = _Status.NEW
+        #: What is offered each commit.
+        self.followers: list[Follower] = [*views]
+        self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._clock = clock
         self._freeze_gc = freeze_gc
         self._snapshots = self.log.snapshots if snapshots else None
-        self._follower = Follower(app, self.log, limits, views)
+        self._feed = Feed(app, self.log, limits, views, self.observers)
         self._tasks: list[asyncio.Task[None]] = []
 
     # Asking for changes.
@@ -158,8 +156,8 @@ class Replica(Queries):
         return await writer.execute_many(commands, command_ids=command_ids, metadata=metadata, timeout=timeout)
 
     def _leader(self) -> Gateway:
-        if self._status is not _Status.OPEN:
-            raise EngineClosed(self._status)
+        if self._life.status is not Phase.OPEN:
+            raise EngineClosed(self._life.status)
         if self.writer is None:
             raise NotLeader(None)
         return self.writer
@@ -169,9 +167,9 @@ class Replica(Queries):
     @property
     def status(self) -> str:
         """``open`` while it follows the log, or what it is instead."""
-        if self._status is not _Status.OPEN or self._follower.status is FollowerStatus.FOLLOWING:
-            return self._status.value
-        return self._follower.status.value
+        if self._life.status is not Phase.OPEN or self._feed.status is FeedStatus.FOLLOWING:
+            return self._life.status.value
+        return self._feed.status.value
 
     @property
     def role(self) -> Literal["replica"]:
@@ -191,18 +189,18 @@ class Replica(Queries):
     @property
     def position(self) -> int:
         """That of the last event that it has read."""
-        return self._follower.head.position
+        return self._feed.head.position
 
     def stats(self) -> ReplicaStats:
         """Figures of this moment: positions, lags."""
-        follower = self._follower
-        lag_events, lag_seconds = follower.lag(self._clock())
+        feed = self._feed
+        lag_events, lag_seconds = feed.lag(self._clock())
         return ReplicaStats(
             status=self.status,
-            problem=follower.problem,
-            commit=follower.head.number,
-            position=follower.head.position,
-            log_position=follower.end.position,
+            problem=feed.problem,
+            commit=feed.head.number,
+            position=feed.head.position,
+            log_position=feed.end.position,
             lag_events=lag_events,
             lag_seconds=round(lag_seconds, 3),
             views=self._view_stats(),
@@ -211,20 +209,19 @@ class Replica(Queries):
     # Opening and closing.
 
     async def __aenter__(self) -> Self:
-        if self._status is not _Status.NEW:
-            raise EngineClosed(f"{self._status} and can't be opened again: make a new Replica")
-        self._status = _Status.OPENING
+        if not self._life.on(Turn.OPEN):
+            raise EngineClosed(f"{self._life.status} and can't be opened again: make a new Replica")
         try:
             require_owner(self.log.name, await self.log.attach(), self.app.name)
             await self._recover()
         except BaseException:
-            self._status = _Status.CLOSED
+            self._life.must(Turn.FAILED)
             with anyio.CancelScope(shield=True):
                 await self.log.close()
             raise
-        self._tasks = [asyncio.create_task(view.run(), name=f"millstream-view-{view.name}") for view in self._views]
-        self._tasks.append(asyncio.create_task(self._follower.run(), name="millstream-follower"))
-        self._status = _Status.OPEN
+        self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
+        self._tasks.append(asyncio.create_task(self._feed.run(), name="millstream-feed"))
+        self._life.must(Turn.OPENED)
         return self
 
     async def __aexit__(
@@ -238,33 +235,29 @@ class Replica(Queries):
         with frozen() if self._freeze_gc else nullcontext():
             recovered = await self._recovered()
         head = recovered.head
-        for view, read in zip(self._views, recovered.reads, strict=True):
-            view.start(read)
-        self._follower.start(head)
-        seconds = elapsed() - started
-        _log.info(
-            "replica_opened",
+        for follower in self.followers:
+            follower.start(head)
+        self._feed.start(head)
+        self.observers.replica_opened(
             log=self.log.name,
             app=self.app.name,
             commits=head.number,
             events=head.position,
             replayed=recovered.replayed,
-            seconds=round(seconds, 3),
-            events_per_second=round(recovered.replayed / seconds) if seconds else 0,
+            seconds=elapsed() - started,
         )
 
-    async def _recovered(self) -> RecoveredViews:
-        """The views' states, from the writer's snapshots as far as these can be used: they are closed again then."""
-        recovery, slicer = Recovery(self.app, self.log, self.limits), Slicer(self.limits.slice_ms_max)
-        store = self._snapshots
-        if store is None:
-            return await recovery.recover_views(slicer)
+    async def _recovered(self) -> Recovered:
+        """Bring the views to the log's head, from the writer's snapshots as far as these can be used."""
+        views, slicer = [view.read for view in self._views], Slicer(self.limits.slice_ms_max)
+        store = None if self._snapshots is None else await self._attached(self._snapshots)
         try:
-            recovery.snapshots = await self._attached(store)
-            return await recovery.recover_views(slicer)
+            catalog = Catalog(store, self.log, self.observers)
+            return await Recovery(self.app, self.log, self.limits, catalog).recover(views, slicer)
         finally:
-            with anyio.CancelScope(shield=True):
-                await store.close()
+            if self._snapshots is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._snapshots.close()
 
     async def _attached(self, store: SnapshotStore) -> SnapshotStore | None:
         try:
@@ -272,29 +265,30 @@ class Replica(Queries):
         except FileNotFoundError:
             return None  # none was taken yet
         except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
-            _log.warning("snapshots_unavailable", log=self.log.name, error=repr(error))
+            self.observers.snapshots_unavailable(log=self.log.name, error=error)
             return None
         return store
 
     async def _close(self) -> None:
         """Stop following, let the views apply what they have, let go of the log; what a task died of is raised last."""
-        self._status = _Status.CLOSING
-        *views, follower = self._tasks
-        follower.cancel()
-        await asyncio.wait([follower])
-        for view in self._views:
-            view.stop()
-        if views:
-            await asyncio.wait(views, timeout=self.limits.drain_seconds_max)
-        for task in views:
+        if not self._life.on(Turn.CLOSE):
+            return
+        *followers, feed = self._tasks
+        feed.cancel()
+        await asyncio.wait([feed])
+        for follower in self.followers:
+            follower.stop()
+        if followers:
+            await asyncio.wait(followers, timeout=self.limits.drain_seconds_max)
+        for task in followers:
             task.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for view in self._views:
-            await view.watches.close()
+        for each in self.followers:
+            await each.close()
         await self.log.close()
-        self._status = _Status.CLOSED
-        head = self._follower.head
-        _log.info("replica_closed", log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
+        self._life.must(Turn.CLOSED)
+        head = self._feed.head
+        self.observers.replica_closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in ended:
             if isinstance(problem, Exception):
                 raise problem
@@ -303,7 +297,7 @@ class Replica(Queries):
 
     def _wanted(self, position: int) -> None:
         """A query waits for this position. What somebody has a token of is in the log: no need to wait for a look."""
-        if position > self._follower.head.position:
+        if position > self._feed.head.position:
             self.log.look_now()
 
     def _reader(self, head: Head) -> Reader:

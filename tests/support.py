@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from millstream.engine import CommitFailed, Engine, MemoryLog, MillstreamError
+from millstream.engine import App, CommitFailed, Engine, Limits, MemoryLog, MillstreamError, Observer, Replica
 from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.state import ReadState
+from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.following import followed
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.write.index import WriteIndex
+from millstream.engine.write.parts import WriteParts
 
 #: How an append goes: well; refused for certain; failed before anything was written; failed after it was written.
 Step = Literal["ok", "refused", "lost", "written"]
@@ -150,8 +156,67 @@ def start(group: anyio.abc.TaskGroup, awaitable: Awaitable[Any]) -> Outcome:
     return outcome
 
 
+def views_of(running: Engine | Replica) -> list[ViewActor]:
+    """The actors of all views, in the application's order."""
+    return [each for each in running.followers if isinstance(each, ViewActor)]
+
+
+@dataclass
+class WriteStates:
+    """What the writer decides on."""
+
+    models: list[Any]
+    index: WriteIndex
+
+
+def write_state(engine: Engine) -> WriteStates:
+    """The live write side. The writer has one: it is not recovering."""
+    parts = [part for part in engine.parts() if not isinstance(part, ReadState)]
+    *models, index = [part.state for part in parts]
+    assert isinstance(index, WriteIndex)
+    return WriteStates(models, index)
+
+
+def is_deciding(engine: Engine) -> bool:
+    """Whether the writer has a state."""
+    return engine.stats().writer.status == "deciding"
+
+
+def published(engine: Engine) -> Head:
+    """The last commit that all views were offered."""
+    writer = engine.stats().writer
+    return Head(writer.commit, writer.position)
+
+
+def new_parts(app: App, limits: Limits) -> list[Part]:
+    """All parts of an application, as they are before the first event."""
+    views = [ReadState(app, view, parked_max=limits.view_parked_max, observer=Observer()) for view in app.views]
+    return [*WriteParts(app, limits.receipts_max).all, *views]
+
+
 def engine_state(engine: Engine) -> tuple[list[Any], list[Any]]:
-    """The states of all write models with the ledger, and of all views, to compare a live engine with a replayed one."""
-    state = engine._writer.state
-    assert state is not None
-    return [*state.models, state.index.versions, state.index.receipts], [view.read.state for view in engine._views]
+    """The states of all write models with the index, and of all views, to compare a live engine with a replayed one."""
+    write = write_state(engine)
+    return [*write.models, write.index.versions, write.index.receipts], [view.read.state for view in views_of(engine)]
+
+
+class Seen(Observer):
+    """Notes what it is told, in order: the name of the hook, and the facts."""
+
+    def __init__(self) -> None:
+        self.happened: list[tuple[str, dict[str, Any]]] = []
+
+    def names(self, *wanted: str) -> list[str]:
+        """The hooks in the order in which they were told; only those of these names, if there are any."""
+        return [name for name, _ in self.happened if not wanted or name in wanted]
+
+
+def _note(hook: str) -> Callable[..., None]:
+    def note(self: Seen, **facts: Any) -> None:
+        self.happened.append((hook, facts))
+
+    return note
+
+
+for _hook in [name for name in vars(Observer) if not name.startswith("_")]:
+    setattr(Seen, _hook, _note(_hook))

@@ -8,7 +8,20 @@ import msgspec
 
 from millstream.engine.application.messages import Metadata
 
-__all__ = ["Deadline", "Options"]
+__all__ = ["Deadline", "Options", "Terms"]
+
+
+class Options(msgspec.Struct, frozen=True, gc=False):
+    """What a caller asks for beside a command, as it says it: `Engine.execute` says what each means.
+
+    This is the one list of them. The params of a request for ``execute`` derive from it.
+    """
+
+    command_id: str | None = None
+    expected_version: int | None = None
+    metadata: Metadata | None = None
+    timeout: float | None = None
+    wait: bool = True
 
 
 class Deadline(NamedTuple):
@@ -18,8 +31,8 @@ class Deadline(NamedTuple):
     timeout_seconds: float
 
 
-class Options(msgspec.Struct, frozen=True, gc=False):
-    """What the caller of a command asked for beside it, where it asked for anything.
+class Terms(msgspec.Struct, frozen=True, gc=False):
+    """What the writer has to know of a caller's options, checked. A command without any has None instead.
 
     ``payload`` is the digest of the command, there if ``command_id`` is.
     """

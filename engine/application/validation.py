@@ -22,6 +22,7 @@ __all__ = [
     "checked_command_id",
     "checked_command_ids",
     "checked_metadata",
+    "checked_version",
     "encode",
     "list_reader",
     "payload_digest",
@@ -95,6 +96,17 @@ def checked_command_ids(command_ids: Iterable[str] | None, count: int) -> Sequen
     if len(ids) != count:
         raise InvalidMessage("command_ids", f"one for each of {count:,} commands, not {len(ids):,}")
     return ids
+
+
+def checked_version(version: int) -> int:
+    """The version that a caller expects a key to be at.
+
+    Raises:
+        InvalidMessage: it is no whole number from 0 on.
+    """
+    if type(version) is not int or version < 0:
+        raise InvalidMessage("expected_version", f"a whole number from 0 on, not {version!r:.80}")
+    return version
 
 
 def payload_digest(command: Any) -> str:

@@ -18,7 +18,7 @@ from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.load import load_app
 from millstream.engine.cli.output import Json, log_to_stderr, printable, show_json, show_note, show_table
 from millstream.engine.engine import Engine
-from millstream.engine.read.state import Parked
+from millstream.engine.read.parked import Parked
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.upkeep import attached, parked_in
 

@@ -25,11 +25,11 @@ from millstream.engine.application.messages import (
     Token,
     position_of,
 )
+from millstream.engine.application.options import Options
 from millstream.engine.application.validation import checked_command_ids, checked_metadata
 from millstream.engine.client.calls import Call
 from millstream.engine.client.decoding import Answers
 from millstream.engine.client.executions import (
-    Executions,
     as_asked,
     as_told,
     deadline_in,
@@ -40,18 +40,20 @@ from millstream.engine.client.executions import (
 )
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.link import Link
-from millstream.engine.client.outcomes import Place
 from millstream.engine.client.randomness import command_ids as new_command_ids
 from millstream.engine.client.subscriptions import Policy
 from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
+    EngineClosed,
     MillstreamError,
     NotYetVisible,
 )
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.outcomes import Outcomes
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire.address import Address
 
 __all__ = ["Client"]
@@ -59,6 +61,8 @@ __all__ = ["Client"]
 Answer = TypeVar("Answer")
 
 _SLICE_MS_MAX = 2.0
+#: When as many calls of one `execute_many` are under way as may be, this share of them is waited for before the next.
+_ROOM_SHARE = 4
 
 
 class Client:
@@ -80,6 +84,7 @@ class Client:
             The server keeps ids with the commands, and remembers as many as its ``receipts_max``.
         eager: connect on entering; otherwise with the first call, so that a server may start later.
         limits: the bounds.
+        observers: are told when the connection is lost and there again, beside the log lines.
 
     Raises:
         DefinitionError: the address is none.
@@ -96,8 +101,9 @@ class Client:
         name_commands: bool = False,
         eager: bool = True,
         limits: ClientLimits | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
-        self.link = Link(address, token=token, tls=tls, eager=eager, limits=limits)
+        self.link = Link(address, token=token, tls=tls, eager=eager, limits=limits, observer=Observers(observers))
         self._names: Iterator[str] | None = new_command_ids() if name_commands else None
         self._answers = Answers()
 
@@ -144,15 +150,8 @@ class Client:
         """
         if command_id is None and self._names is not None:
             command_id = next(self._names)
-        call = execution(
-            command,
-            get_running_loop().create_future(),
-            command_id,
-            expected_version,
-            metadata,
-            deadline_in(timeout),
-            wait,
-        )
+        options = Options(command_id, expected_version, metadata, timeout, wait)
+        call = execution(command, options, get_running_loop().create_future(), deadline_in(timeout))
         try:
             return receipt_of(await self.link.outcome(call))
         except DeadlineExceeded as error:
@@ -194,31 +193,35 @@ class Client:
         ids = checked_command_ids(command_ids, len(todo))
         if not todo:
             return []
-        group, deadline = Executions(len(todo), self.link.limits.in_flight_max), deadline_in(timeout)
-        alarm = None if deadline is None else Alarm(self.link, group.calls, deadline, self.link.limits.late_seconds_max)
-        slicer = Slicer(_SLICE_MS_MAX)
+        outcomes: Outcomes[Raw, None] = Outcomes()
+        calls: list[Call] = []
+        deadline, most = deadline_in(timeout), self.link.limits.in_flight_max
+        alarm = None if deadline is None else Alarm(self.link, calls, deadline, self.link.limits.late_seconds_max)
+        slicer, new_promise = Slicer(_SLICE_MS_MAX), get_running_loop().create_future
         try:
             for index, command in enumerate(todo):
+                promise: asyncio.Future[Raw] = new_promise()
                 try:
                     if deadline is not None and elapsed() >= deadline.at:
                         raise DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False)
-                    call = execution(command, Place(group, index), ids[index], None, metadata, deadline, True)
+                    call = execution(command, Options(ids[index], metadata=metadata), promise, deadline)
                     self.link.send(call)
                 except MillstreamError as error:
-                    group.settle(index, error)
+                    promise.set_exception(error)
                 else:
                     if deadline is not None:
-                        group.calls.append(call)
-                if group.is_full(index + 1):
-                    await group.room(index + 1)
+                        calls.append(call)
+                outcomes.add((promise, None))
+                if outcomes.underway >= most:
+                    await outcomes.come_down_to(most - max(1, most // _ROOM_SHARE))
                 if not index & 63 and slicer.is_over:
                     await slicer.rest()
-            await group.future
+            await outcomes.come_down_to(0)
         finally:
-            group.abandoned = True
+            outcomes.end(lambda _, __: EngineClosed("given up"))  # the caller was cancelled: nobody hears this
             if alarm is not None:
                 alarm.cancel()
-        return [outcome_of(*each, deadline) for each in zip(group.outcomes, todo, strict=True)]
+        return [outcome_of(*each, deadline) for each in zip(outcomes.outcomes, todo, strict=True)]
 
     # Asking questions.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 
 import anyio
-import structlog
 
 from millstream.engine.client.backoff import Outage
 from millstream.engine.client.connection import Connection, Host
@@ -13,11 +12,10 @@ from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.sockets import client_tls, dial, text_of
 from millstream.engine.errors import ConnectionLost, MillstreamError
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.observers import Observer
 from millstream.engine.wire.address import Address
 
 __all__ = ["Reach"]
-
-_log = structlog.get_logger("millstream")
 
 
 class Reach:
@@ -28,9 +26,18 @@ class Reach:
         token: who calls, where the server wants to know.
         tls: for ``tls://``; `client_tls` without anything by default.
         limits: the client's.
+        observer: is told when there is a connection again.
     """
 
-    def __init__(self, address: Address, token: str | None, tls: ssl.SSLContext | None, limits: ClientLimits) -> None:
+    def __init__(
+        self,
+        address: Address,
+        token: str | None,
+        tls: ssl.SSLContext | None,
+        limits: ClientLimits,
+        observer: Observer,
+    ) -> None:
+        self._observer = observer
         self.outage = Outage(limits)
         self._address = address
         self._token = token
@@ -58,7 +65,7 @@ class Reach:
             else:
                 outage.connected(elapsed())
                 if self._was_connected:
-                    _log.info("connected_again", address=str(self._address))
+                    self._observer.connected_again(address=str(self._address))
                 self._was_connected = True
                 return connection
             if once:

@@ -1,26 +1,24 @@
 """From commands to calls, and from replies to receipts.
 
-Here: what `Client.execute` and `Client.execute_many` have in common, and how the latter keeps within bounds.
+Here: what `Client.execute` and `Client.execute_many` have in common.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from millstream.engine.application.messages import Command, Message, Metadata, Receipt
-from millstream.engine.application.options import Deadline
-from millstream.engine.application.validation import checked_command_id, checked_metadata, encode
+from millstream.engine.application.messages import Command, Message, Receipt
+from millstream.engine.application.options import Deadline, Options
+from millstream.engine.application.validation import checked_command_id, checked_metadata, checked_version, encode
 from millstream.engine.client.calls import Call
-from millstream.engine.client.outcomes import Outcomes
 from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, NotYetVisible, RemoteError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire.errors import INTERNAL_ERROR
 
-__all__ = ["Executions", "as_asked", "as_told", "deadline_in", "execution", "json_of", "outcome_of", "receipt_of"]
+__all__ = ["as_asked", "as_told", "deadline_in", "execution", "json_of", "outcome_of", "receipt_of"]
 
 #: Longer timeouts are none: 31 years, which is also the most that a server takes.
 _SECONDS_MAX = 1e9
@@ -30,67 +28,29 @@ _EARLY_SECONDS = 0.002
 _read_receipt = msgspec.json.Decoder(Receipt).decode
 
 
-class Executions(Outcomes):
-    """The outcomes of an `execute_many`, which never has more than so many calls under way."""
-
-    __slots__ = ("_calls_max", "_room", "calls")
-
-    def __init__(self, size: int, calls_max: int) -> None:
-        super().__init__(size)
-        #: Those that were sent and have a deadline.
-        self.calls: list[Call] = []
-        self._calls_max = calls_max
-        self._room: asyncio.Future[None] | None = None
-
-    def settle(self, index: int, outcome: Any) -> None:
-        """Note the outcome of one of them."""
-        super().settle(index, outcome)
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-
-    def is_full(self, sent: int) -> bool:
-        """Whether, of so many that were sent, as many as may be are under way."""
-        return sent - (len(self.outcomes) - self.left) >= self._calls_max
-
-    async def room(self, sent: int) -> None:
-        """Wait until it is not."""
-        while self.is_full(sent):
-            self._room = asyncio.get_running_loop().create_future()
-            try:
-                await self._room
-            finally:
-                self._room = None
-
-
-def execution(
-    command: Command,
-    promise: Any,
-    command_id: str | None,
-    expected_version: int | None,
-    metadata: Metadata | None,
-    deadline: Deadline | None,
-    wait: bool,
-) -> Call:
+def execution(command: Command, options: Options, promise: Any, deadline: Deadline | None) -> Call:
     """The call that executes a command.
+
+    Args:
+        command: the command.
+        options: the caller's.
+        promise: is given the receipt as JSON, or the error.
+        deadline: when its caller gives up.
 
     Raises:
         InvalidMessage: command, id, version or metadata are not what they should be, as far as can be told from here.
     """
     params = b'"command":' + json_of(command)
-    if command_id is not None:
-        params += b',"command_id":' + encode(checked_command_id(command_id))
-    if expected_version is not None:
-        if type(expected_version) is not int or expected_version < 0:
-            raise InvalidMessage("expected_version", f"a whole number from 0 on, not {expected_version!r:.80}")
-        params += b',"expected_version":%d' % expected_version
-    if metadata is not None:
-        params += b',"metadata":' + encode(checked_metadata(metadata))
-    if not wait:
+    if options.command_id is not None:
+        params += b',"command_id":' + encode(checked_command_id(options.command_id))
+    if options.expected_version is not None:
+        params += b',"expected_version":%d' % checked_version(options.expected_version)
+    if options.metadata is not None:
+        params += b',"metadata":' + encode(checked_metadata(options.metadata))
+    if not options.wait:
         params += b',"wait":false'
-    name = type(command).__name__
-    return Call(
-        b"execute", params, promise, name=name, changes=True, repeatable=command_id is not None, deadline=deadline
-    )
+    name, repeatable = type(command).__name__, options.command_id is not None
+    return Call(b"execute", params, promise, name=name, changes=True, repeatable=repeatable, deadline=deadline)
 
 
 def json_of(message: Message) -> bytes:

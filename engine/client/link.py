@@ -19,14 +19,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 import msgspec
-import structlog
 from msgspec import UNSET, Raw
 
 from millstream.engine.application.options import Deadline
@@ -38,25 +36,16 @@ from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.subscriptions import Policy, Subscription
 from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError
+from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire import Reply
 from millstream.engine.wire.address import Address, parse_address
 from millstream.engine.wire.messages import Notification
 
 __all__ = ["Link"]
 
-_log = structlog.get_logger("millstream")
-
 _read = msgspec.json.Decoder(Notification).decode
-
-
-class _Status(StrEnum):
-    """Only forward: NEW → OPEN → CLOSING → CLOSED."""
-
-    NEW = "not open yet"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 class Link:
@@ -68,6 +57,7 @@ class Link:
         tls: for ``tls://``; see `client_tls`. By default the authorities of the system are trusted.
         eager: connect on entering; otherwise with the first call, so that a server may start later.
         limits: the bounds.
+        observer: is told when the connection is lost and there again; log lines by default.
 
     Raises:
         DefinitionError: the address is none.
@@ -83,15 +73,17 @@ class Link:
         tls: ssl.SSLContext | None = None,
         eager: bool = True,
         limits: ClientLimits | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.limits = limits or ClientLimits()
         self.address = parse_address(address) if isinstance(address, str) else address
         self.name = str(self.address)
         #: What is told on this connection, by the number that the server gave it.
         self.running: dict[int, Subscription] = {}
-        self._reach = Reach(self.address, token, tls, self.limits)
+        self._observer = observer or Observers()
+        self._reach = Reach(self.address, token, tls, self.limits, self._observer)
         self._eager = eager
-        self._status = _Status.NEW
+        self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._calls = Calls(self.name, self.limits)
         self._loop: asyncio.AbstractEventLoop
         self._connection: Connection | None = None
@@ -101,12 +93,16 @@ class Link:
         self._beat: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
-        if self._status is not _Status.NEW:
-            raise EngineClosed(self._status)
+        if not self._life.on(Turn.OPEN):
+            raise EngineClosed(self._life.status)
         self._loop = asyncio.get_running_loop()
-        if self._eager:
-            self._connection = await self._reach.connect(self, once=True)
-        self._status = _Status.OPEN
+        try:
+            if self._eager:
+                self._connection = await self._reach.connect(self, once=True)
+        except BaseException:
+            self._life.must(Turn.FAILED)
+            raise
+        self._life.must(Turn.OPENED)
         self._beat = self._loop.call_later(self.limits.quiet_seconds_max, self._listen)
         return self
 
@@ -172,8 +168,8 @@ class Link:
             LimitReached: too many calls wait.
             ProtocolViolated: the call is longer than a server reads.
         """
-        if self._status is not _Status.OPEN:
-            raise EngineClosed(self._status)
+        if self._life.status is not Phase.OPEN:
+            raise EngineClosed(self._life.status)
         self._calls.add(call)
         if not self._is_flushing:
             self._wake()
@@ -268,11 +264,11 @@ class Link:
         running, self.running = self.running, {}
         for subscription in running.values():
             subscription.lost(problem)
-        if self._status is not _Status.OPEN:
+        if self._life.status is not Phase.OPEN:
             self._calls.fail_all(self._closed)
             self._look_if_drained()
             return
-        _log.warning("connection_lost", address=self.name, problem=problem, waiting=len(self._calls.waiting))
+        self._observer.connection_lost(address=self.name, problem=problem, waiting=len(self._calls.waiting))
         self._wake()
 
     def _on_notification(self, params: Raw) -> None:
@@ -291,7 +287,7 @@ class Link:
         """Let what waits be sent, or let a connection be made for it."""
         connection = self._connection
         if connection is None:
-            if self._connecting is None and self._calls.waiting and self._status is _Status.OPEN:
+            if self._connecting is None and self._calls.waiting and self._life.status is Phase.OPEN:
                 self._connecting = self._loop.create_task(self._connect(), name="millstream-link")
         elif not self._is_flushing and self._calls.may_send and connection.takes_more:
             self._is_flushing = True
@@ -333,14 +329,15 @@ class Link:
 
     async def _close(self) -> None:
         """Wait for the outcome of commands, tell everybody else that there is none, and close the connection."""
-        self._status = _Status.CLOSING
+        if not self._life.on(Turn.CLOSE):
+            return
         for timer in (self._beat, self._connecting):
             if timer is not None:
                 timer.cancel()
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
         for subscription in list(self.running.values()):
-            subscription.end(EngineClosed(self._status))
+            subscription.end(EngineClosed(self._life.status))
         connection = self._connection
         if connection is not None:
             self._calls.fail_all(self._closed, only=lambda call: not call.changes)
@@ -348,7 +345,7 @@ class Link:
                 if self._calls.has_commands:
                     self._drained = self._loop.create_future()
                     await self._drained
-        self._status = _Status.CLOSED
+        self._life.must(Turn.CLOSED)
         self._calls.fail_all(self._closed)
         if connection is not None and not connection.closed.done():
             connection.transport.close()
@@ -360,7 +357,7 @@ class Link:
     def _closed(self, call: Call) -> MillstreamError:
         if call.is_in_doubt:
             return ConnectionLost(self.name, "the client was closed", sent=True)
-        return EngineClosed(self._status)
+        return EngineClosed(self._life.status)
 
     def _look_if_drained(self) -> None:
         if self._drained is not None and not self._drained.done() and not self._calls.has_commands:

@@ -3,14 +3,17 @@
 Here: what a view does next, and why a query can't be answered. Not here: commits and queries that wait (`queue`,
 `waiting`), what applying is (`state`), and the log's chain (`stores.reader`).
 
-    status        a commit is offered                it moves on by
-    ------        -------------------                --------------
-    OPENING       not possible                       `start`, with the state that the log has → LIVE
-    LIVE          queued; queue full → CATCHING_UP   commits from the queue
-    CATCHING_UP   ignored, it is in the log          commits from the log; at the log's end → LIVE, or JOINING first
-    JOINING       queued; queue full → CATCHING_UP   commits from the log up to where the queue starts, then → LIVE
-    FAULTED       ignored                            nothing: an event could not be applied, queries get `ViewFaulted`
-    CLOSED        ignored                            nothing: queries get `EngineClosed`
+    status        a commit is offered     commits come from                         a query
+    ------        -------------------     -----------------                         -------
+    OPENING       not possible            nowhere                                   gets `EngineClosed`
+    LIVE          queued                  the queue                                 is answered, or waits
+    CATCHING_UP   ignored, it is in the   the log                                   is answered, or waits
+                  log
+    JOINING       queued                  the log, up to where the queue starts     is answered, or waits
+    FAULTED       ignored                 nowhere                                   gets `ViewFaulted`
+    CLOSED        ignored                 nowhere                                   gets `EngineClosed`
+
+What moves a view from one to another is the table `MOVES`.
 
 Invariants: whole commits only, in order, each once; who offers never waits; no answer while a commit is half applied.
 """
@@ -18,18 +21,19 @@ Invariants: whole commits only, in order, each once; who offers never waits; no 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 import anyio
-import structlog
 
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import EngineClosed, MillstreamError, NotYetVisible, ViewBehind, ViewFaulted
+from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Observer
 from millstream.engine.read.queue import CommitQueue
 from millstream.engine.read.state import ReadState
 from millstream.engine.read.waiting import Waiting
@@ -37,13 +41,11 @@ from millstream.engine.read.watches import Watches
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.reader import Reader
 
-__all__ = ["ViewActor", "ViewStatus"]
-
-_log = structlog.get_logger("millstream")
+__all__ = ["MOVES", "ViewActor", "ViewEvent", "ViewStatus"]
 
 
 class ViewStatus(StrEnum):
-    """What a view is doing; the table above says what follows from it."""
+    """What a view is doing; the table at the head says what follows from it."""
 
     OPENING = "opening"
     LIVE = "live"
@@ -51,6 +53,34 @@ class ViewStatus(StrEnum):
     JOINING = "joining"
     FAULTED = "faulted"
     CLOSED = "closed"
+
+
+class ViewEvent(StrEnum):
+    """What happens to a view."""
+
+    #: The log is replayed.
+    STARTED = "started"
+    #: The queue is full, or the log can't be read, or it has commits that were not offered.
+    FELL_BEHIND = "fell behind"
+    #: Reading the log, the view has come so near to its end that what is offered now fits into the queue.
+    CAME_NEAR = "came near"
+    #: Reading the log, the view has come to where the queue starts.
+    MET_QUEUE = "met queue"
+    #: An event could not be applied, or the log can't be read on.
+    FAULTED = "faulted"
+    ENDED = "ended"
+
+
+_ALWAYS = {ViewEvent.FAULTED: ViewStatus.FAULTED, ViewEvent.ENDED: ViewStatus.CLOSED}
+_BEHIND = {ViewEvent.FELL_BEHIND: ViewStatus.CATCHING_UP}
+MOVES: Moves[ViewStatus, ViewEvent] = {
+    ViewStatus.OPENING: {**_ALWAYS, ViewEvent.STARTED: ViewStatus.LIVE},
+    ViewStatus.LIVE: {**_ALWAYS, **_BEHIND},
+    ViewStatus.CATCHING_UP: {**_ALWAYS, **_BEHIND, ViewEvent.CAME_NEAR: ViewStatus.JOINING},
+    ViewStatus.JOINING: {**_ALWAYS, **_BEHIND, ViewEvent.MET_QUEUE: ViewStatus.LIVE},
+    ViewStatus.FAULTED: {ViewEvent.ENDED: ViewStatus.CLOSED},
+    ViewStatus.CLOSED: {},
+}
 
 
 class ViewActor:
@@ -61,6 +91,7 @@ class ViewActor:
         index: which of its views.
         limits: the engine's.
         reader: makes a reader of the log that starts after a given head.
+        observer: is told what happens to the view.
         wanted: is told of each position that a query begins to wait for.
     """
 
@@ -70,12 +101,13 @@ class ViewActor:
         index: int,
         limits: Limits,
         reader: Callable[[Head], Reader],
+        observer: Observer,
         wanted: Callable[[int], None] | None = None,
     ) -> None:
         self.name = app.views[index].__name__
-        self.status = ViewStatus.OPENING
-        #: The state; that before the first event until `start`.
-        self.read = ReadState(app, app.views[index], parked_max=limits.view_parked_max)
+        self.task_name = f"millstream-view-{self.name}"
+        #: The state, which a recovery brings to the log's head before `start`.
+        self.read = ReadState(app, app.views[index], parked_max=limits.view_parked_max, observer=observer)
         #: The position of the last commit that was applied, which queries compare their token with.
         self.position = 0
         #: Whether it may answer: open, not faulted, and not in the middle of a commit.
@@ -84,8 +116,10 @@ class ViewActor:
         self.detached = 0
         #: Who wants to know when its answers change.
         self.watches = Watches(self, limits)
+        self._life = LifeCycle(MOVES, ViewStatus.OPENING)
         self._limits = limits
         self._reader = reader
+        self._observer = observer
         self._wanted = wanted
         self._queue = CommitQueue(limits.view_queue_commits_max, limits.view_queue_bytes_max)
         self._published = Head()
@@ -94,6 +128,11 @@ class ViewActor:
         self._stopping = False
         #: Held while a commit is applied, and by whoever needs the state to stand still between two.
         self.still = asyncio.Lock()
+
+    @property
+    def status(self) -> ViewStatus:
+        """What it is doing."""
+        return self._life.status
 
     @property
     def head(self) -> Head:
@@ -113,7 +152,8 @@ class ViewActor:
     def offer(self, decoded: DecodedCommit) -> None:
         """Hand over the next durable commit. Never waits, never raises."""
         self._published = decoded.head
-        if self.status is not ViewStatus.LIVE and self.status is not ViewStatus.JOINING:
+        status = self._life.status
+        if status is not ViewStatus.LIVE and status is not ViewStatus.JOINING:
             return
         read = self.read
         if (
@@ -125,7 +165,7 @@ class ViewActor:
             read.head = decoded.head  # nothing in it for this view: no queue, no task switch
             self._moved()
         elif not self._queue.has_room(decoded):
-            self.detach(decoded.head)
+            self.resync(decoded.head)
         else:
             self._queue.put(decoded)
             self._signal()
@@ -134,25 +174,25 @@ class ViewActor:
         """Wait until this commit can be offered without detaching the view. For one task, which offers all there is."""
         await self._queue.room_for(decoded)
 
-    def detach(self, published: Head) -> None:
-        """Drop the queue and read on from the log, which has everything up to ``published``."""
-        self._published = published
-        if self.status in (ViewStatus.FAULTED, ViewStatus.CLOSED):
+    def resync(self, head: Head) -> None:
+        """Drop the queue and read on from the log, which has everything up to ``head``."""
+        self._published = head
+        was_live, queued = self.status is ViewStatus.LIVE, len(self._queue)
+        if not self._life.on(ViewEvent.FELL_BEHIND):
             return
-        if self.status is ViewStatus.LIVE:
-            _log.warning("view_detached", view=self.name, position=self.position, lag=self.lag, queued=len(self._queue))
-        self.status = ViewStatus.CATCHING_UP
+        if was_live:
+            self._observer.view_detached(view=self.name, position=self.position, lag=self.lag, queued=queued)
         self.detached += 1
         self._queue.clear()
         self._signal()
 
-    def start(self, read: ReadState) -> None:
-        """The log is replayed: answer from now on, and take what is offered."""
-        self.read, self.position, self._published = read, read.head.position, read.head
-        if read.fault is None:
-            self.status, self.ready = ViewStatus.LIVE, True
-        else:
-            self._faulted()
+    def start(self, head: Head) -> None:
+        """The state is that of the log at ``head``: answer from now on, and take what is offered."""
+        self.position, self._published = self.read.head.position, head
+        if self.read.fault is not None:
+            self._stopped_at(*self.read.fault)
+        elif self._life.on(ViewEvent.STARTED):
+            self.ready = True
 
     async def run(self) -> None:
         """Apply what is offered until `stop`; then what is queued, and end."""
@@ -168,7 +208,7 @@ class ViewActor:
                 else:
                     await self._signalled()
         finally:
-            self.status = ViewStatus.CLOSED
+            self._life.on(ViewEvent.ENDED)
             self.ready = False
             self._queue.clear()
             self._waiting.wake_all()
@@ -177,6 +217,10 @@ class ViewActor:
         """Let `run` end once the queue is empty."""
         self._stopping = True
         self._signal()
+
+    async def close(self) -> None:
+        """End its watches."""
+        await self.watches.close()
 
     async def apply(self, decoded: DecodedCommit, slicer: Slicer) -> None:
         """Apply one whole commit, resting whenever a slice is over; a view that raises is faulted, and nothing else.
@@ -190,7 +234,7 @@ class ViewActor:
                     self.ready = False
                     await slicer.rest()
             if self.read.fault is not None:
-                self._faulted()
+                self._stopped_at(*self.read.fault)
                 return
             self.ready = ready
             self._moved()
@@ -201,7 +245,7 @@ class ViewActor:
         if slicer.is_over:
             await slicer.rest()
 
-    async def replay_parked(self, keep: Callable[[Iterable[Part], Slicer], Awaitable[object]] | None) -> None:
+    async def replay_parked(self, keep: Callable[[Part, Slicer], Awaitable[object]] | None) -> None:
         """Try again what is parked, between two commits; what comes of it is kept before another one is applied.
 
         Raises:
@@ -214,9 +258,9 @@ class ViewActor:
                 applied = self.read.replay_parked()
                 self.watches.changed()
                 await self.watches.answer_every(Slicer(self._limits.slice_ms_max))
-                _log.info("parked_replayed", view=self.name, events=applied, parked=self.read.parked_count)
+                self._observer.parked_replayed(view=self.name, events=applied, parked=self.read.left_out.count)
                 if applied and keep is not None:
-                    await keep([self.read.part()], Slicer(self._limits.slice_ms_max))
+                    await keep(self.read, Slicer(self._limits.slice_ms_max))
 
     async def reach(self, position: int, timeout: float | None) -> None:
         """Wait until every event up to ``position`` is applied and no commit is half applied.
@@ -255,8 +299,8 @@ class ViewActor:
             except MillstreamError as error:  # the log can't be read on: not by trying again
                 self.fault(error, self.position + 1)
             except Exception as error:  # noqa: BLE001 - the store failed: logged, and tried again
-                _log.warning("view_catch_up_failed", view=self.name, position=self.position, error=repr(error))
-                self.detach(self._published)
+                self._observer.view_catch_up_failed(view=self.name, position=self.position, error=error)
+                self.resync(self._published)
                 with anyio.move_on_after(self._limits.catch_up_retry_seconds):
                     await self._signalled()
                 reader = self._reader(self.head)
@@ -265,35 +309,34 @@ class ViewActor:
 
     def _try_to_join(self) -> None:
         """No await here: between looking at the head and going live nothing can be published."""
-        behind = self._published.number - self.head.number
-        if self.status is ViewStatus.CATCHING_UP and behind <= self._limits.view_queue_commits_max // 2:
-            self.status = ViewStatus.JOINING
-        if self.status is ViewStatus.JOINING:
-            queued = self._queue.first
-            if self.head.number + 1 >= (self._published.number + 1 if queued is None else queued.head.number):
-                self.status = ViewStatus.LIVE
-                _log.info("view_caught_up", view=self.name, position=self.position)
+        if self._published.number - self.head.number <= self._limits.view_queue_commits_max // 2:
+            self._life.on(ViewEvent.CAME_NEAR)
+        queued = self._queue.first
+        next_one = self._published.number + 1 if queued is None else queued.head.number
+        if self.head.number + 1 >= next_one and self._life.on(ViewEvent.MET_QUEUE):
+            self._observer.view_caught_up(view=self.name, position=self.position)
 
     def _moved(self) -> None:
-        self.position = self.read.head.position
+        head = self.read.head
+        self.position = position = head.position
         if self._waiting:
-            self._waiting.moved_to(self.position)
+            self._waiting.moved_to(position)
+        self._observer.applied(view=self.name, commit=head.number, position=position, lag=self.lag)
 
     def fault(self, error: BaseException, position: int | None = None) -> None:
         """Stop answering: the state is not what the events made of it."""
-        self.read.fault = (self.position if position is None else position, error)
-        self._faulted()
+        position = self.position if position is None else position
+        self.read.fault = (position, error)
+        self._stopped_at(position, error)
 
-    def _faulted(self) -> None:
-        if self.status is ViewStatus.FAULTED or self.read.fault is None:
+    def _stopped_at(self, position: int, error: BaseException) -> None:
+        if self.status is ViewStatus.FAULTED or not self._life.on(ViewEvent.FAULTED):
             return
-        position, error = self.read.fault
-        self.status = ViewStatus.FAULTED
         self.ready = False
         self._queue.clear()
         self._waiting.wake_all()
         self.watches.end()
-        _log.error("view_faulted", view=self.name, position=position, error=repr(error))
+        self._observer.view_faulted(view=self.name, position=position, error=error)
 
     async def _signalled(self) -> None:
         self._wake = asyncio.get_running_loop().create_future()

@@ -25,7 +25,7 @@ from millstream.engine.errors import (
 )
 from millstream.engine.limits import Limits
 from millstream.engine.read.actor import ViewActor
-from millstream.engine.read.state import Parked
+from millstream.engine.read.parked import Parked
 from millstream.engine.read.watches import Question, Watch
 from millstream.engine.stats import ViewStats
 
@@ -190,7 +190,7 @@ class Queries:
 
     def parked(self) -> list[Parked]:
         """The events that views have parked, view by view, in order; see `View.poison`."""
-        parked = [each for view in self._views for waiting in view.read.parked.values() for each in waiting]
+        parked = [each for view in self._views for each in view.read.left_out]
         return sorted(parked, key=lambda each: (each.view, each.position))
 
     # Inside.
@@ -205,8 +205,9 @@ class Queries:
             raise
         except Exception as error:
             raise AnswerFailed(view.name, type(query).__name__, repr(error)) from error
-        if (read.parked or read.skipped) and not incomplete:
-            raise ViewIncomplete(view.name, view.position, read.parked_count, read.skipped, answered)
+        if read.is_incomplete and not incomplete:
+            left_out = read.left_out
+            raise ViewIncomplete(view.name, view.position, left_out.count, left_out.skipped, answered)
         return answered
 
     def _purity_checked(self, view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -239,8 +240,8 @@ class Queries:
                 view.lag,
                 view.queued,
                 view.detached,
-                view.read.parked_count,
-                view.read.skipped,
+                view.read.left_out.count,
+                view.read.left_out.skipped,
                 view.watches.count,
             )
             for view in self._views

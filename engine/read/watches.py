@@ -188,10 +188,10 @@ class Watch:
         return group.data, group.position
 
     def _require_complete(self) -> None:
-        view, read, group = self._watches.view, self._watches.view.read, self._group
+        view, group = self._watches.view, self._group
         if group.is_incomplete and not self._incomplete:
-            answer = self.decode(group.data)
-            raise ViewIncomplete(view.name, group.position, read.parked_count, read.skipped, answer)
+            answer, left_out = self.decode(group.data), view.read.left_out
+            raise ViewIncomplete(view.name, group.position, left_out.count, left_out.skipped, answer)
 
     def _require_more(self) -> None:
         view, group = self._watches.view, self._group

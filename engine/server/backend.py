@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Query
 from millstream.engine.gateway import Gateway
+from millstream.engine.observers import Observer
 from millstream.engine.read.watches import Watch
 from millstream.engine.stats import ViewStats
 from millstream.engine.stores.port import Log
@@ -36,6 +37,11 @@ class Backend(Gateway, Protocol):
     @property
     def log(self) -> Log:
         """Where `follow` reads."""
+        ...
+
+    @property
+    def observers(self) -> Observer:
+        """Who is told what happens in it, and in its server."""
         ...
 
     @property

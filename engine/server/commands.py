@@ -6,18 +6,14 @@ A command to an engine needs neither a task nor a future: what the writer settle
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
-from msgspec.structs import replace
-
-from millstream.engine.application.options import Deadline, Options
-from millstream.engine.errors import DeadlineExceeded, LimitReached
+from millstream.engine.errors import LimitReached
 from millstream.engine.gateway import Gateway
-from millstream.engine.loop.clock import elapsed
-from millstream.engine.server.connection import Batch, Connection
-from millstream.engine.write.admission import Admission
-from millstream.engine.write.envelope import Envelope
+from millstream.engine.server.connection import Connection
+from millstream.engine.server.output import Batch
+from millstream.engine.write.admission import Admission, Entering
+from millstream.engine.write.expiry import Expiry
 
 __all__ = ["Commands", "Forwarding"]
 
@@ -33,31 +29,24 @@ class Commands:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._mailbox = admission.mailbox
-        self._held: dict[Connection, tuple[_Execution, Envelope]] = {}
+        self._held: dict[Connection, tuple[_Execution, Entering]] = {}
         self._letting_in: asyncio.Task[None] | None = None
 
     def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The handler of the method."""
         params = request.params
-        options: Options | None = None
-        timed: _TimedExecution | None = None
-        if params.command_id is not None or params.expected_version is not None or params.metadata is not None:
-            options = self._admission.options(
-                params.command, params.command_id, params.expected_version, params.metadata
-            )
         if params.timeout is None:
             execution = _Execution(connection, request.id, batch)
+            entered = self._admission.submit(params.command, params, execution)
         else:
-            options = replace(options or Options(), deadline=Deadline(elapsed() + params.timeout, params.timeout))
             execution = timed = _TimedExecution(connection, request.id, batch)
-        envelope: Envelope = (execution, params.command, options)
-        ticket = self._mailbox.try_put(envelope) if params.wait else self._mailbox.put_nowait(envelope)
-        if not ticket:
-            self._hold(connection, execution, envelope)
+            entered = self._admission.submit(params.command, params, timed)
+            timed.expiry = self._admission.expiry(params.command, timed, params.timeout)
+            if isinstance(entered, int):
+                timed.expiry.ticket = entered
+        if not isinstance(entered, int):
+            self._hold(connection, execution, entered)
         connection.in_flight += 1
-        if timed is not None:
-            timed.start(ticket, params.timeout, type(params.command).__name__, self._admission.is_decided)
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone: its command that waits at the door does not get in."""
@@ -69,9 +58,9 @@ class Commands:
             self._letting_in.cancel()
             await asyncio.wait([self._letting_in])
 
-    def _hold(self, connection: Connection, execution: _Execution, envelope: Envelope) -> None:
+    def _hold(self, connection: Connection, execution: _Execution, enter: Entering) -> None:
         connection.is_held = True
-        self._held[connection] = execution, envelope
+        self._held[connection] = execution, enter
         if self._letting_in is None:
             self._letting_in = asyncio.get_running_loop().create_task(self._let_in(), name="millstream-server-door")
 
@@ -79,19 +68,19 @@ class Commands:
         try:
             while self._held:
                 connection = next(iter(self._held))
-                execution, envelope = self._held.pop(connection)
+                execution, enter = self._held.pop(connection)
                 if not execution.done():
-                    await self._put(execution, envelope)
+                    await self._put(execution, enter)
                 connection.is_held = False
                 connection.work()
         finally:
             self._letting_in = None
 
-    async def _put(self, execution: _Execution, envelope: Envelope) -> None:
+    async def _put(self, execution: _Execution, enter: Entering) -> None:
         try:
-            ticket = await self._mailbox.put(envelope)
-            if isinstance(execution, _TimedExecution):
-                execution.ticket = ticket
+            ticket = await enter()
+            if isinstance(execution, _TimedExecution) and execution.expiry is not None:
+                execution.expiry.ticket = ticket
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             if not execution.done():
                 execution.set_exception(error)
@@ -122,24 +111,12 @@ class _Execution:
 class _TimedExecution(_Execution):
     """One that gives up after a time."""
 
-    __slots__ = ("_is_done", "_timer", "ticket")
+    __slots__ = ("_is_done", "expiry")
 
     def __init__(self, connection: Connection, to: Any, batch: Batch | None) -> None:
         super().__init__(connection, to, batch)
-        #: That of the mailbox; 0 while it is not in there.
-        self.ticket = 0
+        self.expiry: Expiry | None = None
         self._is_done = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self, ticket: int, seconds: float, command: str, is_decided: Callable[[int], bool]) -> None:
-        """Give up after so many seconds, if there is no outcome then."""
-
-        def expire() -> None:
-            if not self.done():
-                self.set_exception(DeadlineExceeded(command, seconds, decided=is_decided(self.ticket)))
-
-        self.ticket = ticket
-        self._timer = asyncio.get_running_loop().call_later(seconds, expire)
 
     def done(self) -> bool:
         return self._is_done or super().done()
@@ -154,8 +131,8 @@ class _TimedExecution(_Execution):
 
     def _finish(self) -> None:
         self._is_done = True
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.expiry is not None:
+            self.expiry.cancel()
 
 
 class Forwarding:

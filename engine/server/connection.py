@@ -1,15 +1,17 @@
 """One connection: bytes in, requests taken up in turn, replies out.
 
-Here: when a connection reads, waits, and ends. Not here: what a method does (`methods`), what a request is (`wire`).
+Here: when a connection reads, waits, and ends. Not here: what a method does (`methods`), what a request is (`wire`),
+what waits to be written (`output`).
 
-    status    reads                        answers                 it moves on
-    ------    -----                        -------                 -----------
-    OPEN      as far as it may             what it takes up        ENDING when the other side says that it sends no
-                                                                   more, or by `end`
-    ENDING    nothing more                 what it has read        CLOSING when all of that is answered
-    CLOSING   to throw it away, so that    nothing: it says that   GONE when the other side has closed too, or after
-              the answers still get there  it sends no more        `linger_seconds_max`
+    status    reads                        answers
+    ------    -----                        -------
+    OPEN      as far as it may             what it takes up
+    ENDING    nothing more                 what it has read
+    CLOSING   to throw it away, so that    nothing: it says that it sends no more, and is gone when the other side has
+              the answers still get there  closed too, or after `linger_seconds_max`
     GONE      nothing                      nothing
+
+What moves it from one to another is the table `MOVES`.
 
 Nothing is read from a connection while it has as much as it may have: requests in flight, a command that waits for room
 in the mailbox, or replies that it does not take. So a flood fills the sender's socket and not our memory. Requests are
@@ -23,6 +25,7 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
 import msgspec
@@ -36,17 +39,18 @@ from millstream.engine.errors import (
     NotPermitted,
     ProtocolViolated,
 )
+from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.output import Batch, Output
 from millstream.engine.server.tokens import Role
 from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests
 from millstream.engine.wire.errors import INVALID_REQUEST
 from millstream.engine.wire.messages import Result, failure_of
 
-__all__ = ["Batch", "Connection", "ConnectionStatus", "Handler", "Host"]
+__all__ = ["MOVES", "Connection", "ConnectionEvent", "ConnectionStatus", "Handler", "Host"]
 
 _encode = msgspec.json.Encoder().encode
-_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class ConnectionStatus(StrEnum):
@@ -58,15 +62,33 @@ class ConnectionStatus(StrEnum):
     GONE = "gone"
 
 
-class Batch:
-    """The replies to a batch, which go out together once all are there."""
+class ConnectionEvent(StrEnum):
+    """What happens to a connection."""
 
-    __slots__ = ("left", "replies", "size_bytes")
+    #: The other side sends no more, or the server wants no more of it.
+    ENDS = "ends"
+    #: There was no room for it.
+    REFUSED = "refused"
+    #: All that was read is answered.
+    ANSWERED = "answered"
+    LOST = "lost"
 
-    def __init__(self, size: int) -> None:
-        self.left = size
-        self.replies: list[Any] = []
-        self.size_bytes = 0
+
+_ALWAYS = {ConnectionEvent.LOST: ConnectionStatus.GONE}
+MOVES: Moves[ConnectionStatus, ConnectionEvent] = {
+    ConnectionStatus.OPEN: {
+        **_ALWAYS,
+        ConnectionEvent.ENDS: ConnectionStatus.ENDING,
+        ConnectionEvent.REFUSED: ConnectionStatus.CLOSING,
+    },
+    ConnectionStatus.ENDING: {
+        **_ALWAYS,
+        ConnectionEvent.ENDS: ConnectionStatus.ENDING,
+        ConnectionEvent.ANSWERED: ConnectionStatus.CLOSING,
+    },
+    ConnectionStatus.CLOSING: _ALWAYS,
+    ConnectionStatus.GONE: {},
+}
 
 
 class Host(Protocol):
@@ -95,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Host, *, is_tls: bool) -> None:
         self.server = server
-        self.status = ConnectionStatus.OPEN
+        self._life = LifeCycle(MOVES, ConnectionStatus.OPEN)
         self.role: Role | None
         #: Requests that were taken up and not answered yet.
         self.in_flight = 0
@@ -105,9 +127,8 @@ class Connection(asyncio.Protocol):
         self.is_gone = False
         #: By number: what sends notifications.
         self.streams: dict[int, asyncio.Task[None]] = {}
-        #: When it came, when it last sent a whole line, since when its output is full.
+        #: When it came, and when it last sent a whole line.
         self.made_at = self.heard_at = elapsed()
-        self.slow_since: float | None = None
         #: Why the server ended it, if it did.
         self.reason: str | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -117,29 +138,33 @@ class Connection(asyncio.Protocol):
         self._is_tls = is_tls
         #: What was read and not taken up: lines, and requests of a batch that was begun.
         self._backlog: deque[bytes | tuple[Any, Batch]] = deque()
-        #: What is to be written at the next `flush`, and about how many bytes that are, receipts not counted.
-        self._out: list[Any] = []
-        self._out_bytes = 0
+        self._output = Output(server.limits.output_bytes_max, partial(server.flush_soon, self))
         self._is_reading = True
         self._is_scheduled = False
         self._other_side_ended = False
         self._last_words: bytes | None = None
-        self._drained = asyncio.Event()
         self._lingering: asyncio.TimerHandle | None = None
         #: Everything that runs for it, streams included.
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream_number = 0
         self.become(server.first_role)
 
+    @property
+    def status(self) -> ConnectionStatus:
+        """How far it has come."""
+        return self._life.status
+
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are none by their class
+        self._output.transport = transport
         transport.set_write_buffer_limits(high=self._limits.output_bytes_max)
         if not self.server.admit(self):
             self.fail(None, LimitReached("connections_max", self._limits.connections_max), None)
             self.flush()
-            self.status = ConnectionStatus.CLOSING
+            self._life.must(ConnectionEvent.REFUSED)
+            self._output.close()
             self.reason = "connections_max"
             transport.close()
 
@@ -166,7 +191,7 @@ class Connection(asyncio.Protocol):
         """
         self._other_side_ended = True
         if self.status is ConnectionStatus.OPEN:
-            self.status = ConnectionStatus.ENDING
+            self._life.must(ConnectionEvent.ENDS)
             self._end_streams_soon()
             self.work()
         if self._is_tls:
@@ -174,12 +199,10 @@ class Connection(asyncio.Protocol):
         return not self._is_tls and self.status is ConnectionStatus.ENDING
 
     def pause_writing(self) -> None:
-        self.slow_since = elapsed()
-        self._drained.clear()
+        self._output.pause()
 
     def resume_writing(self) -> None:
-        self.slow_since = None
-        self._drained.set()
+        self._output.resume()
         if self.status is ConnectionStatus.CLOSING:
             self._say_goodbye()
         else:
@@ -187,12 +210,11 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_gone = True
-        self.status = ConnectionStatus.GONE
+        self._life.must(ConnectionEvent.LOST)
         self._backlog.clear()
-        self._out.clear()
+        self._output.drop()
         for task in self._tasks:
             task.cancel()
-        self._drained.set()
         if self._lingering is not None:
             self._lingering.cancel()
         self.server.gone(self, self.reason)
@@ -236,19 +258,23 @@ class Connection(asyncio.Protocol):
     @property
     def has_room(self) -> bool:
         """Whether the other side takes what it is sent."""
-        return self.slow_since is None and self._out_bytes < self._limits.output_bytes_max
+        return self._output.has_room
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much waits until the other side takes it."""
+        return self._output.size_bytes + self.transport.get_write_buffer_size()
+
+    @property
+    def slow_since(self) -> float | None:
+        """Since when the other side does not take what it is sent, on the clock `elapsed`; None if it does."""
+        return self._output.slow_since
 
     @property
     def may_take(self) -> bool:
         """Whether it may have one more request."""
         limits = self._limits
-        return (
-            self.in_flight < limits.in_flight_max
-            and not self.is_held
-            and self.slow_since is None
-            and self._out_bytes < limits.output_bytes_max
-            and not self.is_gone
-        )
+        return self.in_flight < limits.in_flight_max and not self.is_held and self._output.has_room and not self.is_gone
 
     @property
     def is_done(self) -> bool:
@@ -286,26 +312,26 @@ class Connection(asyncio.Protocol):
             Exception: the result can't be written as JSON.
         """
         if to is UNSET:
-            self._deliver(to, None, 0, batch)
+            self._output.deliver(to, None, 0, batch)
             return
         line = _encode(Result(to, result))
         if batch is not None and batch.size_bytes + len(line) > self._limits.output_bytes_max:
             raise LimitReached("output_bytes_max", self._limits.output_bytes_max)
-        self._deliver(to, Raw(line), len(line), batch)
+        self._output.deliver(to, Raw(line), len(line), batch)
 
     def fail(self, to: Any, error: BaseException, batch: Batch | None) -> None:
         """Answer a request with an error; one without an id gets nothing."""
         self.server.failed(error)
         line = b"" if to is UNSET else failure_of(to, error)
-        self._deliver(to, Raw(line), len(line), batch)
+        self._output.deliver(to, Raw(line), len(line), batch)
 
     def confirm(self, to: Any, result: Any, batch: Batch | None) -> None:
         """Answer with what can surely be written, such as a receipt: all that are due are written together."""
-        self._deliver(to, Result(to, result), 0, batch)
+        self._output.deliver(to, Result(to, result), 0, batch)
 
     def settle(self, to: Any, receipt: Any, batch: Batch | None) -> None:
         """Answer a command that was in flight."""
-        self._deliver(to, Result(to, receipt), 0, batch)
+        self._output.deliver(to, Result(to, receipt), 0, batch)
         self.settled()
 
     def settled(self) -> None:
@@ -317,42 +343,16 @@ class Connection(asyncio.Protocol):
     def notify(self, number: int, line: bytes) -> None:
         """Send a notification of a stream, unless it was ended: a line without its end."""
         if number in self.streams:
-            self._deliver(None, Raw(line), len(line), None)
-
-    def _deliver(self, to: Any, reply: Any, size: int, batch: Batch | None) -> None:
-        if batch is not None:
-            batch.left -= 1
-            if to is not UNSET:
-                batch.replies.append(reply)
-                batch.size_bytes += size
-            if batch.left or not batch.replies:
-                return
-            reply, size = batch.replies, batch.size_bytes
-        elif to is UNSET:
-            return
-        if self.status is ConnectionStatus.CLOSING or self.is_gone:
-            return
-        if not self._out:
-            self.server.flush_soon(self)
-        self._out.append(reply)
-        self._out_bytes += size
+            self._output.deliver(None, Raw(line), len(line), None)
 
     def flush(self) -> None:
         """Give the transport what waits to be written."""
-        if self._out and not self.is_gone:
-            data = _encode_lines(self._out)
-            self._out.clear()
-            self._out_bytes = 0
-            self.transport.write(data)
-            if not self._is_reading and self.slow_since is None:
-                self._schedule()
+        if not self.is_gone and self._output.flush() and not self._is_reading and self._output.slow_since is None:
+            self._schedule()
 
     async def writable(self) -> None:
         """Wait until the other side takes what it is sent."""
-        while not self.has_room and not self.is_gone:
-            self.flush()
-            if self.slow_since is not None:
-                await self._drained.wait()
+        await self._output.writable()
 
     # Work that takes longer.
 
@@ -407,9 +407,8 @@ class Connection(asyncio.Protocol):
             reason: the limit, or what else it was, for the log.
             last: is told when everything else was.
         """
-        if self.status not in (ConnectionStatus.OPEN, ConnectionStatus.ENDING):
+        if not self._life.on(ConnectionEvent.ENDS):
             return
-        self.status = ConnectionStatus.ENDING
         self.reason = self.reason or reason
         if last is not None:
             self._last_words = failure_of(None, last)
@@ -428,9 +427,10 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         if self._last_words is not None:
-            self._out.append(Raw(self._last_words))
+            self._output.deliver(None, Raw(self._last_words), 0, None)
         self.flush()
-        self.status = ConnectionStatus.CLOSING
+        self._life.must(ConnectionEvent.ANSWERED)
+        self._output.close()
         self.transport.set_write_buffer_limits(high=0)  # what is not written yet is slow, and it says when all is
         if self._other_side_ended or self._is_tls:
             self.transport.close()

@@ -11,9 +11,10 @@ from msgspec import Raw
 from millstream.engine.errors import NotAuthenticated
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.commands import Commands, Forwarding
-from millstream.engine.server.connection import Batch, Connection, Handler
+from millstream.engine.server.connection import Connection, Handler
 from millstream.engine.server.health import health_of
 from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.output import Batch
 from millstream.engine.server.queries import Queries
 from millstream.engine.server.stats import ServerStats
 from millstream.engine.server.tokens import MAY, Role, Tokens

@@ -14,8 +14,9 @@ from millstream.engine.errors import AnswerFailed, EngineClosed, LimitReached, M
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.backend import Backend
-from millstream.engine.server.connection import Batch, Connection
+from millstream.engine.server.connection import Connection
 from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.output import Batch
 from millstream.engine.stores.events import event_pages
 from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line
 

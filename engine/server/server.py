@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-import structlog
 
 from millstream.engine.errors import (
     AuthorError,
@@ -38,8 +37,6 @@ from millstream.engine.wire import Address, Requests, parse_address
 from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["Server"]
-
-_log = structlog.get_logger("millstream")
 
 _SWEEP_SECONDS = 1.0
 #: How long nothing is accepted after the system could not.
@@ -81,6 +78,7 @@ class Server:
     ) -> None:
         self.limits = limits or ServerLimits()
         self.requests = Requests(backend.app, self.limits.in_flight_max)
+        self._observer = backend.observers
         self._methods = Methods(backend, self.requests, tokens, self.limits, self.stats)
         self.handlers = self._methods.handlers
         self.first_role = Role.WRITER if tokens is None else None
@@ -127,7 +125,7 @@ class Server:
                 name = f"millstream-accept-{listener.address}"
                 self._accepting.append(loop.create_task(self._accept(each, listener.tls), name=name))
         self._sweeping = loop.create_task(self._keep_sweeping(), name="millstream-server")
-        _log.info("server_listening", addresses=self._listened_at, tokens=self._tokens is not None)
+        self._observer.server_listening(addresses=self._listened_at, tokens=self._tokens is not None)
         return self
 
     async def __aexit__(
@@ -166,7 +164,7 @@ class Server:
     def failed(self, error: BaseException) -> None:
         """A request failed; worth a line if nobody meant it to."""
         if not isinstance(error, _MEANT):
-            _log.error("request_failed", error=repr(error), exc_info=error)
+            self._observer.request_failed(error=error)
 
     def flush_soon(self, connection: Connection) -> None:
         """Write what a connection has to send, together with all others', once everything that is ready has run."""
@@ -193,7 +191,7 @@ class Server:
             except ConnectionError:  # gone before it was taken
                 continue
             except OSError as error:
-                _log.error("accept_failed", error=repr(error), connections=len(self.connections))
+                self._observer.accept_failed(error=error, connections=len(self.connections))
                 await anyio.sleep(_ACCEPT_RETRY_SECONDS)
                 continue
             if tls is not None and len(self.connections) + len(self._arriving) >= self.limits.connections_max:
@@ -233,7 +231,7 @@ class Server:
         dropped = self._dropped - self._dropped_told
         self._dropped_told = self._dropped.copy()
         for reason, count in dropped.items():
-            _log.warning("connections_dropped", reason=reason, connections=count)
+            self._observer.connections_dropped(reason=reason, connections=count)
 
     def _look_at(self, connection: Connection, now: float) -> None:
         limits = self.limits
@@ -276,7 +274,7 @@ class Server:
         if self._methods.commands is not None:
             await self._methods.commands.close()
         lost = self._dropped["drain_seconds_max"]
-        _log.info("server_stopped", addresses=self._listened_at, connections=len(left), connections_lost=lost)
+        self._observer.server_stopped(addresses=self._listened_at, connections=len(left), connections_lost=lost)
 
     async def _all_closed(self) -> None:
         while self.connections:

@@ -1,13 +1,15 @@
-"""A state that follows the log, and what is known of a snapshot of it."""
+"""The port of a state that follows the log, and what is known of a snapshot of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import msgspec
 
 from millstream.engine.commits.commit import DIGEST_BYTES, Head
+from millstream.engine.commits.decoded import DecodedCommit
 
 __all__ = ["Part", "Sealing", "Snapshot"]
 
@@ -15,17 +17,78 @@ __all__ = ["Part", "Sealing", "Snapshot"]
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Part(NamedTuple):
-    """One of the states that follow the log, as it is at ``head``."""
+class Part(Protocol):
+    """A state that follows the log: a write model, the write index, a view.
 
-    name: str
-    #: What must be the same for a snapshot to fit.
-    fingerprint: str
-    #: Whatever has `snapshot` and `restore`: a write model, a view, the write index.
-    state: Any
-    head: Head = Head()
-    #: What belongs to it and is not in its state: for a view, what it has parked.
-    notes: bytes = b""
+    It is fed with commits, and put aside and taken up again in pieces. Whoever feeds it and stores it knows no more of
+    it than this. A new one is the state before the first event.
+    """
+
+    #: The last commit that is in the state. Whoever changes a live state by other ways than `steps` keeps this, too.
+    head: Head
+
+    @property
+    def name(self) -> str:
+        """What its snapshots are called: one of the names in `commits.marks`."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What must be the same for a snapshot to fit."""
+        ...
+
+    @property
+    def state(self) -> Any:
+        """The state itself, whose collections may be emptied when nobody needs it any more."""
+        ...
+
+    @property
+    def fault(self) -> tuple[int, BaseException] | None:
+        """The position of the event at which it stopped, and why; None while it follows."""
+        ...
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the state is what the events up to `head` make of it, so that it may be stored."""
+        ...
+
+    def steps(self, decoded: DecodedCommit) -> Iterable[None]:
+        """Apply the commit that follows, some events at each step; between two steps the state is not to be shown.
+
+        A commit that is in the state is passed over.
+
+        Raises:
+            ApplyFailed: it could not be applied, and the state is unusable. A view stops instead, with a `fault`.
+        """
+        ...
+
+    def snapshot(self) -> Iterator[bytes] | None:
+        """The state in pieces, each made when it is asked for. None: there are no snapshots of this one."""
+        ...
+
+    def notes(self) -> bytes:
+        """What belongs to it and is not in its state: for a view, what it has left out."""
+        ...
+
+    def restore(self, piece: bytes) -> None:
+        """Take up the next piece of a snapshot, on a new state, in the order in which they were made.
+
+        Raises:
+            Exception: it does not fit.
+        """
+        ...
+
+    def restored(self, head: Head, notes: bytes) -> None:
+        """All pieces were taken up: the state is that of ``head``.
+
+        Raises:
+            msgspec.DecodeError: the notes can't be read.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Be new again, after pieces that did not fit."""
+        ...
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Snapshot
 
 __all__ = ["MemorySnapshots"]
@@ -24,7 +25,7 @@ class MemorySnapshots:
         self._whole: dict[str, _Kept] = {}
         self._begun: dict[str, list[bytes]] = {}
 
-    async def open(self) -> None:
+    async def open(self, observer: Observer | None = None) -> None:
         """Nothing to do."""
 
     async def attach(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Snapshot
 
 __all__ = ["SnapshotStore"]
@@ -21,8 +22,8 @@ class SnapshotStore(Protocol):
     `tests/engine/stores/snapshot_conformance.py`.
     """
 
-    async def open(self) -> None:
-        """Make ready; a store that is damaged starts empty."""
+    async def open(self, observer: Observer | None = None) -> None:
+        """Make ready; a store that is damaged starts empty, and tells ``observer``; log lines by default."""
         ...
 
     async def attach(self) -> None:

@@ -23,6 +23,7 @@ from millstream.engine.stores.memory import MemoryLog, MemoryStore
 from millstream.engine.testing.errors import BrokenPromise
 from millstream.engine.testing.faulty import FaultyLog
 from millstream.engine.testing.history import Call, History
+from millstream.engine.write.index import WriteIndex
 
 __all__ = ["Entry", "check_calls", "check_history", "check_log", "check_replay", "settled"]
 
@@ -145,7 +146,7 @@ async def settled(engine: Engine) -> None:
         calm = 0 if restless else calm + 1
         if calm == 2:  # what had been decided and not yet launched has been launched
             return
-        engine._mailbox.wake()  # a writer that could not rebuild its state tries again when there is news
+        engine.admission.mailbox.wake()  # a writer that could not rebuild its state tries again when there is news
         await anyio.sleep(_LOOK_SECONDS)
     raise BrokenPromise(f"after {_SETTLED_SECONDS_MAX:,.0f} s the engine is not settled: {restless}")
 
@@ -160,7 +161,7 @@ def _restless(engine: Engine) -> str:
     ]
     if late:
         return f"behind the log: {', '.join(late)}"
-    if engine._writer.state is None:
+    if stats.writer.status == "recovering":
         return "the write models are not rebuilt"
     if isinstance(engine.log, FaultyLog) and not engine.log.is_idle:
         return "a commit is being written"
@@ -200,14 +201,13 @@ class _Receipts(msgspec.Struct):
 
 
 def _states(engine: Engine) -> Iterator[tuple[Any, str]]:
-    """The states of all write models and views, and whether a view stopped."""
-    state = engine._writer.state
-    if state is not None:
-        yield from ((model, "") for model in state.models)
-        yield _Receipts(state.index.versions, state.index.receipts), ""
-    for view in engine._views:
-        fault = view.read.fault
-        yield view.read.state, "whole" if fault is None else f"faulted at position {fault[0]:,} by {fault[1]!r}"
+    """The states of all that follows the log, and whether one has stopped."""
+    for part in engine.parts():
+        state = part.state
+        if isinstance(state, WriteIndex):
+            state = _Receipts(state.versions, state.receipts)
+        fault = part.fault
+        yield state, "whole" if fault is None else f"faulted at position {fault[0]:,} by {fault[1]!r}"
 
 
 def _differences(live: Any, replayed: Any) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Snapshot
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
@@ -25,9 +26,9 @@ class FaultySnapshots:
         self._inner = inner
         self._work = work
 
-    async def open(self) -> None:
+    async def open(self, observer: Observer | None = None) -> None:
         await self._work()
-        await self._inner.open()
+        await self._inner.open(observer)
 
     async def attach(self) -> None:
         await self._work()

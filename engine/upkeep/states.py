@@ -6,7 +6,7 @@ Invariants: nothing is changed, but that a file of snapshots is made if there is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import zip_longest
 
@@ -15,11 +15,15 @@ import anyio
 from millstream.engine.application.app import App
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.read.state import Parked
-from millstream.engine.recovery.recovery import Recovered, Recovery
+from millstream.engine.observers import Observers
+from millstream.engine.read.parked import Parked
+from millstream.engine.read.state import ReadState
+from millstream.engine.recovery.catalog import Catalog
+from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.write.parts import WriteParts
 
 __all__ = ["differing_parts", "parked_in"]
 
@@ -36,9 +40,10 @@ async def parked_in(log: Log, app: App) -> list[Parked]:
     Raises:
         LogCorrupt, EventsUnreadable, ApplyFailed: as opening an engine does.
     """
+    views = _views(app)
     async with _snapshots_of(log) as snapshots:
-        recovered = await _recovered(log, app, snapshots)
-    return [parked for read in recovered.reads for waiting in read.parked.values() for parked in waiting]
+        await _recover([*_models(app), *views], log, app, snapshots)
+    return [parked for view in views for parked in view.left_out]
 
 
 async def differing_parts(log: Log, app: App) -> list[str]:
@@ -54,9 +59,10 @@ async def differing_parts(log: Log, app: App) -> list[str]:
     Raises:
         LogCorrupt, EventsUnreadable, ApplyFailed: as opening an engine does.
     """
+    used, made = [*_models(app), *_views(app)], [*_models(app), *_views(app)]
     async with _snapshots_of(log) as snapshots:
-        used = _parts(await _recovered(log, app, snapshots))
-    made = _parts(await _recovered(log, app, None))
+        await _recover(used, log, app, snapshots)
+    await _recover(made, log, app, None)
     return [mine.name for mine, other in zip(used, made, strict=True) if not _equal(mine, other)]
 
 
@@ -71,18 +77,22 @@ async def _snapshots_of(log: Log) -> AsyncIterator[SnapshotStore]:
             await store.close()
 
 
-async def _recovered(log: Log, app: App, snapshots: SnapshotStore | None) -> Recovered:
-    return await Recovery(app, log, Limits(), snapshots=snapshots).recover(Slicer(_SLICE_MS))
+def _models(app: App) -> list[Part]:
+    return WriteParts(app, Limits().receipts_max).all
 
 
-def _parts(recovered: Recovered) -> list[Part]:
-    return [*recovered.write.parts(recovered.head), *(read.part() for read in recovered.reads)]
+def _views(app: App) -> list[ReadState]:
+    return [ReadState(app, view, parked_max=Limits().view_parked_max, observer=Observers()) for view in app.views]
+
+
+async def _recover(parts: Sequence[Part], log: Log, app: App, snapshots: SnapshotStore | None) -> None:
+    await Recovery(app, log, Limits(), Catalog(snapshots, log, Observers())).recover(parts, Slicer(_SLICE_MS))
 
 
 def _equal(mine: Part, other: Part) -> bool:
     if mine.state == other.state:
-        return mine.notes == other.notes
-    ours, theirs = mine.state.snapshot(), other.state.snapshot()
+        return mine.notes() == other.notes()
+    ours, theirs = mine.snapshot(), other.snapshot()
     if ours is None or theirs is None:
         return True  # it has no snapshots: both were made from the log
     return all(one == two for one, two in zip_longest(ours, theirs))

@@ -87,8 +87,7 @@ def _taken(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]
 
 
 def _parameters(params: type[msgspec.Struct], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that are required first, as readers expect it."""
     schemas = schema.get("properties", {})
-    return [
-        {"name": field.name, "required": field.required, "schema": schemas.get(field.name, {})}
-        for field in msgspec.structs.fields(params)
-    ]
+    fields = sorted(msgspec.structs.fields(params), key=lambda field: not field.required)
+    return [{"name": field.name, "required": field.required, "schema": schemas.get(field.name, {})} for field in fields]

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from millstream.engine.application.app import App, tag_of
 from millstream.engine.application.messages import Metadata
+from millstream.engine.application.options import Options
 from millstream.engine.application.validation import problem_with, reader, union_of
 from millstream.engine.errors import InvalidMessage, MillstreamError, ProtocolViolated, UnknownMessage
 from millstream.engine.wire.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
@@ -160,6 +161,7 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
             ("metadata", Metadata | None, None),
             timeout,
             ("wait", bool, True),
+            bases=(Options,),
         ),
         "ask": _params("ask", ("query", _any_of(app.queries)), after, timeout, incomplete),
         "watch": _params("watch", ("query", _any_of(app.queries)), after, ("every", bool, False), incomplete),
@@ -175,9 +177,18 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
     }
 
 
-def _params(method: str, *fields: Any, namespace: dict[str, Any] | None = None) -> type[msgspec.Struct]:
+def _params(
+    method: str, *fields: Any, namespace: dict[str, Any] | None = None, bases: tuple[type[msgspec.Struct], ...] = ()
+) -> type[msgspec.Struct]:
     return msgspec.defstruct(
-        f"{method}_params", fields, namespace=namespace, frozen=True, forbid_unknown_fields=True, gc=False
+        f"{method}_params",
+        fields,
+        bases=bases,
+        namespace=namespace,
+        frozen=True,
+        forbid_unknown_fields=True,
+        gc=False,
+        kw_only=True,
     )
 
 

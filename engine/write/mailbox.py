@@ -44,6 +44,10 @@ class Mailbox:
         """How many commands have left the queue, ever."""
         return self._taken_in - len(self.queue)
 
+    def has_taken(self, ticket: int) -> bool:
+        """Whether the reader has taken the command with this ticket. 0 is the ticket of none."""
+        return 0 < ticket <= self.taken_out
+
     @property
     def entering(self) -> int:
         """How many callers wait to get in."""

@@ -16,7 +16,6 @@ from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.sides import WriteSide
 from millstream.engine.application.validation import encode, problem_with
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.marks import LEDGER, model_part
 from millstream.engine.errors import (
     ApplyFailed,
     CommandIdReused,
@@ -30,8 +29,7 @@ from millstream.engine.errors import (
     VersionConflict,
 )
 from millstream.engine.snapshots.part import Part
-from millstream.engine.snapshots.shape import fingerprint_of
-from millstream.engine.write.index import INDEX_FINGERPRINT, WriteIndex
+from millstream.engine.write.parts import WriteParts, apply_failed
 
 __all__ = ["WriteState"]
 
@@ -44,32 +42,36 @@ class WriteState:
 
     Args:
         app: the application.
-        models: the models' states, in the application's order.
-        index: versions and receipts at the same commit.
+        parts: the models and the index, all at the same commit.
         check_purity: look at the state before and after each handler.
     """
 
-    __slots__ = ("app", "effects", "handlers", "index", "models")
+    __slots__ = ("_parts", "app", "effects", "handlers", "index", "models")
 
-    def __init__(self, app: App, models: Sequence[WriteSide], index: WriteIndex, *, check_purity: bool = False) -> None:
+    def __init__(self, app: App, parts: WriteParts, *, check_purity: bool = False) -> None:
         self.app = app
-        self.models = models
-        self.index = index
+        self.models: Sequence[WriteSide] = [part.state for part in parts.models]
+        self.index = parts.index
+        self._parts = parts
         bind = _purity_checked if check_purity else _bound
         self.handlers = {
             command: (bind(self, entry), entry.method.wants_context, entry.tag, entry.key_of)
             for command, entry in app.commands.items()
         }
+        models = self.models
         #: By type of event: what applies it, and what its key is.
         self.effects = {
-            event: (_all([method.function.__get__(models[index]) for index, method in entry.appliers]), entry.key_of)
+            event: (
+                _all([method.function.__get__(models[index]) for index, method in entry.appliers]),
+                entry.key_of,
+            )
             for event, entry in app.events.items()
         }
 
     @classmethod
     def new(cls, app: App, receipts_max: int, *, check_purity: bool = False) -> WriteState:
         """The state before the first event."""
-        return cls(app, [model() for model in app.models], WriteIndex(receipts_max), check_purity=check_purity)
+        return cls(app, WriteParts(app, receipts_max), check_purity=check_purity)
 
     def decide(self, command: Command, context: Context) -> list[Event]:
         """The events that ``command`` would yield on this state; the state stays as it is.
@@ -87,44 +89,16 @@ class WriteState:
             refusal = self.refusal(command, yielded, error)
             raise refusal from refusal.__cause__
 
-    def apply(self, events: Sequence[Event], position: int) -> None:
-        """Change the state by events that follow ``position``.
-
-        Raises:
-            ApplyFailed: a model raised; the state is now unusable and must be rebuilt.
-        """
-        effects = self.effects
-        try:
-            for event in events:
-                effects[type(event)][0](event)
-        except Exception as error:
-            raise self.apply_failed(events, event, position, error) from error
-
-    def apply_to(self, model: int, events: Sequence[Event], position: int) -> None:
-        """The same for one of the models only: in a recovery, the others may have these events already."""
-        appliers = type(self.models[model]).__appliers__
-        for event in events:
-            method = appliers.get(type(event))
-            if method is not None:
-                try:
-                    method.function(self.models[model], event)
-                except Exception as error:
-                    raise self.apply_failed(events, event, position, error) from error
-
     def apply_failed(self, events: Sequence[Event], event: Event, position: int, error: Exception) -> ApplyFailed:
         """What is raised when one of the events that follow ``position`` could not be applied."""
-        places = ", ".join(method.place for _, method in self.app.events[type(event)].appliers)
-        index = next(index for index, each in enumerate(events) if each is event)
-        failed = ApplyFailed(places, type(event).__name__, position + index + 1, repr(error))
-        failed.__cause__ = error
-        return failed
+        methods = [method for _, method in self.app.events[type(event)].appliers]
+        return apply_failed(methods, events, event, position, error)
 
     def parts(self, head: Head) -> list[Part]:
-        """What is to be snapshotted, as it is at ``head``."""
-        parts = [
-            Part(model_part(type(model).__name__), fingerprint_of(type(model)), model, head) for model in self.models
-        ]
-        return [*parts, Part(LEDGER, INDEX_FINGERPRINT, self.index, head)]
+        """The models and the index; whoever calls this knows that they are at ``head``."""
+        for part in self._parts.all:
+            part.head = head
+        return self._parts.all
 
     def refusal(self, command: Command, yielded: Iterable[Any], error: Exception) -> MillstreamError:
         """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""

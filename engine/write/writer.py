@@ -1,21 +1,19 @@
 """The writer: the one actor that changes anything.
 
-Here: when a draft is decided, launched and landed, and what follows when that fails. Not here: how a command is
-decided (`batch`), what a commit is (`commits`), where it goes (`stores`).
+Here: when a draft is decided, launched and landed. Not here: how a command is decided (`kernel`), what a commit is
+(`commits`), where it goes (`stores`), who hears what when it fails (`failure`).
 
 One commit is in flight at most. While it is, the next draft is decided on the speculative state; it is launched when
 the one before has landed, so nothing of it is acknowledged before that.
 
-    status       what it does                                  it goes on to
-    ------       ------------                                  -------------
-    DECIDING     decides and applies ahead of the flight       RECOVERING when a commit failed or the state was damaged,
-                                                               STOPPED
-    RECOVERING   has no state: asks the store whether it       DECIDING when the state is rebuilt; STOPPED
-                 takes commits, if one failed, and rebuilds
-                 the state from snapshots and log; if either
-                 fails, refuses those who wait, and tries
-                 again with the next command
-    STOPPED      takes nothing; says why                       nothing
+    status       what it does
+    ------       ------------
+    DECIDING     decides and applies ahead of the flight
+    RECOVERING   has no state: asks the store whether it takes commits, if one failed, and rebuilds the state from
+                 snapshots and log; if either fails, refuses those who wait, and tries again with the next command
+    STOPPED      takes nothing; says why
+
+What moves it from one to another is the table `MOVES`.
 
 So a store that keeps failing costs a small write per command, and no rebuild until it works again.
 """
@@ -24,18 +22,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
 import msgspec
-import structlog
 
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.commits.commit import Commit, Head, seal, timestamp
 from millstream.engine.commits.decoded import DecodedCommit
+from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import (
     CommitFailed,
     EngineClosed,
@@ -45,20 +43,21 @@ from millstream.engine.errors import (
     OutcomeUnknown,
     WriterUnavailable,
 )
+from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.threads import release_gil
+from millstream.engine.observers import Observer
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import write
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Promise
+from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.state import WriteState
 
-__all__ = ["Counts", "Rebuilt", "Writer", "WriterStatus"]
-
-_log = structlog.get_logger("millstream")
+__all__ = ["MOVES", "Counts", "Writer", "WriterEvent", "WriterStatus"]
 
 #: How long a busy loop holds still so that a store's thread can begin to write. That thread needs the interpreter's
 #: lock for a moment, and a loop that goes on working lets go of it only every 5 ms, so the write would begin when all
@@ -74,6 +73,23 @@ class WriterStatus(StrEnum):
     DECIDING = "deciding"
     RECOVERING = "recovering"
     STOPPED = "stopped"
+
+
+class WriterEvent(StrEnum):
+    """What happens to the writer."""
+
+    #: A commit failed, or a command damaged the state.
+    LOST_STATE = "lost its state"
+    REBUILT = "rebuilt"
+    ENDED = "ended"
+
+
+_ALWAYS = {WriterEvent.LOST_STATE: WriterStatus.RECOVERING, WriterEvent.ENDED: WriterStatus.STOPPED}
+MOVES: Moves[WriterStatus, WriterEvent] = {
+    WriterStatus.DECIDING: _ALWAYS,
+    WriterStatus.RECOVERING: {**_ALWAYS, WriterEvent.REBUILT: WriterStatus.DECIDING},
+    WriterStatus.STOPPED: {},
+}
 
 
 class Counts(msgspec.Struct):
@@ -94,15 +110,6 @@ class Counts(msgspec.Struct):
         self.batch_max = max(self.batch_max, commands)
 
 
-class Rebuilt(NamedTuple):
-    """The write side's state as the log has it."""
-
-    state: WriteState
-    head: Head
-    #: How many events had to be replayed.
-    replayed: int
-
-
 class _Flight(NamedTuple):
     """A commit that is being written."""
 
@@ -119,9 +126,9 @@ class Writer:
         log: an open log; nobody else appends to it.
         limits: the engine's.
         clock: the time of day, for the record.
-        publish: is given every durable commit, in order, before its callers are answered.
+        followers: are offered every durable commit, in order, before its callers are answered.
         rebuild: makes the state anew, as the log has it, when it is lost.
-        resync: is called with the log's head when it turned out to hold more than was published.
+        observer: is told of commits, and of what goes wrong.
     """
 
     def __init__(
@@ -130,32 +137,29 @@ class Writer:
         limits: Limits,
         clock: Clock,
         *,
-        publish: Callable[[DecodedCommit], None],
+        followers: Sequence[Follower],
         rebuild: Callable[[Slicer], Awaitable[Rebuilt]],
-        resync: Callable[[Head], None],
+        observer: Observer,
     ) -> None:
         self.mailbox = Mailbox(limits.mailbox_commands_max, limits.mailbox_entering_max)
-        self.status = WriterStatus.DECIDING
         #: The write side, ahead of `head` by what is in flight or in the draft; None while RECOVERING.
         self.state: WriteState | None = None
         #: The last commit that is durable.
         self.head = Head()
         self.counts = Counts()
         self._store = log
-        self._make_anew = rebuild
+        self._life = LifeCycle(MOVES, WriterStatus.DECIDING)
+        self._repair = Repair(log, rebuild, observer)
         self._limits = limits
         self._clock = clock
-        self._publish = publish
-        self._resync = resync
+        self._followers = followers
+        self._observer = observer
         self._slicer = Slicer(limits.slice_ms_max)
         self._sealed = Head()
         self._draft: Draft | None = None
         self._flight: _Flight | None = None
         #: Outcomes that stand, and are to be told: in the order in which their commands were decided.
         self._outcomes: deque[tuple[Promise, Receipt | MillstreamError]] = deque()
-        self._in_doubt: Commit | None = None
-        #: A commit failed, and the store has not taken anything since.
-        self._store_failed = False
         self._closing = False
         self._settled = False
 
@@ -163,7 +167,7 @@ class Writer:
         """Take commands from now on, on the state that the log has at ``head``; if the store takes any."""
         self.state, self.head, self._sealed = state, head, head
         if store_failed:
-            self._store_failed = True
+            self._repair.store_is_down()
             self._discard_state()
         self.mailbox.open()
 
@@ -171,6 +175,11 @@ class Writer:
         """Take no more commands; `run` ends once all that was taken is durable and answered."""
         self._closing = True
         self.mailbox.close(partial(EngineClosed, "closing"))
+
+    @property
+    def status(self) -> WriterStatus:
+        """What it is doing."""
+        return self._life.status
 
     @property
     def settled(self) -> WriteState | None:
@@ -211,10 +220,10 @@ class Writer:
             self._settled = True
         except Fenced as error:
             reason = partial(Fenced, error.log, error.commit, error.head)
-            _log.error("fenced", log=error.log, commit=error.commit, head=error.head)
+            self._observer.fenced(log=error.log, commit=error.commit, head=error.head)
         except (Exception, asyncio.CancelledError) as error:
             reason = partial(WriterUnavailable, f"it stopped: {error!r}")
-            _log.critical("writer_stopped", log=self._store.name, commit=self.head.number, error=repr(error))
+            self._observer.writer_stopped(log=self._store.name, commit=self.head.number, error=error)
             raise
         finally:
             self.fail_all(reason)
@@ -259,9 +268,9 @@ class Writer:
         self.mailbox.skipped.extend(draft.skipped)
         draft.skipped.clear()
         self.mailbox.admit()
-        if draft.damaged:
+        if draft.is_damaged:
             self._discard_state()  # whatever was decided before stands; nothing more is decided on this state
-        if not draft.commands:
+        if not draft.promises:
             self._draft = None
         return not draft.is_full(self._limits)
 
@@ -291,24 +300,34 @@ class Writer:
             self._roll_back(flight, error)
             return
         except Fenced as error:
-            self._fail(flight.draft, partial(Fenced, error.log, error.commit, error.head), None)
+            self._fail(flight.draft, partial(Fenced, error.log, error.commit, error.head))
             raise
         draft = flight.draft
         decoded = DecodedCommit.of(flight.commit, draft.position - draft.start, draft.events)
         self.head = decoded.head
-        self._publish(decoded)
+        for follower in self._followers:
+            follower.offer(decoded)
         self._queue_outcomes(draft)
         self.counts.committed(len(draft.records))
-        took_ms = (elapsed() - flight.since) * 1e3
-        if took_ms > self._limits.slow_commit_ms:
-            _log.warning("slow_commit", commit=decoded.head.number, ms=round(took_ms), bytes=decoded.size_bytes)
+        self._tell_committed(decoded, len(draft.records), elapsed() - flight.since)
+
+    def _tell_committed(self, decoded: DecodedCommit, commands: int, seconds: float) -> None:
+        number, position = decoded.head.number, decoded.head.position
+        self._observer.committed(
+            commit=number,
+            position=position,
+            commands=commands,
+            events=position - decoded.start,
+            size_bytes=decoded.size_bytes,
+            seconds=seconds,
+        )
+        if seconds * 1e3 > self._limits.slow_commit_ms:
+            self._observer.slow_commit(commit=number, ms=round(seconds * 1e3), bytes=decoded.size_bytes)
 
     def _queue_outcomes(self, draft: Draft) -> None:
         """What the draft's callers are to hear stands."""
-        self._outcomes.extend(zip(draft.promises, draft.receipts, strict=True))
-        if draft.unwritten:
-            self._outcomes.extend(draft.unwritten)
-            self.counts.refused += sum(outcome.__class__ is not Receipt for _, outcome in draft.unwritten)
+        self._outcomes.extend(zip(draft.promises, draft.outcomes, strict=True))
+        self.counts.refused += draft.refused
 
     def _answer(self, most: int) -> None:
         """Tell so many of those who are owed an outcome; who has given up hears nothing."""
@@ -324,106 +343,56 @@ class Writer:
 
     def _roll_back(self, flight: _Flight, error: CommitFailed | OutcomeUnknown) -> None:
         """Fail what was not written, and all that was decided on top of it."""
+        self._repair.failed(flight.commit, error)
         number, problem = error.commit, error.problem
-        _log.error("commit_failed", log=self._store.name, commit=number, error=repr(error), cause=repr(error.__cause__))
         failed = partial(type(error), number, problem)
         self._fail(flight.draft, failed, error.__cause__)
         if self._draft is not None:
             too = partial(CommitFailed, number + 1, f"the one before it failed: {problem}")
             self._fail(self._draft, too, error, before=failed)
             self._draft = None
-        if isinstance(error, OutcomeUnknown):
-            self._in_doubt = flight.commit
-        self._store_failed = True
         self._discard_state()
         self._sealed = self.head
 
     def _discard_state(self) -> None:
-        self.state, self.status = None, WriterStatus.RECOVERING
+        self.state = None
+        self._life.on(WriterEvent.LOST_STATE)
 
     def _fail(
         self,
         draft: Draft,
         error: Callable[[], MillstreamError],
-        cause: BaseException | None,
+        cause: BaseException | None = None,
         before: Callable[[], MillstreamError] | None = None,
     ) -> None:
-        """Fail everyone in the draft, except who only asks again for what is durable.
-
-        Who asks again for what is in the commit ahead of the draft's hears ``before``, what became of that one.
-        """
-        left = [(promise, error) for promise in draft.promises]
-        for promise, outcome in draft.unwritten:
-            if not isinstance(outcome, Receipt) or outcome.commit > self.head.number:
-                again = isinstance(outcome, Receipt) and outcome.commit < draft.number
-                left.append((promise, before if again and before is not None else error))
-            elif not promise.done():
-                promise.set_result(outcome)
-        for promise, reason in left:
-            if not promise.done():
-                failed = reason()
-                failed.__cause__ = cause
-                promise.set_exception(failed)
-        self.counts.failed += len(left)
+        self.counts.failed += fail_draft(draft, self.head.number, error, cause, before)
 
     async def _rebuild(self) -> None:
         """The state from snapshots and log. If the store fails at that, those who wait are refused; if the log can't be
         believed, the writer stops.
         """
-        started = elapsed()
         try:
-            if self._store_failed:
-                await self._store.probe()
-                self._store_failed = False
-                _log.info("store_recovered", log=self._store.name, commit=self.head.number)
-        except Exception as error:  # noqa: BLE001 - the store's; told to everyone who waits, and tried again
-            await self._refuse_waiting(f"the store takes no commits: {error}", error)
+            rebuilt = await self._repair.attempt(self.head, self._slicer)
+        except NotYet as error:
+            await self._refuse_waiting(str(error), error.__cause__ or error)
             return
-        try:
-            rebuilt = await self._make_anew(self._slicer)
-        except MillstreamError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the store's, as above
-            await self._refuse_waiting(f"after a failure the log can't be read: {error!r}", error)
-            return
-        self._resolve_unknown(rebuilt.head)
-        self.state, self.status = rebuilt.state, WriterStatus.DECIDING
-        _log.info(
-            "state_rebuilt",
-            log=self._store.name,
-            events=rebuilt.head.position,
-            replayed=rebuilt.replayed,
-            seconds=round(elapsed() - started, 3),
-        )
+        self.state = rebuilt.state
+        self._life.must(WriterEvent.REBUILT)
+        if rebuilt.head.number > self.head.number:
+            self.head = self._sealed = rebuilt.head
+            for follower in self._followers:
+                follower.resync(rebuilt.head)
 
-    async def _refuse_waiting(self, reason: str, error: Exception) -> None:
-        _log.error("rebuild_failed", log=self._store.name, error=repr(error))
-        queue = self.mailbox.queue
-        while queue:
-            promise = queue.popleft()[0]
-            if not promise.done():
-                refused = WriterUnavailable(reason)
-                refused.__cause__ = error
-                promise.set_exception(refused)
-                self.counts.failed += 1
+    async def _refuse_waiting(self, reason: str, error: BaseException) -> None:
+        self._observer.rebuild_failed(log=self._store.name, error=error)
+        self.counts.failed += fail_queue(self.mailbox.queue, partial(WriterUnavailable, reason), error)
         self.mailbox.admit()
         if not self._closing:
             await self.mailbox.wait()
 
-    def _resolve_unknown(self, found: Head) -> None:
-        """See that the log ends where we left it, or with the commit whose outcome was not known."""
-        doubt, self._in_doubt = self._in_doubt, None
-        if found.digest == self.head.digest:
-            return
-        if doubt is None or found.digest != doubt.digest:
-            raise Fenced(self._store.name, self.head.number + 1, found.number)
-        _log.warning("commit_found", log=self._store.name, commit=found.number)
-        self.head = self._sealed = found
-        self._resync(found)
-
     def fail_all(self, reason: Callable[[], MillstreamError]) -> None:
         """Stop, and answer everyone who is left: what is in flight may yet land, all else never happened."""
-        self.status = WriterStatus.STOPPED
+        self._life.on(WriterEvent.ENDED)
         self.mailbox.close(reason)
         self._answer(len(self._outcomes))
         unknown: Callable[[], MillstreamError] | None = None
@@ -431,15 +400,11 @@ class Writer:
             number = self._flight.commit.number
             self._flight.landing.cancel()
             unknown = partial(OutcomeUnknown, number, "the writer stopped while it was written")
-            self._fail(self._flight.draft, unknown, None)
+            self._fail(self._flight.draft, unknown)
         if self._draft is not None:
-            self._fail(self._draft, reason, None, before=unknown)
+            self._fail(self._draft, reason, before=unknown)
         self._flight = self._draft = None
-        queue = self.mailbox.queue
-        while queue:
-            promise = queue.popleft()[0]
-            if not promise.done():
-                promise.set_exception(reason())
+        fail_queue(self.mailbox.queue, reason)
 
 
 def _moment(head: Head) -> datetime:

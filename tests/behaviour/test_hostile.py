@@ -40,6 +40,7 @@ from millstream.engine.server.connection import Connection
 from millstream.engine.wire.errors import BRANCHES, CODES
 from tests.engine.server.caller import SECONDS_MAX, STOCK, Caller, calling, request, until
 from tests.shop import Noted, Pinboard, shop
+from tests.support import views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -393,14 +394,14 @@ class World:
             assert len(connection.streams) <= LIMITS.connection_watches_max
             assert connection._lines.pending <= LIMITS.frame_bytes_max
             assert held_bytes(connection) <= READ_BYTES_MAX + LIMITS.frame_bytes_max
-            waiting = connection._out_bytes + connection.transport.get_write_buffer_size()
+            waiting = connection.waiting_bytes
             assert waiting <= 2 * LIMITS.output_bytes_max + 5 * answer + READ_BYTES_MAX
         assert (
             self.server.stats().watches <= LIMITS.follows_max + ENGINE_LIMITS.watches_max + LIMITS.connections_max * 3
         )
 
     def view_notes(self) -> list[str]:
-        (state,) = [each.read.state for each in self.engine._views if each.name == "Pinboard"]
+        (state,) = [each.read.state for each in views_of(self.engine) if each.name == "Pinboard"]
         assert isinstance(state, Pinboard)
         return state.notes
 

@@ -48,9 +48,8 @@ from millstream.engine.commits.commit import Commit, Record, seal
 from millstream.engine.read import state as view_state
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Simulation, simulate
-from millstream.engine.write.state import WriteState
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
-from tests.support import ScriptedLog, Step, StoreBroke, engine_state
+from tests.support import ScriptedLog, Step, StoreBroke, engine_state, is_deciding, published, views_of, write_state
 
 _torture = int(os.environ.get("MILLSTREAM_TORTURE") or 0)
 EXAMPLES = {0: 400, 1: 5_000}.get(_torture, _torture)
@@ -415,7 +414,7 @@ class World:
                 self.troubled.add(self.life)
                 self.log.hold()
         states = read_log(self.log.commits).states
-        for view in engine._views:
+        for view in views_of(engine):
             if view.read.fault is None:
                 expected = states[view.head.number].sides[view.name]
                 assert fields(view.read.state) == expected, f"{view.name} when it was closed"
@@ -454,7 +453,7 @@ class World:
             case Release():
                 self.log.release()
             case Detach(view):
-                engine._views[view].detach(engine._writer.head)
+                views_of(engine)[view].resync(published(engine))
             case HoldStill(view, turns):
                 group.start_soon(self.hold_still, engine, view, turns)
             case Intrude():
@@ -466,7 +465,7 @@ class World:
                 await self.log.inner.append(seal(head, head.recorded_at or "2023-12-31T00:00:00.000000Z", [record]))
 
     async def hold_still(self, engine: Engine, view: int, turns: int) -> None:
-        async with engine._views[view].still:
+        async with views_of(engine)[view].still:
             await let_run(turns)
 
     def send(self, step: Send, engine: Engine, group: anyio.abc.TaskGroup, life: Life) -> None:
@@ -478,8 +477,8 @@ class World:
             self.orders[number], self.commands[number] = order, make(order, number)
         item = step.orders[0].item if step.orders[0].kind in KEYED and not step.many else None
         version = None
-        if step.expects != "any" and item is not None and engine._writer.state is not None:
-            version = engine._writer.state.index.versions.get(item, 0) + (step.expects == "next")
+        if step.expects != "any" and item is not None and is_deciding(engine):
+            version = write_state(engine).index.versions.get(item, 0) + (step.expects == "next")
         call = self.new_call(numbers, step.timeout, wait=step.wait, many=step.many, version=version)
         self.call(call, engine, group)
 
@@ -539,7 +538,7 @@ class World:
     async def ask(self, step: Ask, engine: Engine, group: anyio.abc.TaskGroup, opened_at: int) -> None:
         token: Receipt | int | None = None
         if step.after == "next":
-            token = engine._writer.head.position + 1
+            token = engine.position + 1
         elif step.after and self.receipts:
             token = self.receipts[-1 if step.after == "last" else 0]
         after = token.position if isinstance(token, Receipt) else token or 0
@@ -602,13 +601,8 @@ def fields(state: Any) -> dict[str, Any]:
     return msgspec.structs.asdict(state)
 
 
-def write_state(engine: Engine) -> WriteState:
-    assert engine._writer.state is not None
-    return engine._writer.state
-
-
 def sides(engine: Engine) -> dict[str, Any]:
-    states = [*write_state(engine).models, *(view.read.state for view in engine._views)]
+    states = [*write_state(engine).models, *(view.read.state for view in views_of(engine))]
     return {type(state).__name__: fields(state) for state in states}
 
 

@@ -33,7 +33,7 @@ from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.handlers import Retired
 from tests.desk import Counted, Placed, Put, Said, Say, Seen, Swap, desk
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, StoreBroke, settled, start
+from tests.support import ScriptedLog, StoreBroke, published, settled, start, views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -148,7 +148,7 @@ async def test_an_answer_never_shows_half_a_commit_in_which_something_was_parked
             await settled()
             group.start_soon(ask_all_the_time)
             log.release()
-            await until(lambda: engine._views[0].position == 60)
+            await until(lambda: views_of(engine)[0].position == 60)
             group.cancel_scope.cancel()
     ends = [0, *(commit.position - 1 for commit in log.commits[1:]), 60]
     assert max(end - begin for begin, end in pairwise(ends)) > 3
@@ -202,10 +202,10 @@ async def test_trying_again_waits_until_a_commit_is_whole() -> None:
                 start(group, engine.execute_many([Put(f"{number}", "1") for number in range(30)]))
                 await settled()
                 log.release()
-                await until(lambda: not engine._views[0].ready)
+                await until(lambda: not views_of(engine)[0].ready)
                 fails.clear()
                 assert await engine.replay_parked() == []
-                assert engine._views[0].read.is_whole
+                assert views_of(engine)[0].read.is_whole
             seen = await engine.ask(Seen(), after=31)
             before = [commit.position - 2 for commit in log.commits[1:]]  # the first event was parked
             assert len(before) < 5
@@ -281,12 +281,12 @@ async def test_a_view_parks_while_the_log_is_replayed(log_lines: list[Any]) -> N
 async def test_a_view_parks_while_it_catches_up_from_the_log(log_lines: list[Any]) -> None:
     limits = Limits(batch_commands_max=1)
     async with Engine(desk(), log=MemoryLog(), limits=limits) as engine:
-        view = engine._views[0]
+        view = views_of(engine)[0]
         decoded_commits: list[Any] = []
         view.offer, offer = decoded_commits.append, view.offer  # type: ignore[method-assign,assignment]
         await engine.execute_many(BAD)
         view.offer = offer  # type: ignore[method-assign]
-        view.detach(engine._writer.head)
+        view.resync(published(engine))
         assert await engine.ask(Seen(), after=6, incomplete=True) == ("a 1", "b 1", "hi")
         assert left_out(engine) == LEFT_OUT
     assert lines(log_lines, "event_parked") == [("event_parked", 2), ("event_parked", 5)]
@@ -425,11 +425,11 @@ async def test_a_view_that_was_stopped_in_the_middle_of_a_commit_is_not_stored()
                 writing = start(group, engine.execute_many([Put(f"{number}", "1") for number in range(20)]))
                 await settled()
                 log.release()
-                await until(lambda: not engine._views[0].ready)
+                await until(lambda: not views_of(engine)[0].ready)
                 engine._tasks[0].cancel()
             with pytest.raises(EngineClosed):
                 await engine.ask(Seen())
-            assert not engine._views[0].read.is_whole
+            assert not views_of(engine)[0].read.is_whole
         assert len(writing.value) == 20
     async with Engine(desk(), log=place.log()) as engine:
         assert await engine.ask(Seen()) == tuple(f"{number} 1" for number in range(20))

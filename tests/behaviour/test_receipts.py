@@ -34,7 +34,7 @@ from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import WriteModel, applies, handles
 from tests.shop import Add, Everything, Move, Note, Nothing, StockOf, Take, shop
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, Step, settled, start
+from tests.support import ScriptedLog, Step, settled, start, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -48,13 +48,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 def remembered(engine: Engine) -> list[str | None]:
-    state = engine._writer.state
+    state = write_state(engine)
     assert state is not None
     return [receipt.command_id for _, receipt in state.index.receipts]
 
 
 def versions(engine: Engine) -> dict[str, int]:
-    state = engine._writer.state
+    state = write_state(engine)
     assert state is not None
     return state.index.versions
 

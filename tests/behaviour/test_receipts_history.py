@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from millstream.engine import Command, Engine, Limits, Receipt
 from tests.shop import Add, Move, Note, Nothing, Take, shop
 from tests.stores import MemoryPlace
-from tests.support import Outcome
+from tests.support import Outcome, write_state
 
 
 class Sent(NamedTuple):
@@ -142,11 +142,11 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        state = self.engine._writer.state
+        state = write_state(self.engine)
         assert state is not None
         assert state.index.versions == {key: count for key, count in self.model.versions.items() if count}
         assert [receipt for _, receipt in state.index.receipts] == [each for _, each in self.model.receipts.values()]
-        assert self.engine._writer.head.position == self.model.position
+        assert self.engine.position == self.model.position
 
     def teardown(self) -> None:
         self.close()

@@ -12,7 +12,7 @@ import pytest
 from millstream.engine import Engine, Limits, LogCorrupt, MemoryLog, Replica
 from millstream.engine.commits.commit import Commit, Head, seal
 from millstream.engine.commits.marks import EXPORT_MARK
-from millstream.engine.read.follower import FollowerStatus
+from millstream.engine.read.feed import FeedStatus
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import BrokenPromise
 from millstream.engine.testing.checks import check_log
@@ -101,7 +101,7 @@ async def test_a_replica_that_follows_stops_there() -> None:
         assert await replica.ask(StockOf("a")) == 3
         store.add(earlier(store))
         with anyio.fail_after(5):
-            while replica.stats().status != FollowerStatus.STOPPED:
+            while replica.stats().status != FeedStatus.STOPPED:
                 await anyio.lowlevel.checkpoint()
         assert PROBLEM in str(replica.stats().problem)
 

@@ -9,7 +9,7 @@ import pytest
 
 from millstream.engine import Engine, InvalidMessage, Limits, MemoryLog, Receipt, Rejected, VersionConflict
 from tests.shop import Add, Move, Note, Nothing, Take, shop
-from tests.support import ScriptedLog, settled, start
+from tests.support import ScriptedLog, settled, start, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,7 @@ ADD = Add("a", 3)
 
 
 def versions(engine: Engine) -> dict[str, int]:
-    state = engine._writer.state
+    state = write_state(engine)
     assert state is not None
     return state.index.versions
 

@@ -57,7 +57,7 @@ from tests.shop import (
     shop,
 )
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import Outcome, settled, start
+from tests.support import Outcome, settled, start, views_of
 
 pytestmark = pytest.mark.anyio
 #: For what happens in a process of its own, whatever loop waits for it here.
@@ -82,7 +82,7 @@ async def both(place: Place, app: App = shop, **options: Any) -> AsyncIterator[t
 async def states(running: Engine | Replica, position: int) -> list[Any]:
     """The views' states at a position that all of them reach, or the position and error at which one faulted."""
     found: list[Any] = []
-    for view in running._views:
+    for view in views_of(running):
         try:
             await view.reach(position, 10)
             found.append(view.read.state)
@@ -170,7 +170,7 @@ async def test_an_answer_that_changes_the_view_is_found_out(place: Place) -> Non
         class Impure(Query[int]):
             pass
 
-        shelf = replica._views[0]
+        shelf = views_of(replica)[0]
         replica._answers[Impure] = (shelf, lambda state, query: state.stock.clear())
         with pytest.raises(ImpureHandler):
             await replica.ask(Impure())
@@ -335,7 +335,7 @@ async def test_a_replica_makes_no_write_models(place: Place, monkeypatch: pytest
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("a replica decides nothing")
 
-    monkeypatch.setattr("millstream.engine.recovery.recovery.WriteState", never)
+    monkeypatch.setattr("millstream.engine.write.parts.ModelPart.__init__", never)
     async with Replica(shop, log=place.log()) as replica:
         assert await replica.ask(StockOf("a")) == 1
 
@@ -433,7 +433,7 @@ async def test_a_replica_says_how_far_behind_it_is() -> None:
         await replica.ask(CountOf(), after=receipt)
         level = ViewStats("live", 1, 0, 0, 0)
         assert replica.stats() == ReplicaStats("open", None, 1, 1, 1, 0, 0.0, {"Counts": level})
-        async with replica._views[0].still:
+        async with views_of(replica)[0].still:
             for _ in range(3):
                 await engine.execute(Add("a", 1))
             await settled()
@@ -529,7 +529,7 @@ def test_under_any_history_replicas_that_start_at_any_moment_hold_what_the_write
                 while replica.position < engine.position:
                     await anyio.lowlevel.checkpoint()
                 assert await states(replica, engine.position) == expected
-                assert [view.detached for view in replica._views] == [0, 0, 0]
+                assert [view.detached for view in views_of(replica)] == [0, 0, 0]
             done.set()
 
     anyio.run(both)

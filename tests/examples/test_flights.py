@@ -32,6 +32,7 @@ from examples.flights.plot import plot_delays
 from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
 from examples.flights.timeline import Timeline
 from millstream.engine import Engine, Limits, MemoryLog
+from tests.support import views_of, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -272,7 +273,7 @@ async def test_a_restart_changes_no_answer(flights: list[Flight]) -> None:
 
 
 def live_states(engine: Engine) -> list[object]:
-    return [view.read.state for view in engine._views] + [engine._writer.state and engine._writer.state.models]
+    return [view.read.state for view in views_of(engine)] + [write_state(engine).models]
 
 
 async def test_handlers_and_answers_change_nothing(flights: list[Flight]) -> None:

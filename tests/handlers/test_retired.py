@@ -24,7 +24,7 @@ from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Retired, WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import engine_state, settled
+from tests.support import engine_state, published, settled, views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -245,9 +245,9 @@ async def test_a_view_that_reads_on_from_the_log_sees_todays_events() -> None:
     place.store = store
     await written(place)
     async with Engine(today, log=MemoryLog(store), limits=limits) as engine:
-        view = engine._views[0]
-        view.read = type(view.read)(today, Told, parked_max=10)
-        view.detach(view._published)
+        view = views_of(engine)[0]
+        view.read.reset()
+        view.resync(published(engine))
         await settled()
         assert view.read.head.position == 5
         assert await engine.ask(History()) == TOLD

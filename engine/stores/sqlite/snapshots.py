@@ -18,17 +18,15 @@ from typing import Any
 
 import anyio
 import msgspec
-import structlog
 
 from millstream.engine.commits.marks import SNAPSHOTS_APPLICATION_ID
 from millstream.engine.loop.threads import in_thread
+from millstream.engine.observers import Observer, Observers
 from millstream.engine.snapshots.part import Snapshot
 from millstream.engine.stores.sqlite.connection import Database, connect
 from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address
 
 __all__ = ["SqliteSnapshots"]
-
-_log = structlog.get_logger("millstream")
 
 _FORMAT = 2
 _PIECES_AT_ONCE = 16
@@ -99,13 +97,15 @@ class SqliteSnapshots:
         self._last_attempt: int | None = None
         self._damage: Exception | None = None
         self._attached = False
+        self._observer: Observer = Observers()
 
-    async def open(self) -> None:
+    async def open(self, observer: Observer | None = None) -> None:
         """Open or make the file.
 
         Raises:
             OSError, sqlite3.Error: the file can't be made or written, or is a database of something else.
         """
+        self._observer = observer or self._observer
         try:
             self._db = await self._opened()
         except (sqlite3.Error, msgspec.ValidationError) as error:
@@ -219,7 +219,7 @@ class SqliteSnapshots:
         with anyio.CancelScope(shield=True):
             await self.close()
             await in_thread(self._set_aside)
-            _log.warning("snapshots_damaged", file=str(self.path), error=repr(error))
+            self._observer.snapshots_damaged(file=str(self.path), error=error)
             self._db = await self._opened()
 
     async def _opened(self) -> Database:

@@ -56,13 +56,13 @@ def test_a_version_that_wastes_time_needs_more(tmp_path: Path, workload: str) ->
     file = (
         wasteful
         / {
-            "commands": "engine/write/batch.py",
+            "commands": "engine/write/kernel.py",
             "ask": "engine/read/queries.py",
             "replay": "engine/stores/reader.py",
         }[workload]
     )
     mark = {
-        "commands": "        draft.commands += 1\n",
+        "commands": "        events: Sequence[Event] = ()\n",
         "ask": "        view, answer = self._answers.get(type(query)) or self._unknown(query)\n",
         "replay": "        self._chain.check(commit)\n",
     }[workload]

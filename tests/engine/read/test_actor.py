@@ -23,7 +23,7 @@ from millstream.engine import (
 from millstream.engine.stores.memory import MemoryStore
 from millstream.views import View, answers, applies
 from tests.shop import Add, Added, Book, Break, Broke, Everything, Note, Noted, Notes, Stock, StockOf, shop
-from tests.support import ScriptedLog, settled, start
+from tests.support import ScriptedLog, published, settled, start, views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ def adds(start: int, count: int) -> list[Add]:
 async def test_a_view_that_is_too_slow_is_detached_catches_up_and_misses_nothing(log_lines: list[Any]) -> None:
     limits = Limits(view_queue_commits_max=2, batch_commands_max=1, slice_ms_max=1e-6)
     async with Engine(recorded, log="memory:", limits=limits) as engine:
-        view = engine._views[0]
+        view = views_of(engine)[0]
         decoded_commits: list[Any] = []
         view.offer, offer = decoded_commits.append, view.offer  # type: ignore[method-assign,assignment]
         await engine.execute_many(adds(1, 20))
@@ -80,9 +80,9 @@ async def test_the_writer_does_not_wait_for_a_view_that_catches_up() -> None:
     log = ScriptedLog()
     limits = Limits(view_queue_commits_max=1, batch_commands_max=1, catch_up_retry_seconds=0.001)
     async with Engine(recorded, log=log, limits=limits) as engine:
-        view = engine._views[0]
+        view = views_of(engine)[0]
         log.reads_fail = 10**9
-        view.detach(engine._writer.head)
+        view.resync(published(engine))
         await engine.execute_many(adds(1, 50))
         assert engine.stats().views["Recorder"].lag_events == 50
         assert await engine.ask(Seen()) == ()
@@ -93,7 +93,7 @@ async def test_the_writer_does_not_wait_for_a_view_that_catches_up() -> None:
 async def test_a_queue_is_bounded_in_bytes_too() -> None:
     limits = Limits(view_queue_bytes_max=1_000, batch_commands_max=1)
     async with Engine(recorded, log="memory:", limits=limits) as engine:
-        view = engine._views[0]
+        view = views_of(engine)[0]
         decoded_commits: list[Any] = []
         view.offer, offer = decoded_commits.append, view.offer  # type: ignore[method-assign,assignment]
         await engine.execute_many(adds(1, 50))
@@ -131,7 +131,7 @@ async def test_an_answer_never_shows_half_a_commit() -> None:
         await settled()
         group.start_soon(ask_all_the_time)
         log.release()
-        while engine._views[0].position < 1_000:
+        while views_of(engine)[0].position < 1_000:
             await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
     assert writing.kind in ("list", "waiting")
@@ -143,7 +143,7 @@ async def test_an_answer_never_shows_half_a_commit() -> None:
 async def test_a_view_that_has_nothing_to_do_with_a_commit_moves_on_without_a_task_switch() -> None:
     async with Engine(shop, log="memory:") as engine:
         receipt = await engine.execute(Note("hi"))
-        shelf = engine._views[0]
+        shelf = views_of(engine)[0]
         assert (shelf.position, shelf.queued) == (receipt.position, 0)
         assert await engine.ask(Notes(), after=receipt) == ("hi",)
 
@@ -172,7 +172,7 @@ async def test_as_many_queries_as_the_limit_says_may_wait_for_a_view() -> None:
             await engine.ask(StockOf("a"), after=1)
         with anyio.move_on_after(0.01):
             await engine.ask(Notes(), after=1)  # another view has its own limit; cancelled, it leaves no trace
-        assert len(engine._views[1]._waiting) == 0
+        assert len(views_of(engine)[1]._waiting) == 0
         await engine.execute(Add("a", 1))
         await settled()
         assert [outcome.value for outcome in waiting] == [1, 1]
@@ -192,12 +192,12 @@ async def test_whoever_waits_for_a_view_hears_that_it_faulted_or_closed() -> Non
 
 async def test_a_view_that_faults_while_it_catches_up_stays_faulted(log_lines: list[Any]) -> None:
     async with Engine(shop, log="memory:") as engine:
-        fragile = engine._views[2]
-        fragile.detach(engine._writer.head)
+        fragile = views_of(engine)[2]
+        fragile.resync(published(engine))
         receipt = await engine.execute(Break("view"))
         with pytest.raises(ViewFaulted, match="position 1"):
             await engine.ask(Broke("fine"), after=receipt)
-        fragile.detach(engine._writer.head)
+        fragile.resync(published(engine))
         assert engine.stats().views["Fragile"].status == "faulted"
         await engine.execute(Add("a", 1))
         assert await engine.ask(Everything()) == {"a": 1}
@@ -207,13 +207,13 @@ async def test_a_log_that_is_damaged_under_a_view_faults_it_and_says_so() -> Non
     store = MemoryStore()
     async with Engine(recorded, log=MemoryLog(store)) as engine:
         await engine.execute(Add("a", 1))
-        view = engine._views[0]
+        view = views_of(engine)[0]
         await settled()
         view.offer, offer = (lambda decoded: None), view.offer  # type: ignore[method-assign]
         await engine.execute(Add("a", 2))
         store.commits[1] = store.commits[0]
         view.offer = offer  # type: ignore[method-assign]
-        view.detach(engine._writer.head)
+        view.resync(published(engine))
         with pytest.raises(ViewFaulted, match=r"LogCorrupt\('memory:', 2, 'commit 1 stands where 2 should'"):
             await engine.ask(Seen(), after=2)
 
@@ -223,7 +223,7 @@ async def test_the_view_at_the_edge_of_joining_takes_each_commit_once() -> None:
     limits = Limits(view_queue_commits_max=8, batch_commands_max=1, read_bytes_max=1, slice_ms_max=1e-6)
     async with Engine(recorded, log="memory:", limits=limits) as engine:
         for start_at in range(1, 200, 20):
-            engine._views[0].detach(engine._writer.head)
+            views_of(engine)[0].resync(published(engine))
             await engine.execute_many(adds(start_at, 20))
         assert await engine.ask(Seen(), after=200) == tuple(range(1, 201))
 

@@ -13,6 +13,7 @@ from millstream.engine import App, Engine, Event, MemoryLog, Parked, ViewFaulted
 from millstream.engine.application.sides import Poison
 from millstream.engine.commits.commit import Commit, Head, Record, seal
 from millstream.engine.commits.decoded import DecodedCommit
+from millstream.engine.observers import Observer, Observers
 from millstream.engine.read import state
 from millstream.engine.read.state import ReadState
 from millstream.engine.stores.memory import MemoryStore
@@ -32,11 +33,20 @@ def decoded_commits(*commits: Sequence[Event]) -> list[DecodedCommit]:
     return found
 
 
-def read_state(app: App, *commits: Sequence[Event], parked_max: int = 100, **options: Any) -> ReadState:
-    read = ReadState(app, app.views[0], parked_max=parked_max, **options)
+def read_state(
+    app: App, *commits: Sequence[Event], parked_max: int = 100, observer: Observer | None = None
+) -> ReadState:
+    read = ReadState(app, app.views[0], parked_max=parked_max, observer=observer or Observers())
     for decoded in decoded_commits(*commits):
         for _ in read.steps(decoded):
             pass
+    return read
+
+
+def noted(app: App, notes: bytes, parked_max: int = 9) -> ReadState:
+    """A state that a snapshot with these notes was taken up for."""
+    read = ReadState(app, app.views[0], parked_max=parked_max, observer=Observer())
+    read.restored(Head(1, 1), notes)
     return read
 
 
@@ -46,8 +56,8 @@ def seen(read: ReadState) -> list[str]:
 
 def parked_in(read: ReadState) -> list[tuple[int, str | None, str]]:
     """Position, key and cause of all that is parked, in the order of the log."""
-    everything = [each for waiting in read.parked.values() for each in waiting]
-    assert len(everything) == read.parked_count
+    everything = [each for waiting in read.left_out.parked.values() for each in waiting]
+    assert len(everything) == read.left_out.count
     return sorted((each.position, each.key, each.cause) for each in everything)
 
 
@@ -70,7 +80,7 @@ def test_a_view_that_parks_keeps_events_of_the_same_key_and_applies_all_others()
     read = read_state(desk(), [A, BAD], [Passed("a"), B], [Placed("a", "2"), Placed("b", "bad"), Said("hi")])
     assert seen(read) == ["a 1", "b 1", "hi"]
     assert parked_in(read) == [(2, "a", CAUSE), (5, "a", ""), (6, "b", CAUSE)]
-    assert read.parked["a"] == [
+    assert read.left_out.parked["a"] == [
         Parked("Shelves", 2, "a", BAD, CAUSE, 1),
         Parked("Shelves", 5, "a", Placed("a", "2"), "", 1),
     ]
@@ -85,7 +95,12 @@ def test_events_without_a_key_are_parked_alone() -> None:
 
 def test_a_view_that_skips_counts_and_goes_on() -> None:
     read = read_state(desk("skip"), [A, BAD, A], [BAD, Said("bad")])
-    assert (seen(read), read.skipped, read.parked, read.is_incomplete) == (["a 1", "a 1"], 3, {}, True)
+    assert (seen(read), read.left_out.skipped, read.left_out.parked, read.is_incomplete) == (
+        ["a 1", "a 1"],
+        3,
+        {},
+        True,
+    )
     assert (read.head.position, read.is_sound) == (5, True)
 
 
@@ -109,7 +124,7 @@ def test_what_is_left_out_is_said_once_each_and_by_the_live_view_alone(policy: P
         (line, "error", "Shelves", 2, "Placed", "a", CAUSE),
         (line, "error", "Shelves", 4, "Said", None, "LookupError('bad')"),
     ]
-    read_state(desk(policy), *commits, quiet=True)
+    read_state(desk(policy), *commits, observer=Observer())
     assert len(log_lines) == 2
 
 
@@ -117,7 +132,7 @@ def test_a_commit_that_was_applied_is_passed_over_and_a_gap_is_refused() -> None
     read = read_state(desk(), [A, BAD])
     (first, _, third) = decoded_commits([A, BAD], [A], [A])
     assert list(read.steps(first)) == []
-    assert (seen(read), read.parked_count) == (["a 1"], 1)
+    assert (seen(read), read.left_out.count) == (["a 1"], 1)
     with pytest.raises(RuntimeError, match="view Shelves is at commit 1 and was given 3"):
         list(read.steps(third))
 
@@ -135,7 +150,7 @@ def test_a_state_between_two_steps_is_not_whole() -> None:
     (decoded,) = decoded_commits([A, A, BAD])
     with mock.patch.object(state, "_STRIDE", 1):
         app = desk()
-        read = ReadState(app, app.views[0], parked_max=9)
+        read = ReadState(app, app.views[0], parked_max=9, observer=Observer())
         steps = read.steps(decoded)
         for _ in range(2):
             next(steps)
@@ -150,7 +165,7 @@ def test_who_is_interrupted_while_applying_has_a_state_that_is_not_to_be_stored(
         def placed(self, event: Placed) -> None:
             raise KeyboardInterrupt
 
-    read = ReadState(App(models=[Desk], views=[Interrupting]), Interrupting, parked_max=9)
+    read = ReadState(App(models=[Desk], views=[Interrupting]), Interrupting, parked_max=9, observer=Observer())
     (decoded,) = decoded_commits([A])
     with pytest.raises(KeyboardInterrupt):
         list(read.steps(decoded))
@@ -166,7 +181,7 @@ def test_one_event_too_many_faults_the_view_there_and_says_why(commits: list[lis
     read = read_state(desk(), *commits, parked_max=2)
     assert read.fault is not None
     position, error = read.fault
-    assert (position, read.parked_count) == (3, 3)
+    assert (position, read.left_out.count) == (3, 3)
     assert str(error) == "more than view_parked_max=2 events are parked: raise it, or mend the view"
     assert seen(read) == []
     assert str(ViewFaulted("Shelves", position, error)) == (
@@ -178,14 +193,14 @@ def test_one_event_too_many_faults_the_view_there_and_says_why(commits: list[lis
 def test_an_event_that_cannot_be_applied_counts_too_and_the_first_fault_stays() -> None:
     read = read_state(desk(), [Said("bad"), Said("bad"), BAD, BAD, Placed("a", "2")], parked_max=2)
     assert read.fault is not None
-    assert (read.fault[0], read.parked_count) == (3, 3)
+    assert (read.fault[0], read.left_out.count) == (3, 3)
 
 
 def test_a_snapshot_with_more_than_may_be_parked_faults_the_view() -> None:
     app = desk()
-    notes = read_state(app, [BAD, A, A]).part().notes
-    assert ReadState(app, app.views[0], notes=notes, parked_max=3).fault is None
-    read = ReadState(app, app.views[0], notes=notes, parked_max=2)
+    notes = read_state(app, [BAD, A, A]).notes()
+    assert noted(app, notes, 3).fault is None
+    read = noted(app, notes, 2)
     assert read.fault is not None
     assert read.fault[0] == 3
 
@@ -196,11 +211,11 @@ def test_a_snapshot_with_more_than_may_be_parked_faults_the_view() -> None:
 def test_what_is_parked_is_applied_in_the_order_of_its_key() -> None:
     fails = {"bad", "worse"}
     read = read_state(desk(fails=fails), [BAD, Placed("b", "worse"), Placed("a", "2")], [Placed("a", "3"), B, A])
-    assert (seen(read), read.parked_count) == ([], 6)
+    assert (seen(read), read.left_out.count) == ([], 6)
     fails.clear()
     assert read.replay_parked() == 6
     assert seen(read) == ["a bad", "a 2", "a 3", "a 1", "b worse", "b 1"]
-    assert (read.parked, read.parked_count, read.is_incomplete, read.is_sound) == ({}, 0, False, True)
+    assert (read.left_out.parked, read.left_out.count, read.is_incomplete, read.is_sound) == ({}, 0, False, True)
 
 
 def test_what_fails_again_stays_with_its_new_cause_and_so_does_what_waits_behind_it() -> None:
@@ -239,7 +254,7 @@ def test_after_what_was_parked_is_applied_its_key_goes_on() -> None:
     read.replay_parked()
     for decoded in decoded_commits([BAD], [A])[1:]:
         list(read.steps(decoded))
-    assert (seen(read), read.parked_count) == (["a bad", "a 1"], 0)
+    assert (seen(read), read.left_out.count) == (["a bad", "a 1"], 0)
 
 
 # Notes in a snapshot.
@@ -248,19 +263,19 @@ def test_after_what_was_parked_is_applied_its_key_goes_on() -> None:
 def test_what_was_left_out_is_noted_and_taken_up_again() -> None:
     app, version = desk(), desk(version=7)
     read = read_state(version, [BAD, Said("bad"), Placed("a", "2")], [Placed("c", "bad"), Said("bad")])
-    again = ReadState(app, app.views[0], notes=read.part().notes, parked_max=100)
-    assert again.parked == read.parked
-    assert list(again.parked) == ["a", None, "c"]
-    assert {each.code_version for waiting in again.parked.values() for each in waiting} == {7}
-    assert again.parked_count == 5
-    assert again.part().notes == read.part().notes
+    again = noted(app, read.notes(), 100)
+    assert again.left_out.parked == read.left_out.parked
+    assert list(again.left_out.parked) == ["a", None, "c"]
+    assert {each.code_version for waiting in again.left_out.parked.values() for each in waiting} == {7}
+    assert again.left_out.count == 5
+    assert again.notes() == read.notes()
 
 
 def test_what_was_skipped_is_noted_and_nothing_is_noted_of_a_view_that_is_complete() -> None:
     app = desk("skip")
-    read = ReadState(app, app.views[0], notes=read_state(app, [BAD, BAD]).part().notes, parked_max=1)
-    assert (read.skipped, read.is_incomplete) == (2, True)
-    assert read_state(app, [A]).part().notes == b""
+    read = noted(app, read_state(app, [BAD, BAD]).notes(), 1)
+    assert (read.left_out.skipped, read.is_incomplete) == (2, True)
+    assert read_state(app, [A]).notes() == b""
 
 
 @pytest.mark.parametrize(
@@ -276,7 +291,7 @@ def test_what_was_skipped_is_noted_and_nothing_is_noted_of_a_view_that_is_comple
 def test_notes_that_cannot_be_read_any_more_are_refused(notes: bytes) -> None:
     app = desk()
     with pytest.raises(msgspec.DecodeError):
-        ReadState(app, app.views[0], notes=notes, parked_max=9)
+        noted(app, notes, 9)
 
 
 class Unspeakable(Exception):
@@ -302,7 +317,7 @@ def test_whatever_an_error_says_of_itself_it_can_be_kept(error: Exception, cause
     read = read_state(app, [A])
     assert parked_in(read) == [(1, "a", cause)]
     assert read.replay_parked() == 0
-    again = ReadState(app, Odd, notes=read.part().notes, parked_max=9)
+    again = noted(app, read.notes(), 9)
     assert parked_in(again) == [(1, "a", cause)]
 
 

@@ -36,7 +36,7 @@ from millstream.handlers import WriteModel, handles
 from millstream.views import View, answers, applies
 from tests.desk import Put, Seen, desk
 from tests.shop import Add, Everything, Note, StockOf, Take, shop
-from tests.support import Outcome, settled, start
+from tests.support import Outcome, settled, start, views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -219,7 +219,7 @@ async def test_a_set_that_is_written_in_another_order_is_no_change() -> None:
         await engine.execute_many([Tag("a", f"tag {number}") for number in range(10)])
         async with engine.watch(TagsOf("a"), every=True) as answers:
             assert await taken(answers, 1) == [(frozenset(f"tag {number}" for number in range(10)), 10)]
-            view = engine._views[0].read.state
+            view = views_of(engine)[0].read.state
             assert isinstance(view, Tags)
             view.tags["a"].reverse()
             await engine.execute(Tag("b", "elsewhere"))
@@ -238,7 +238,7 @@ async def test_equal_questions_are_answered_once_for_all_who_watch(monkeypatch: 
             asked += 1
             return original(self, query)
 
-        for group in engine._views[0].watches._groups.values():
+        for group in views_of(engine)[0].watches._groups.values():
             monkeypatch.setattr(group.question, "answer", counting)
         await engine.execute(Tag("a", "new"))
         await settled()
@@ -252,10 +252,10 @@ async def test_commits_that_the_view_does_not_apply_ask_nothing_again() -> None:
     async with Engine(shop, log="memory:") as engine, engine.watch(StockOf("a")) as answers:
         await anext(answers)
         watches = engine.stats().views["Shelf"].watches
-        touches = engine._views[0].watches._touches
+        touches = views_of(engine)[0].watches._touches
         await engine.execute(Note("nothing of it"))
         await settled()
-        assert (watches, engine._views[0].watches._touches) == (1, touches)
+        assert (watches, views_of(engine)[0].watches._touches) == (1, touches)
 
 
 async def test_more_watches_than_are_allowed_are_refused_and_leaving_one_makes_room() -> None:
@@ -283,7 +283,7 @@ async def test_nothing_is_left_of_a_watch_that_was_cancelled_while_it_waited() -
             await settled()
             assert engine.stats().views["Shelf"].watches == 1
             group.cancel_scope.cancel()
-        watches = engine._views[0].watches
+        watches = views_of(engine)[0].watches
         assert (watches.count, watches._groups, watches.has_every) == (0, {}, False)
         await engine.execute(Add("a", 1))
         assert await engine.ask(StockOf("a"), after=1) == 1
@@ -339,7 +339,7 @@ async def test_a_view_that_fails_to_answer_ends_that_watch_and_no_other() -> Non
         async with engine.watch(Longest()) as longest, engine.watch(TagsOf("a")) as others:
             assert await taken(longest, 1) == [("long", 1)]
             await anext(others)
-            view = engine._views[0].read.state
+            view = views_of(engine)[0].read.state
             assert isinstance(view, Tags)
             view.tags.clear()
             view.tags["b"] = [1]  # type: ignore[list-item]
@@ -421,7 +421,7 @@ async def test_the_writer_and_the_loop_go_on_while_thousands_watch() -> None:
             await watch.next()
         await engine.execute_many([Add(f"item {number}", 1) for number in range(1_000)])
         done = 0
-        while any(group.looked != engine._views[0].watches._touches for group in groups_of(engine)):
+        while any(group.looked != views_of(engine)[0].watches._touches for group in groups_of(engine)):
             await engine.execute(Note("goes on"))
             done += 1
         assert done >= 2
@@ -431,7 +431,7 @@ async def test_the_writer_and_the_loop_go_on_while_thousands_watch() -> None:
 
 
 def groups_of(engine: Engine) -> list[Any]:
-    return list(engine._views[0].watches._groups.values())
+    return list(views_of(engine)[0].watches._groups.values())
 
 
 @settings(max_examples=40)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from millstream.engine import App, Command, CommitFailed, Engine, Limits, LogCorrupt, MemoryLog, MillstreamError, Query
+from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Sealing, Snapshot
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
@@ -39,7 +40,7 @@ from tests.shop import (
     shop,
 )
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, StoreBroke, engine_state
+from tests.support import ScriptedLog, StoreBroke, engine_state, views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -66,8 +67,8 @@ async def live(place: Place, commands: Sequence[Command] = COMMANDS, app: App = 
     async with Engine(app, log=place.log(), **options) as engine:
         for index, command in enumerate(commands):
             await engine.execute(command, command_id=f"{engine.stats().writer.commit} {index}")
-        for view in engine._views:
-            await view.reach(engine._writer.head.position, 5)
+        for view in views_of(engine):
+            await view.reach(engine.position, 5)
         return engine_state(engine)
 
 
@@ -216,7 +217,7 @@ class BrokenStore(MemorySnapshots):
         if method in self.methods:
             raise StoreBroke(f"while it was to {method}")
 
-    async def open(self) -> None:
+    async def open(self, observer: Observer | None = None) -> None:
         self._look("open")
 
     async def latest(self) -> Sequence[Snapshot]:
@@ -310,7 +311,7 @@ async def several_lives(
     mixed = [stages[stage % len(stages)].get(part) for part, stage in zip(PARTS, chosen, strict=True)]
     some = await holding([kept for kept in mixed if kept is not None])
     async with Engine(shop, log=MemoryLog(MemoryStore(list(store.commits), "shop", snapshots=some))) as engine:
-        faults = [view.read.fault and view.read.fault[0] for view in engine._views]
+        faults = [view.read.fault and view.read.fault[0] for view in views_of(engine)]
         return engine_state(engine), faults, store.commits
 
 
@@ -322,8 +323,8 @@ def test_parts_from_snapshots_of_any_moments_meet_where_the_log_alone_leads(
     async def both() -> None:
         found, faults, commits = await several_lives(lives, chosen, every, batched)
         async with Engine(shop, log=MemoryLog(MemoryStore(list(commits), "shop")), snapshots=False) as engine:
-            sound = [view.read.fault is None for view in engine._views]
-            assert faults == [view.read.fault and view.read.fault[0] for view in engine._views]
+            sound = [view.read.fault is None for view in views_of(engine)]
+            assert faults == [view.read.fault and view.read.fault[0] for view in views_of(engine)]
             models, views = engine_state(engine)
         assert found[0] == models
         assert [state for state, is_sound in zip(found[1], sound, strict=True) if is_sound] == [

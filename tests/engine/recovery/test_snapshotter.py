@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from millstream.engine import App, CommitFailed, Engine, Limits, Log, MemoryLog, Query, SqliteLog, ViewFaulted
+from millstream.engine import App, CommitFailed, Engine, Limits, Log, MemoryLog, Observer, Query, SqliteLog, ViewFaulted
 from millstream.engine.commits.commit import Head
+from millstream.engine.observers import Observers
+from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.recovery.snapshotter import Snapshotter
 from millstream.engine.snapshots.part import Snapshot
@@ -26,7 +28,7 @@ from millstream.views import View, answers, applies
 from tests.engine.stores.snapshot_conformance import begin, read
 from tests.shop import Add, Added, Book, Break, Broke, Broken, Fragile, Note, Pinboard, Shelf, Stock, StockOf, shop
 from tests.stores import MemoryPlace, SqlitePlace
-from tests.support import ScriptedLog, StoreBroke, engine_state, settled, start
+from tests.support import ScriptedLog, StoreBroke, engine_state, is_deciding, new_parts, settled, start, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -117,8 +119,8 @@ async def test_what_is_not_durable_is_in_no_snapshot(log_lines: list[Any]) -> No
         log.release()  # for the one that is being written
         log.hold()
         await until(lambda: told(log_lines, "snapshots_taken"))
-        assert engine._writer.state is not None
-        assert engine._writer.state.models[0] == Stock({"a": 1_114}), "ahead of the log by what is being written"
+        assert is_deciding(engine)
+        assert write_state(engine).models[0] == Stock({"a": 1_114}), "ahead of the log by what is being written"
         assert set((await kept(log.snapshots)).values()) == {2}
         (stock,) = [each for each in await log.snapshots.latest() if each.part == "model Stock"]
         state = Stock()
@@ -547,16 +549,24 @@ async def test_a_snapshot_that_is_due_again_while_nothing_has_moved_stores_nothi
     place, store = MemoryPlace(), Failing()
     async with Engine(shop, log=place.log(), snapshots=False) as engine:
         await engine.execute_many([Add("a", 1)] * 5)
-    recovery = Recovery(shop, place.log(), EVERY_FIVE, snapshots=store)
-    snapshotter = Snapshotter(recovery, store, EVERY_FIVE)
+    catalog = Catalog(store, place.log(), Observer())
+    snapshotter = Snapshotter(
+        Recovery(shop, place.log(), EVERY_FIVE, catalog),
+        catalog,
+        EVERY_FIVE,
+        new=lambda: new_parts(shop, EVERY_FIVE),
+        live=list,
+        saved=0,
+        observer=Observers(),
+    )
     running = asyncio.create_task(snapshotter.run())
-    snapshotter.start(Head(1, 5), 0)
+    snapshotter.start(Head(1, 5))
     await until(lambda: snapshotter.position == 5)
     snapshotter.position = 0
-    snapshotter.note(Head(1, 10))
+    snapshotter.resync(Head(1, 10))
     await until(lambda: snapshotter.position == 5)
-    running.cancel()
-    await asyncio.wait([running])
+    snapshotter.stop()
+    await running
     assert len(store.finished) == 6
     assert len(told(log_lines, "snapshots_taken")) == 1
 
@@ -652,5 +662,4 @@ async def test_everything_is_stored_anew_beside_a_running_engine_too(log_lines: 
     async with Engine(shop, log=place.log(), limits=Limits(snapshot_events_every=3)) as engine:
         await until(lambda: told(log_lines, "snapshots_taken"))
         assert sorted(store.finished) == [(part, 1) for part in PARTS]
-        assert not engine._recovery.doubted
-    assert len(store.finished) == 6
+    assert len(store.finished) == 6, "what was stored anew is not stored once more at closing"

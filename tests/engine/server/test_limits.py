@@ -81,7 +81,7 @@ def only(server: Server) -> Connection:
 
 def waiting_bytes(connection: Connection) -> int:
     """What waits to be written."""
-    return connection._out_bytes + connection.transport.get_write_buffer_size()
+    return connection.waiting_bytes
 
 
 @pytest.mark.parametrize("name", ServerLimits.__struct_fields__)

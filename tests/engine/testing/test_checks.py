@@ -42,6 +42,7 @@ from millstream.engine.testing.checks import _differences
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.shop import Add, Added, Break, Everything, Note, Notes, Shelf, Stock, Stray, shop
+from tests.support import is_deciding, views_of, write_state
 
 
 def whole_log() -> list[Commit]:
@@ -263,7 +264,7 @@ def test_a_state_that_somebody_changed_from_outside_is_found() -> None:
             (await engine.ask(Everything()))["a"] += 1  # its own copy: nothing happens
             await settled(engine)
             await check_replay(engine, log.commits)
-            next(view.read.state for view in engine._views if isinstance(view.read.state, Shelf)).stock["a"] += 1
+            next(view.read.state for view in views_of(engine) if isinstance(view.read.state, Shelf)).stock["a"] += 1
             await check_replay(engine, log.commits)
 
     with pytest.raises(BrokenPromise, match=r"Shelf is not .*: stock is {'a': 2} live, {'a': 1} replayed"):
@@ -275,8 +276,8 @@ def test_a_version_or_a_receipt_that_the_log_does_not_have_is_found() -> None:
         log = world.log()
         async with Engine(shop, log=log) as engine:
             await engine.execute(Add("a", 1), command_id="c1")
-            assert engine._writer.state is not None
-            engine._writer.state.index.versions["a"] = 7
+            assert is_deciding(engine)
+            write_state(engine).index.versions["a"] = 7
             await check_replay(engine, log.commits)
 
     with pytest.raises(BrokenPromise, match=r"versions is {'a': 7} live, {'a': 1} replayed"):

@@ -93,7 +93,9 @@ def test_the_parameters_are_those_that_requests_are_read_with(app: App) -> None:
         for each in describe(app)["methods"]
     }
     assert described == {
-        name: [(field.name, field.required) for field in msgspec.structs.fields(params)]
+        name: sorted(
+            ((field.name, field.required) for field in msgspec.structs.fields(params)), key=lambda each: not each[1]
+        )
         for name, params in params_of(app).items()
     }
     assert {each["paramStructure"] for each in describe(app)["methods"]} == {"by-name"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,9 +24,9 @@ from millstream.engine import (
     Receipt,
     UnknownMessage,
 )
-from millstream.engine.application.options import Deadline, Options
-from millstream.engine.loop.clock import elapsed
+from millstream.engine.application.options import Options, Terms
 from millstream.engine.write import admission as admission_module
+from millstream.engine.write import expiry as expiry_module
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.mailbox import Mailbox
 from tests.shop import Add, Note, StockOf, Take, shop
@@ -43,9 +43,9 @@ def opened(commands_max: int = 1_000) -> tuple[Admission, Mailbox]:
     return Admission(shop, mailbox, Limits()), mailbox
 
 
-def answer(mailbox: Mailbox, *outcomes: Receipt | MillstreamError) -> list[tuple[Command, Options | None]]:
+def answer(mailbox: Mailbox, *outcomes: Receipt | MillstreamError) -> list[tuple[Command, Terms | None]]:
     """Take commands out as the writer does, each with the outcome that it gets; those who gave up are passed over."""
-    taken: list[tuple[Command, Options | None]] = []
+    taken: list[tuple[Command, Terms | None]] = []
     for outcome in outcomes:
         promise, command, options = mailbox.queue.popleft()
         if promise.done():
@@ -81,16 +81,19 @@ ADD_A_3 = "aa8e3a1fb8f9a266e5964e1d414fa7c5"
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ((None, None, None), Options()),
-        (("id-1", None, None), Options("id-1", ADD_A_3)),
-        (("☃" * 200, None, None), Options("☃" * 200, ADD_A_3)),
-        ((None, 0, None), Options(expected_version=0)),
-        ((None, None, ANN), Options(metadata=ANN)),
-        (("id-1", 7, ANN), Options("id-1", ADD_A_3, 7, ANN)),
+        ((None, None, None), None),
+        (("id-1", None, None), Terms("id-1", ADD_A_3)),
+        (("☃" * 200, None, None), Terms("☃" * 200, ADD_A_3)),
+        ((None, 0, None), Terms(expected_version=0)),
+        ((None, None, ANN), Terms(metadata=ANN)),
+        (("id-1", 7, ANN), Terms("id-1", ADD_A_3, 7, ANN)),
     ],
 )
-async def test_terms_are_what_the_caller_named(given: tuple[Any, Any, Any], expected: Options) -> None:
-    assert opened()[0].options(Add("a", 3), *given) == expected
+async def test_terms_are_what_the_caller_named(given: tuple[Any, Any, Any], expected: Terms | None) -> None:
+    admission, mailbox = opened()
+    promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+    assert admission.submit(Add("a", 3), Options(*given), promise) == 1
+    assert list(mailbox.queue) == [(promise, Add("a", 3), expected)]
 
 
 @pytest.mark.parametrize(
@@ -109,12 +112,12 @@ async def test_terms_are_what_the_caller_named(given: tuple[Any, Any, Any], expe
 )
 async def test_terms_that_are_none_are_named(given: tuple[Any, Any, Any], problem: str) -> None:
     with pytest.raises(InvalidMessage, match=problem):
-        opened()[0].options(Add("a", 3), *given)
+        opened()[0].submit(Add("a", 3), Options(*given), asyncio.get_running_loop().create_future())
 
 
 async def test_a_version_is_expected_of_a_command_with_a_key_only() -> None:
     with pytest.raises(InvalidMessage, match="expected_version is not valid: Note has no Key field to have a version"):
-        opened()[0].options(Note("hi"), None, 0, None)
+        opened()[0].submit(Note("hi"), Options(expected_version=0), asyncio.get_running_loop().create_future())
 
 
 # Many at once.
@@ -128,15 +131,15 @@ async def test_each_command_has_its_own_id_and_all_have_the_same_metadata() -> N
         taken = answer(mailbox, Receipt(1, 1, 1, "id-1"), Receipt(1, 2, 1, "id-2"))
     assert sent.value == [Receipt(1, 1, 1, "id-1"), Receipt(1, 2, 1, "id-2")]
     assert taken == [
-        (Add("a", 3), Options("id-1", ADD_A_3, None, ANN)),
-        (Note("hi"), Options("id-2", "171d166c54d6e8f8f79e93988ee56fbe", None, ANN)),
+        (Add("a", 3), Terms("id-1", ADD_A_3, None, ANN)),
+        (Note("hi"), Terms("id-2", "171d166c54d6e8f8f79e93988ee56fbe", None, ANN)),
     ]
 
 
 async def test_without_ids_commands_carry_no_more_than_they_need() -> None:
     admission, mailbox = opened()
     async with anyio.create_task_group() as group:
-        for metadata, options in ((None, None), (ANN, Options(metadata=ANN))):
+        for metadata, options in ((None, None), (ANN, Terms(metadata=ANN))):
             start(group, admission.execute_many([Add("a", 3)], None, metadata, None))
             await settled()
             assert answer(mailbox, Receipt(1, 1, 1)) == [(Add("a", 3), options)]
@@ -308,20 +311,19 @@ class Timer:
 @pytest.fixture
 def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
     timer = Timer()
-    stand_in = SimpleNamespace(get_running_loop=lambda: timer, CancelledError=asyncio.CancelledError)
-    monkeypatch.setattr(admission_module, "asyncio", stand_in)
+    stand_in = SimpleNamespace(get_running_loop=lambda: timer)
+    monkeypatch.setattr(expiry_module, "asyncio", stand_in)
     return timer
 
 
-def with_deadline(seconds: float) -> tuple[Any, asyncio.Future[Receipt], Deadline]:
-    promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-    return (promise, Take("a", 1), Options()), promise, Deadline(elapsed() + seconds, seconds)
+def in_time(admission: Admission, seconds: float, *, wait: bool = True) -> Awaitable[Receipt]:
+    return admission.execute_in_time(Take("a", 1), Options(timeout=seconds, wait=wait), seconds)
 
 
 async def test_an_answer_in_time_is_given_on_and_the_timer_is_let_go(timer: Timer) -> None:
     admission, mailbox = opened()
     async with anyio.create_task_group() as group:
-        sent = start(group, admission.execute_in_time(*with_deadline(60.0), wait=True))
+        sent = start(group, in_time(admission, 60.0))
         await settled()
         assert 0 < timer.delay <= 60
         answer(mailbox, Receipt(1, 1, 1))
@@ -334,7 +336,7 @@ async def test_an_answer_in_time_is_given_on_and_the_timer_is_let_go(timer: Time
 async def test_a_command_that_expires_says_whether_it_was_decided(timer: Timer, decided: bool) -> None:
     admission, mailbox = opened()
     async with anyio.create_task_group() as group:
-        sent = start(group, admission.execute_in_time(*with_deadline(60.0), wait=True))
+        sent = start(group, in_time(admission, 60.0))
         await settled()
         if decided:
             mailbox.queue.popleft()
@@ -345,13 +347,13 @@ async def test_a_command_that_expires_says_whether_it_was_decided(timer: Timer, 
 
 async def test_a_command_that_does_not_get_in_before_its_deadline_is_not_taken() -> None:
     admission, mailbox = opened(commands_max=1)
-    mailbox.put_nowait(with_deadline(1.0)[0])
+    admission.submit(Take("a", 1), None, asyncio.get_running_loop().create_future())
     with pytest.raises(DeadlineExceeded) as raised:
-        await admission.execute_in_time(*with_deadline(0.01), wait=True)
+        await in_time(admission, 0.01)
     assert not raised.value.decided
     assert (len(mailbox.queue), mailbox.entering) == (1, 0)
     with pytest.raises(Overloaded):
-        await admission.execute_in_time(*with_deadline(60.0), wait=False)
+        await in_time(admission, 60.0, wait=False)
 
 
 @pytest.mark.parametrize("decided", [False, True])
@@ -361,7 +363,7 @@ async def test_a_cancelled_command_is_said_to_stand_only_if_it_was_decided(decid
 
     async def send() -> None:
         try:
-            await admission.execute_in_time(*with_deadline(60.0), wait=True)
+            await in_time(admission, 60.0)
         except asyncio.CancelledError as error:
             notes.extend(getattr(error, "__notes__", []))
             raise

@@ -19,11 +19,12 @@ from millstream.engine import (
     InvalidMessage,
     Limits,
     Metadata,
+    MillstreamError,
     Receipt,
     Rejected,
     UnknownMessage,
 )
-from millstream.engine.application.options import Deadline, Options
+from millstream.engine.application.options import Deadline, Terms
 from millstream.engine.commits.commit import Head
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.write.batch import Draft, fill
@@ -67,14 +68,23 @@ def stock_in(state: WriteState) -> dict[str, int]:
     return stock.stock
 
 
+def receipts(draft: Draft) -> list[Receipt]:
+    return [outcome for outcome in draft.outcomes if isinstance(outcome, Receipt)]
+
+
+def refusals(draft: Draft) -> list[MillstreamError]:
+    return [outcome for outcome in draft.outcomes if isinstance(outcome, MillstreamError)]
+
+
 def errors(draft: Draft) -> list[type]:
-    return [type(error) for _, error in draft.unwritten]
+    assert draft.refused == len(refusals(draft))
+    return [type(error) for error in refusals(draft)]
 
 
 def test_each_command_is_decided_on_the_state_that_the_one_before_left() -> None:
     draft, state = decided(Add("a", 3), Take("a", 2), Take("a", 2), Take("a", 1))
     assert draft.events == [Added("a", 3), Taken("a", 2), Taken("a", 1)]
-    assert draft.receipts == [Receipt(4, 11, 1, version=1), Receipt(4, 12, 1, version=2), Receipt(4, 13, 1, version=3)]
+    assert receipts(draft) == [Receipt(4, 11, 1, version=1), Receipt(4, 12, 1, version=2), Receipt(4, 13, 1, version=3)]
     assert errors(draft) == [Rejected]
     assert stock_in(state) == {"a": 0}
 
@@ -87,7 +97,7 @@ def test_a_rejected_command_leaves_its_batch_untouched() -> None:
 
 def test_a_command_may_yield_nothing_and_has_a_receipt_at_the_position_before() -> None:
     draft, _ = decided(Add("a", 3), Nothing("a"), Move("b", "c"))
-    assert draft.receipts == [Receipt(4, 11, 1, version=1), Receipt(4, 11, 0, version=1), Receipt(4, 11, 0, version=0)]
+    assert receipts(draft) == [Receipt(4, 11, 1, version=1), Receipt(4, 11, 0, version=1), Receipt(4, 11, 0, version=0)]
     assert [record.type for record in draft.records] == ["Add", "Nothing", "Move"]
 
 
@@ -103,12 +113,12 @@ def test_an_event_belongs_to_its_own_key() -> None:
 def test_a_handler_that_asks_gets_time_id_and_metadata_and_the_record_keeps_them() -> None:
     draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
     metadata = Metadata(actor="ann", correlation="c", causation="d")
-    fill(draft, deque([(Kept(), Note("hi"), Options("id-1", "aa", None, metadata))]), state, Limits())
+    fill(draft, deque([(Kept(), Note("hi"), Terms("id-1", "aa", None, metadata))]), state, Limits())
     assert draft.events == [Noted("hi", "ann", "2026-01-01T00:00:00+00:00", "id-1")]
     (record,) = draft.records
     assert (record.id, record.payload, record.actor) == ("id-1", "aa", "ann")
     assert (record.correlation, record.causation) == ("c", "d")
-    assert draft.receipts == [Receipt(1, 1, 1, "id-1")]
+    assert receipts(draft) == [Receipt(1, 1, 1, "id-1")]
 
 
 def test_an_event_goes_to_every_model_that_applies_it() -> None:
@@ -129,31 +139,31 @@ def test_an_event_goes_to_every_model_that_applies_it() -> None:
 )
 def test_a_handler_that_fails_refuses_its_command_alone(how: str, error: type, text: str, cause: type | None) -> None:
     draft, _ = decided(Add("a", 1), Break(how), Add("a", 2))
-    ((_, refusal),) = draft.unwritten
+    (refusal,) = refusals(draft)
     assert isinstance(refusal, Exception)
     assert type(refusal) is error
     assert text in str(refusal)
     assert cause is None or type(refusal.__cause__) is cause
     assert draft.events == [Added("a", 1), Added("a", 2)]
-    assert not draft.damaged
+    assert not draft.is_damaged
 
 
 def test_a_failing_apply_closes_the_draft_before_its_command() -> None:
     queue = queue_of(Add("a", 1), Break("apply"), Add("a", 2))
     draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
     fill(draft, queue, state, Limits())
-    assert draft.damaged
+    assert draft.is_damaged
     assert draft.is_full(Limits())
     assert draft.events == [Added("a", 1)]
     assert errors(draft) == [ApplyFailed]
-    assert "Book.apply_broken can't apply Broken at position 2: ValueError" in str(draft.unwritten[0][1])
+    assert "Book.apply_broken can't apply Broken at position 2: ValueError" in str(refusals(draft)[0])
     assert [envelope[1] for envelope in queue] == [Add("a", 2)]
 
 
 def test_a_handler_that_changes_the_state_is_found_when_purity_is_checked() -> None:
     draft, _ = decided(Add("a", 1), Break("mutate"), Add("a", 2), check_purity=True)
     assert errors(draft) == [ImpureHandler]
-    assert draft.damaged
+    assert draft.is_damaged
     unchecked, _ = decided(Break("mutate"))
     assert errors(unchecked) == []
 
@@ -168,7 +178,7 @@ def test_a_cancelled_command_never_executes() -> None:
 def test_an_expired_command_never_executes_even_if_its_timer_is_late() -> None:
     promise = Kept()
     draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
-    fill(draft, deque([(promise, Add("a", 1), Options(deadline=Deadline(elapsed() - 1.0, 0.5)))]), state, Limits())
+    fill(draft, deque([(promise, Add("a", 1), Terms(deadline=Deadline(elapsed() - 1.0, 0.5)))]), state, Limits())
     assert isinstance(promise.given, DeadlineExceeded)
     assert not promise.given.decided
     assert draft.events == []
@@ -176,7 +186,7 @@ def test_an_expired_command_never_executes_even_if_its_timer_is_late() -> None:
 
 def test_a_batch_closes_at_its_limit_of_commands() -> None:
     draft, _ = decided(*[Add("a", 1)] * 5, limits=Limits(batch_commands_max=3, slice_ms_max=60_000))
-    assert draft.commands == 3
+    assert len(draft.outcomes) == 3
     assert draft.is_full(Limits(batch_commands_max=3))
 
 
@@ -184,7 +194,7 @@ def test_a_batch_closes_at_its_limit_of_bytes() -> None:
     one = len(msgspec.json.encode([Added("a", 1)]))
     limits = Limits(batch_bytes_max=one * 2, slice_ms_max=60_000)
     draft, _ = decided(*[Add("a", 1)] * 5, limits=limits)
-    assert draft.commands == 2
+    assert len(draft.outcomes) == 2
     assert draft.is_full(limits)
 
 
@@ -192,7 +202,7 @@ def test_deciding_stops_when_its_slice_is_over_and_goes_on_where_it_stopped() ->
     queue, draft, state = queue_of(*[Add("a", 1)] * 100), Draft(Head(), NOW), WriteState.new(shop, 1_000)
     limits = Limits(slice_ms_max=1e-9)
     fill(draft, queue, state, limits)
-    assert 0 < draft.commands < 100
+    assert 0 < len(draft.outcomes) < 100
     while queue:
         fill(draft, queue, state, limits)
     assert stock_in(state) == {"a": 100}

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.engine import Command, CommandIdReused, Limits, Receipt, SnapshotMismatch, VersionConflict
-from millstream.engine.application.options import Options
+from millstream.engine.application.options import Terms
 from millstream.engine.commits.commit import Head, seal
+from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.stored import Stored, body_reader
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Envelope
@@ -76,12 +77,12 @@ def test_events_count_for_their_own_keys(
 def test_a_version_is_as_expected_or_the_conflict_names_both() -> None:
     write_index = WriteIndex(3)
     write_index.count("a", None, 2)
-    assert write_index.look_back(Options(expected_version=2), "Add", "a") is None
-    assert write_index.look_back(Options(expected_version=0), "Add", "never seen") is None
-    assert write_index.look_back(Options(), "Add", "a") is None
+    assert write_index.look_back(Terms(expected_version=2), "Add", "a") is None
+    assert write_index.look_back(Terms(expected_version=0), "Add", "never seen") is None
+    assert write_index.look_back(Terms(), "Add", "a") is None
     for expected in (1, 3):
         with pytest.raises(VersionConflict) as raised:
-            write_index.look_back(Options(expected_version=expected), "Add", "a")
+            write_index.look_back(Terms(expected_version=expected), "Add", "a")
         assert (raised.value.key, raised.value.expected, raised.value.actual) == ("a", expected, 2)
 
 
@@ -109,18 +110,22 @@ def test_versions_are_a_count_over_the_events_in_the_log_as_json(batches: list[l
     for number, commands in enumerate(batches):
         draft = Draft(head, NOW)
         queue: deque[Envelope] = deque(
-            (Ignored(), command, Options(f"{number}-{index}", "aa") if index % 2 else None)
+            (Ignored(), command, Terms(f"{number}-{index}", "aa") if index % 2 else None)
             for index, command in enumerate(commands)
         )
         fill(draft, queue, state, Limits(slice_ms_max=60_000))
         commit = seal(head, "", draft.records)
         written = json.loads(commit.body)
-        assert len(written) == len(draft.receipts)
-        for record, receipt in zip(written, draft.receipts, strict=True):
+        receipts = [outcome for outcome in draft.outcomes if isinstance(outcome, Receipt)]
+        assert len(written) == len(receipts)
+        for record, receipt in zip(written, receipts, strict=True):
             counted.update(event["item"] for event in record["events"] if "item" in event)
             assert receipt.version == (counted[record["key"]] if "key" in record else None)
-        replayed.replay(commit.number, head.position, body_reader(shop.stored)(commit.body))
-        head = Head(commit.number, draft.position, "", commit.digest)
+        stored = body_reader(shop.stored)(commit.body)
+        decoded = DecodedCommit.of(commit, sum(len(record.events) for record in stored), (), stored)
+        replayed.steps(decoded)
+        replayed.steps(decoded)  # a commit that is in the index is passed over
+        head = decoded.head
     assert state.index.versions == {key: count for key, count in counted.items() if count}
     assert replayed.versions == state.index.versions
     assert replayed.receipts == state.index.receipts
@@ -133,17 +138,17 @@ def test_the_same_command_again_has_the_first_receipt_and_another_one_is_refused
     write_index = WriteIndex(3)
     first = Receipt(4, 12, 2, "id-1", 7)
     write_index.remember("id-1", "aa", first)
-    assert write_index.look_back(Options("id-1", "aa"), "Add", "a") == Receipt(4, 12, 2, "id-1", 7, repeated=True)
+    assert write_index.look_back(Terms("id-1", "aa"), "Add", "a") == Receipt(4, 12, 2, "id-1", 7, repeated=True)
     assert not first.repeated
-    assert write_index.look_back(Options("id-2", "aa"), "Add", "a") is None
+    assert write_index.look_back(Terms("id-2", "aa"), "Add", "a") is None
     with pytest.raises(CommandIdReused) as raised:
-        write_index.look_back(Options("id-1", "bb"), "Take", "a")
+        write_index.look_back(Terms("id-1", "bb"), "Take", "a")
     assert (raised.value.command_id, raised.value.command, raised.value.commit) == ("id-1", "Take", 4)
 
 
 def test_a_command_that_was_executed_already_is_not_asked_for_its_version() -> None:
     write_index = index_of("id-1")
-    again = write_index.look_back(Options("id-1", "payload of id-1", expected_version=99), "Add", "a")
+    again = write_index.look_back(Terms("id-1", "payload of id-1", expected_version=99), "Add", "a")
     assert again == Receipt(1, 1, 1, "id-1", 1, repeated=True)
 
 
@@ -173,7 +178,7 @@ def test_a_replay_enters_what_was_entered_when_it_happened() -> None:
         Stored(events=[], key="b", id="id-2", payload="bb"),
         Stored(events=[1], id="id-3", payload="cc"),
     ]
-    write_index.replay(7, 100, stored)
+    write_index.steps(DecodedCommit(Head(7, 104), 100, (), frozenset(), 1, stored))
     assert write_index.versions == {"a": 1, "b": 1}
     assert write_index.receipts == [("bb", Receipt(7, 103, 0, "id-2", 1)), ("cc", Receipt(7, 104, 1, "id-3"))]
 

@@ -3,13 +3,15 @@
 Here: what is read and when, and what is done if it can't be. Not here: what views make of it (`actor`), and how a
 store learns of what others append (`stores`).
 
-    status       what happened                                         it moves on by
-    ------       -------------                                         --------------
-    FOLLOWING    nothing                                               the log's pages, as they come
-    CUT_OFF      the store failed, or is not where it was: views       trying again each ``catch_up_retry_seconds``
+    status       what happened                                         what it does
+    ------       -------------                                         ------------
+    FOLLOWING    nothing                                               hands over the log's pages, as they come
+    CUT_OFF      the store failed, or is not where it was: views       tries again each ``catch_up_retry_seconds``
                  answer what they know
     STOPPED      the log can't be read on, or another one is in its    nothing: its views are faulted
                  place
+
+What moves it from one to another is the table `MOVES`.
 
 Invariants: a commit is verified and decoded once, for all views; it is offered in order, without a gap, and when each
 view has room for it. A view is never detached: while one has no room, nothing is read.
@@ -24,37 +26,51 @@ from datetime import datetime
 from enum import StrEnum
 
 import anyio
-import structlog
 
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import LogRefused, MillstreamError
+from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Observer
 from millstream.engine.read.actor import ViewActor, ViewStatus
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 
-__all__ = ["Follower", "FollowerStatus"]
-
-_log = structlog.get_logger("millstream")
+__all__ = ["MOVES", "Feed", "FeedEvent", "FeedStatus"]
 
 #: How often the log is asked for its end while commits come: what is not read yet counts as behind, too.
 _LOOK_AHEAD_SECONDS = 1.0
 
 
-class FollowerStatus(StrEnum):
-    """What a follower is doing; the table above says what follows from it."""
+class FeedStatus(StrEnum):
+    """What a feed is doing; the table above says what follows from it."""
 
     FOLLOWING = "following"
     CUT_OFF = "cut off from its log"
     STOPPED = "unable to read its log on"
 
 
-class Follower:
+class FeedEvent(StrEnum):
+    """What happens to it."""
+
+    LOST = "lost"
+    FOUND = "found"
+    ENDED = "ended"
+
+
+MOVES: Moves[FeedStatus, FeedEvent] = {
+    FeedStatus.FOLLOWING: {FeedEvent.LOST: FeedStatus.CUT_OFF, FeedEvent.ENDED: FeedStatus.STOPPED},
+    FeedStatus.CUT_OFF: {FeedEvent.FOUND: FeedStatus.FOLLOWING, FeedEvent.ENDED: FeedStatus.STOPPED},
+    FeedStatus.STOPPED: {},
+}
+
+
+class Feed:
     """The actor that reads a log for views. `run` is its life.
 
     Args:
@@ -62,10 +78,12 @@ class Follower:
         log: attached; it is attached to anew when its file was lost and is there again.
         limits: the replica's.
         views: those that are started with what the log holds.
+        observer: is told when it loses the log.
     """
 
-    def __init__(self, app: App, log: Log, limits: Limits, views: Sequence[ViewActor]) -> None:
-        self.status = FollowerStatus.FOLLOWING
+    def __init__(self, app: App, log: Log, limits: Limits, views: Sequence[ViewActor], observer: Observer) -> None:
+        self._life = LifeCycle(MOVES, FeedStatus.FOLLOWING)
+        self._observer = observer
         #: What keeps it from following.
         self.problem: str | None = None
         #: The last commit that was read and offered.
@@ -81,6 +99,11 @@ class Follower:
         self._pages: deque[tuple[int, str]] = deque()
 
     @property
+    def status(self) -> FeedStatus:
+        """What it is doing."""
+        return self._life.status
+
+    @property
     def end(self) -> Head:
         """Where the log ends, as far as is known."""
         return max(self.head, self._end, key=_number)
@@ -91,7 +114,7 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled, or until the log can't be read on."""
-        while self.status is not FollowerStatus.STOPPED:
+        while self.status is not FeedStatus.STOPPED:
             try:
                 await self._follow()
             except MillstreamError as error:
@@ -166,19 +189,20 @@ class Follower:
         return not number or (bool(found) and found[0].digest == self.head.digest)
 
     async def _wait(self, error: Exception) -> None:
-        if self.status is not FollowerStatus.CUT_OFF:
-            _log.error("replica_cut_off", log=self._log.name, position=self.head.position, error=repr(error))
-        self.status, self.problem = FollowerStatus.CUT_OFF, str(error) or repr(error)
+        if self._life.on(FeedEvent.LOST):
+            self._observer.replica_cut_off(log=self._log.name, position=self.head.position, error=error)
+        self.problem = str(error) or repr(error)
         await anyio.sleep(self._limits.catch_up_retry_seconds)
 
     def _rejoin(self) -> None:
-        if self.status is FollowerStatus.CUT_OFF:
-            _log.info("replica_rejoined", log=self._log.name, position=self.head.position)
-        self.status, self.problem = FollowerStatus.FOLLOWING, None
+        self.problem = None
+        if self._life.on(FeedEvent.FOUND):
+            self._observer.replica_rejoined(log=self._log.name, position=self.head.position)
 
     def _stop(self, error: MillstreamError) -> None:
-        self.status, self.problem = FollowerStatus.STOPPED, str(error)
-        _log.error("replica_stopped", log=self._log.name, position=self.head.position, error=repr(error))
+        self._life.on(FeedEvent.ENDED)
+        self.problem = str(error)
+        self._observer.replica_stopped(log=self._log.name, position=self.head.position, error=error)
         for view in self._views:
             view.fault(error, self.head.position + 1)
 

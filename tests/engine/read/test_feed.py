@@ -31,7 +31,7 @@ from millstream.engine.server.health import health_of
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Faults, Simulation, simulate
 from tests.shop import Add, Everything, Note, Notes, Shelf, Stock, StockOf, shop
-from tests.support import Outcome, ScriptedLog, settled, start
+from tests.support import Outcome, ScriptedLog, settled, start, views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +69,7 @@ async def test_nothing_is_read_while_a_view_has_no_room_and_no_view_is_detached(
     made = await commits_of([Add("a", 1)] * 200)
     log = ScriptedLog(MemoryStore(made[:1], "shop"))
     async with Replica(shop, log=log, limits=limits) as replica:
-        shelf = replica._views[0]
+        shelf = views_of(replica)[0]
         async with shelf.still:
             for commit in made[1:]:
                 log.inner.store.add(commit)
@@ -82,7 +82,7 @@ async def test_nothing_is_read_while_a_view_has_no_room_and_no_view_is_detached(
             await settled()
             assert log.reads_started == reads
         assert await replica.ask(StockOf("a"), after=200, timeout=30) == 200
-        assert [view.detached for view in replica._views] == [0, 0, 0]
+        assert [view.detached for view in views_of(replica)] == [0, 0, 0]
 
 
 async def test_a_commit_larger_than_all_that_may_wait_goes_in_alone() -> None:
@@ -95,13 +95,13 @@ async def test_a_commit_larger_than_all_that_may_wait_goes_in_alone() -> None:
 
 
 async def test_what_is_not_read_yet_counts_as_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("millstream.engine.read.follower._LOOK_AHEAD_SECONDS", 0.0)
+    monkeypatch.setattr("millstream.engine.read.feed._LOOK_AHEAD_SECONDS", 0.0)
     made = await commits_of([Add("a", 1)] * 50)
     store = MemoryStore(made[:1], "shop")
     async with Replica(
         shop, log=MemoryLog(store), limits=Limits(view_queue_commits_max=1, read_bytes_max=1)
     ) as replica:
-        async with replica._views[0].still:
+        async with views_of(replica)[0].still:
             for commit in made[1:]:
                 store.add(commit)
             await settled()
@@ -118,7 +118,7 @@ async def test_pages_that_were_applied_are_forgotten_though_nobody_asks_how_far_
         for commit in made[1:]:
             store.add(commit)
             await replica.ask(StockOf("a"), after=commit.number, timeout=30)
-        assert len(replica._follower._pages) <= 2
+        assert len(replica._feed._pages) <= 2
 
 
 # A store that fails.

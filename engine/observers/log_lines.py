@@ -1,0 +1,91 @@
+"""The log lines: an observer that writes what it is told as structured lines, and is always there.
+
+Here: which hooks are lines, and at which level. What each line means to an operator: `docs/running.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from millstream.engine.observers.observer import Observer
+
+__all__ = ["LEVELS", "LogLines", "log_observer_failure"]
+
+_log = structlog.get_logger("millstream")
+
+#: By hook: the level of its line, which has the hook's name. The others, `committed` and `applied`, have none.
+LEVELS: Mapping[str, str] = {
+    "opened": "info",
+    "closed": "info",
+    "drain_timed_out": "error",
+    "slow_commit": "warning",
+    "commit_failed": "error",
+    "commit_found": "warning",
+    "store_failed": "error",
+    "store_recovered": "info",
+    "state_rebuilt": "info",
+    "rebuild_failed": "error",
+    "fenced": "error",
+    "writer_stopped": "critical",
+    "event_parked": "error",
+    "event_skipped": "error",
+    "parked_replayed": "info",
+    "view_detached": "warning",
+    "view_caught_up": "info",
+    "view_catch_up_failed": "warning",
+    "view_faulted": "error",
+    "snapshots_taken": "info",
+    "snapshot_failed": "error",
+    "snapshot_set_aside": "warning",
+    "snapshots_damaged": "warning",
+    "snapshots_unavailable": "warning",
+    "replica_opened": "info",
+    "replica_closed": "info",
+    "replica_cut_off": "error",
+    "replica_rejoined": "info",
+    "replica_stopped": "error",
+    "server_listening": "info",
+    "server_stopped": "info",
+    "connections_dropped": "warning",
+    "accept_failed": "error",
+    "request_failed": "error",
+    "connection_lost": "warning",
+    "connected_again": "info",
+    "observer_failed": "error",
+}
+#: The lines that have the traceback of their error.
+_WITH_TRACEBACK = frozenset({"writer_stopped", "request_failed"})
+
+
+class LogLines(Observer):
+    """Writes a line for each hook in `LEVELS`."""
+
+
+def _line(hook: str) -> Callable[..., None]:
+    def write(_: LogLines, **facts: Any) -> None:
+        shown = {name: _shown(name, fact) for name, fact in facts.items()}
+        if "replayed" in facts and hook != "state_rebuilt":
+            shown["events_per_second"] = round(facts["replayed"] / facts["seconds"]) if facts["seconds"] else 0
+        if hook in _WITH_TRACEBACK:
+            shown["exc_info"] = facts["error"]
+        getattr(_log, LEVELS[hook])(hook, **shown)
+
+    return write
+
+
+def _shown(name: str, fact: Any) -> Any:
+    if isinstance(fact, BaseException) or name == "cause":
+        return repr(fact)
+    return round(fact, 3) if name == "seconds" else fact
+
+
+for _hook in LEVELS.keys() & vars(Observer).keys():
+    setattr(LogLines, _hook, _line(_hook))
+
+
+def log_observer_failure(observer: str, hook: str, error: Exception) -> None:
+    """Write the line for an observer that has raised."""
+    _log.error("observer_failed", observer=observer, hook=hook, error=repr(error), exc_info=error)

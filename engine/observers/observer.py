@@ -1,0 +1,164 @@
+"""What can be observed: a hook for each thing that happens once per commit or more rarely.
+
+Here: the hooks, and what each is told. Not here: which are log lines (`log_lines`), and who tells (`observers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["Observer"]
+
+
+class Observer:
+    """Derive from it, and define the hooks that are wanted: ``Engine(app, log="bank.db", observers=[MyMetrics()])``.
+
+    A hook is called on the loop, between two steps of an actor, and must not take long: it neither awaits nor blocks.
+    None is ever called per command. A hook that nobody defines costs a call of an empty function. One that raises is
+    logged with its traceback (``observer_failed``), and changes nothing else.
+
+    Everything is told by keyword. ``log``, ``view`` and ``part`` are names, ``position`` is that of an event,
+    ``seconds`` is how long something took, ``error`` is what was raised, as it is.
+    """
+
+    # An engine.
+
+    def opened(self, *, log: str, app: str, commits: int, events: int, replayed: int, seconds: float) -> None:
+        """An engine is open; ``replayed`` of the log's events were in no snapshot."""
+
+    def closed(self, *, log: str, app: str, commits: int, events: int) -> None:
+        """An engine has let go of its log."""
+
+    def drain_timed_out(self, *, log: str, commands: int) -> None:
+        """Closing has waited for ``drain_seconds_max``, and gives up on so many commands."""
+
+    # Its writer.
+
+    def committed(
+        self, *, commit: int, position: int, commands: int, events: int, size_bytes: int, seconds: float
+    ) -> None:
+        """A commit is durable and was offered to all that follow the log; its callers are answered next.
+
+        Args:
+            commit: its number.
+            position: that of its last event.
+            commands: how many were accepted in it.
+            events: how many it holds.
+            size_bytes: of its body.
+            seconds: from handing it to the store until the writer saw that it is durable.
+        """
+
+    def slow_commit(self, *, commit: int, ms: int, bytes: int) -> None:  # noqa: A002 - the line has that word
+        """A commit took longer than ``slow_commit_ms``."""
+
+    def commit_failed(self, *, log: str, commit: int, error: BaseException, cause: BaseException | None) -> None:
+        """The store did not take a commit, or can't say whether it did."""
+
+    def commit_found(self, *, log: str, commit: int) -> None:
+        """A commit in doubt was in the log after all."""
+
+    def store_failed(self, *, log: str, error: BaseException) -> None:
+        """The store takes nothing at opening."""
+
+    def store_recovered(self, *, log: str, commit: int) -> None:
+        """The store takes commits again; ``commit`` is the last one that it has."""
+
+    def state_rebuilt(self, *, log: str, events: int, replayed: int, seconds: float) -> None:
+        """The write models were made anew after a failure."""
+
+    def rebuild_failed(self, *, log: str, error: BaseException) -> None:
+        """They could not be: whoever waits is refused, and it is tried again with the next command."""
+
+    def fenced(self, *, log: str, commit: int, head: int) -> None:
+        """Another writer has appended: the log is at commit ``head``, and this writer has stopped before ``commit``."""
+
+    def writer_stopped(self, *, log: str, commit: int, error: BaseException) -> None:
+        """The writer has died of ``error``, which closing the engine raises; ``commit`` is the last durable one."""
+
+    # Its views.
+
+    def applied(self, *, view: str, commit: int, position: int, lag: int) -> None:
+        """A view has applied a commit, or passed it over because it has nothing for this view.
+
+        ``lag`` is how many events were published that the view has not applied.
+        """
+
+    def event_parked(self, *, view: str, position: int, event_type: str, key: str | None, error: str) -> None:
+        """A view could not apply an event, and keeps it."""
+
+    def event_skipped(self, *, view: str, position: int, event_type: str, key: str | None, error: str) -> None:
+        """A view could not apply an event, and goes on without it."""
+
+    def parked_replayed(self, *, view: str, events: int, parked: int) -> None:
+        """A view has applied so many of the events that it had parked; so many are parked still."""
+
+    def view_detached(self, *, view: str, position: int, lag: int, queued: int) -> None:
+        """A view's queue is full: it reads on from the log."""
+
+    def view_caught_up(self, *, view: str, position: int) -> None:
+        """A view takes commits from its queue again."""
+
+    def view_catch_up_failed(self, *, view: str, position: int, error: BaseException) -> None:
+        """A view could not read the log; it tries again."""
+
+    def view_faulted(self, *, view: str, position: int, error: BaseException) -> None:
+        """A view could not apply the event at ``position``, and answers no more."""
+
+    # Snapshots.
+
+    def snapshots_taken(self, *, position: int, parts: int, seconds: float) -> None:
+        """So many parts were stored, as they are at ``position``."""
+
+    def snapshot_failed(self, *, part: str, error: BaseException) -> None:
+        """A part could not be stored; ``all``: none could."""
+
+    def snapshot_set_aside(self, *, part: str, reason: str) -> None:
+        """A snapshot does not fit: its part is made from the log alone."""
+
+    def snapshots_damaged(self, *, file: str, error: BaseException) -> None:
+        """The file of snapshots was renamed, and a new one begun."""
+
+    def snapshots_unavailable(self, *, log: str, error: BaseException) -> None:
+        """Snapshots can't be used; opening goes on without."""
+
+    # A replica.
+
+    def replica_opened(self, *, log: str, app: str, commits: int, events: int, replayed: int, seconds: float) -> None:
+        """A replica is open."""
+
+    def replica_closed(self, *, log: str, app: str, commits: int, events: int) -> None:
+        """A replica has let go of the log."""
+
+    def replica_cut_off(self, *, log: str, position: int, error: BaseException) -> None:
+        """A replica can't read its log, and tries again."""
+
+    def replica_rejoined(self, *, log: str, position: int) -> None:
+        """It follows its log again."""
+
+    def replica_stopped(self, *, log: str, position: int, error: BaseException) -> None:
+        """It can't read its log on: its views are faulted."""
+
+    # A server.
+
+    def server_listening(self, *, addresses: Sequence[str], tokens: bool) -> None:
+        """A server takes connections."""
+
+    def server_stopped(self, *, addresses: Sequence[str], connections: int, connections_lost: int) -> None:
+        """It has let go of the connections that it had; ``connections_lost`` did not end in time."""
+
+    def connections_dropped(self, *, reason: str, connections: int) -> None:
+        """Within the last second it has ended so many connections for this reason."""
+
+    def accept_failed(self, *, error: BaseException, connections: int) -> None:
+        """It could not take a connection, and tries again."""
+
+    def request_failed(self, *, error: BaseException) -> None:
+        """A request failed in a way that nobody meant."""
+
+    # A client.
+
+    def connection_lost(self, *, address: str, problem: str, waiting: int) -> None:
+        """A client's connection is gone; so many calls wait for the next one."""
+
+    def connected_again(self, *, address: str) -> None:
+        """It has one again."""

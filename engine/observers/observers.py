@@ -1,0 +1,55 @@
+"""Tells several observers at once.
+
+Here: who is told, and what is done with an observer that fails. Invariant: whatever an observer raises, whoever tells
+goes on as if it had not.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from millstream.engine.observers.log_lines import LogLines, log_observer_failure
+from millstream.engine.observers.observer import Observer
+
+__all__ = ["Observers"]
+
+_Hook: TypeAlias = Callable[..., None]
+_HOOKS = tuple(name for name in vars(Observer) if not name.startswith("_"))
+
+
+class Observers(Observer):
+    """The observers of one engine, replica, server or client, as one of them: the log lines, then those given.
+
+    Args:
+        observers: who is told, in this order.
+    """
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        everyone = (LogLines(), *observers)
+        for name in _HOOKS:
+            defined = [each for each in everyone if getattr(type(each), name) is not getattr(Observer, name)]
+            if defined:
+                setattr(self, name, _telling(name, [(each, getattr(each, name)) for each in defined]))
+
+
+def _telling(name: str, hooks: list[tuple[Observer, _Hook]]) -> _Hook:
+    def tell(**facts: Any) -> None:
+        for observer, hook in hooks:
+            try:
+                hook(**facts)
+            except Exception as error:  # noqa: BLE001 - logged; what is told has happened, and nothing may come of this
+                _failed(observer, name, error)
+
+    return tell
+
+
+def _failed(observer: Observer, hook: str, error: Exception) -> None:
+    try:
+        log_observer_failure(type(observer).__name__, hook, error)
+    except Exception:  # noqa: BLE001 - log lines can't be written: the standard error is what is left
+        with suppress(Exception):
+            traceback.print_exception(error, file=sys.stderr)

@@ -1,0 +1,231 @@
+"""The one catalog of snapshots: which are believed, what is wrong with the others, and what need not be stored again.
+
+Here: all that is known of snapshots, of any part. Not here: when they are taken (`snapshotter`), and what comes after
+them in the log (`recovery`).
+
+A snapshot is believed if its pieces are whole, its fingerprint is today's, and the log has the very commit that it was
+taken at. Otherwise it is set aside: its part is then made from the first commit on, and the snapshot counts as none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TypeAlias
+
+from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.errors import LogCorrupt, SnapshotMismatch
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Observer
+from millstream.engine.snapshots.part import Part, Sealing, Snapshot
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.snapshot_port import SnapshotStore
+
+__all__ = ["Catalog", "commit_at", "has_snapshots"]
+
+_Stored: TypeAlias = tuple[Head, str, bytes]
+
+
+class Catalog:
+    """The snapshots of one log.
+
+    Args:
+        store: where they are, open or attached; None to go without.
+        log: an open log.
+        observer: is told of those that are set aside.
+    """
+
+    def __init__(self, store: SnapshotStore | None, log: Log, observer: Observer) -> None:
+        self._store = store
+        self._log = log
+        self._observer = observer
+        #: Held while snapshots are read beside whoever takes them, who takes it to replace one.
+        self._loading = asyncio.Lock()
+        #: The checksums of those that were set aside.
+        self._useless: set[bytes] = set()
+        #: Pieces were not what was stored, so that nothing in the store is to be built on.
+        self._is_doubted = False
+        #: Parts that could not be put into pieces. They are not made again beside the live ones, which costs a replay
+        #: of the whole log; closing tries them once more.
+        self._broken: set[str] = set()
+
+    def wants(self, part: Part) -> bool:
+        """Whether a part, as new, is to be stored beside the live one: it has snapshots, and they could be made."""
+        return part.name not in self._broken and has_snapshots(part)
+
+    async def restore(self, parts: Sequence[Part], slicer: Slicer, *, alone: bool) -> None:
+        """Give new parts the states of the snapshots that are believed; the others stay new.
+
+        Args:
+            parts: each is at the head of its snapshot afterwards, or at the beginning.
+            slicer: says when to rest.
+            alone: nobody replaces a snapshot meanwhile. Otherwise that is held up.
+        """
+        store = self._store
+        if store is None:
+            return
+        async with nullcontext() if alone else self._loading:
+            believed = await self._believed(store, {part.name for part in parts})
+            for part in parts:
+                snapshot = believed.get(part.name)
+                if snapshot is None:
+                    continue
+                try:
+                    await self._take_up(store, snapshot, part, slicer)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the log makes it good
+                    part.reset()
+                    self._set_aside(snapshot, str(error) or repr(error))
+
+    async def moved(self, parts: Iterable[Part]) -> list[Part]:
+        """Those that differ from their snapshots, and are to be stored.
+
+        Raises:
+            Exception: the store failed.
+        """
+        stored = {} if self._store is None or self._is_doubted else await self._stored(self._store)
+        return [part for part in parts if stored.get(part.name) != (part.head, part.fingerprint, part.notes())]
+
+    async def keep(self, part: Part, slicer: Slicer) -> bool:
+        """Store one part, which stands still meanwhile. Returns False if it has no snapshots, or if that failed (told).
+
+        Args:
+            part: one of those.
+            slicer: says when to rest.
+        """
+        if self._store is None or not part.head.number or not has_snapshots(part):
+            return False
+        try:
+            await self._write(self._store, part, slicer)
+        except Exception as error:  # noqa: BLE001 - a snapshot less is a slower opening, and nothing else
+            self._observer.snapshot_failed(part=part.name, error=error)
+            return False
+        return True
+
+    def trust(self) -> None:
+        """Everything was stored anew: the store may be built on."""
+        self._is_doubted = False
+
+    async def forget_others(self, names: Iterable[str]) -> None:
+        """Drop the snapshots of parts that are none of these.
+
+        Raises:
+            Exception: the store failed.
+        """
+        if self._store is not None:
+            there = {snapshot.part for snapshot in await self._store.latest()}
+            await self._store.forget(sorted(there.difference(names)))
+
+    async def _stored(self, store: SnapshotStore) -> Mapping[str, _Stored]:
+        latest = await store.latest()
+        return {
+            each.part: (each.head, each.fingerprint, each.notes)
+            for each in latest
+            if each.checksum not in self._useless
+        }
+
+    async def _believed(self, store: SnapshotStore, names: set[str]) -> Mapping[str, Snapshot]:
+        """The snapshots that were taken of this very log, by part."""
+        try:
+            latest = await store.latest()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the log makes it good
+            self._observer.snapshot_set_aside(part="all", reason=repr(error))
+            return {}
+        believed: dict[str, Snapshot] = {}
+        digests: dict[int, bytes] = {}
+        for snapshot in latest:
+            number = snapshot.head.number
+            if snapshot.part not in names:
+                continue
+            if number not in digests:
+                digests[number] = await self._digest(number)
+            if digests[number] == snapshot.head.digest:
+                believed[snapshot.part] = snapshot
+            else:
+                self._set_aside(snapshot, f"the log has no such commit {number:,}")
+        return believed
+
+    async def _digest(self, number: int) -> bytes:
+        """That of the commit with that number; none if it can't be read: the replay from the first one says why."""
+        try:
+            there = await commit_at(self._log, number)
+        except LogCorrupt:
+            return b""
+        return there.digest if there else b""
+
+    async def _take_up(self, store: SnapshotStore, snapshot: Snapshot, part: Part, slicer: Slicer) -> None:
+        """Raises if anything is wrong with the snapshot. The part may be half restored then."""
+        if snapshot.fingerprint != part.fingerprint:
+            raise SnapshotMismatch(part.name, "its shape, its events or its code version are not today's")
+        sealing = Sealing()
+        failure: Exception | None = None
+        while sealing.pieces < snapshot.pieces:
+            try:
+                pieces = await store.pieces(snapshot, sealing.pieces)
+            except Exception:
+                self._is_doubted = True
+                raise
+            if not pieces:
+                raise self._doubt(store, snapshot, f"piece {sealing.pieces:,} of {snapshot.pieces:,} is missing")
+            for piece in pieces:
+                sealing.add(piece)
+                if failure is None:
+                    failure = _failure(part, piece)
+                if slicer.is_over:
+                    await slicer.rest()
+        if sealing.seal(snapshot.part, snapshot.head, snapshot.fingerprint, snapshot.notes) != snapshot:
+            raise self._doubt(store, snapshot, "its pieces are damaged") from failure
+        if failure is not None:
+            raise failure
+        part.restored(snapshot.head, snapshot.notes)
+
+    def _doubt(self, store: SnapshotStore, snapshot: Snapshot, problem: str) -> SnapshotMismatch:
+        self._is_doubted = True
+        store.doubt(f"{snapshot.part}: {problem}")
+        return SnapshotMismatch(snapshot.part, problem)
+
+    def _set_aside(self, snapshot: Snapshot, reason: str) -> None:
+        self._useless.add(snapshot.checksum)
+        self._observer.snapshot_set_aside(part=snapshot.part, reason=reason)
+
+    async def _write(self, store: SnapshotStore, part: Part, slicer: Slicer) -> None:
+        sealing = Sealing()
+        for piece in self._pieces(part):
+            await store.add(part.name, sealing.pieces, piece)
+            sealing.add(piece)
+            if slicer.is_over:
+                await slicer.rest()
+        snapshot = sealing.seal(part.name, part.head, part.fingerprint, part.notes())
+        async with self._loading:
+            await store.finish(snapshot)
+        self._useless.discard(snapshot.checksum)
+
+    def _pieces(self, part: Part) -> Iterator[bytes]:
+        try:
+            yield from part.snapshot() or ()
+        except Exception:
+            self._broken.add(part.name)
+            raise
+
+
+async def commit_at(log: Log, number: int) -> Commit | None:
+    """The commit with that number, unverified; None if the log has none."""
+    found = await log.read(number - 1, 1) if number > 0 else ()
+    return found[0] if found and found[0].number == number else None
+
+
+def has_snapshots(part: Part) -> bool:
+    """Whether there are snapshots of a part, which is new. One that can't be put into pieces is tried."""
+    try:
+        return part.snapshot() is not None
+    except Exception:  # noqa: BLE001 - whoever takes it will say so
+        return True
+
+
+def _failure(part: Part, piece: bytes) -> Exception | None:
+    """What a part raises when it is to take up a piece. That decides nothing while the piece may be damaged."""
+    try:
+        part.restore(piece)
+    except Exception as error:  # noqa: BLE001 - raised when the other pieces were seen, too
+        return error
+    return None

@@ -1,0 +1,121 @@
+"""The write side's parts: each write model, and the write index.
+
+Here: a model as something that follows the log. Not here: deciding (`state`), and the index itself (`index`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Event
+from millstream.engine.application.methods import Method
+from millstream.engine.application.sides import WriteSide
+from millstream.engine.commits.commit import Head
+from millstream.engine.commits.decoded import DecodedCommit
+from millstream.engine.commits.marks import model_part
+from millstream.engine.errors import ApplyFailed
+from millstream.engine.snapshots.part import Part
+from millstream.engine.snapshots.shape import fingerprint_of
+from millstream.engine.write.index import WriteIndex
+
+__all__ = ["ModelPart", "WriteParts", "apply_failed"]
+
+
+class ModelPart:
+    """One write model.
+
+    Args:
+        model: its class.
+    """
+
+    fault = None
+    is_sound = True
+
+    def __init__(self, model: type[WriteSide]) -> None:
+        self.name = model_part(model.__name__)
+        self._model = model
+        self.reset()
+
+    def reset(self) -> None:
+        """Be new again."""
+        self.state = self._model()
+        self.head = Head()
+
+    @property
+    def fingerprint(self) -> str:
+        """The shape of its class."""
+        return fingerprint_of(self._model)
+
+    def steps(self, decoded: DecodedCommit) -> Iterable[None]:
+        """Apply the commit that follows, in one step.
+
+        Raises:
+            ApplyFailed: the model raised, and its state is unusable.
+        """
+        if decoded.head.number <= self.head.number:
+            return ()
+        appliers, state = self._model.__appliers__, self.state
+        if not appliers.keys().isdisjoint(decoded.types):
+            for event in decoded.events:
+                method = appliers.get(type(event))
+                if method is not None:
+                    try:
+                        method.function(state, event)
+                    except Exception as error:
+                        raise apply_failed((method,), decoded.events, event, decoded.start, error) from error
+        self.head = decoded.head
+        return ()
+
+    def snapshot(self) -> Iterator[bytes] | None:
+        """The model's own pieces."""
+        return self.state.snapshot()
+
+    def notes(self) -> bytes:
+        """None."""
+        return b""
+
+    def restore(self, piece: bytes) -> None:
+        """Take up the next of the model's own pieces."""
+        self.state.restore(piece)
+
+    def restored(self, head: Head, _: bytes) -> None:
+        """All pieces were taken up."""
+        self.head = head
+
+
+class WriteParts:
+    """All parts of the write side, as new: the models, in the application's order, and the index.
+
+    Args:
+        app: whose models they are.
+        receipts_max: how many receipts the index keeps.
+    """
+
+    def __init__(self, app: App, receipts_max: int) -> None:
+        self.models = [ModelPart(model) for model in app.models]
+        self.index = WriteIndex(receipts_max)
+
+    @property
+    def all(self) -> list[Part]:
+        """One list."""
+        return [*self.models, self.index]
+
+
+def apply_failed(
+    methods: Iterable[Method], events: Sequence[Event], event: Event, position: int, error: Exception
+) -> ApplyFailed:
+    """What is raised when one of the events that follow ``position`` could not be applied.
+
+    Args:
+        methods: those that apply it.
+        events: in order.
+        event: the one among them.
+        position: that of the last event before them.
+        error: what was raised.
+    """
+    places = ", ".join(method.place for method in methods)
+    index = next(index for index, each in enumerate(events) if each is event)
+    failed = ApplyFailed(places, type(event).__name__, position + index + 1, repr(error))
+    failed.__cause__ = error
+    return failed

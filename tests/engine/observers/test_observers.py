@@ -1,0 +1,113 @@
+"""Who is told what, and that nothing comes of an observer that fails."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+import pytest
+import structlog
+
+from millstream.engine import Engine, Limits, Observer, Rejected
+from millstream.engine.observers import LogLines, Observers
+from millstream.engine.observers.log_lines import LEVELS
+from tests.shop import Add, StockOf, Take, shop
+from tests.support import Seen, settled
+
+pytestmark = pytest.mark.anyio
+
+HOOKS = {name for name, value in vars(Observer).items() if inspect.isfunction(value)}
+
+
+def test_every_hook_is_a_log_line_but_what_happens_at_each_commit() -> None:
+    assert HOOKS - LEVELS.keys() == {"committed", "applied"}
+    assert LEVELS.keys() - HOOKS == {"observer_failed"}
+
+
+def test_a_hook_that_nobody_defines_is_the_empty_function() -> None:
+    observers = Observers([Observer()])
+    assert "committed" not in vars(observers)
+    assert "committed" in vars(Observers([Seen()]))
+
+
+def test_those_who_are_told_are_told_in_their_order_after_the_log_lines(log_lines: list[Any]) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Named(Observer):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def store_recovered(self, *, commit: int, **_: Any) -> None:
+            told.append((self.name, len(log_lines)))
+
+    Observers([Named("first"), Named("second")]).store_recovered(log="bank.db", commit=7)
+    assert told == [("first", 1), ("second", 1)]
+    assert log_lines == [{"event": "store_recovered", "log_level": "info", "log": "bank.db", "commit": 7}]
+
+
+def test_a_line_shows_errors_as_text_and_seconds_in_thousandths(log_lines: list[Any]) -> None:
+    lines = LogLines()
+    lines.opened(log="bank.db", app="bank", commits=2, events=3, replayed=3, seconds=0.00123456)
+    lines.commit_failed(log="bank.db", commit=3, error=OSError("full"), cause=None)
+    assert [(line["seconds"], line["events_per_second"]) for line in log_lines[:1]] == [(0.001, 2430)]
+    assert [(line["error"], line["cause"]) for line in log_lines[1:]] == [("OSError('full')", "None")]
+
+
+class Failing(Observer):
+    """Raises at whatever it is told."""
+
+
+def _failing(hook: str) -> Any:
+    def fail(_: Failing, **__: Any) -> None:
+        raise ValueError(f"no {hook}")
+
+    return fail
+
+
+for _hook in HOOKS:
+    setattr(Failing, _hook, _failing(_hook))
+
+
+async def test_an_observer_that_raises_is_logged_and_changes_nothing_else(log_lines: list[Any]) -> None:
+    seen = Seen()
+    async with Engine(shop, log="memory:", limits=Limits(slow_commit_ms=1e-9), observers=[Failing(), seen]) as engine:
+        receipt = await engine.execute(Add("a", 3))
+        with pytest.raises(Rejected):
+            await engine.execute(Take("a", 4))
+        assert await engine.ask(StockOf("a"), after=receipt) == 3
+        await settled()
+    assert seen.names("opened", "committed", "slow_commit", "closed") == [
+        "opened",
+        "committed",
+        "slow_commit",
+        "closed",
+    ]
+    failures = [line for line in log_lines if line["event"] == "observer_failed"]
+    assert {line["observer"] for line in failures} == {"Failing"}
+    assert [line["hook"] for line in failures] == seen.names()
+    assert all(isinstance(line["exc_info"], ValueError) for line in failures)
+
+
+async def test_log_lines_that_cannot_be_written_change_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    class Closed:
+        def msg(self, message: str) -> None:
+            raise BrokenPipeError("the other side is gone")
+
+        info = warning = error = critical = msg
+
+    structlog.configure(processors=[structlog.processors.JSONRenderer()], logger_factory=lambda *_: Closed())
+    async with Engine(shop, log="memory:", limits=Limits(slow_commit_ms=1e-9)) as engine:
+        receipt = await engine.execute(Add("a", 3))
+        assert await engine.ask(StockOf("a"), after=receipt) == 3
+    assert "BrokenPipeError: the other side is gone" in capsys.readouterr().err
+
+
+def test_nothing_comes_of_a_standard_error_that_is_gone_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    structlog.configure(processors=[structlog.processors.JSONRenderer()], logger_factory=lambda *_: None)
+    monkeypatch.setattr(sys, "stderr", Gone())
+    Observers().closed(log="bank.db", app="bank", commits=1, events=1)
