@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
 
+from millstream.engine.application.answers import answering
 from millstream.engine.application.messages import Event, Query
 from millstream.engine.application.methods import Method, answer_type, declared, mark, place_of
 from millstream.engine.application.sides import Poison
@@ -26,7 +27,9 @@ def answers(method: Answers) -> Answers:
     """Mark a method as the one that answers one type of query.
 
     ``def balance(self, query: BalanceOf) -> int | None``, with what ``Query[…]`` was given as its return type. It
-    must not change the state. What it returns may be shared: return values that nobody changes, or copies.
+    must not change the state. A NaN or an infinity, where the type has room for None, and what is nested too deeply are
+    refused: over a socket and in a watch they would arrive as something else. What it returns may be shared: return
+    values that nobody changes, or copies.
     """
     return cast(Answers, mark(method, "answers"))
 
@@ -51,8 +54,8 @@ class View(msgspec.Struct):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.__appliers__ = declared(cls, "applies", Event)
-        cls.__answerers__ = declared(cls, "answers", Query)
-        for query, method in cls.__answerers__.items():
+        cls.__answerers__ = answerers = dict(declared(cls, "answers", Query))
+        for query, method in answerers.items():
             promised = answer_type(query)
             if method.returns != promised:
                 raise DefinitionError(
@@ -60,6 +63,7 @@ class View(msgspec.Struct):
                     method.place,
                     place_of(query),
                 )
+            answerers[query] = method._replace(function=answering(method.function, promised))
 
     def snapshot(self) -> Iterator[bytes] | None:
         """The state in pieces, each made when it is asked for, while nothing else changes the state.

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
+import msgspec
+
+from millstream.engine.application.doors import without_nul
 from millstream.engine.application.messages import Command, Event, Message, Query
 from millstream.engine.application.methods import Method, key_field, place_of, yielded_events
 from millstream.engine.application.sides import (
@@ -19,7 +22,7 @@ from millstream.engine.application.sides import (
     code_version_of,
     poison_of,
 )
-from millstream.engine.application.validation import encode, list_reader, reader, union_of
+from millstream.engine.application.validation import list_reader, reader, union_of, writer
 from millstream.engine.errors import DefinitionError, HandlerFailed
 
 __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
@@ -100,8 +103,15 @@ class App:
         self.stored: Sequence[type[Any]] = (*self.events, *self.retired)
         for messages in ((*self.commands, *self.events, *self.queries), self.stored):
             _require_unique("tag", ((tag_of(message), place_of(message)) for message in messages))
-        self.read_event: Callable[[bytes], Event] = reader(union_of(self.events))
-        self.read_events: Callable[[bytes], list[Event]] = list_reader(self.events)
+        #: What takes messages in: they refuse what would not be read back as what it is. `doors` says what that is.
+        self.encode_command: Callable[[Command], bytes] = writer(self.commands)
+        self.encode_events: Callable[[list[Any]], bytes] = writer(self.events)
+        self.read_event: Callable[[bytes], Event] = without_nul(
+            reader(union_of(self.events)), lambda event: self._keys((event,))
+        )
+        self.read_events: Callable[[bytes], list[Event]] = without_nul(list_reader(self.events), self._keys)
+        #: The same for what the log has already, or what that means today: it passed another door.
+        self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
 
     def upcast(self, stored: list[Any]) -> list[Event]:
         """What events that were read from the log mean today.
@@ -129,11 +139,14 @@ class App:
         place = place_of(type(stored))
         try:
             today = [event for each in stored.upcast() for event in self._today(each)]
-            return self.read_events(encode(today))
+            return self._read_today(self.encode_events(today))
         except HandlerFailed:
             raise
         except Exception as error:
             raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), repr(error)) from error
+
+    def _keys(self, events: Iterable[Event]) -> list[str | None]:
+        return [self.events[type(event)].key_of(event) for event in events]
 
     def __repr__(self) -> str:
         return f"<App {self.name!r}: {len(self.models)} models, {len(self.views)} views>"
@@ -152,8 +165,15 @@ def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandE
                 raise DefinitionError(
                     f"command {command.__name__} is handled twice", table[command].method.place, method.place
                 )
-            table[command] = CommandEntry(tag_of(command), index, method, _key_getter(command), reader(command))
+            table[command] = _command_entry(command, index, method)
     return table
+
+
+def _command_entry(command: type[Command], model: int, method: Method) -> CommandEntry:
+    read, key_of = reader(command), _key_getter(command)
+    if key_of is not _no_key:
+        read = without_nul(read, lambda message: (key_of(message),))
+    return CommandEntry(tag_of(command), model, method, key_of, read)
 
 
 def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) -> dict[type[Event], EventEntry]:

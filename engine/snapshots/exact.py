@@ -20,7 +20,7 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 
-from millstream.engine.snapshots.shape import parts_of
+from millstream.engine.application.kinds import parts_of
 
 __all__ = ["Exact"]
 

@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect
 
+from millstream.engine.application.kinds import parts_of
 from millstream.engine.errors import SnapshotMismatch
 from millstream.engine.snapshots.exact import Exact
-from millstream.engine.snapshots.shape import parts_of
 
 __all__ = ["PIECE_BYTES", "add_piece", "in_pieces", "open_piece", "pieces_of"]
 

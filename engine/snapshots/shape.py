@@ -15,15 +15,14 @@ from typing import Any, get_origin
 import msgspec
 from msgspec import inspect
 
+from millstream.engine.application.kinds import ClassKind, parts_of
 from millstream.engine.application.methods import place_of
 from millstream.engine.application.sides import Side, code_version_of
 
-__all__ = ["fingerprint_of", "parts_of"]
+__all__ = ["fingerprint_of"]
 
 #: The version of how states become pieces: another one makes all snapshots useless.
 _FORMAT = 2
-
-_CLASSES = (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType, inspect.TypedDictType)
 
 
 def fingerprint_of(side: type[Side]) -> str:
@@ -53,19 +52,11 @@ def _has_custom(kind: inspect.Type, inside: tuple[Any, ...]) -> bool:
     """Whether a field holds what msgspec knows by its class only: what it is made of is then in its annotation."""
     if isinstance(kind, inspect.CustomType):
         return True
-    if isinstance(kind, _CLASSES):
+    if isinstance(kind, ClassKind):
         if kind.cls in inside:
             return False
         inside = (*inside, kind.cls)
     return any(_has_custom(each, inside) for each in parts_of(kind))
-
-
-def parts_of(kind: inspect.Type) -> list[inspect.Type]:
-    """The types that a type is made of: of its fields, its items, its members."""
-    values = [getattr(kind, name) for name in kind.__struct_fields__]
-    flat = [each for value in values for each in (value if isinstance(value, tuple) else (value,))]
-    flat = [each.type if isinstance(each, inspect.Field) else each for each in flat]
-    return [each for each in flat if isinstance(each, inspect.Type)]
 
 
 def _shape(kind: inspect.Type, inside: tuple[Any, ...]) -> Any:
@@ -81,7 +72,7 @@ def _shape(kind: inspect.Type, inside: tuple[Any, ...]) -> Any:
         return name, sorted(map(repr, kind.values))
     if isinstance(kind, inspect.UnionType):
         return name, sorted(repr(_shape(each, inside)) for each in kind.types)
-    if isinstance(kind, _CLASSES):
+    if isinstance(kind, ClassKind):
         return name, *_fields(kind, inside)
     plain = [repr(value) for value in map(kind.__getattribute__, kind.__struct_fields__) if not _is_kind(value)]
     return name, plain, [_shape(each, inside) for each in parts_of(kind)]

@@ -54,6 +54,7 @@ async def stored_events(
 
     Raises:
         LogCorrupt: a commit can't be read; names it.
+        LogRefused: one is nested too deeply to be read.
     """
     keys = None if key is None else frozenset((key,))
     tags = None if tag is None else frozenset((tag,))
@@ -84,6 +85,7 @@ async def event_pages(
 
     Raises:
         LogCorrupt: a commit can't be read; names it.
+        LogRefused: one is nested too deeply to be read.
     """
     slicer = Slicer(SLICE_MS)
     number = await _last_before(log, after + 1)
@@ -131,5 +133,5 @@ def _events_of(log: str, commit: Commit) -> Iterator[StoredEvent]:
                 tag = _read_tag(data).type
                 yield StoredEvent(position, commit.number, commit.recorded_at, tag, key, record.id, data)
                 position += 1
-    except (msgspec.DecodeError, IndexError) as error:
+    except (msgspec.DecodeError, RecursionError, IndexError) as error:
         raise not_commands(log, commit, error) from error

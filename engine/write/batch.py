@@ -17,7 +17,6 @@ from msgspec import Raw
 
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.application.options import Deadline, Options
-from millstream.engine.application.validation import encode
 from millstream.engine.commits.commit import Head, Record
 from millstream.engine.errors import (
     ApplyFailed,
@@ -90,7 +89,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
     """
     handlers, effects, read, now, index = state.handlers, state.effects, state.app.read_events, draft.now, state.index
-    versions = index.versions
+    versions, encode_events = index.versions, state.app.encode_events
     until = elapsed() + limits.slice_ms_max / 1e3
     while queue and draft.commands < limits.batch_commands_max and draft.size_bytes < limits.batch_bytes_max:
         envelope = queue.popleft()
@@ -110,7 +109,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
                 draft.unwritten.append((promise, before))
                 continue
             yielded += handler(command, _context(now, options)) if wants_context else handler(command)
-            data = encode(yielded)
+            data = encode_events(yielded)
             if len(data) > limits.commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
             events, key, alike, keys = read(data), key_of(command), True, None
