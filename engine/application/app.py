@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from millstream.engine.application.doors import without_nul
+from millstream.engine.application.forms import require_event, require_message, require_readable
 from millstream.engine.application.messages import Command, Event, Message, Query
 from millstream.engine.application.methods import Method, key_field, place_of, yielded_events
 from millstream.engine.application.sides import (
@@ -103,6 +104,7 @@ class App:
         self.stored: Sequence[type[Any]] = (*self.events, *self.retired)
         for messages in ((*self.commands, *self.events, *self.queries), self.stored):
             _require_unique("tag", ((tag_of(message), place_of(message)) for message in messages))
+        require_readable(union_of(self.stored))
         #: What takes messages in: they refuse what would not be read back as what it is. `doors` says what that is.
         self.encode_command: Callable[[Command], bytes] = writer(self.commands)
         self.encode_events: Callable[[list[Any]], bytes] = writer(self.events)
@@ -165,6 +167,8 @@ def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandE
                 raise DefinitionError(
                     f"command {command.__name__} is handled twice", table[command].method.place, method.place
                 )
+            require_message(command)
+            require_readable(command, place_of(command))
             table[command] = _command_entry(command, index, method)
     return table
 
@@ -186,6 +190,8 @@ def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) 
     for event, place in used:
         if event not in appliers:
             raise DefinitionError(f"no write model applies event {event.__name__}", place_of(event), place)
+    for event in appliers:
+        require_event(event)
     return {event: EventEntry(tag_of(event), tuple(those), _key_getter(event)) for event, those in appliers.items()}
 
 
@@ -197,6 +203,7 @@ def _queries(views: Sequence[type[ReadSide]]) -> dict[type[Query[Any]], QueryEnt
                 raise DefinitionError(
                     f"query {query.__name__} is answered twice", table[query].method.place, method.place
                 )
+            require_message(query)
             table[query] = QueryEntry(tag_of(query), index, method)
     return table
 
@@ -241,8 +248,10 @@ def _require_code_version(classes: Iterable[type[Any]]) -> None:
 def _require_retired(retired: Iterable[Any]) -> Iterator[Any]:
     for cls in retired:
         config = getattr(cls, "__struct_config__", None) if isinstance(cls, type) else None
-        if config is None or config.tag_field != "type" or not callable(getattr(cls, "upcast", None)):
+        if config is None or not callable(getattr(cls, "upcast", None)):
             raise DefinitionError(f"{cls!r} is not a retired event: derive it from millstream.handlers.Retired")
+        require_message(cls)
+        require_readable(cls, place_of(cls))
         yield cls
 
 

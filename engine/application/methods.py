@@ -109,13 +109,15 @@ def key_field(message: type[Message]) -> str | None:
     """The name of the message's `Key` field, if it has one.
 
     Raises:
-        DefinitionError: two fields are keys, or a key is not a plain string.
+        DefinitionError: two fields are keys, a key is not a plain string, or an annotation can't be resolved.
     """
-    keys = [
-        (name, annotation)
-        for name, annotation in get_type_hints(message, include_extras=True).items()
-        if _mentions_key(annotation)
-    ]
+    try:
+        hints = get_type_hints(message, include_extras=True)
+    except NameError as error:
+        raise DefinitionError(
+            f"an annotation can't be resolved: {error}; use names of the module", place_of(message)
+        ) from error
+    keys = [(name, annotation) for name, annotation in hints.items() if _mentions_key(annotation)]
     if len(keys) > 1:
         raise DefinitionError(
             f"a message has one key; these are several: {', '.join(name for name, _ in keys)}", place_of(message)

@@ -34,7 +34,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
 
 class _Tagged(msgspec.Struct):
-    type: str = ""
+    type: str | int = ""
 
 
 _read_body = body_reader((msgspec.Raw,))
@@ -130,7 +130,7 @@ def _events_of(log: str, commit: Commit) -> Iterator[StoredEvent]:
         for record in _read_body(commit.body):
             for index, data in enumerate(record.events):
                 key = record.keys[index] if record.keys else record.key
-                tag = _read_tag(data).type
+                tag = str(_read_tag(data).type)
                 yield StoredEvent(position, commit.number, commit.recorded_at, tag, key, record.id, data)
                 position += 1
     except (msgspec.DecodeError, RecursionError, IndexError) as error:

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from millstream.engine.application.app import App, tag_of
 from millstream.engine.application.doors import without_nul
+from millstream.engine.application.forms import require_readable
 from millstream.engine.application.messages import Metadata
 from millstream.engine.application.validation import problem_with, reader, union_of
 from millstream.engine.errors import InvalidMessage, MillstreamError, ProtocolViolated, UnknownMessage
@@ -47,6 +48,9 @@ class Requests:
     Args:
         app: whose commands and queries are read.
         batch_max: how many requests a batch may have.
+
+    Raises:
+        DefinitionError: the fields of a command or query are none that can be read from JSON.
     """
 
     def __init__(self, app: App, batch_max: int) -> None:
@@ -58,6 +62,7 @@ class Requests:
             name: _request(name, params) for name, params in self._params.items()
         }
         union: Any = union_of(self.types.values())
+        require_readable(union, f"a command or query of {app!r}")
         self._decode = without_nul(reader(union, _AROUND), lambda request: self._keys((request,)))
         self._decode_batch = without_nul(reader(list[union], _AROUND + 1), self._keys)
 

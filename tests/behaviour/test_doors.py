@@ -155,7 +155,7 @@ async def test_an_event_that_would_come_back_as_another_is_refused_and_nothing_i
         with pytest.raises(HandlerFailed, match=problem):
             await engine.execute(Invent(how))
         with pytest.raises(HandlerFailed, match=problem):
-            await engine.preview(Invent(how))
+            engine.preview(Invent(how))
         assert (await engine.execute(File("a"))).position == 1
 
 
