@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
 
+from millstream.engine.application.known_state import require_known_state
 from millstream.engine.application.messages import Command, Event
 from millstream.engine.application.methods import Method, declared, mark
 from millstream.engine.snapshots.pieces import add_piece, pieces_of
@@ -37,7 +38,9 @@ class WriteModel(msgspec.Struct):
     methods with ``@applies``, and by nothing else.
 
     Raises (when the class is made):
-        DefinitionError: a decorated method has no usable annotation, or two are for the same message.
+        DefinitionError: a decorated method has no usable annotation, two are for the same message, or the class has a
+            state beside its fields: an annotated attribute of a mixin that is no Struct, a dict or the like without an
+            annotation, or ``dict=True``.
     """
 
     __handlers__: ClassVar[Mapping[type[Any], Method]] = {}
@@ -47,6 +50,7 @@ class WriteModel(msgspec.Struct):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        require_known_state(cls)
         cls.__handlers__ = declared(cls, "handles", Command, context=True)
         cls.__appliers__ = declared(cls, "applies", Event)
 

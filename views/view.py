@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import msgspec
 
 from millstream.engine.application.answers import answering
+from millstream.engine.application.known_state import require_known_state
 from millstream.engine.application.messages import Event, Query
 from millstream.engine.application.methods import Method, answer_type, declared, mark, place_of
 from millstream.engine.application.sides import Poison
@@ -38,8 +39,9 @@ class View(msgspec.Struct):
     """The base of views: a msgspec Struct in which every field has a default.
 
     Raises (when the class is made):
-        DefinitionError: a decorated method has no usable annotation, two are for the same message, or the return
-            type is not the query's answer.
+        DefinitionError: a decorated method has no usable annotation, two are for the same message, the return type is
+            not the query's answer, or the class has a state beside its fields: an annotated attribute of a mixin that
+            is no Struct, a dict or the like without an annotation, or ``dict=True``.
     """
 
     __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
@@ -53,6 +55,7 @@ class View(msgspec.Struct):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        require_known_state(cls)
         cls.__appliers__ = declared(cls, "applies", Event)
         cls.__answerers__ = answerers = dict(declared(cls, "answers", Query))
         for query, method in answerers.items():

@@ -19,6 +19,7 @@ from millstream.engine.application.sides import (
     Poison,
     ReadSide,
     RetiredSide,
+    Side,
     WriteSide,
     code_version_of,
     poison_of,
@@ -64,7 +65,8 @@ class App:
     Args:
         models: the write models, at least one. Each command is handled by exactly one of them, each event applied by
             at least one.
-        views: the views. Each query is answered by exactly one of them.
+        views: the views. Each query is answered by exactly one of them. A method is for its message's very class: who
+            applies an event applies those that derive from it, too.
         retired: what events were stored as once, and what they mean today; see `millstream.handlers.Retired`.
         name: stored in the log, which then opens for this application only. Default: the first model's class name.
 
@@ -192,7 +194,22 @@ def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) 
             raise DefinitionError(f"no write model applies event {event.__name__}", place_of(event), place)
     for event in appliers:
         require_event(event)
+    for side in (*models, *views):
+        _require_subclasses(side, appliers)
     return {event: EventEntry(tag_of(event), tuple(those), _key_getter(event)) for event, those in appliers.items()}
+
+
+def _require_subclasses(side: type[Side], events: Iterable[type[Event]]) -> None:
+    """See that who applies an event applies those derived from it: a method is for its very class."""
+    for event in events:
+        for base, method in side.__appliers__.items():
+            if issubclass(event, base) and event not in side.__appliers__:
+                raise DefinitionError(
+                    f"{event.__name__} is a {base.__name__}, and @applies for {base.__name__} is for that very class: "
+                    f"give {side.__name__} a method for {event.__name__}, too, one that does nothing if that is right",
+                    place_of(event),
+                    method.place,
+                )
 
 
 def _queries(views: Sequence[type[ReadSide]]) -> dict[type[Query[Any]], QueryEntry]:
