@@ -14,6 +14,7 @@ import msgspec
 from millstream.engine.application.known_state import require_known_state
 from millstream.engine.application.messages import Command, Event
 from millstream.engine.application.methods import Method, declared, mark
+from millstream.engine.snapshots.exact import require_storable
 from millstream.engine.snapshots.pieces import add_piece, pieces_of
 
 __all__ = ["WriteModel", "handles"]
@@ -53,6 +54,16 @@ class WriteModel(msgspec.Struct):
         require_known_state(cls)
         cls.__handlers__ = declared(cls, "handles", Command, context=True)
         cls.__appliers__ = declared(cls, "applies", Event)
+
+    @classmethod
+    def __checked__(cls) -> None:
+        """What an `App` sees to: that no field is a collection that a snapshot can't give back.
+
+        Raises:
+            DefinitionError: one is, and the class does not override `snapshot`.
+        """
+        if cls.snapshot is WriteModel.snapshot:
+            require_storable(cls)
 
     def snapshot(self) -> Iterator[bytes] | None:
         """The state in pieces, each made when it is asked for, while nothing else changes the state.

@@ -17,6 +17,7 @@ from millstream.engine.application.messages import Event, Query
 from millstream.engine.application.methods import Method, answer_type, declared, mark, place_of
 from millstream.engine.application.sides import Poison
 from millstream.engine.errors import DefinitionError
+from millstream.engine.snapshots.exact import require_storable
 from millstream.engine.snapshots.pieces import add_piece, pieces_of
 
 __all__ = ["View", "answers"]
@@ -67,6 +68,16 @@ class View(msgspec.Struct):
                     place_of(query),
                 )
             answerers[query] = method._replace(function=answering(method.function, promised))
+
+    @classmethod
+    def __checked__(cls) -> None:
+        """What an `App` sees to: that no field is a collection that a snapshot can't give back.
+
+        Raises:
+            DefinitionError: one is, and the class does not override `snapshot`.
+        """
+        if cls.snapshot is View.snapshot:
+            require_storable(cls)
 
     def snapshot(self) -> Iterator[bytes] | None:
         """The state in pieces, each made when it is asked for, while nothing else changes the state.

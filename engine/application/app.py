@@ -230,6 +230,10 @@ def _key_getter(message: type[Message]) -> Callable[[Any], str | None]:
     return _no_key if name is None else attrgetter(name)
 
 
+def _no_check() -> None:
+    """What a class of another base says about itself: nothing."""
+
+
 def _no_key(_: Any) -> None:
     return None
 
@@ -245,6 +249,7 @@ def _require_shape(classes: Iterable[Any], names: Sequence[str], what: str) -> N
             raise DefinitionError(
                 f"{what} starts without arguments, so each field needs a default: {error}", place_of(cls)
             ) from error
+        getattr(cls, "__checked__", _no_check)()
 
 
 def _require_poison(views: Iterable[type[ReadSide]]) -> None:

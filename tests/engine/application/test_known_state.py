@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import types
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -54,7 +55,8 @@ class Helpers:
 
 
 def make(base: type, *mixins: type, **attributes: Any) -> Any:
-    return type(msgspec.Struct)("Made", (*mixins, base), {"__module__": __name__, "__qualname__": "Made", **attributes})
+    body = {"__module__": __name__, "__qualname__": "Made", **attributes}
+    return types.new_class("Made", (*mixins, base), {}, lambda namespace: namespace.update(body))
 
 
 BASES = pytest.mark.parametrize("base", [WriteModel, View])
@@ -88,7 +90,7 @@ def test_the_same_in_a_mixin_is_refused_with_both_places(base: type) -> None:
 @BASES
 def test_a_state_that_may_hold_any_attribute_is_refused(base: type) -> None:
     with pytest.raises(DefinitionError, match=r"dict=True lets a state hold attributes that no snapshot has.*Made"):
-        type(msgspec.Struct)("Made", (base,), {"__module__": __name__, "__qualname__": "Made"}, dict=True)
+        types.new_class("Made", (base,), {"dict": True}, lambda body: body.update(__qualname__="Made"))
 
 
 @BASES
