@@ -29,7 +29,7 @@ from millstream.engine.loop.slices import Slicer
 from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.readability import check_events
 from millstream.engine.snapshots.part import Part, Sealing, Snapshot
-from millstream.engine.snapshots.shape import fingerprint_of
+from millstream.engine.snapshots.shape import fingerprint_of, fits
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader, follow
 from millstream.engine.stores.snapshot_port import SnapshotStore
@@ -229,7 +229,7 @@ class Recovery:
         snapshot = found.get(name)
         if snapshot is not None and self.snapshots is not None:
             try:
-                if snapshot.fingerprint != fingerprint:
+                if not fits(snapshot.fingerprint, fingerprint):
                     raise SnapshotMismatch(name, "its shape, its events or its code version are not today's")
                 state = await self._restored(self.snapshots, snapshot, make(), slicer)
                 return Part(name, fingerprint, state, snapshot.head, snapshot.notes)
