@@ -30,8 +30,8 @@ def answers(method: Answers) -> Answers:
 
     ``def balance(self, query: BalanceOf) -> int | None``, with what ``Query[…]`` was given as its return type. It
     must not change the state. A NaN or an infinity, where the type has room for None, and what is nested too deeply are
-    refused: over a socket and in a watch they would arrive as something else. What it returns may be shared: return
-    values that nobody changes, or copies.
+    refused: over a socket and in a watch they would arrive as something else. What it
+    returns may be the state's own: who asks in process gets a copy of what can change, others get it as JSON.
     """
     return cast(Answers, mark(method, "answers"))
 

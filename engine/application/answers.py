@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from millstream.engine.application.doors import NESTING_MAX, TOO_DEEP, is_deeper, require_finite
+from millstream.engine.application.doors import NESTING_MAX, TOO_DEEP, is_deeper, is_finite, require_finite
 from millstream.engine.application.kinds import hides_nan, kind_of, nests
 from millstream.engine.application.validation import encode
 
@@ -54,5 +54,5 @@ def _require_portable(answered: Any) -> None:
         raise msgspec.ValidationError(TOO_DEEP) from error
     if is_deeper(data, NESTING_MAX):
         raise msgspec.ValidationError(TOO_DEEP)
-    if data.find(b"null") >= 0:
+    if data.find(b"null") >= 0 and not is_finite(answered):
         require_finite(answered)

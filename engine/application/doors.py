@@ -25,6 +25,7 @@ __all__ = [
     "NUL_PROBLEM",
     "TOO_DEEP",
     "is_deeper",
+    "is_finite",
     "non_finite_in",
     "require_finite",
     "shallow",
@@ -46,6 +47,9 @@ TOO_DEEP = (
 NUL_PROBLEM = "SQLite's text ends there, so that two of them would look like one"
 _NUL = b"\\u0000"
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+#: How JSON begins a NUL, and little else.
+_BACKSLASH = ord("\\")
+_NO_FLOATS = {type(None), bool, int, str, bytes}
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 
@@ -55,7 +59,7 @@ def is_deeper(data: bytes, limit: int) -> bool:
 
     What is no bracket is taken away, and then the innermost pairs, again and again: each pass is one call.
     """
-    if data.count(b"[") + data.count(b"{") <= limit:
+    if len(data) <= 2 * limit or data.count(b"[") + data.count(b"{") <= limit:
         return False
     brackets = _STRING.sub(b"", data).translate(_ALL_SQUARE, _OTHERS)
     for _ in range(limit):
@@ -97,6 +101,20 @@ def require_finite(value: Any) -> None:
         )
 
 
+def is_finite(value: Any) -> bool:
+    """Whether no float in a value is a NaN or an infinity: the quick look, where something is None."""
+    kind = type(value)
+    if kind is float:
+        return isfinite(value)
+    if kind in _NO_FLOATS:
+        return True
+    if kind is list or kind is tuple:
+        return all(map(is_finite, value))
+    if kind is dict:
+        return all(map(is_finite, value.values()))
+    return non_finite_in(value, "$") is None
+
+
 def non_finite_in(value: Any, path: str) -> tuple[str, float] | None:
     """The first NaN or infinity in a value, and the path to it."""
     if isinstance(value, float):
@@ -134,7 +152,7 @@ def without_nul(read: Callable[[bytes], M], keys_of: Callable[[M], Iterable[str 
 
     def checked(data: bytes) -> M:
         found = read(data)
-        if data.find(_NUL) >= 0:  # `in` is four times as slow: it looks first whether it is given a number
+        if _BACKSLASH in data and data.find(_NUL) >= 0:  # 25 ns, and `_NUL in data` 250: it tries to be a number first
             for key in keys_of(found):
                 if key is not None and "\0" in key:
                     raise msgspec.ValidationError(f"its key {key!r:.80} holds a NUL; {NUL_PROBLEM}")

@@ -6,15 +6,24 @@ Here: questions about types, asked once, when an `App` or a class is made. Not h
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_origin
 
 from msgspec import inspect
 
-__all__ = ["ClassKind", "hides_nan", "kind_of", "nests", "parts_of", "reached"]
+__all__ = ["ClassKind", "can_change", "hides_nan", "hiding_fields", "kind_of", "nests", "parts_of", "reached"]
 
 #: The types that have fields.
 ClassKind: TypeAlias = inspect.StructType | inspect.DataclassType | inspect.NamedTupleType | inspect.TypedDictType
 
+_CHANGING = (
+    inspect.AnyType,
+    inspect.ByteArrayType,
+    inspect.CustomType,
+    inspect.DictType,
+    inspect.ListType,
+    inspect.SetType,
+    inspect.TypedDictType,
+)
 _ANYTHING = (inspect.AnyType, inspect.RawType, inspect.CustomType)
 
 
@@ -62,12 +71,32 @@ def _comes_back(kind: inspect.Type, inside: tuple[Any, ...]) -> bool:
     return any(_comes_back(each, inside) for each in parts_of(kind))
 
 
+def can_change(kind: inspect.Type) -> bool:
+    """Whether a value may change, or hold what may: a list, a dict, a set, or of a class without ``frozen=True``."""
+    return any(map(_changes, reached(kind)))
+
+
+def _changes(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.StructType | inspect.DataclassType):
+        cls = get_origin(kind.cls) or kind.cls
+        config = getattr(cls, "__struct_config__", None) or getattr(cls, "__dataclass_params__", None)
+        return not (config is not None and config.frozen)
+    return isinstance(kind, _CHANGING)
+
+
 def hides_nan(kind: inspect.Type) -> bool:
     """Whether a NaN or an infinity, which JSON writes as null, can be read back as None."""
     return any(
         isinstance(each, _ANYTHING) or (isinstance(each, inspect.UnionType) and _is_number_or_none(each))
         for each in reached(kind)
     )
+
+
+def hiding_fields(kind: inspect.Type) -> tuple[str, ...]:
+    """The fields of a Struct in which a NaN could hide."""
+    if not isinstance(kind, inspect.StructType):
+        return ()
+    return tuple(field.name for field in kind.fields if hides_nan(field.type))
 
 
 def _is_number_or_none(kind: inspect.UnionType) -> bool:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar, Union
 
 import msgspec
 
-from millstream.engine.application.doors import NUL_PROBLEM, TOO_DEEP, require_finite, shallow
-from millstream.engine.application.kinds import hides_nan, kind_of, nests
+from millstream.engine.application.doors import NUL_PROBLEM, TOO_DEEP, is_finite, require_finite, shallow
+from millstream.engine.application.kinds import hides_nan, hiding_fields, kind_of, nests
 from millstream.engine.application.messages import Metadata
 from millstream.engine.errors import InvalidMessage
 
@@ -68,18 +68,29 @@ def writer(messages: Iterable[type[Any]]) -> Callable[[Any], bytes]:
     It refuses NaN and infinities, and what is nested too deeply to be written, where one of the types could hide them;
     else it is `encode` itself.
     """
-    kinds = list(map(kind_of, messages))
-    return _encode_guarded if any(hides_nan(kind) or nests(kind) for kind in kinds) else encode
+    kinds = {message: kind_of(message) for message in messages}
+    if not any(hides_nan(kind) or nests(kind) for kind in kinds.values()):
+        return encode
+    hiding = {message: hiding_fields(kind) for message, kind in kinds.items()}
+
+    def write(value: Any) -> bytes:
+        data = _encode_shallow(value)
+        if data.find(b"null") >= 0:
+            for each in value if type(value) is list else (value,):
+                for name in hiding.get(type(each), ()):
+                    there = getattr(each, name)
+                    if there is not None and not is_finite(there):
+                        require_finite(each)
+        return data
+
+    return write
 
 
-def _encode_guarded(value: Any) -> bytes:
+def _encode_shallow(value: Any) -> bytes:
     try:
-        data = encode(value)
+        return encode(value)
     except RecursionError as error:
         raise msgspec.ValidationError(TOO_DEEP) from error
-    if data.find(b"null") >= 0:
-        require_finite(value)
-    return data
 
 
 def union_of(messages: Iterable[type[Any]]) -> Any:
@@ -90,7 +101,10 @@ def union_of(messages: Iterable[type[Any]]) -> Any:
 def problem_with(message: Any, read: Callable[[bytes], Any]) -> str | None:
     """What is wrong with a message, in words, or None. The slow path: called when something already failed."""
     try:
-        read(_encode_guarded(message))
+        data = _encode_shallow(message)
+        if b"null" in data:
+            require_finite(message)
+        read(data)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the message's fault, and becomes its text
         return str(error) or repr(error)
     return None

@@ -29,7 +29,7 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 
-from millstream.engine.application.kinds import reached
+from millstream.engine.application.kinds import can_change, reached
 from millstream.engine.application.methods import place_of
 from millstream.engine.errors import DefinitionError
 
@@ -60,16 +60,6 @@ _PLAIN: dict[type[inspect.Type], type] = {
 _Class: TypeAlias = inspect.StructType | inspect.DataclassType | inspect.NamedTupleType
 _SAME_AS_JSON = {type(None), bool, int, float, str, bytes}
 
-#: Types whose values may change.
-_CHANGING = (
-    inspect.AnyType,
-    inspect.ByteArrayType,
-    inspect.CustomType,
-    inspect.DictType,
-    inspect.ListType,
-    inspect.SetType,
-    inspect.TypedDictType,
-)
 #: Types that are looked at by what they are made of.
 _WRAPPERS = (inspect.Metadata, inspect.UnionType)
 #: What may stand in many places, whatever type is declared there.
@@ -206,7 +196,7 @@ class Exact:
         """Whether a value of a type may change, or hold what may: it is then to stand in one place only."""
         known = self._changing.get(id(kind))
         if known is None:
-            known = self._changing[id(kind)] = kind, any(map(_is_changing, reached(kind)))
+            known = self._changing[id(kind)] = kind, can_change(kind)
         return known[1]
 
     def _require_alone(self, values: _Values, held: int) -> None:
@@ -287,17 +277,6 @@ def _classes(kind: inspect.Type) -> Iterable[type]:
 def _is_empty(value: Any) -> bool:
     """Whether it is one of those of which Python has one."""
     return isinstance(value, tuple | frozenset) and not value
-
-
-def _is_changing(kind: inspect.Type) -> bool:
-    if isinstance(kind, inspect.StructType | inspect.DataclassType):
-        return not _is_frozen(_bare(kind.cls))
-    return isinstance(kind, _CHANGING)
-
-
-def _is_frozen(cls: Any) -> bool:
-    config = getattr(cls, "__struct_config__", None) or getattr(cls, "__dataclass_params__", None)
-    return bool(config is not None and config.frozen)
 
 
 def _references() -> int:

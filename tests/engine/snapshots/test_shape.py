@@ -236,7 +236,7 @@ SCRIPT = """
 from millstream.engine.snapshots.shape import fingerprint_of
 from tests.engine.snapshots.states import Everything
 from tests.shop import shop
-print(*map(fingerprint_of, [Everything, *shop.models, *shop.views]))
+print(*map(fingerprint_of, [Everything, *shop.models, *shop.views]), sep="\\n")
 """
 
 
