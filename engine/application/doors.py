@@ -7,7 +7,7 @@ refuses, which reading finds.
     ----                      ---                                                  ----------------------------------
     nested too deeply         a log that holds it could not be read any more       `Any`, or a class that holds itself
     NaN and infinities        JSON writes null, which is read back as None         `Any`, or ``float | None``
-    NUL in a key              SQLite's text ends there: two keys look like one     every `Key`, and ids and metadata
+    NUL in a key              SQLite's text ends there: two keys look like one     every `Key`, and metadata
 """
 
 from __future__ import annotations

@@ -117,8 +117,6 @@ def checked_command_id(command_id: str) -> str:
         InvalidMessage: it is not.
     """
     if type(command_id) is str and 0 < len(command_id) <= COMMAND_ID_CHARS_MAX:
-        if "\0" in command_id:
-            raise InvalidMessage("command_id", f"without a NUL, not {command_id!r:.80}; {NUL_PROBLEM}")
         if command_id.isascii():
             return command_id
         try:
