@@ -48,10 +48,10 @@ def _require_portable(answered: Any) -> None:
     """
     try:
         data = encode(answered)
-    except TypeError:  # JSON has no such thing, so it is for this process alone: a socket and a watch say so
-        return
     except RecursionError as error:
         raise msgspec.ValidationError(TOO_DEEP) from error
+    except Exception:  # noqa: BLE001 - JSON has no such thing, so it is for this process alone: a socket and a watch say so
+        return
     if is_deeper(data, NESTING_MAX):
         raise msgspec.ValidationError(TOO_DEEP)
     if data.find(b"null") >= 0 and not is_finite(answered):
