@@ -19,7 +19,7 @@ import anyio
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Command, Event, Metadata, Receipt
 from millstream.engine.application.options import Options
-from millstream.engine.application.validation import checked_metadata, encode
+from millstream.engine.application.validation import checked_metadata
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import (
@@ -114,7 +114,7 @@ class Engine(Queries):
         self._mailbox = self._writer.mailbox
         #: How commands get to the writer.
         self.admission: Admission = Admission(app, self._mailbox, self.limits)
-        self._readers, self._submit = self.admission.readers, self.admission.submit
+        self._readers, self._encode, self._submit = self.admission.readers, app.encode_command, self.admission.submit
         self._tasks: list[asyncio.Task[None]] = []
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.
         self._new_promise: Callable[[], asyncio.Future[Receipt]] = lambda: get_running_loop().create_future()
@@ -161,7 +161,7 @@ class Engine(Queries):
             WriterUnavailable, EngineClosed: the engine takes no commands.
         """
         try:
-            command = self._readers[type(command)](encode(command))
+            command = self._readers[type(command)](self._encode(command))
         except Exception as error:
             raise self.admission.refusal(command, error) from error
         if timeout is not None:

@@ -11,8 +11,10 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
 
+from millstream.engine.application.known_state import require_known_state
 from millstream.engine.application.messages import Command, Event
 from millstream.engine.application.methods import Method, declared, mark
+from millstream.engine.snapshots.exact import require_storable
 from millstream.engine.snapshots.pieces import add_piece, pieces_of
 
 __all__ = ["WriteModel", "handles"]
@@ -37,7 +39,9 @@ class WriteModel(msgspec.Struct):
     methods with ``@applies``, and by nothing else.
 
     Raises (when the class is made):
-        DefinitionError: a decorated method has no usable annotation, or two are for the same message.
+        DefinitionError: a decorated method has no usable annotation, two are for the same message, or the class has a
+            state beside its fields: an annotated attribute of a mixin that is no Struct, a dict or the like without an
+            annotation, or ``dict=True``.
     """
 
     __handlers__: ClassVar[Mapping[type[Any], Method]] = {}
@@ -47,8 +51,19 @@ class WriteModel(msgspec.Struct):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        require_known_state(cls)
         cls.__handlers__ = declared(cls, "handles", Command, context=True)
         cls.__appliers__ = declared(cls, "applies", Event)
+
+    @classmethod
+    def __checked__(cls) -> None:
+        """What an `App` sees to: that no field is a collection that a snapshot can't give back.
+
+        Raises:
+            DefinitionError: one is, and the class does not override `snapshot`.
+        """
+        if cls.snapshot is WriteModel.snapshot:
+            require_storable(cls)
 
     def snapshot(self) -> Iterator[bytes] | None:
         """The state in pieces, each made when it is asked for, while nothing else changes the state.

@@ -9,17 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
+import msgspec
+
+from millstream.engine.application.doors import without_nul
+from millstream.engine.application.forms import require_event, require_message, require_readable
 from millstream.engine.application.messages import Command, Event, Message, Query
 from millstream.engine.application.methods import Method, key_field, place_of, yielded_events
 from millstream.engine.application.sides import (
     Poison,
     ReadSide,
     RetiredSide,
+    Side,
     WriteSide,
     code_version_of,
     poison_of,
 )
-from millstream.engine.application.validation import encode, list_reader, reader, union_of
+from millstream.engine.application.validation import list_reader, reader, union_of, writer
 from millstream.engine.errors import DefinitionError, HandlerFailed
 
 __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
@@ -60,7 +65,8 @@ class App:
     Args:
         models: the write models, at least one. Each command is handled by exactly one of them, each event applied by
             at least one.
-        views: the views. Each query is answered by exactly one of them.
+        views: the views. Each query is answered by exactly one of them. A method is for its message's very class: who
+            applies an event applies those that derive from it, too.
         retired: what events were stored as once, and what they mean today; see `millstream.handlers.Retired`.
         name: stored in the log, which then opens for this application only. Default: the first model's class name.
 
@@ -100,8 +106,16 @@ class App:
         self.stored: Sequence[type[Any]] = (*self.events, *self.retired)
         for messages in ((*self.commands, *self.events, *self.queries), self.stored):
             _require_unique("tag", ((tag_of(message), place_of(message)) for message in messages))
-        self.read_event: Callable[[bytes], Event] = reader(union_of(self.events))
-        self.read_events: Callable[[bytes], list[Event]] = list_reader(self.events)
+        require_readable(union_of(self.stored))
+        #: What takes messages in: they refuse what would not be read back as what it is. `doors` says what that is.
+        self.encode_command: Callable[[Command], bytes] = writer(self.commands)
+        self.encode_events: Callable[[list[Any]], bytes] = writer(self.events)
+        self.read_event: Callable[[bytes], Event] = without_nul(
+            reader(union_of(self.events)), lambda event: self._keys((event,))
+        )
+        self.read_events: Callable[[bytes], list[Event]] = without_nul(list_reader(self.events), self._keys)
+        #: The same for what the log has already, or what that means today: it passed another door.
+        self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
 
     def upcast(self, stored: list[Any]) -> list[Event]:
         """What events that were read from the log mean today.
@@ -129,11 +143,14 @@ class App:
         place = place_of(type(stored))
         try:
             today = [event for each in stored.upcast() for event in self._today(each)]
-            return self.read_events(encode(today))
+            return self._read_today(self.encode_events(today))
         except HandlerFailed:
             raise
         except Exception as error:
             raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), repr(error)) from error
+
+    def _keys(self, events: Iterable[Event]) -> list[str | None]:
+        return [self.events[type(event)].key_of(event) for event in events]
 
     def __repr__(self) -> str:
         return f"<App {self.name!r}: {len(self.models)} models, {len(self.views)} views>"
@@ -152,8 +169,17 @@ def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandE
                 raise DefinitionError(
                     f"command {command.__name__} is handled twice", table[command].method.place, method.place
                 )
-            table[command] = CommandEntry(tag_of(command), index, method, _key_getter(command), reader(command))
+            require_message(command)
+            require_readable(command, place_of(command))
+            table[command] = _command_entry(command, index, method)
     return table
+
+
+def _command_entry(command: type[Command], model: int, method: Method) -> CommandEntry:
+    read, key_of = reader(command), _key_getter(command)
+    if key_of is not _no_key:
+        read = without_nul(read, lambda message: (key_of(message),))
+    return CommandEntry(tag_of(command), model, method, key_of, read)
 
 
 def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) -> dict[type[Event], EventEntry]:
@@ -166,7 +192,24 @@ def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) 
     for event, place in used:
         if event not in appliers:
             raise DefinitionError(f"no write model applies event {event.__name__}", place_of(event), place)
+    for event in appliers:
+        require_event(event)
+    for side in (*models, *views):
+        _require_subclasses(side, appliers)
     return {event: EventEntry(tag_of(event), tuple(those), _key_getter(event)) for event, those in appliers.items()}
+
+
+def _require_subclasses(side: type[Side], events: Iterable[type[Event]]) -> None:
+    """See that who applies an event applies those derived from it: a method is for its very class."""
+    for event in events:
+        for base, method in side.__appliers__.items():
+            if issubclass(event, base) and event not in side.__appliers__:
+                raise DefinitionError(
+                    f"{event.__name__} is a {base.__name__}, and @applies for {base.__name__} is for that very class: "
+                    f"give {side.__name__} a method for {event.__name__}, too, one that does nothing if that is right",
+                    place_of(event),
+                    method.place,
+                )
 
 
 def _queries(views: Sequence[type[ReadSide]]) -> dict[type[Query[Any]], QueryEntry]:
@@ -177,6 +220,7 @@ def _queries(views: Sequence[type[ReadSide]]) -> dict[type[Query[Any]], QueryEnt
                 raise DefinitionError(
                     f"query {query.__name__} is answered twice", table[query].method.place, method.place
                 )
+            require_message(query)
             table[query] = QueryEntry(tag_of(query), index, method)
     return table
 
@@ -184,6 +228,10 @@ def _queries(views: Sequence[type[ReadSide]]) -> dict[type[Query[Any]], QueryEnt
 def _key_getter(message: type[Message]) -> Callable[[Any], str | None]:
     name = key_field(message)
     return _no_key if name is None else attrgetter(name)
+
+
+def _no_check() -> None:
+    """What a class of another base says about itself: nothing."""
 
 
 def _no_key(_: Any) -> None:
@@ -201,6 +249,7 @@ def _require_shape(classes: Iterable[Any], names: Sequence[str], what: str) -> N
             raise DefinitionError(
                 f"{what} starts without arguments, so each field needs a default: {error}", place_of(cls)
             ) from error
+        getattr(cls, "__checked__", _no_check)()
 
 
 def _require_poison(views: Iterable[type[ReadSide]]) -> None:
@@ -221,8 +270,10 @@ def _require_code_version(classes: Iterable[type[Any]]) -> None:
 def _require_retired(retired: Iterable[Any]) -> Iterator[Any]:
     for cls in retired:
         config = getattr(cls, "__struct_config__", None) if isinstance(cls, type) else None
-        if config is None or config.tag_field != "type" or not callable(getattr(cls, "upcast", None)):
+        if config is None or not callable(getattr(cls, "upcast", None)):
             raise DefinitionError(f"{cls!r} is not a retired event: derive it from millstream.handlers.Retired")
+        require_message(cls)
+        require_readable(cls, place_of(cls))
         yield cls
 
 

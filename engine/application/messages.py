@@ -53,7 +53,8 @@ class Command(Message):
 class Event(Message):
     """Something that happened; named in the past tense. Applied by at least one write model, and by any views.
 
-    Applied events are shared by reference between the write model and all views: treat what they hold as immutable.
+    An event that holds what can change, a list say, is copied for each model and view that applies it. One that is
+    immutable is shared by all, and costs nothing: ``tuple[str, ...]`` for lists, ``frozen=True`` for classes.
     """
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, 
 
 import msgspec
 
+from millstream.engine.application.copies import with_own_event
 from millstream.engine.application.messages import Event, Message, Query
 from millstream.engine.errors import DefinitionError
 
@@ -27,7 +28,10 @@ Applies = TypeVar("Applies", bound=Callable[[Any, Any], None])
 
 
 class Method(NamedTuple):
-    """A decorated method: the function to call with ``(state, message)``, or with the context as a third argument."""
+    """A decorated method: the function to call with ``(state, message)``, or with the context as a third argument.
+
+    Where an event can change, what applies it is given a copy by ``function`` itself.
+    """
 
     function: Callable[..., Any]
     wants_context: bool
@@ -38,7 +42,8 @@ class Method(NamedTuple):
 def applies(method: Applies) -> Applies:
     """Mark a method as the one that changes the state for one type of event.
 
-    ``def deposited(self, event: Deposited) -> None``. It must accept every event that was ever written, raise
+    ``def deposited(self, event: Deposited) -> None``. What the event holds is this side's own: a copy, where it can
+    change at all. It must accept every event that was ever written, raise
     nothing, and depend on nothing but the state and the event: it runs when the event happens, and at every replay.
     """
     return cast(Applies, mark(method, "applies"))
@@ -102,20 +107,23 @@ def _read(function: Callable[..., Any], kind: str, base: type[Message], context:
             "give each message a method of its own",
             place,
         )
-    return message, Method(function, len(parameters) == 2, hints.get("return"), place)
+    called = with_own_event(function, message) if kind == "applies" else function
+    return message, Method(called, len(parameters) == 2, hints.get("return"), place)
 
 
 def key_field(message: type[Message]) -> str | None:
     """The name of the message's `Key` field, if it has one.
 
     Raises:
-        DefinitionError: two fields are keys, or a key is not a plain string.
+        DefinitionError: two fields are keys, a key is not a plain string, or an annotation can't be resolved.
     """
-    keys = [
-        (name, annotation)
-        for name, annotation in get_type_hints(message, include_extras=True).items()
-        if _mentions_key(annotation)
-    ]
+    try:
+        hints = get_type_hints(message, include_extras=True)
+    except NameError as error:
+        raise DefinitionError(
+            f"an annotation can't be resolved: {error}; use names of the module", place_of(message)
+        ) from error
+    keys = [(name, annotation) for name, annotation in hints.items() if _mentions_key(annotation)]
     if len(keys) > 1:
         raise DefinitionError(
             f"a message has one key; these are several: {', '.join(name for name, _ in keys)}", place_of(message)

@@ -46,6 +46,9 @@ class ReadSide(Side, Protocol):
     __answerers__: ClassVar[Mapping[type[Any], Method]]
 
 
+# A class may have a class method ``__checked__``, which an `App` calls: it raises DefinitionError where the class,
+# whose fields are known by then, can not be what it says.
+#
 # Two things that a class may say are no members of the protocols: ``poison = "park"`` and ``code_version = 2`` in the
 # body of a class are narrower types, to type checkers, than what another class may say there.
 

@@ -13,6 +13,8 @@ from typing import Any, TypeVar, Union
 
 import msgspec
 
+from millstream.engine.application.doors import NUL_PROBLEM, TOO_DEEP, is_finite, require_finite, shallow
+from millstream.engine.application.kinds import hides_nan, hiding_fields, kind_of, nests
 from millstream.engine.application.messages import Metadata
 from millstream.engine.errors import InvalidMessage
 
@@ -29,6 +31,7 @@ __all__ = [
     "problem_with",
     "reader",
     "union_of",
+    "writer",
 ]
 
 COMMAND_ID_CHARS_MAX = 200
@@ -41,14 +44,54 @@ _in_order: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic").
 M = TypeVar("M")
 
 
-def reader(message: type[M]) -> Callable[[bytes], M]:
-    """The function that reads and checks one type of message, or one union of types, from its JSON."""
-    return msgspec.json.Decoder(message).decode
+def reader(message: type[M], around: int = 0) -> Callable[[bytes], M]:
+    """The function that reads and checks one type of message, or one union of types, from its JSON.
+
+    It refuses what is nested too deeply, where the type allows that at all. It is for the door: what is in a log
+    already is read by `millstream.engine.commits.stored.body_reader`.
+
+    Args:
+        message: the type.
+        around: how many arrays and objects are around the message that is meant.
+    """
+    read = msgspec.json.Decoder(message).decode
+    return shallow(read, around) if nests(kind_of(message)) else read
 
 
 def list_reader(messages: Iterable[type[M]]) -> Callable[[bytes], list[M]]:
-    """The function that reads and checks a JSON array of messages, each of one of the given types."""
-    return msgspec.json.Decoder(list[union_of(messages)]).decode  # type: ignore[misc]
+    """The function that reads and checks a JSON array of messages, each of one of the given types, as `reader` does."""
+    return reader(list[union_of(messages)], 1)  # type: ignore[arg-type, misc]
+
+
+def writer(messages: Iterable[type[Any]]) -> Callable[[Any], bytes]:
+    """The function that encodes a message of one of these types, or a list of them.
+
+    It refuses NaN and infinities, and what is nested too deeply to be written, where one of the types could hide them;
+    else it is `encode` itself.
+    """
+    kinds = {message: kind_of(message) for message in messages}
+    if not any(hides_nan(kind) or nests(kind) for kind in kinds.values()):
+        return encode
+    hiding = {message: hiding_fields(kind) for message, kind in kinds.items()}
+
+    def write(value: Any) -> bytes:
+        data = _encode_shallow(value)
+        if data.find(b"null") >= 0:
+            for each in value if type(value) is list else (value,):
+                for name in hiding.get(type(each), ()):
+                    there = getattr(each, name)
+                    if there is not None and not is_finite(there):
+                        require_finite(each)
+        return data
+
+    return write
+
+
+def _encode_shallow(value: Any) -> bytes:
+    try:
+        return encode(value)
+    except RecursionError as error:
+        raise msgspec.ValidationError(TOO_DEEP) from error
 
 
 def union_of(messages: Iterable[type[Any]]) -> Any:
@@ -59,7 +102,10 @@ def union_of(messages: Iterable[type[Any]]) -> Any:
 def problem_with(message: Any, read: Callable[[bytes], Any]) -> str | None:
     """What is wrong with a message, in words, or None. The slow path: called when something already failed."""
     try:
-        read(encode(message))
+        data = _encode_shallow(message)
+        if b"null" in data:
+            require_finite(message)
+        read(data)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the message's fault, and becomes its text
         return str(error) or repr(error)
     return None
@@ -134,11 +180,15 @@ def checked_metadata(metadata: Metadata) -> Metadata:
     """A private, checked copy of the caller's metadata.
 
     Raises:
-        InvalidMessage: it is not a `Metadata` of strings.
+        InvalidMessage: it is not a `Metadata` of strings, or holds a NUL.
     """
     if type(metadata) is not Metadata:
         raise InvalidMessage("metadata", f"a Metadata, not {metadata!r:.80}")
     try:
-        return _metadata.decode(encode(metadata))
+        checked = _metadata.decode(encode(metadata))
     except Exception as error:
         raise InvalidMessage("metadata", str(error)) from error
+    for name in checked.__struct_fields__:
+        if "\0" in (getattr(checked, name) or ""):
+            raise InvalidMessage("metadata", f"{name} without a NUL; {NUL_PROBLEM}")
+    return checked

@@ -11,7 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from millstream.engine.commits.commit import Commit, Head, digest_of, events_in
-from millstream.engine.errors import LogCorrupt
+from millstream.engine.commits.stored import deepest_event
+from millstream.engine.errors import LogCorrupt, LogRefused
 
 __all__ = ["Chain", "head_of", "not_commands"]
 
@@ -46,6 +47,7 @@ class Chain:
 
         Raises:
             LogCorrupt: it does not follow, or its body is no array of commands.
+            LogRefused: it holds what is nested too deeply to be read.
         """
         self.check(commit)
         self.head = head_of(self.log, commit)
@@ -57,15 +59,27 @@ def head_of(log: str, commit: Commit) -> Head:
 
     Raises:
         LogCorrupt: its body is no array of commands.
+        LogRefused: it holds what is nested too deeply to be read.
     """
     try:
         return Head.after(commit, events_in(commit.body))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise not_commands(log, commit, error) from error
 
 
-def not_commands(log: str, commit: Commit, error: Exception) -> LogCorrupt:
-    """What is raised for a body that is not what a commit's is."""
+def not_commands(log: str, commit: Commit, error: Exception) -> LogCorrupt | LogRefused:
+    """What is raised for a body that is not what a commit's is, or that is whole and nested too deeply to be read.
+
+    No writer of today takes in the latter. Until 0.1 one did, where it could just be written.
+    """
+    if isinstance(error, RecursionError):
+        index, tag, depth = deepest_event(commit.body)
+        return LogRefused(
+            log,
+            f"the event {tag!r} at position {commit.position + index:,}, in commit {commit.number:,}, holds arrays and "
+            f"objects nested {depth:,} deep, deeper than this program can read",
+            f"it is whole: let the program read deeper, with sys.setrecursionlimit({depth * 2 + 1000}) before it opens",
+        )
     return LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}")
 
 

@@ -5,17 +5,23 @@ Here: decoding for a replay, and saying what can't be decoded. Not here: what is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from millstream.engine.application.validation import encode, union_of
 
-__all__ = ["Stored", "body_reader", "mismatches"]
+__all__ = ["Stored", "body_reader", "deepest_event", "mismatches"]
 
 
 E = TypeVar("E")
+
+_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[\[\]{}]', re.DOTALL)
+#: An event stands in an array, in a command's object, in the body's array.
+_AROUND_EVENTS = 3
 
 
 class Stored(msgspec.Struct, Generic[E], gc=False):
@@ -31,7 +37,8 @@ class Stored(msgspec.Struct, Generic[E], gc=False):
 def body_reader(events: Sequence[type[Any]]) -> Callable[[bytes], list[Stored[Any]]]:
     """The function that reads a commit's body, its events checked against ``events``.
 
-    It raises msgspec.DecodeError when the body is not of this shape or an event is not one of ``events``.
+    It raises msgspec.DecodeError when the body is not of this shape or an event is not one of ``events``, and
+    RecursionError when one is nested too deeply.
     """
     read: Callable[[bytes], list[Stored[Any]]] = msgspec.json.Decoder(list[Stored[union_of(events)]]).decode  # type: ignore[misc]
     return read
@@ -56,3 +63,28 @@ def mismatches(body: bytes, events: Sequence[type[Any]]) -> list[tuple[int, str,
             name = str(event.get("type"))
             found.append((index, name, name in known, str(error)))
     return found
+
+
+def deepest_event(body: bytes) -> tuple[int, str, int]:
+    """Which event of a body is nested most deeply: its index, its type, and how deeply.
+
+    The slow path for a body that no decoder reads, because of just that.
+    """
+    events: list[tuple[int, str, int]] = []
+    depth, index, tag, text, deepest = 0, 0, "", b"", 0
+    for token in _TOKEN.finditer(body):
+        mark = token[0]
+        if mark in b"[{":
+            depth += 1
+            if depth == _AROUND_EVENTS + 1:
+                tag, deepest = "", 0
+            deepest = max(deepest, depth - _AROUND_EVENTS)
+        elif mark in b"]}":
+            if depth == _AROUND_EVENTS + 1:
+                events.append((index, tag, deepest))
+                index += 1
+            depth -= 1
+        elif depth == _AROUND_EVENTS + 1:
+            tag = tag or (token[1].decode() if text == b"type" else "")
+            text = token[1]
+    return max(events, key=itemgetter(2), default=(0, "", 0))

@@ -28,13 +28,31 @@ class Rejected(CallerError):
     """
 
     def __init__(self, code: str, message: str = "", details: Mapping[str, Any] | None = None) -> None:
-        super().__init__(code, message, details)
+        own = None if details is None else _own(details)
+        super().__init__(code, message, own)
         self.code = code
         self.message = message
-        self.details: Mapping[str, Any] = details or {}
+        #: Copies: what a handler tells of its state is not the state.
+        self.details: Mapping[str, Any] = own or {}
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}" if self.message else self.code
+
+
+def _own(value: Any) -> Any:
+    """A copy of what JSON can hold and can change; what is nested too deeply to be copied is given as it is."""
+    try:
+        return _copied(value)
+    except RecursionError:
+        return value
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copied(each) for name, each in value.items()}
+    if isinstance(value, list | set):
+        return type(value)(map(_copied, value))
+    return tuple(map(_copied, value)) if type(value) is tuple else value
 
 
 class InvalidMessage(CallerError):

@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
 from millstream.engine.application.app import App
+from millstream.engine.application.copies import with_own_answer
 from millstream.engine.application.messages import Answered, Query, Token, position_of
 from millstream.engine.application.methods import answer_type
 from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.validation import reader
 from millstream.engine.errors import (
     AnswerFailed,
+    DefinitionError,
     ImpureHandler,
     MillstreamError,
     UnknownMessage,
@@ -49,7 +51,11 @@ class Queries:
         self.limits = limits
         self._views = views
         self._check_purity = check_purity
-        self._answers = {query: (views[entry.view], entry.method.function) for query, entry in app.queries.items()}
+        self._as_json = {query: (views[entry.view], entry.method.function) for query, entry in app.queries.items()}
+        #: The same for those who get the answer itself, and not as JSON: what can change is a copy.
+        self._answers = {
+            query: (view, with_own_answer(answer, _promised(query))) for query, (view, answer) in self._as_json.items()
+        }
         self._decoders: dict[type[Query[Any]], Callable[[bytes], Any]] = {}
 
     async def ask(
@@ -62,8 +68,8 @@ class Queries:
     ) -> Answer:
         """The answer of the view that answers such queries, from memory.
 
-        The answer reflects whole commits only, at least up to ``after``. What it returns may be the view's own object:
-        treat it as immutable. When the view is there already, nothing is awaited and no other task runs.
+        The answer reflects whole commits only, at least up to ``after``. What can change in it is the caller's own
+        copy. When the view is there already, nothing is awaited and no other task runs.
 
         Args:
             query: the question.
@@ -127,7 +133,7 @@ class Queries:
             AnswerFailed: the view raised while answering.
             EngineClosed: the engine is not open.
         """
-        view, answer = self._answers.get(type(query)) or self._unknown(query)
+        view, answer = self._as_json.get(type(query)) or self._unknown(query)
         if not view.ready or view.position < after:
             return None
         return self._answer(view, answer, query, incomplete), view.position
@@ -181,7 +187,7 @@ class Queries:
             ViewFaulted: the view could not apply an event, and answers no more.
             EngineClosed: the engine is not open.
         """
-        view, answer = self._answers.get(type(query)) or self._unknown(query)
+        view, answer = self._as_json.get(type(query)) or self._unknown(query)
         self._require_room()
         question = Question(query, self._purity_checked(view, answer), self._decoder(view, type(query)))
         await view.reach(after, None)
@@ -252,6 +258,14 @@ async def _answers_of(watch: Watch) -> AsyncGenerator[Answered[Any], None]:
     while True:
         data, position = await watch.next()
         yield Answered(watch.decode(data), position)
+
+
+def _promised(query: type[Query[Any]]) -> Any:
+    """What a query promises; anything, if it does not say, and its view is of another base than `View`."""
+    try:
+        return answer_type(query)
+    except DefinitionError:
+        return Any
 
 
 def _purity_checked(view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

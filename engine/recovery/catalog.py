@@ -19,6 +19,7 @@ from millstream.engine.errors import LogCorrupt, SnapshotMismatch
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Part, Sealing, Snapshot
+from millstream.engine.snapshots.shape import fits
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
@@ -155,7 +156,7 @@ class Catalog:
 
     async def _take_up(self, store: SnapshotStore, snapshot: Snapshot, part: Part, slicer: Slicer) -> None:
         """Raises if anything is wrong with the snapshot. The part may be half restored then."""
-        if snapshot.fingerprint != part.fingerprint:
+        if not fits(snapshot.fingerprint, part.fingerprint):
             raise SnapshotMismatch(part.name, "its shape, its events or its code version are not today's")
         sealing = Sealing()
         failure: Exception | None = None

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from millstream.engine.application.app import App, tag_of
-from millstream.engine.application.validation import encode, reader, union_of
+from millstream.engine.application.validation import encode, union_of
 from millstream.engine.commits.chain import not_commands
 from millstream.engine.commits.commit import Commit
 from millstream.engine.commits.stored import Stored, body_reader, mismatches
@@ -38,7 +38,7 @@ class Readability(msgspec.Struct, frozen=True):
 class _Tally:
     def __init__(self, app: App) -> None:
         self.app = app
-        self.read = reader(union_of(app.stored))
+        self.read = msgspec.json.Decoder(union_of(app.stored)).decode
         self.read_body = body_reader(app.stored)
         self.commits = self.events = 0
         self.types: Counter[str] = Counter()
@@ -51,6 +51,8 @@ class _Tally:
         except msgspec.DecodeError as error:
             self._take_unread(log, commit, error)
             return
+        except RecursionError as error:
+            raise not_commands(log, commit, error) from error
         stored = [event for record in records for event in record.events]
         self._count(Counter(tag_of(type(event)) for event in stored))
         try:
@@ -101,6 +103,7 @@ async def check_events(
 
     Raises:
         LogCorrupt: a commit's body is no array of commands. Digests are not looked at: `verify_log` does that.
+        LogRefused: an event is nested too deeply to be read.
     """
     slicer, tally = slicer or Slicer(2.0), _Tally(app)
     while commits := await log.read(after, read_bytes_max):

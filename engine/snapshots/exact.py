@@ -1,28 +1,39 @@
 """Whether a state is what its annotations say, so that it comes back from a snapshot as what it was.
 
 MessagePack and msgspec keep values, not classes: a ``defaultdict`` in a field that says ``dict`` would come back as a
-plain one, a tuple in an ``Any`` as a list, one object in two fields as two. A state that goes on from there would not
+plain one, a tuple in an ``Any`` as a list, one object in two places as two. A state that goes on from there would not
 be the one that a replay gives. So it is looked at before it is stored, and refused.
 
-Here: the look, column by column: all values of one place at once, at 0.1 µs a value. Not here: what is done about it.
+Here: the look, column by column: all values of one place at once, at 0.1 µs a value. It sees what reading back can't
+show: classes, objects in two places, what stands beside the fields. Not here: reading back (`pieces`).
+
+An object that is held in two places has more references than one that is held in one. So only those with more are
+remembered, which in a state that nobody else holds are none.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from enum import Enum
 from itertools import chain
 from operator import attrgetter, itemgetter
-from typing import Any, TypeAlias, get_origin
+from sys import getrefcount
+from types import UnionType
+from typing import Any, TypeAlias, Union, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 from msgspec import inspect
 
-from millstream.engine.snapshots.shape import parts_of
+from millstream.engine.application.kinds import can_change, reached
+from millstream.engine.application.methods import place_of
+from millstream.engine.errors import DefinitionError
 
-__all__ = ["Exact"]
+__all__ = ["Exact", "require_storable", "with_ints"]
 
 _PLAIN: dict[type[inspect.Type], type] = {
     inspect.NoneType: type(None),
@@ -48,7 +59,16 @@ _PLAIN: dict[type[inspect.Type], type] = {
 }
 _Class: TypeAlias = inspect.StructType | inspect.DataclassType | inspect.NamedTupleType
 _SAME_AS_JSON = {type(None), bool, int, float, str, bytes}
-_INT_IN_FLOAT_MAX = 2**53
+
+#: Types that are looked at by what they are made of.
+_WRAPPERS = (inspect.Metadata, inspect.UnionType)
+#: What may stand in many places, whatever type is declared there.
+_ATOMS = (type(None), bool, int, float, str, bytes, date, time, timedelta, UUID, Decimal, Enum)
+#: Those whose parts are looked into for floats.
+_GENERIC = (dict, list, set, frozenset, tuple)
+_COLLECTIONS = (dict, list, set, frozenset, tuple, deque)
+
+_fold = attrgetter("fold")
 
 _Values: TypeAlias = Sequence[Any]
 
@@ -62,27 +82,55 @@ class Exact:
 
     def __init__(self, state: inspect.StructType) -> None:
         self._place = state.cls.__name__
-        #: Classes whose objects can be changed and stand in several places, so that one may stand in two of them.
-        self._several = {cls for cls, places in _places(state, ()).items() if places > 1}
+        #: By type: whether a value that stands in two places is one that may change, or holds one.
+        self._changing: dict[int, tuple[inspect.Type, bool]] = {}
         self._seen: set[int] = set()
+        #: How many classes are around what is looked at.
+        self._inside = 0
 
-    def look(self, field: inspect.Field, values: _Values) -> None:
+    def begin(self, field: inspect.Field, value: Any) -> None:
+        """See that what a field holds is held nowhere else. Before `look`, which may see copies of it.
+
+        Raises:
+            TypeError: it is, and can change.
+        """
+        self._field = field.name
+        if self._can_change(field.type):
+            self._note([value])
+
+    def look(self, field: inspect.Field, values: _Values, held: int = 0) -> None:
         """See that what a field holds, or pieces of what it holds, is what the field's annotation says.
+
+        Args:
+            field: the field.
+            values: what it holds, or copies of parts of it.
+            held: how many references ``values`` have for what they hold, beside the state's: 1 if they are copies.
 
         Raises:
             TypeError: it is something else, and would come back as another thing.
         """
         self._field = field.name
-        self._look(field.type, values)
+        self._look(field.type, values, held, False)
 
-    def _look(self, kind: inspect.Type, values: _Values) -> None:
+    def _look(self, kind: inspect.Type, values: _Values, held: int = 0, alone: bool = True) -> None:
+        """Look at all values of one place.
+
+        Args:
+            kind: the type that is declared there.
+            values: what is there.
+            held: how many references to each value, or to what it holds if it is itself a copy, are the look's own.
+            alone: whether to see that each is held there only.
+        """
         if not values:
             return
         found = set(map(type, values))
+        if alone and not isinstance(kind, _WRAPPERS) and self._can_change(kind):
+            self._require_alone(values, held)
+            held = 0
         if isinstance(kind, inspect.Metadata):
-            self._look(kind.type, values)
+            self._look(kind.type, values, held, alone)
         elif isinstance(kind, inspect.UnionType):
-            self._look_at_union(kind, values, found)
+            self._look_at_union(kind, values, found, held, alone)
         elif isinstance(kind, inspect.AnyType):
             self._look_at_any(values, found)
         elif isinstance(kind, inspect.LiteralType):
@@ -93,20 +141,20 @@ class Exact:
             self._look_at_class(kind, values, found)
         elif type(kind) in _PLAIN:
             if isinstance(kind, inspect.FloatType) and int in found:
-                self._look_at_ints([value for value in values if type(value) is int])
+                self._refuse_nested_int()
                 found.discard(int)
             self._require(found, {_PLAIN[type(kind)]})
-            self._look_inside(kind, values)
+            self._look_inside(kind, values, 0 if alone else held)
         else:
             raise self._wrong(f"what a snapshot can't hold ({type(kind).__name__.removesuffix('Type')})")
 
-    def _look_inside(self, kind: inspect.Type, values: _Values) -> None:
+    def _look_inside(self, kind: inspect.Type, values: _Values, held: int) -> None:
         match kind:
             case inspect.DictType():
-                self._look(kind.key_type, list(chain.from_iterable(values)))
-                self._look(kind.value_type, list(chain.from_iterable(map(dict.values, values))))
+                self._look(kind.key_type, list(chain.from_iterable(values)), held)
+                self._look(kind.value_type, list(chain.from_iterable(map(dict.values, values))), held)
             case inspect.ListType() | inspect.SetType() | inspect.FrozenSetType() | inspect.VarTupleType():
-                self._look(kind.item_type, list(chain.from_iterable(values)))
+                self._look(kind.item_type, list(chain.from_iterable(values)), held)
             case inspect.TupleType():
                 if set(map(len, values)) != {len(kind.item_types)}:
                     raise self._wrong(f"a tuple of another length than {len(kind.item_types)}")
@@ -115,34 +163,69 @@ class Exact:
             case inspect.TypedDictType():
                 if not {key for value in values for key in value} <= {field.name for field in kind.fields}:
                     raise self._wrong(f"keys that {kind.cls.__name__} does not declare")
+                self._inside += 1
                 for field in kind.fields:
                     self._look(field.type, [value[field.name] for value in values if field.name in value])
+                self._inside -= 1
             case inspect.DateTimeType() | inspect.TimeType():
                 for zone in {value.tzinfo for value in values}:
                     self._look_at_zone(zone)
+                if any(map(_fold, values)):
+                    raise self._wrong("a time with fold=1, of which the fold is not kept: convert it to UTC")
 
     def _look_at_class(self, kind: _Class, values: _Values, found: set[type]) -> None:
         cls = _bare(kind.cls)
         self._require(found, {cls})
-        if cls in self._several:
-            ids = set(map(id, values))
-            if len(ids) < len(values) or not self._seen.isdisjoint(ids):
-                raise self._wrong(
-                    f"one {cls.__name__} that is held in another place, too: hold its key there, or, if it never "
-                    "changes, declare the class with frozen=True"
-                )
-            self._seen |= ids
+        if not isinstance(kind, inspect.NamedTupleType) and cls.__dictoffset__:
+            self._look_beside_fields(kind, values)
+        self._inside += 1
         for index, field in enumerate(kind.fields):
             get = itemgetter(index) if isinstance(kind, inspect.NamedTupleType) else attrgetter(field.name)
             self._look(field.type, [value for value in map(get, values) if value is not msgspec.UNSET])
+        self._inside -= 1
 
-    def _look_at_union(self, kind: inspect.UnionType, values: _Values, found: set[type]) -> None:
+    def _look_beside_fields(self, kind: _Class, values: _Values) -> None:
+        names = {field.name for field in fields(_bare(kind.cls))} if isinstance(kind, inspect.DataclassType) else set()
+        beside = {name for value in values for name in vars(value) if name not in names}
+        if beside:
+            raise self._wrong(
+                f"a {_bare(kind.cls).__name__} with {', '.join(sorted(beside))}, which it does not declare"
+            )
+
+    def _can_change(self, kind: inspect.Type) -> bool:
+        """Whether a value of a type may change, or hold what may: it is then to stand in one place only."""
+        known = self._changing.get(id(kind))
+        if known is None:
+            known = self._changing[id(kind)] = kind, can_change(kind)
+        return known[1]
+
+    def _require_alone(self, values: _Values, held: int) -> None:
+        usual = _REFERENCES + held
+        more = [value for value, count in zip(values, list(map(getrefcount, values)), strict=True) if count > usual]
+        if more:
+            self._note(more)
+
+    def _note(self, values: _Values) -> None:
+        """Remember which objects were seen: each may be seen once."""
+        objects = [value for value in values if not isinstance(value, _ATOMS) and not _is_empty(value)]
+        ids = set(map(id, objects))
+        if len(ids) < len(objects) or not self._seen.isdisjoint(ids):
+            twice = next((value for value in objects if id(value) in self._seen), objects[0])
+            raise self._wrong(
+                f"one {type(twice).__name__} that is held in another place, too, and may change: hold its key or a "
+                "copy there, or, if it never changes, make it immutable: frozen=True, a tuple, a frozenset"
+            )
+        self._seen |= ids
+
+    def _look_at_union(
+        self, kind: inspect.UnionType, values: _Values, found: set[type], held: int, alone: bool
+    ) -> None:
         members = {cls: each for each in kind.types for cls in _classes(each)}
         if int not in members and float in members:
             members[int] = members[float]
         self._require(found, set(members))
         for cls in found:
-            self._look(members[cls], [value for value in values if type(value) is cls])
+            self._look(members[cls], [value for value in values if type(value) is cls], held + alone, alone)
 
     def _look_at_any(self, values: _Values, found: set[type]) -> None:
         self._require(found - {list, dict}, _SAME_AS_JSON)
@@ -151,11 +234,13 @@ class Exact:
         self._require(set(map(type, chain.from_iterable(dicts))), _SAME_AS_JSON)
         inside = [*chain.from_iterable(lists), *chain.from_iterable(map(dict.values, dicts))]
         if inside:
+            self._require_alone([value for value in inside if type(value) in {list, dict}], 1)
             self._look_at_any(inside, set(map(type, inside)))
 
-    def _look_at_ints(self, values: _Values) -> None:
-        if max(values) > _INT_IN_FLOAT_MAX or min(values) < -_INT_IN_FLOAT_MAX:
-            raise self._wrong("an int too large for a float, where float is declared")
+    def _refuse_nested_int(self) -> None:
+        """In a field of the state itself an int comes back where float is declared; a class's own field says float."""
+        if self._inside:
+            raise self._wrong("an int where float is declared, in a class: begin with 0.0, or convert with float()")
 
     def _look_at_zone(self, zone: Any) -> None:
         if zone is not None and (type(zone) is not timezone or zone.utcoffset(None) % timedelta(minutes=1)):
@@ -189,22 +274,54 @@ def _classes(kind: inspect.Type) -> Iterable[type]:
     return () if cls is None else (_bare(cls),)
 
 
-def _places(kind: inspect.Type, inside: tuple[Any, ...]) -> dict[type, int]:
-    """In how many places of a type objects can stand that may be changed, by their class."""
-    places: dict[type, int] = {}
-    if isinstance(kind, inspect.StructType | inspect.DataclassType):
-        cls = _bare(kind.cls)
-        if not _is_frozen(cls):
-            places[cls] = 1
-        if kind.cls in inside:
-            return places
-        inside = (*inside, kind.cls)
-    for each in parts_of(kind):
-        for cls, count in _places(each, inside).items():
-            places[cls] = places.get(cls, 0) + count
-    return places
+def _is_empty(value: Any) -> bool:
+    """Whether it is one of those of which Python has one."""
+    return isinstance(value, tuple | frozenset) and not value
 
 
-def _is_frozen(cls: Any) -> bool:
-    config = getattr(cls, "__struct_config__", None) or getattr(cls, "__dataclass_params__", None)
-    return bool(config is not None and config.frozen)
+def _references() -> int:
+    """How many references are counted for an object that is held in one place, and in the list that is looked at."""
+    holder = [[object()]]
+    values = list(holder[0])
+    counts = list(map(getrefcount, values))
+    return counts[0]
+
+
+_REFERENCES = _references()
+
+
+def with_ints(annotation: Any) -> Any:
+    """A type as a snapshot reads it: where it says float, an int is read as the int that it was.
+
+    What is inside a class stays as the class says.
+    """
+    if annotation is float:
+        return float | int
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return Union[tuple(map(with_ints, parts))]  # noqa: UP007 - a union of types known only at run time
+    if origin in _GENERIC:
+        return origin[tuple(map(with_ints, parts))]
+    return annotation
+
+
+def require_storable(cls: type[msgspec.Struct]) -> None:
+    """See that no field is declared as a collection that would come back from a snapshot as another one.
+
+    Raises:
+        DefinitionError: one is; names it, and what to write.
+    """
+    try:
+        kind = inspect.type_info(cls)
+    except Exception:  # noqa: BLE001 - what msgspec can't describe is refused when it is to be stored, with a line
+        return
+    for field in kind.fields if isinstance(kind, inspect.StructType) else ():
+        for each in reached(field.type):
+            if isinstance(each, inspect.CustomType) and issubclass(_bare(each.cls), _COLLECTIONS):
+                name = _bare(each.cls).__name__
+                raise DefinitionError(
+                    f"field {field.name!r} is a {name}, which a snapshot can't give back: use "
+                    f"{'a list' if issubclass(_bare(each.cls), (deque, list)) else 'a dict'}, or return None from "
+                    "snapshot(), to make the state from the log at each opening",
+                    place_of(cls),
+                )

@@ -3,6 +3,9 @@
 Here: plain functions from a msgspec Struct to pieces and back. Not here: whether pieces fit (`shape`, `exact`), where
 they are kept (`stores`), and when they are made (`recovery`).
 
+What was written is read back at once, and written again: another piece would be another state. What reading back can't
+show, classes and objects in two places, `exact` looks at.
+
 A piece is the field's name, ``=`` if it begins the field or ``+`` if it adds to it, and a value as MessagePack
 (https://msgpack.org): all of the field, or some entries of a dict, a list or a set that is the field. The order of
 entries is kept. Times are written as text, because MessagePack's own keeps no offset.
@@ -19,9 +22,9 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect
 
+from millstream.engine.application.kinds import parts_of, reached
 from millstream.engine.errors import SnapshotMismatch
-from millstream.engine.snapshots.exact import Exact
-from millstream.engine.snapshots.shape import parts_of
+from millstream.engine.snapshots.exact import Exact, with_ints
 
 __all__ = ["PIECE_BYTES", "add_piece", "in_pieces", "open_piece", "pieces_of"]
 
@@ -41,6 +44,9 @@ _HEADERS: dict[type, tuple[int, int, int]] = {
     list: (0x90, 0xDC, 0xDD),
     set: (0x90, 0xDC, 0xDD),
 }
+#: The longest of them, which a piece has.
+_HEADER_BYTES = 5
+_SETS = (inspect.SetType, inspect.FrozenSetType)
 _SLICED: dict[type, type] = {inspect.DictType: dict, inspect.ListType: list, inspect.SetType: set}
 
 _as_text = partial(msgspec.to_builtins, builtin_types=(bytes, bytearray))
@@ -50,21 +56,82 @@ def pieces_of(state: msgspec.Struct) -> Iterator[bytes]:
     """The pieces of a Struct, field after field.
 
     Raises:
-        TypeError: a field holds something that would not come back as what it is; see `exact`.
+        TypeError: a field holds something that would not come back as what it is, or the state has what is no field.
         Exception: it holds something that msgspec can't write: an int of more than 64 bits, a class of its own.
     """
-    kind = _kind_of(type(state))
+    kind, name = _kind_of(type(state)), type(state).__name__
+    if beside := sorted(getattr(state, "__dict__", ())):
+        raise TypeError(
+            f"{name} has {', '.join(beside)}, which it does not declare; it would not come back: make it a field"
+        )
     exact = Exact(kind)
     for field in kind.fields:
         value = getattr(state, field.name)
-        look = partial(exact.look, field)
         plain = _as_text if _has_times(field.type, ()) else None
-        if _is_sliced(field.type, value):
-            yield from in_pieces(field.name, value, look, plain)
-        else:
-            piece = f"{field.name}=".encode() + _encoder.encode(value if plain is None else plain(value))
-            look([value])
-            yield piece
+        back = _ReadBack(type(state), field, plain)
+        try:
+            exact.begin(field, value)
+            if _is_sliced(field.type, value):
+                yield from in_pieces(field.name, value, partial(exact.look, field, held=1), plain, back.compare)
+            else:
+                written = _encoder.encode(value if plain is None else plain(value))
+                exact.look(field, [value])
+                back.compare(written, [value])
+                yield f"{field.name}=".encode() + written
+        except RecursionError as error:
+            raise TypeError(
+                f"{name}.{field.name} holds what is nested too deeply to come back for certain, or holds itself"
+            ) from error
+
+
+class _ReadBack:
+    """Whether what was written for a field is read as what it was."""
+
+    def __init__(self, cls: type[msgspec.Struct], field: inspect.Field, plain: Callable[[Any], Any] | None) -> None:
+        self._place = f"{cls.__name__}.{field.name}"
+        self._decode = _decoders(cls)[field.name]
+        self._plain = plain
+        #: Sets are read in another order, so what was read is compared itself.
+        self._has_sets = any(isinstance(each, _SETS) for each in reached(field.type))
+
+    def compare(self, written: bytes | memoryview, values: Sequence[Any]) -> None:
+        """Read it back.
+
+        Args:
+            written: a whole value of the field, as MessagePack.
+            values: what was written, or the collections that it was written from, one after another.
+
+        Raises:
+            TypeError: it comes back as something else, or not at all.
+        """
+        try:
+            read = self._decode(written)
+        except msgspec.DecodeError as error:
+            raise TypeError(f"{self._place} holds what can't be read back: {error}") from error
+        if self._has_sets and self._is_equal(read, values):
+            return
+        again = _encoder.encode(read if self._plain is None else self._plain(read))
+        if bytes(written) != again and not _is_same_but_header(written, again, read):
+            raise TypeError(
+                f"{self._place} holds what comes back as something else: because of a __post_init__, or an int where "
+                "its class says float"
+            )
+
+    def _is_equal(self, read: Any, values: Sequence[Any]) -> bool:
+        if len(values) == 1:
+            return bool(read == values[0])
+        whole: Any = type(read)()
+        for value in values:
+            whole.extend(value) if isinstance(whole, list) else whole.update(value)
+        return bool(read == whole)
+
+
+def _is_same_but_header(written: bytes | memoryview, again: bytes, read: Any) -> bool:
+    """A piece says the number of its entries in four bytes, and a whole collection in as few as it needs."""
+    if type(read) not in _HEADERS:
+        return False
+    header = 1 if len(read) < 16 else 3 if len(read) < 65_536 else 5
+    return written[_HEADER_BYTES:] == memoryview(again)[header:]
 
 
 def _is_sliced(kind: inspect.Type, value: Any) -> bool:
@@ -81,6 +148,7 @@ def in_pieces(
     value: _Collection,
     look: Callable[[Sequence[Any]], None] = lambda chunks: None,
     plain: Callable[[Any], Any] | None = None,
+    compare: Callable[[memoryview, Sequence[Any]], None] = lambda written, chunks: None,
 ) -> Iterator[bytes]:
     """A collection as pieces of about `PIECE_BYTES`; one, if it is empty.
 
@@ -89,13 +157,14 @@ def in_pieces(
         value: stays as it is until the last piece is made.
         look: is given what a piece holds, as several small collections, before the piece is handed out.
         plain: makes of a small collection what is written for it.
+        compare: is given a piece's MessagePack, and what it holds, too.
     """
     kind: type = type(value)
     entries: Iterable[Any] = value.items() if isinstance(value, dict) else value
     left, mark = iter(entries), "="
     while True:
         head = f"{name}{mark}".encode()
-        piece = bytearray(head + bytes(5))
+        piece = bytearray(head + bytes(_HEADER_BYTES))
         start, count, stride, chunks = len(piece), 0, 1, []
         while len(piece) - start < PIECE_BYTES and (chunk := kind(islice(left, stride))):
             _append(piece, chunk if plain is None else plain(chunk))
@@ -106,7 +175,9 @@ def in_pieces(
             return
         piece[len(head) : start] = _HEADERS[kind][2].to_bytes(1, "big") + count.to_bytes(4, "big")
         look(chunks)
-        yield bytes(piece)
+        made = bytes(piece)
+        compare(memoryview(made)[len(head) :], chunks)
+        yield made
         mark = "+"
 
 
@@ -176,7 +247,7 @@ def _kind_of(cls: type[msgspec.Struct]) -> inspect.StructType:
 
 @lru_cache(maxsize=256)
 def _decoders(cls: type[msgspec.Struct]) -> dict[str, Callable[[Any], Any]]:
-    return {field.name: msgspec.msgpack.Decoder(field.type).decode for field in msgspec.structs.fields(cls)}
+    return {field.name: msgspec.msgpack.Decoder(with_ints(field.type)).decode for field in msgspec.structs.fields(cls)}
 
 
 def _has_times(kind: inspect.Type, inside: tuple[Any, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 Here: fingerprints of classes. Not here: any state.
 
-Two classes with the same fingerprint hold the same fields of the same types, all the way down, have the same
+Two classes whose fingerprints begin the same hold the same fields of the same types, all the way down, have the same
 ``code_version``, and apply the same types of events. Names of modules, order of fields, docstrings and methods are not
 in it, and neither is anything that differs from run to run.
 """
@@ -15,21 +15,22 @@ from typing import Any, get_origin
 import msgspec
 from msgspec import inspect
 
+from millstream.engine.application.kinds import ClassKind, kind_of, parts_of
 from millstream.engine.application.methods import place_of
 from millstream.engine.application.sides import Side, code_version_of
+from millstream.engine.snapshots.stored_events import EventField, go_together, told
 
-__all__ = ["fingerprint_of", "parts_of"]
+__all__ = ["fingerprint_of", "fits"]
 
 #: The version of how states become pieces: another one makes all snapshots useless.
 _FORMAT = 2
-
-_CLASSES = (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType, inspect.TypedDictType)
 
 
 def fingerprint_of(side: type[Side]) -> str:
     """What must be the same for a snapshot to fit: the state's shape, its code version, and the events it applies.
 
     A class that msgspec does not understand makes its pieces itself; its annotations are taken as they are written.
+    After a space it says what the events could say, which need not be the same: `fits` compares two.
     """
     try:
         kind = inspect.type_info(side)
@@ -39,7 +40,22 @@ def fingerprint_of(side: type[Side]) -> str:
         shape, written = "its own", _annotations(side)
     applied = sorted(str(event.__struct_config__.tag) for event in side.__appliers__)
     parts = (_FORMAT, shape, written, code_version_of(side), applied)
-    return blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+    digest = blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+    return f"{digest} {told(map(_event, side.__appliers__))}".rstrip()
+
+
+def fits(then: str, now: str) -> bool:
+    """Whether a snapshot that was taken with one fingerprint can be taken up with another."""
+    shape, _, events = then.partition(" ")
+    shape_now, _, events_now = now.partition(" ")
+    return shape == shape_now and go_together(events, events_now)
+
+
+def _event(event: type[Any]) -> tuple[str, bool, list[EventField]]:
+    kind, config = kind_of(event), event.__struct_config__
+    fields = kind.fields if isinstance(kind, inspect.StructType) else ()
+    told_of = [EventField(each.encode_name, repr(_shape(each.type, ())), each.required) for each in fields]
+    return str(config.tag), not config.forbid_unknown_fields, told_of
 
 
 def _annotations(side: type[Side]) -> list[tuple[str, str]]:
@@ -53,19 +69,11 @@ def _has_custom(kind: inspect.Type, inside: tuple[Any, ...]) -> bool:
     """Whether a field holds what msgspec knows by its class only: what it is made of is then in its annotation."""
     if isinstance(kind, inspect.CustomType):
         return True
-    if isinstance(kind, _CLASSES):
+    if isinstance(kind, ClassKind):
         if kind.cls in inside:
             return False
         inside = (*inside, kind.cls)
     return any(_has_custom(each, inside) for each in parts_of(kind))
-
-
-def parts_of(kind: inspect.Type) -> list[inspect.Type]:
-    """The types that a type is made of: of its fields, its items, its members."""
-    values = [getattr(kind, name) for name in kind.__struct_fields__]
-    flat = [each for value in values for each in (value if isinstance(value, tuple) else (value,))]
-    flat = [each.type if isinstance(each, inspect.Field) else each for each in flat]
-    return [each for each in flat if isinstance(each, inspect.Type)]
 
 
 def _shape(kind: inspect.Type, inside: tuple[Any, ...]) -> Any:
@@ -81,7 +89,7 @@ def _shape(kind: inspect.Type, inside: tuple[Any, ...]) -> Any:
         return name, sorted(map(repr, kind.values))
     if isinstance(kind, inspect.UnionType):
         return name, sorted(repr(_shape(each, inside)) for each in kind.types)
-    if isinstance(kind, _CLASSES):
+    if isinstance(kind, ClassKind):
         return name, *_fields(kind, inside)
     plain = [repr(value) for value in map(kind.__getattribute__, kind.__struct_fields__) if not _is_kind(value)]
     return name, plain, [_shape(each, inside) for each in parts_of(kind)]

@@ -34,7 +34,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
 
 class _Tagged(msgspec.Struct):
-    type: str = ""
+    type: str | int = ""
 
 
 _read_body = body_reader((msgspec.Raw,))
@@ -54,6 +54,7 @@ async def stored_events(
 
     Raises:
         LogCorrupt: a commit can't be read; names it.
+        LogRefused: one is nested too deeply to be read.
     """
     keys = None if key is None else frozenset((key,))
     tags = None if tag is None else frozenset((tag,))
@@ -84,6 +85,7 @@ async def event_pages(
 
     Raises:
         LogCorrupt: a commit can't be read; names it.
+        LogRefused: one is nested too deeply to be read.
     """
     slicer = Slicer(SLICE_MS)
     number = await _last_before(log, after + 1)
@@ -128,8 +130,8 @@ def _events_of(log: str, commit: Commit) -> Iterator[StoredEvent]:
         for record in _read_body(commit.body):
             for index, data in enumerate(record.events):
                 key = record.keys[index] if record.keys else record.key
-                tag = _read_tag(data).type
+                tag = str(_read_tag(data).type)
                 yield StoredEvent(position, commit.number, commit.recorded_at, tag, key, record.id, data)
                 position += 1
-    except (msgspec.DecodeError, IndexError) as error:
+    except (msgspec.DecodeError, RecursionError, IndexError) as error:
         raise not_commands(log, commit, error) from error

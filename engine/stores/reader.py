@@ -55,6 +55,7 @@ class Reader:
         Raises:
             LogCorrupt: a commit is not what was written, by its number, position, digest or time.
             EventsUnreadable: the application can't read an event; names those of this commit only.
+            LogRefused: an event is nested too deeply to be read.
         """
         commits = await self._log.read(self.head.number, self._read_bytes_max)
         return self.decoded_commits(commits) if commits else None
@@ -76,6 +77,8 @@ class Reader:
             if not wrong:
                 raise not_commands(self._log.name, commit, error) from error
             raise self._unreadable(commit, wrong) from error
+        except RecursionError as error:
+            raise not_commands(self._log.name, commit, error) from error
         stored = [event for record in records for event in record.events]
         try:
             events = self._app.upcast(stored)

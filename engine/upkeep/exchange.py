@@ -215,6 +215,9 @@ class _Lines:
                 raise ExportDamaged(self.source, self.number, f"it is not a commit: {error}") from error
             except LogCorrupt as error:
                 raise ExportDamaged(self.source, self.number, error.problem) from error
+            except RecursionError as error:
+                problem = "it is nested deeper than this program can read"
+                raise ExportRefused(self.source, self.number, problem, "raise sys.setrecursionlimit first") from error
             yield commit
 
     async def _read(self, bytes_max: int) -> list[bytes]:

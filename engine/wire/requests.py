@@ -14,6 +14,8 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from millstream.engine.application.app import App, tag_of
+from millstream.engine.application.doors import without_nul
+from millstream.engine.application.forms import require_readable
 from millstream.engine.application.messages import Metadata
 from millstream.engine.application.options import Options
 from millstream.engine.application.validation import problem_with, reader, union_of
@@ -27,6 +29,8 @@ _Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 
 #: Characters of a caller's own text that an error repeats.
 _TOLD_CHARS = 80
+#: A message is an object in the params' object, in the request's.
+_AROUND = 2
 
 
 class Malformed(NamedTuple):
@@ -45,6 +49,9 @@ class Requests:
     Args:
         app: whose commands and queries are read.
         batch_max: how many requests a batch may have.
+
+    Raises:
+        DefinitionError: the fields of a command or query are none that can be read from JSON.
     """
 
     def __init__(self, app: App, batch_max: int) -> None:
@@ -56,8 +63,15 @@ class Requests:
             name: _request(name, params) for name, params in self._params.items()
         }
         union: Any = union_of(self.types.values())
-        self._decode = reader(union)
-        self._decode_batch = reader(list[union])
+        require_readable(union, f"a command or query of {app!r}")
+        self._decode = without_nul(reader(union, _AROUND), lambda request: self._keys((request,)))
+        self._decode_batch = without_nul(reader(list[union], _AROUND + 1), self._keys)
+
+    def _keys(self, requests: Iterable[Any]) -> list[str | None]:
+        """Those of the commands in them."""
+        execute: type[Any] = self.types["execute"]
+        commands = [request.params.command for request in requests if type(request) is execute]
+        return [self._app.commands[type(command)].key_of(command) for command in commands]
 
     def read(self, line: bytes) -> Any:
         """A request, a `Malformed`, a list of both for a batch, or None for an empty line."""
@@ -143,7 +157,8 @@ class Requests:
             return UnknownMessage(
                 kind, (tag if isinstance(tag, str) else repr(tag))[:_TOLD_CHARS], self._app.name, known
             )
-        problem = problem_with(given, reader(message))
+        read = self._app.commands[message].read if kind == "command" else reader(message)
+        problem = problem_with(given, read)
         return None if problem is None else InvalidMessage(message.__name__, problem)
 
 

@@ -21,7 +21,6 @@ from millstream.engine.application.validation import (
     checked_command_ids,
     checked_metadata,
     checked_version,
-    encode,
     payload_digest,
 )
 from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, UnknownMessage
@@ -68,7 +67,7 @@ class Admission:
             UnknownMessage, InvalidMessage: it is none of this application, or not what its class declares.
         """
         try:
-            return self.readers[type(command)](encode(command))
+            return self.readers[type(command)](self._app.encode_command(command))
         except Exception as error:
             raise self.refusal(command, error) from error
 

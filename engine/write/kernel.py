@@ -18,7 +18,6 @@ from msgspec import Raw
 
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.application.options import Terms
-from millstream.engine.application.validation import encode
 from millstream.engine.commits.commit import Head, Record
 from millstream.engine.errors import ApplyFailed, CommitTooLarge, ImpureHandler, MillstreamError
 from millstream.engine.write.state import WriteState
@@ -86,6 +85,7 @@ def decide(
     """
     handlers, effects, read, now, index = state.handlers, state.effects, state.app.read_events, rows.now, state.index
     versions, outcomes, number, start = index.versions, rows.outcomes, rows.number, rows.start
+    encode_events = state.app.encode_events
     for command, terms in commands:
         handler, wants_context, tag, key_of = handlers[type(command)]
         yielded: list[Event] = []
@@ -95,7 +95,7 @@ def decide(
                 outcomes.append(before)
                 continue
             yielded += handler(command, _context(now, terms)) if wants_context else handler(command)
-            data = encode(yielded)
+            data = encode_events(yielded)
             if len(data) > commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), commit_bytes_max)
             events, key, alike, keys = read(data), key_of(command), True, None

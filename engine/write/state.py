@@ -14,7 +14,7 @@ from millstream.engine.application.app import App, CommandEntry
 from millstream.engine.application.messages import Command, Context, Event
 from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.sides import WriteSide
-from millstream.engine.application.validation import encode, problem_with
+from millstream.engine.application.validation import problem_with
 from millstream.engine.commits.commit import Head
 from millstream.engine.errors import (
     ApplyFailed,
@@ -84,7 +84,7 @@ class WriteState:
         yielded: list[Event] = []
         try:
             yielded += handler(command, context) if wants_context else handler(command)
-            return self.app.read_events(encode(yielded))
+            return self.app.read_events(self.app.encode_events(yielded))
         except Exception as error:  # noqa: BLE001 - sorted into a typed refusal
             refusal = self.refusal(command, yielded, error)
             raise refusal from refusal.__cause__

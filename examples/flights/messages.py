@@ -94,7 +94,7 @@ class FlightDeparted(Event):
     delay: int
 
 
-class FlightLanded(Event, omit_defaults=True):
+class FlightLanded(Event):
     """``delay`` and ``recorded`` are as in `LandFlight`."""
 
     flight: Key

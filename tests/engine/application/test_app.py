@@ -115,6 +115,39 @@ def test_two_messages_with_one_tag_are_refused_with_both_places() -> None:
     assert "two have the tag 'Do'" in refused("test_app.Do", "Twin", models=[Doer, Other])
 
 
+class DoneTwice(Done):
+    pass
+
+
+class DoneThrice(DoneTwice):
+    pass
+
+
+class DoesAll(Doer):
+    @applies
+    def did_twice(self, event: DoneTwice) -> None:
+        self.done += 2
+
+
+def test_an_event_that_derives_from_one_which_a_side_applies_is_applied_by_it_or_refused_with_both_places() -> None:
+    class Thrice(WriteModel):
+        @applies
+        def thrice(self, event: DoneThrice) -> None: ...
+
+    class Elsewhere(WriteModel):
+        @applies
+        def twice(self, event: DoneTwice) -> None: ...
+
+    problem = "DoneTwice is a Done, and @applies for Done is for that very class: give Doer a method for DoneTwice, too"
+    assert problem in refused("test_app.DoneTwice", "Doer.did", models=[Doer, Elsewhere])
+    assert "give Count a method for DoneTwice" in refused(
+        "test_app.DoneTwice", "Count.did", models=[DoesAll], views=[Count]
+    )
+    assert "DoneThrice is a Done" in refused("DoneThrice", "Doer.did", models=[DoesAll, Thrice])
+    assert set(App(models=[DoesAll]).events) == {Done, DoneTwice}
+    assert set(App(models=[Doer]).events) == {Done}
+
+
 def test_two_classes_with_one_name_are_refused() -> None:
     assert "two have the class 'Doer'" in refused("test_app.Doer", models=[Doer, Doer])
 

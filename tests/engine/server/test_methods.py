@@ -267,7 +267,9 @@ async def test_an_answer_that_json_can_not_hold_is_the_views_failure(what: str, 
             "problem": f"its answer can't be written as JSON: {problem}",
         }
         assert (await caller.call("ask", {"query": {"type": "Odd", "what": "set"}}))["answer"] == [1]
-        assert (await caller.call("ask", {"query": {"type": "Odd", "what": "nan"}}))["answer"] is None
+        error = await caller.call("ask", {"query": {"type": "Odd", "what": "nan"}})
+        assert error["data"]["error"] == "AnswerFailed"
+        assert "it holds the float nan, which JSON does not have" in error["data"]["problem"]
 
 
 # Requests together.

@@ -148,8 +148,11 @@ OFFSETS: st.SearchStrategy[Any] = (
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 INTS = st.integers(-(2**63), 2**64 - 1)
 FLOATS = st.floats()
-MOMENTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=OFFSETS)  # noqa: DTZ001 - naive ones, too
-TIMES = st.times(timezones=OFFSETS)
+NUMBERS = FLOATS | INTS
+MOMENTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=OFFSETS).map(  # noqa: DTZ001 - naive ones, too
+    lambda moment: moment.replace(fold=0)
+)
+TIMES = st.times(timezones=OFFSETS).map(lambda moment: moment.replace(fold=0))
 POINTS = st.builds(Point, INTS, FLOATS)
 SOLID = st.builds(Point, INTS, st.floats(allow_nan=False))
 JSON: TypeAlias = st.SearchStrategy[Any]
@@ -174,7 +177,7 @@ def lists(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 FIELDS: dict[str, st.SearchStrategy[Any]] = dict(  # noqa: C408 - it reads like the fields above
     counts=several(TEXTS, INTS),
     by_pair=several(st.tuples(INTS, TEXTS), POINTS),
-    by_point=several(SOLID, FLOATS),
+    by_point=several(SOLID, NUMBERS),
     accounts=several(TEXTS, st.builds(Account, TEXTS, INTS, st.none() | MOMENTS, lists(TEXTS))),
     names=lists(TEXTS),
     blobs=several(st.binary(max_size=5), st.binary(max_size=40)),
@@ -192,7 +195,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = dict(  # noqa: C408 - it reads like 
     tree=NODES,
     free=FREE,
     free_dict=st.dictionaries(TEXTS, FREE, max_size=3),
-    ratio=FLOATS,
+    ratio=NUMBERS,
     colour=st.sampled_from(Colour),
     mode=st.sampled_from(["on", "off", 3]),
     fixed=st.frozensets(INTS, max_size=5),

@@ -236,7 +236,7 @@ SCRIPT = """
 from millstream.engine.snapshots.shape import fingerprint_of
 from tests.engine.snapshots.states import Everything
 from tests.shop import shop
-print(*map(fingerprint_of, [Everything, *shop.models, *shop.views]))
+print(*map(fingerprint_of, [Everything, *shop.models, *shop.views]), sep="\\n")
 """
 
 
@@ -248,4 +248,4 @@ def test_a_fingerprint_is_the_same_in_another_process_whatever_its_hash_seed(see
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     told = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
     classes: list[Any] = [Everything, *shop.models, *shop.views]
-    assert told.stdout.split() == [fingerprint_of(cls) for cls in classes]
+    assert told.stdout.splitlines() == [fingerprint_of(cls) for cls in classes]
