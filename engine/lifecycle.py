@@ -26,23 +26,19 @@ class LifeCycle(Generic[Status, Event]):
         status: the first one.
     """
 
-    __slots__ = ("_moves", "_status")
+    __slots__ = ("_moves", "status")
 
     def __init__(self, moves: Moves[Status, Event], status: Status) -> None:
         self._moves = moves
-        self._status = status
-
-    @property
-    def status(self) -> Status:
-        """What it is now."""
-        return self._status
+        #: What it is now. Only `on` sets it.
+        self.status = status
 
     def on(self, event: Event) -> bool:
         """Move on, if ``event`` means anything now. Returns False if it means nothing."""
-        to = self._moves[self._status].get(event)
+        to = self._moves[self.status].get(event)
         if to is None:
             return False
-        self._status = to
+        self.status = to
         return True
 
     def must(self, event: Event) -> None:
@@ -52,7 +48,7 @@ class LifeCycle(Generic[Status, Event]):
             RuntimeError: ``event`` means nothing now: a defect of the engine.
         """
         if not self.on(event):
-            raise RuntimeError(f"what is {self._status.value!r} can't take {event.value!r}")
+            raise RuntimeError(f"what is {self.status.value!r} can't take {event.value!r}")
 
 
 class Phase(StrEnum):

@@ -40,7 +40,10 @@ class CommandEntry(NamedTuple):
     model: int
     method: Method
     key_of: Callable[[Any], str | None]
+    #: Reads and checks one from its JSON.
     read: Callable[[bytes], Command]
+    #: The same for JSON without a backslash, which has no NUL: it doesn't look for one.
+    read_plain: Callable[[bytes], Command]
 
 
 class EventEntry(NamedTuple):
@@ -113,7 +116,9 @@ class App:
         self.read_event: Callable[[bytes], Event] = without_nul(
             reader(union_of(self.events)), lambda event: self._keys((event,))
         )
-        self.read_events: Callable[[bytes], list[Event]] = without_nul(list_reader(self.events), self._keys)
+        #: As in `CommandEntry`: for JSON without a backslash.
+        self.read_plain_events: Callable[[bytes], list[Event]] = list_reader(self.events)
+        self.read_events: Callable[[bytes], list[Event]] = without_nul(self.read_plain_events, self._keys)
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
 
@@ -176,10 +181,9 @@ def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandE
 
 
 def _command_entry(command: type[Command], model: int, method: Method) -> CommandEntry:
-    read, key_of = reader(command), _key_getter(command)
-    if key_of is not _no_key:
-        read = without_nul(read, lambda message: (key_of(message),))
-    return CommandEntry(tag_of(command), model, method, key_of, read)
+    plain, key_of = reader(command), _key_getter(command)
+    read = plain if key_of is _no_key else without_nul(plain, lambda message: (key_of(message),))
+    return CommandEntry(tag_of(command), model, method, key_of, read, plain)
 
 
 def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) -> dict[type[Event], EventEntry]:

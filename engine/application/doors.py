@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 
 __all__ = [
+    "BACKSLASH",
     "NESTING_MAX",
     "NUL_PROBLEM",
     "TOO_DEEP",
@@ -48,7 +49,7 @@ NUL_PROBLEM = "SQLite's text ends there, so that two of them would look like one
 _NUL = b"\\u0000"
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 #: How JSON begins a NUL, and little else.
-_BACKSLASH = ord("\\")
+BACKSLASH = ord("\\")
 _NO_FLOATS = {type(None), bool, int, str, bytes}
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
@@ -152,7 +153,7 @@ def without_nul(read: Callable[[bytes], M], keys_of: Callable[[M], Iterable[str 
 
     def checked(data: bytes) -> M:
         found = read(data)
-        if _BACKSLASH in data and data.find(_NUL) >= 0:  # 25 ns, and `_NUL in data` 250: it tries to be a number first
+        if BACKSLASH in data and data.find(_NUL) >= 0:  # 25 ns, and `_NUL in data` 250: it tries to be a number first
             for key in keys_of(found):
                 if key is not None and "\0" in key:
                     raise msgspec.ValidationError(f"its key {key!r:.80} holds a NUL; {NUL_PROBLEM}")

@@ -1,7 +1,7 @@
 """Who is told what happens in an engine: the log lines, a program's metrics, a test."""
 
 from millstream.engine.observers.log_lines import LogLines
-from millstream.engine.observers.observer import Observer
+from millstream.engine.observers.observer import Observer, has_hook
 from millstream.engine.observers.observers import Observers
 
-__all__ = ["LogLines", "Observer", "Observers"]
+__all__ = ["LogLines", "Observer", "Observers", "has_hook"]

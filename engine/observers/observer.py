@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["Observer"]
+__all__ = ["Observer", "has_hook"]
 
 
 class Observer:
     """Derive from it, and define the hooks that are wanted: ``Engine(app, log="bank.db", observers=[MyMetrics()])``.
 
     A hook is called on the loop, between two steps of an actor, and must not take long: it neither awaits nor blocks.
-    None is ever called per command. A hook that nobody defines costs a call of an empty function. One that raises is
+    None is ever called per command, and one that nobody defines costs nothing. A hook that raises is
     logged with its traceback (``observer_failed``), and changes nothing else.
 
     Everything is told by keyword. ``log``, ``view`` and ``part`` are names, ``position`` is that of an event,
@@ -162,3 +162,8 @@ class Observer:
 
     def connected_again(self, *, address: str) -> None:
         """It has one again."""
+
+
+def has_hook(observer: Observer, hook: str) -> bool:
+    """Whether an observer defines a hook. Whoever tells it at each commit asks once, and then need not call."""
+    return hook in vars(observer) or getattr(type(observer), hook) is not getattr(Observer, hook)

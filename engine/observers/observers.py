@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from millstream.engine.observers.log_lines import LogLines, log_observer_failure
-from millstream.engine.observers.observer import Observer
+from millstream.engine.observers.observer import Observer, has_hook
 
 __all__ = ["Observers"]
 
@@ -31,7 +31,7 @@ class Observers(Observer):
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         everyone = (LogLines(), *observers)
         for name in _HOOKS:
-            defined = [each for each in everyone if getattr(type(each), name) is not getattr(Observer, name)]
+            defined = [each for each in everyone if has_hook(each, name)]
             if defined:
                 setattr(self, name, _telling(name, [(each, getattr(each, name)) for each in defined]))
 

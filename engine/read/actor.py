@@ -33,7 +33,7 @@ from millstream.engine.errors import EngineClosed, MillstreamError, NotYetVisibl
 from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.observers import Observer
+from millstream.engine.observers import Observer, has_hook
 from millstream.engine.read.queue import CommitQueue
 from millstream.engine.read.state import ReadState
 from millstream.engine.read.waiting import Waiting
@@ -120,6 +120,7 @@ class ViewActor:
         self._limits = limits
         self._reader = reader
         self._observer = observer
+        self._tell_applied = observer.applied if has_hook(observer, "applied") else None
         self._wanted = wanted
         self._queue = CommitQueue(limits.view_queue_commits_max, limits.view_queue_bytes_max)
         self._published = Head()
@@ -321,7 +322,8 @@ class ViewActor:
         self.position = position = head.position
         if self._waiting:
             self._waiting.moved_to(position)
-        self._observer.applied(view=self.name, commit=head.number, position=position, lag=self.lag)
+        if self._tell_applied is not None:
+            self._tell_applied(view=self.name, commit=head.number, position=position, lag=self.lag)
 
     def fault(self, error: BaseException, position: int | None = None) -> None:
         """Stop answering: the state is not what the events made of it."""

@@ -53,11 +53,16 @@ class Admission:
 
     def __init__(self, app: App, mailbox: Mailbox, limits: Limits) -> None:
         self.mailbox = mailbox
+        self._try_put = mailbox.try_put
         self._app = app
         self._limits = limits
         #: By type of command: the function that reads and checks it.
         self.readers: Mapping[type[Command], Callable[[bytes], Command]] = {
             command: entry.read for command, entry in app.commands.items()
+        }
+        #: The same for JSON without a backslash.
+        self.plain_readers: Mapping[type[Command], Callable[[bytes], Command]] = {
+            command: entry.read_plain for command, entry in app.commands.items()
         }
 
     def command(self, command: Command) -> Command:
@@ -101,7 +106,7 @@ class Admission:
             envelope = (promise, command, self._terms(command, options))
             if not options.wait:
                 return self.mailbox.put_nowait(envelope)
-        return self.mailbox.try_put(envelope) or partial(self.mailbox.put, envelope)
+        return self._try_put(envelope) or partial(self.mailbox.put, envelope)
 
     async def execute_in_time(self, command: Command, options: Options, seconds: float) -> Receipt:
         """Submit a command and wait for its outcome for so many seconds; see `Engine.execute`."""

@@ -9,11 +9,11 @@ Invariant: a command that was taken from the queue has a row in the draft, or it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 
 from millstream.engine.application.messages import Command
-from millstream.engine.application.options import Deadline, Terms
+from millstream.engine.application.options import Deadline
 from millstream.engine.commits.commit import Head
 from millstream.engine.errors import DeadlineExceeded
 from millstream.engine.limits import Limits
@@ -23,6 +23,9 @@ from millstream.engine.write.kernel import Rows, decide
 from millstream.engine.write.state import WriteState
 
 __all__ = ["Draft", "fill"]
+
+#: How many commands are decided between two looks at the clock.
+_AT_ONCE = 16
 
 
 class Draft(Rows):
@@ -58,33 +61,32 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
     Raises:
         BaseException: as `decide`. The command stays in the queue: whoever stops the writer answers what is queued.
     """
-    decide(_in_turn(draft, queue, limits), state, draft, limits.commit_bytes_max)
-
-
-def _in_turn(draft: Draft, queue: deque[Envelope], limits: Limits) -> Iterator[tuple[Command, Terms | None]]:
-    """Those that are to be decided now. One is taken from the queue when the kernel asks for the next."""
-    outcomes, promises, commands_max, bytes_max = (
-        draft.outcomes,
-        draft.promises,
-        limits.batch_commands_max,
-        limits.batch_bytes_max,
-    )
     until = elapsed() + limits.slice_ms_max / 1e3
-    while queue:
-        promise, command, terms = queue[0]
-        if promise.done():  # cancelled or expired while it waited: it never executes
-            draft.skipped.append(promise)
-        elif terms is not None and terms.deadline is not None and elapsed() > terms.deadline.at:
+    outcomes, promises, take = draft.outcomes, draft.promises, queue.popleft
+    while queue and not draft.is_full(limits):
+        waiting = _waiting(draft, queue, min(_AT_ONCE, limits.batch_commands_max - len(outcomes)))
+        before = len(outcomes)
+        try:
+            decide(islice(queue, waiting), state, draft, limits)
+        finally:
+            promises += [take()[0] for _ in range(len(outcomes) - before)]
+        if elapsed() > until:
+            return
+
+
+def _waiting(draft: Draft, queue: deque[Envelope], most: int) -> int:
+    """How many of those that are next have not given up, up to so many. If the first has, it is taken out."""
+    count = 0
+    for promise, command, terms in islice(queue, most):
+        if promise.done():
+            break
+        if terms is not None and terms.deadline is not None and elapsed() > terms.deadline.at:
             promise.set_exception(_expired(command, terms.deadline))  # its timer is late, because the loop was busy
-        else:
-            yield command, terms
-            promises.append(promise)
-        queue.popleft()
-        decided = len(outcomes)
-        if draft.is_damaged or decided >= commands_max or draft.size_bytes >= bytes_max:
-            return
-        if not decided & 15 and elapsed() > until:
-            return
+            break
+        count += 1
+    if not count:  # cancelled or expired while it waited: it never executes
+        draft.skipped.append(queue.popleft()[0])
+    return count
 
 
 def _expired(command: Command, deadline: Deadline) -> DeadlineExceeded:

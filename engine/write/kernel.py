@@ -16,10 +16,12 @@ from typing import TypeAlias
 
 from msgspec import Raw
 
+from millstream.engine.application.doors import BACKSLASH
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.application.options import Terms
 from millstream.engine.commits.commit import Head, Record
 from millstream.engine.errors import ApplyFailed, CommitTooLarge, ImpureHandler, MillstreamError
+from millstream.engine.limits import Limits
 from millstream.engine.write.state import WriteState
 
 __all__ = ["Outcome", "Rows", "decide"]
@@ -70,23 +72,25 @@ class Rows:
 
 
 def decide(
-    commands: Iterable[tuple[Command, Terms | None]], state: WriteState, rows: Rows, commit_bytes_max: int
+    commands: Iterable[tuple[object, Command, Terms | None]], state: WriteState, rows: Rows, limits: Limits
 ) -> None:
-    """Decide commands until there are no more.
+    """Decide commands in order, until there are no more, the rows are full, or the state is damaged.
 
     Args:
-        commands: checked copies. One is taken when the one before has its row; none may follow once ``is_damaged``.
+        commands: checked copies. What stands before each is the caller's own, and not looked at.
         state: is changed by the events, as a replay of them would change it.
-        rows: gets an outcome for each command, and the records and events of those that were accepted.
-        commit_bytes_max: how many encoded bytes the events of one command may have.
+        rows: gets an outcome for each command that was decided, and the records and events of those that were accepted.
+        limits: ``commit_bytes_max`` bounds the events of one command; at ``batch_bytes_max`` the rows are full.
 
     Raises:
         BaseException: what a handler raised that is no `Exception`. The command has no row, and the state is as it was.
     """
-    handlers, effects, read, now, index = state.handlers, state.effects, state.app.read_events, rows.now, state.index
-    versions, outcomes, number, start = index.versions, rows.outcomes, rows.number, rows.start
-    encode_events = state.app.encode_events
-    for command, terms in commands:
+    app, index, now = state.app, state.index, rows.now
+    handlers, effects, versions = state.handlers, state.effects, index.versions
+    encode_events, read, read_with_care = app.encode_events, app.read_plain_events, app.read_events
+    outcomes, number, start = rows.outcomes, rows.number, rows.start
+    commit_bytes_max, bytes_max = limits.commit_bytes_max, limits.batch_bytes_max
+    for _, command, terms in commands:
         handler, wants_context, tag, key_of = handlers[type(command)]
         yielded: list[Event] = []
         events: Sequence[Event] = ()
@@ -98,7 +102,8 @@ def decide(
             data = encode_events(yielded)
             if len(data) > commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), commit_bytes_max)
-            events, key, alike, keys = read(data), key_of(command), True, None
+            events = read_with_care(data) if BACKSLASH in data else read(data)
+            key, alike, keys = key_of(command), True, None
             for event in events:
                 apply, event_key_of = effects[type(event)]
                 apply(event)
@@ -108,7 +113,9 @@ def decide(
             failed = state.apply_failed(events, event, rows.position, error) if events else error
             outcomes.append(state.refusal(command, yielded, failed))
             rows.refused += 1
-            rows.is_damaged = isinstance(failed, ApplyFailed | ImpureHandler)
+            if isinstance(failed, ApplyFailed | ImpureHandler):
+                rows.is_damaged = True
+                return
             continue
         offset, size = rows.position - start, len(events)
         if not alike or key is None or not size:
@@ -128,6 +135,8 @@ def decide(
             outcomes.append(receipt)
             if terms.command_id is not None:
                 index.remember(terms.command_id, terms.payload, receipt)
+        if rows.size_bytes >= bytes_max:
+            return
 
 
 def _context(now: datetime, terms: Terms | None) -> Context:

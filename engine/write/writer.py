@@ -48,7 +48,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.threads import release_gil
-from millstream.engine.observers import Observer
+from millstream.engine.observers import Observer, has_hook
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import write
 from millstream.engine.write.batch import Draft, fill
@@ -154,6 +154,7 @@ class Writer:
         self._clock = clock
         self._followers = followers
         self._observer = observer
+        self._tell_committed = observer.committed if has_hook(observer, "committed") else None
         self._slicer = Slicer(limits.slice_ms_max)
         self._sealed = Head()
         self._draft: Draft | None = None
@@ -309,20 +310,19 @@ class Writer:
             follower.offer(decoded)
         self._queue_outcomes(draft)
         self.counts.committed(len(draft.records))
-        self._tell_committed(decoded, len(draft.records), elapsed() - flight.since)
-
-    def _tell_committed(self, decoded: DecodedCommit, commands: int, seconds: float) -> None:
-        number, position = decoded.head.number, decoded.head.position
-        self._observer.committed(
-            commit=number,
-            position=position,
-            commands=commands,
-            events=position - decoded.start,
-            size_bytes=decoded.size_bytes,
-            seconds=seconds,
-        )
+        seconds = elapsed() - flight.since
+        if self._tell_committed is not None:
+            self._tell_committed(
+                commit=decoded.head.number,
+                position=decoded.head.position,
+                commands=len(draft.records),
+                events=decoded.head.position - decoded.start,
+                size_bytes=decoded.size_bytes,
+                seconds=seconds,
+            )
         if seconds * 1e3 > self._limits.slow_commit_ms:
-            self._observer.slow_commit(commit=number, ms=round(seconds * 1e3), bytes=decoded.size_bytes)
+            ms = round(seconds * 1e3)
+            self._observer.slow_commit(commit=decoded.head.number, ms=ms, bytes=decoded.size_bytes)
 
     def _queue_outcomes(self, draft: Draft) -> None:
         """What the draft's callers are to hear stands."""

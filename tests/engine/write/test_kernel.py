@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.engine import Command, MillstreamError, Receipt
+from millstream.engine import Command, Limits, MillstreamError, Receipt
 from millstream.engine.application.options import Terms
 from millstream.engine.commits.commit import Head, seal
 from millstream.engine.commits.decoded import DecodedCommit
@@ -32,7 +32,11 @@ TERMS = st.one_of(
     st.builds(Terms, command_id=st.sampled_from(["1", "2"]), payload=st.sampled_from(["aa", "bb"])),
     st.builds(Terms, expected_version=st.integers(0, 2)),
 )
-COMMIT_BYTES_MAX = 1_000_000
+LIMITS = Limits()
+
+
+def envelopes(commands: list[tuple[Command, Terms | None]]) -> list[tuple[object, Command, Terms | None]]:
+    return [("nobody", *each) for each in commands]
 
 
 def shown(rows: Rows) -> Any:
@@ -44,9 +48,9 @@ def shown(rows: Rows) -> Any:
 def test_rows_follow_from_commands_and_state_alone(commands: list[tuple[Command, Terms | None]]) -> None:
     once, again = Rows(Head(), NOW), Rows(Head(), NOW)
     one, other = WriteState.new(shop, 100), WriteState.new(shop, 100)
-    decide(commands, one, once, COMMIT_BYTES_MAX)
+    decide(envelopes(commands), one, once, LIMITS)
     for command in commands:  # in as many batches as there are commands: where a batch ends makes no difference
-        decide([command], other, again, COMMIT_BYTES_MAX)
+        decide(envelopes([command]), other, again, LIMITS)
     assert shown(once) == shown(again)
     assert len(once.outcomes) == len(commands)
     assert once.refused == sum(isinstance(each, MillstreamError) for each in once.outcomes)
@@ -57,7 +61,7 @@ def test_what_the_kernel_leaves_is_what_a_replay_of_its_records_makes(
     commands: list[tuple[Command, Terms | None]],
 ) -> None:
     rows, live = Rows(Head(), NOW), WriteState.new(shop, 100)
-    decide(commands, live, rows, COMMIT_BYTES_MAX)
+    decide(envelopes(commands), live, rows, LIMITS)
     if not rows.records:
         return
     commit = seal(Head(), "", rows.records)
