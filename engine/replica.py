@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import anyio
-
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.commits.commit import Head
@@ -26,6 +24,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
 from millstream.engine.loop.collector import frozen
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.feed import Feed, FeedStatus
@@ -104,6 +103,7 @@ class Replica(Queries):
         self._snapshots = self.log.snapshots if snapshots else None
         self._feed = Feed(app, self.log, limits, views, self.observers)
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing: asyncio.Task[None] | None = None
 
     # Asking for changes.
 
@@ -212,12 +212,11 @@ class Replica(Queries):
         if not self._life.on(Turn.OPEN):
             raise EngineClosed(f"{self._life.status} and can't be opened again: make a new Replica")
         try:
-            require_owner(self.log.name, await self.log.attach(), self.app.name)
+            require_owner(self.log.name, await to_the_end(self.log.attach()), self.app.name)
             await self._recover()
         except BaseException:
             self._life.must(Turn.FAILED)
-            with anyio.CancelScope(shield=True):
-                await self.log.close()
+            await to_the_end(self.log.close())
             raise
         self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
         self._tasks.append(asyncio.create_task(self._feed.run(), name="millstream-feed"))
@@ -227,8 +226,10 @@ class Replica(Queries):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
-            await self._close()
+        if self._life.on(Turn.CLOSE):
+            self._closing = asyncio.create_task(self._close(), name="millstream-closing")
+        if self._closing is not None:
+            await to_the_end(self._closing)
 
     async def _recover(self) -> None:
         started = elapsed()
@@ -256,12 +257,11 @@ class Replica(Queries):
             return await Recovery(self.app, self.log, self.limits, catalog).recover(views, slicer)
         finally:
             if self._snapshots is not None:
-                with anyio.CancelScope(shield=True):
-                    await self._snapshots.close()
+                await to_the_end(self._snapshots.close())
 
     async def _attached(self, store: SnapshotStore) -> SnapshotStore | None:
         try:
-            await store.attach()
+            await to_the_end(store.attach())
         except FileNotFoundError:
             return None  # none was taken yet
         except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
@@ -271,8 +271,6 @@ class Replica(Queries):
 
     async def _close(self) -> None:
         """Stop following, let the views apply what they have, let go of the log; what a task died of is raised last."""
-        if not self._life.on(Turn.CLOSE):
-            return
         *followers, feed = self._tasks
         feed.cancel()
         await asyncio.wait([feed])

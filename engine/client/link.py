@@ -38,6 +38,7 @@ from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire import Reply
 from millstream.engine.wire.address import Address, parse_address
@@ -91,6 +92,7 @@ class Link:
         self._is_flushing = False
         self._drained: asyncio.Future[None] | None = None
         self._beat: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         if not self._life.on(Turn.OPEN):
@@ -109,8 +111,10 @@ class Link:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
-            await self._close()
+        if self._life.on(Turn.CLOSE):
+            self._closing = asyncio.create_task(self._close(), name="millstream-closing")
+        if self._closing is not None:
+            await to_the_end(self._closing)
 
     # Calling.
 
@@ -329,8 +333,6 @@ class Link:
 
     async def _close(self) -> None:
         """Wait for the outcome of commands, tell everybody else that there is none, and close the connection."""
-        if not self._life.on(Turn.CLOSE):
-            return
         for timer in (self._beat, self._connecting):
             if timer is not None:
                 timer.cancel()

@@ -35,6 +35,7 @@ from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
 from millstream.engine.read.actor import ViewActor, ViewStatus
 from millstream.engine.stores.owner import require_owner
@@ -146,7 +147,7 @@ class Feed:
         was_lost = self._is_lost
         if was_lost:
             await self._log.close()
-            require_owner(self._log.name, await self._log.attach(), self._app.name)
+            require_owner(self._log.name, await to_the_end(self._log.attach()), self._app.name)
             self._is_lost = False
         if not await self._is_same_log():
             if not was_lost:

@@ -26,6 +26,7 @@ from millstream.engine.errors import (
     TryAgainLater,
 )
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.connection import Connection, ConnectionStatus
 from millstream.engine.server.limits import ServerLimits
@@ -97,6 +98,7 @@ class Server:
         #: Connections that are being made: on TLS, that is a handshake.
         self._arriving: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._unflushed: list[Connection] = []
         self._accepted = 0
         self._dropped: Counter[str] = Counter()
@@ -131,8 +133,9 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
-            await self._stop()
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="millstream-server-stopping")
+        await to_the_end(self._stopping)
 
     def stats(self) -> ServerStats:
         """Figures of this moment."""

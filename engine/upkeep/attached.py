@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
-
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.capabilities import Inspectable
 from millstream.engine.stores.port import Log
@@ -35,5 +34,4 @@ async def attached(address: str | Path | Log) -> AsyncIterator[tuple[Log, str]]:
     try:
         yield log, application
     finally:
-        with anyio.CancelScope(shield=True):
-            await log.close()
+        await to_the_end(log.close())

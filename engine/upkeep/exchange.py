@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import anyio
 import msgspec
 
 from millstream.engine.application.validation import encode
@@ -25,6 +24,7 @@ from millstream.engine.commits.marks import EXPORT, EXPORT_MARK
 from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.threads import in_thread
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
@@ -141,8 +141,7 @@ async def import_log(
     try:
         return await _import_commits(lines, into, progress)
     finally:
-        with anyio.CancelScope(shield=True):
-            await into.close()
+        await to_the_end(into.close())
 
 
 async def _import_commits(lines: _Lines, log: Log, progress: Callable[[Verified], None] | None) -> Verified:

@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import zip_longest
 
-import anyio
-
 from millstream.engine.application.app import App
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observers
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.state import ReadState
@@ -73,8 +72,7 @@ async def _snapshots_of(log: Log) -> AsyncIterator[SnapshotStore]:
     try:
         yield store
     finally:
-        with anyio.CancelScope(shield=True):
-            await store.close()
+        await to_the_end(store.close())
 
 
 def _models(app: App) -> list[Part]:
