@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from msgspec import Raw
@@ -40,25 +40,21 @@ class Answers:
             with suppress(msgspec.ValidationError, TypeError, DefinitionError):
                 error.answer = msgspec.convert(error.answer, answer_type(type(query)), str_keys=True)
 
-    async def follow(self, query: Query[Any], subscription: Subscription) -> AsyncGenerator[Answered[Any], None]:
-        """The answers of a watch; none equal to the one before it, as the first one after a resumption may be."""
-        given = b""
-        try:
-            while True:
-                told = await subscription.next()
-                content = bytes(told.content)
-                if content == given:
-                    continue
-                answered = self._answered(query, content, told.position)
-                # A set may be written in another order, by a server that was started again.
-                if len(content) != len(given) or answered != self._answered(query, given, told.position):
-                    given = content
-                    yield answered
-        except MillstreamError as error:
-            self.mend(query, error)
-            raise
+    def follow(self, query: Query[Any], subscription: Subscription) -> AsyncIterator[Answered[Any]]:
+        """The answers of a watch; none equal to the one before it, as the first one after a resumption may be.
 
-    def _answered(self, query: Query[Any], content: bytes, position: int) -> Answered[Any]:
+        Whoever waits for the next may be cancelled, and ask again.
+        """
+        return _Following(self, query, subscription)
+
+    def is_same(self, query: Query[Any], one: bytes, other: bytes, position: int) -> bool:
+        """Whether two contents are one answer. A server that was restarted may write a set in another order."""
+        if one == other or len(one) != len(other):
+            return one == other
+        return bool(self.answered(query, one, position) == self.answered(query, other, position))
+
+    def answered(self, query: Query[Any], content: bytes, position: int) -> Answered[Any]:
+        """What was told, as the query promises it."""
         return self.read(query, Raw(b'{"answer":%b,"position":%d}' % (content, position)))
 
     def _reader(self, query: Query[Any]) -> Callable[[bytes | Raw], Any]:
@@ -71,6 +67,32 @@ class Answers:
                 raise _failed(query, f"JSON can't hold what the query promises: {error}") from error
             self._readers[kind] = found
         return found
+
+
+class _Following:
+    """No generator, which would be over when somebody who waits for the next answer is cancelled."""
+
+    def __init__(self, answers: Answers, query: Query[Any], subscription: Subscription) -> None:
+        self._answers = answers
+        self._query = query
+        self._subscription = subscription
+        self._given = b""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Answered[Any]:
+        answers, query = self._answers, self._query
+        try:
+            while True:
+                told = await self._subscription.next()
+                content = bytes(told.content)
+                if not answers.is_same(query, content, self._given, told.position):
+                    self._given = content
+                    return answers.answered(query, content, told.position)
+        except MillstreamError as error:
+            answers.mend(query, error)
+            raise
 
 
 def _failed(query: Query[Any], problem: str) -> AnswerFailed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from millstream.engine.application.app import App
 from millstream.engine.application.copies import with_own_answer
@@ -150,7 +150,7 @@ class Queries:
         """The answer now, then each changed one: ``async with engine.watch(query) as answers: async for … in answers``.
 
         Each answer is that of whole commits, differs from the one before it, and is not older. It is a copy that nobody
-        else has. The iteration has no end but an error.
+        else has. The iteration has no end but an error: ``anext`` may be cancelled, or timed out, and asked again.
 
         Args:
             query: the question.
@@ -171,7 +171,7 @@ class Queries:
         """
         watch = await self.open_watch(query, after=position_of(after), every=every, incomplete=incomplete)
         try:
-            yield _answers_of(watch)
+            yield _AnswersOf(watch)
         finally:
             watch.close()
 
@@ -254,10 +254,18 @@ class Queries:
         }
 
 
-async def _answers_of(watch: Watch) -> AsyncGenerator[Answered[Any], None]:
-    while True:
-        data, position = await watch.next()
-        yield Answered(watch.decode(data), position)
+class _AnswersOf:
+    """The answers of a watch. No generator, which would be over when somebody who waits for the next is cancelled."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Answered[Any]:
+        data, position = await self._watch.next()
+        return Answered(self._watch.decode(data), position)
 
 
 def _promised(query: type[Query[Any]]) -> Any:

@@ -5,6 +5,7 @@ A test file says how its gateway is made. What is expected is written out, error
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -404,6 +405,17 @@ class GatewayConformance(ABC):
                 assert await taken(answers) == (2, 3)
             async with gateway.watch(Notes()) as notes:
                 assert (await taken(notes))[0] == ()
+
+    async def test_a_watch_goes_on_when_who_waits_for_the_next_answer_gives_up(self) -> None:
+        for every in (False, True):
+            async with self.running() as (gateway, _, _), gateway.watch(StockOf("apple"), every=every) as answers:
+                assert await taken(answers) == (0, 0)
+                for _ in range(2):
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0.01):
+                            await anext(answers)
+                await gateway.execute(Add("apple", 1))
+                assert await taken(answers) == (1, 1)
 
     async def test_a_watch_of_every_change_leaves_none_out(self) -> None:
         async with self.running() as (gateway, _, _), gateway.watch(StockOf("apple"), every=True) as answers:
