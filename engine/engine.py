@@ -9,6 +9,7 @@ import asyncio
 from asyncio import get_running_loop
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +17,14 @@ from typing import Literal, Self
 
 from millstream.engine.application.app import App
 from millstream.engine.application.doors import BACKSLASH
+from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Event, Metadata, Receipt
 from millstream.engine.application.options import Options
 from millstream.engine.application.validation import checked_metadata
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import (
+    DefinitionError,
     EngineClosed,
     MillstreamError,
     UnknownMessage,
@@ -80,6 +83,7 @@ class Engine(Queries):
         LogLocked, LogRefused, LogCorrupt: the log can't be used.
         EventsUnreadable: the log holds events that today's application does not know or can't read.
         ApplyFailed: a write model can't apply what the log holds.
+        DefinitionError: the clock tells no aware datetime.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Engine(Queries):
         #: What is offered each commit, in this order: the views, and the snapshotter once the engine is open.
         self.followers: list[Follower] = [*views]
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
+        self._clock = clock
         self._freeze_gc = freeze_gc
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery: Recovery
@@ -338,10 +343,14 @@ class Engine(Queries):
         if self._life.on(Turn.CLOSE):
             self._closing = asyncio.create_task(self._close(), name="millstream-closing")
         if self._closing is not None:
-            await to_the_end(self._closing)
+            try:
+                await to_the_end(self._closing)
+            except Interrupted as interrupted:
+                raise (interrupted.__cause__ or interrupted) from None
 
     async def _recover(self) -> None:
         started = elapsed()
+        _require_zone(self._clock())
         store = None if self._snapshots is None else await self._opened(self._snapshots)
         catalog = Catalog(store, self.log, self.observers)
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)
@@ -448,3 +457,14 @@ class Engine(Queries):
         write = WriteParts(self.app, self.limits.receipts_max)
         recovered = await self._recovery.recover(write.all, slicer)
         return Rebuilt(self._write_state(write), recovered.head, recovered.replayed)
+
+
+def _require_zone(now: object) -> None:
+    """See that a clock tells the time in a zone.
+
+    Raises:
+        DefinitionError: it does not.
+    """
+    if not isinstance(now, datetime) or now.utcoffset() is None:
+        problem = f"the clock tells {now!r:.80}: it is to tell an aware datetime, such as datetime.now(UTC)"
+        raise DefinitionError(problem, "Engine(clock=…)")

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from millstream.engine.application.app import App
+from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
@@ -229,7 +230,10 @@ class Replica(Queries):
         if self._life.on(Turn.CLOSE):
             self._closing = asyncio.create_task(self._close(), name="millstream-closing")
         if self._closing is not None:
-            await to_the_end(self._closing)
+            try:
+                await to_the_end(self._closing)
+            except Interrupted as interrupted:
+                raise (interrupted.__cause__ or interrupted) from None
 
     async def _recover(self) -> None:
         started = elapsed()

@@ -13,6 +13,7 @@ import msgspec
 
 from millstream.engine.application.doors import without_nul
 from millstream.engine.application.forms import require_event, require_message, require_readable
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Message, Query
 from millstream.engine.application.methods import Method, key_field, place_of, yielded_events
 from millstream.engine.application.sides import (
@@ -149,9 +150,9 @@ class App:
         try:
             today = [event for each in stored.upcast() for event in self._today(each)]
             return self._read_today(self.encode_events(today))
-        except HandlerFailed:
+        except (HandlerFailed, *INTERRUPTS):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), repr(error)) from error
 
     def _keys(self, events: Iterable[Event]) -> list[str | None]:

@@ -30,6 +30,7 @@ LEVELS: Mapping[str, str] = {
     "rebuild_failed": "error",
     "fenced": "error",
     "writer_stopped": "critical",
+    "application_failed": "error",
     "event_parked": "error",
     "event_skipped": "error",
     "parked_replayed": "info",
@@ -57,7 +58,7 @@ LEVELS: Mapping[str, str] = {
     "observer_failed": "error",
 }
 #: The lines that have the traceback of their error.
-_WITH_TRACEBACK = frozenset({"writer_stopped", "request_failed"})
+_WITH_TRACEBACK = frozenset({"application_failed", "request_failed", "view_faulted", "writer_stopped"})
 
 
 class LogLines(Observer):
@@ -71,12 +72,17 @@ def _line(hook: str) -> Callable[..., None]:
             shown["events_per_second"] = round(facts["replayed"] / facts["seconds"]) if facts["seconds"] else 0
         if hook in _WITH_TRACEBACK:
             shown["exc_info"] = facts["error"]
+        elif "raised" in facts:
+            shown["exc_info"] = facts["raised"]
+            del shown["raised"]
         getattr(_log, LEVELS[hook])(hook, **shown)
 
     return write
 
 
 def _shown(name: str, fact: Any) -> Any:
+    if name == "raised":
+        return None
     if isinstance(fact, BaseException) or name == "cause":
         return repr(fact)
     return round(fact, 3) if name == "seconds" else fact

@@ -75,6 +75,18 @@ class Observer:
     def writer_stopped(self, *, log: str, commit: int, error: BaseException) -> None:
         """The writer has died of ``error``, which closing the engine raises; ``commit`` is the last durable one."""
 
+    # The application's own code.
+
+    def application_failed(self, *, place: str, message: str, error: BaseException, left_out: int) -> None:
+        """A handler, an applier of a write model, or an answer has raised. Ten are told in a second at most.
+
+        Args:
+            place: the method.
+            message: the type of the command, event or query that it was given.
+            error: what it has raised; or what is wrong with what it gave.
+            left_out: how many were not told since the last one that was.
+        """
+
     # Its views.
 
     def applied(self, *, view: str, commit: int, position: int, lag: int) -> None:
@@ -83,10 +95,14 @@ class Observer:
         ``lag`` is how many events were published that the view has not applied.
         """
 
-    def event_parked(self, *, view: str, position: int, event_type: str, key: str | None, error: str) -> None:
+    def event_parked(
+        self, *, view: str, position: int, event_type: str, key: str | None, error: str, raised: BaseException
+    ) -> None:
         """A view could not apply an event, and keeps it."""
 
-    def event_skipped(self, *, view: str, position: int, event_type: str, key: str | None, error: str) -> None:
+    def event_skipped(
+        self, *, view: str, position: int, event_type: str, key: str | None, error: str, raised: BaseException
+    ) -> None:
         """A view could not apply an event, and goes on without it."""
 
     def parked_replayed(self, *, view: str, events: int, parked: int) -> None:

@@ -27,13 +27,15 @@ from enum import StrEnum
 import anyio
 
 from millstream.engine.application.app import App
+from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import EngineClosed, MillstreamError, NotYetVisible, ViewBehind, ViewFaulted
 from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.observers import Observer, has_hook
+from millstream.engine.observers import Faults, Observer, has_hook
 from millstream.engine.read.queue import CommitQueue
 from millstream.engine.read.state import ReadState
 from millstream.engine.read.waiting import Waiting
@@ -120,6 +122,8 @@ class ViewActor:
         self._limits = limits
         self._reader = reader
         self._observer = observer
+        #: Tells of answers that have failed.
+        self.faults = Faults(observer, elapsed)
         self._tell_applied = observer.applied if has_hook(observer, "applied") else None
         self._wanted = wanted
         self._queue = CommitQueue(limits.view_queue_commits_max, limits.view_queue_bytes_max)
@@ -196,7 +200,11 @@ class ViewActor:
             self.ready = True
 
     async def run(self) -> None:
-        """Apply what is offered until `stop`; then what is queued, and end."""
+        """Apply what is offered until `stop`; then what is queued, and end.
+
+        Raises:
+            Interrupted: the view wants the program to end.
+        """
         slicer = Slicer(self._limits.slice_ms_max)
         try:
             while True:
@@ -208,6 +216,9 @@ class ViewActor:
                     return
                 else:
                     await self._signalled()
+        except INTERRUPTS as error:
+            self.fault(error)
+            raise Interrupted(f"view {self.name}") from error
         finally:
             self._life.on(ViewEvent.ENDED)
             self.ready = False

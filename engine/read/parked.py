@@ -13,6 +13,7 @@ from itertools import chain
 
 import msgspec
 
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.validation import encode
 
@@ -137,12 +138,14 @@ def _tried_again(
             continue
         try:
             apply(parked.event)
-        except Exception as error:  # noqa: BLE001 - it stays parked, with what it raised this time
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it stays parked, with what it raised this time
             left.append(msgspec.structs.replace(parked, cause=text_of(error), code_version=code_version))
     return left
 
 
-def text_of(error: Exception) -> str:
+def text_of(error: BaseException) -> str:
     """What an error says of itself, as text that can be written down."""
     try:
         text = repr(error)

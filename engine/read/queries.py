@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar, cast
 
 from millstream.engine.application.app import App
 from millstream.engine.application.copies import with_own_answer
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Answered, Query, Token, position_of
 from millstream.engine.application.methods import answer_type
 from millstream.engine.application.purity import fingerprint
@@ -207,9 +208,10 @@ class Queries:
             answer = _purity_checked(view, answer)
         try:
             answered = answer(read.state, query)
-        except MillstreamError:
+        except (MillstreamError, *INTERRUPTS):
             raise
-        except Exception as error:
+        except BaseException as error:
+            view.faults.tell(f"{view.name}.{_name_of(answer)}", type(query).__name__, error)
             raise AnswerFailed(view.name, type(query).__name__, repr(error)) from error
         if read.is_incomplete and not incomplete:
             left_out = read.left_out
@@ -266,6 +268,10 @@ class _AnswersOf:
     async def __anext__(self) -> Answered[Any]:
         data, position = await self._watch.next()
         return Answered(self._watch.decode(data), position)
+
+
+def _name_of(answer: Callable[..., Any]) -> str:
+    return getattr(answer, "__name__", "answer")
 
 
 def _promised(query: type[Query[Any]]) -> Any:

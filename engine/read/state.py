@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from millstream.engine.application.app import App
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.sides import ReadSide, code_version_of, poison_of
 from millstream.engine.commits.commit import Head
@@ -169,7 +170,9 @@ class ReadState:
                     else:
                         apply(event)
                 return True
-            except Exception as error:  # noqa: BLE001 - kept, told, and shown to everyone who asks
+            except INTERRUPTS:
+                raise
+            except BaseException as error:  # noqa: BLE001 - kept, told, and shown to everyone who asks
                 self._poisoned(decoded, start + len(events) - length_hint(left) - 1, error)
                 if self.fault is not None:
                     return False
@@ -177,14 +180,15 @@ class ReadState:
     def _apply_one(self, event: Event) -> None:
         self.appliers[type(event)](event)
 
-    def _poisoned(self, decoded: DecodedCommit, index: int, error: Exception) -> None:
+    def _poisoned(self, decoded: DecodedCommit, index: int, error: BaseException) -> None:
         event, position = decoded.events[index], self._position(decoded, index)
         if self._poison == "stop":
             self.fault = (position, error)
             return
         cause, parks = text_of(error), self._poison == "park"
         tell = self._observer.event_parked if parks else self._observer.event_skipped
-        tell(view=self.view, position=position, event_type=type(event).__name__, key=self._key_of(event), error=cause)
+        kind, key = type(event).__name__, self._key_of(event)
+        tell(view=self.view, position=position, event_type=kind, key=key, error=cause, raised=error)
         if parks:
             self._park(decoded, index, cause)
         else:

@@ -27,6 +27,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Query
 from millstream.engine.application.validation import encode
 from millstream.engine.errors import (
@@ -40,6 +41,7 @@ from millstream.engine.errors import (
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Faults
 from millstream.engine.read.state import ReadState
 
 __all__ = ["Question", "Watch", "Watched", "Watches"]
@@ -59,6 +61,8 @@ class Watched(Protocol):
     def position(self) -> int: ...
     @property
     def ready(self) -> bool: ...
+    @property
+    def faults(self) -> Faults: ...
 
 
 class Question:
@@ -308,7 +312,9 @@ class Watches:
         group.looked = self._touches
         try:
             data = encode(question.answer(view.read.state, question.query))
-        except Exception as error:  # noqa: BLE001 - told to everyone who watches
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - told to everyone who watches
             group.error = error if isinstance(error, MillstreamError) else self._failed(question, error)
             group.version += 1
             del self._groups[question.key]  # whoever asks from now on has it looked at anew
@@ -325,7 +331,8 @@ class Watches:
             self._unwoken.append(group)
             self._news.set()
 
-    def _failed(self, question: Question, error: Exception) -> AnswerFailed:
+    def _failed(self, question: Question, error: BaseException) -> AnswerFailed:
+        self.view.faults.tell(self.view.name, type(question.query).__name__, error)
         failed = AnswerFailed(self.view.name, type(question.query).__name__, str(error) or repr(error))
         failed.__cause__ = error
         return failed

@@ -59,7 +59,7 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
 
     Raises:
-        BaseException: as `decide`. The command stays in the queue: whoever stops the writer answers what is queued.
+        KeyboardInterrupt, SystemExit: as `decide`. The command stays in the queue: whoever stops the writer answers it.
     """
     until = elapsed() + limits.slice_ms_max / 1e3
     outcomes, promises, take = draft.outcomes, draft.promises, queue.popleft

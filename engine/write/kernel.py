@@ -17,6 +17,7 @@ from typing import TypeAlias
 from msgspec import Raw
 
 from millstream.engine.application.doors import BACKSLASH
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.application.options import Terms
 from millstream.engine.commits.commit import Head, Record
@@ -83,7 +84,8 @@ def decide(
         limits: ``commit_bytes_max`` bounds the events of one command; at ``batch_bytes_max`` the rows are full.
 
     Raises:
-        BaseException: what a handler raised that is no `Exception`. The command has no row, and the state is as it was.
+        KeyboardInterrupt, SystemExit: a handler or an applier raised it. The command has no row, and the state must not
+            be used any more.
     """
     app, index, now = state.app, state.index, rows.now
     handlers, effects, versions = state.handlers, state.effects, index.versions
@@ -109,7 +111,9 @@ def decide(
                 apply(event)
                 if event_key_of(event) != key:
                     alike = False
-        except Exception as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
             failed = state.apply_failed(events, event, rows.position, error) if events else error
             outcomes.append(state.refusal(command, yielded, failed))
             rows.refused += 1

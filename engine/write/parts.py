@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from millstream.engine.application.app import App
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.methods import Method
 from millstream.engine.application.sides import WriteSide
@@ -62,7 +63,9 @@ class ModelPart:
                 if method is not None:
                     try:
                         method.function(state, event)
-                    except Exception as error:
+                    except INTERRUPTS:
+                        raise
+                    except BaseException as error:
                         raise apply_failed((method,), decoded.events, event, decoded.start, error) from error
         self.head = decoded.head
         return ()
@@ -103,7 +106,7 @@ class WriteParts:
 
 
 def apply_failed(
-    methods: Iterable[Method], events: Sequence[Event], event: Event, position: int, error: Exception
+    methods: Iterable[Method], events: Sequence[Event], event: Event, position: int, error: BaseException
 ) -> ApplyFailed:
     """What is raised when one of the events that follow ``position`` could not be applied.
 

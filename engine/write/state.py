@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from millstream.engine.application.app import App, CommandEntry
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event
 from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.sides import WriteSide
@@ -85,11 +86,13 @@ class WriteState:
         try:
             yielded += handler(command, context) if wants_context else handler(command)
             return self.app.read_events(self.app.encode_events(yielded))
-        except Exception as error:  # noqa: BLE001 - sorted into a typed refusal
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal
             refusal = self.refusal(command, yielded, error)
             raise refusal from refusal.__cause__
 
-    def apply_failed(self, events: Sequence[Event], event: Event, position: int, error: Exception) -> ApplyFailed:
+    def apply_failed(self, events: Sequence[Event], event: Event, position: int, error: BaseException) -> ApplyFailed:
         """What is raised when one of the events that follow ``position`` could not be applied."""
         methods = [method for _, method in self.app.events[type(event)].appliers]
         return apply_failed(methods, events, event, position, error)
@@ -100,7 +103,7 @@ class WriteState:
             part.head = head
         return self._parts.all
 
-    def refusal(self, command: Command, yielded: Iterable[Any], error: Exception) -> MillstreamError:
+    def refusal(self, command: Command, yielded: Iterable[Any], error: BaseException) -> MillstreamError:
         """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""
         if isinstance(error, _AS_THEY_ARE):
             return error

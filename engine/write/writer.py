@@ -30,14 +30,17 @@ from typing import NamedTuple
 
 import msgspec
 
+from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.commits.commit import Commit, Head, seal, timestamp
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import (
+    ApplyFailed,
     CommitFailed,
     EngineClosed,
     Fenced,
+    HandlerFailed,
     ImpureHandler,
     MillstreamError,
     OutcomeUnknown,
@@ -48,12 +51,13 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.threads import release_gil
-from millstream.engine.observers import Observer, has_hook
+from millstream.engine.observers import Faults, Observer, has_hook
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import write
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Promise
 from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue
+from millstream.engine.write.kernel import Outcome
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.state import WriteState
 
@@ -154,6 +158,7 @@ class Writer:
         self._clock = clock
         self._followers = followers
         self._observer = observer
+        self._faults = Faults(observer, elapsed)
         self._tell_committed = observer.committed if has_hook(observer, "committed") else None
         self._slicer = Slicer(limits.slice_ms_max)
         self._sealed = Head()
@@ -213,6 +218,10 @@ class Writer:
         """Decide, write, answer, until `stop` and then until nothing is left.
 
         Whatever ends it, every command that was taken is answered.
+
+        Raises:
+            Interrupted: a handler wants the program to end.
+            Exception: a defect.
         """
         reason: Callable[[], MillstreamError] = partial(EngineClosed, "closed")
         try:
@@ -222,9 +231,11 @@ class Writer:
         except Fenced as error:
             reason = partial(Fenced, error.log, error.commit, error.head)
             self._observer.fenced(log=error.log, commit=error.commit, head=error.head)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError, *INTERRUPTS) as error:
             reason = partial(WriterUnavailable, f"it stopped: {error!r}")
             self._observer.writer_stopped(log=self._store.name, commit=self.head.number, error=error)
+            if isinstance(error, INTERRUPTS):
+                raise Interrupted("the writer") from error
             raise
         finally:
             self.fail_all(reason)
@@ -265,7 +276,10 @@ class Writer:
             draft = self._draft = Draft(self._sealed, self.now())
         elif draft.is_full(self._limits):
             return False
+        decided, refused = len(draft.outcomes), draft.refused
         fill(draft, queue, self.state, self._limits)
+        if draft.refused > refused:
+            self._tell_faults(draft.outcomes[decided:])
         self.mailbox.skipped.extend(draft.skipped)
         draft.skipped.clear()
         self.mailbox.admit()
@@ -274,6 +288,15 @@ class Writer:
         if not draft.promises:
             self._draft = None
         return not draft.is_full(self._limits)
+
+    def _tell_faults(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, HandlerFailed):
+                self._faults.tell(outcome.handler, outcome.command, outcome.__cause__ or outcome)
+            elif isinstance(outcome, ApplyFailed):
+                self._faults.tell(outcome.model, outcome.event, outcome.__cause__ or outcome)
+            elif isinstance(outcome, ImpureHandler):
+                self._faults.tell(outcome.function, outcome.message_type, outcome)
 
     async def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""
