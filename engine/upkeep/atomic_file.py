@@ -71,7 +71,7 @@ def _finish(part: Path, target: Path, like: Path | None) -> None:
         _require_absent(target)
         part.rename(target)
     else:
-        part.unlink()
+        part.unlink(missing_ok=True)  # who opens the target as a log removes its second name, too
     with suppress(OSError):  # where a folder can't be opened, as on Windows, it needs no syncing either
         _sync(target.parent)
 

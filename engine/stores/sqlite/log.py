@@ -40,6 +40,7 @@ from millstream.engine.stores.sqlite.errors import (
     refusal,
 )
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
+from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.reading import SqliteReader
 from millstream.engine.stores.sqlite.schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
@@ -69,6 +70,7 @@ class SqliteLog:
 
     Args:
         path: the file; made when it is not there. Beside it lie ``-wal`` and ``-shm`` while it is open, and ``-lock``.
+            So the file must have one path only: one with hard links, or mounted without its folder, is refused.
         busy_seconds_max: how long a commit waits for another program that has the file locked before it fails.
         checked_bytes_max: up to this size of the file, opening and attaching also check that its pages are whole, at 1
             to 3 GB/s (https://www.sqlite.org/pragma.html#pragma_quick_check). Larger ones are to be verified at times.
@@ -229,6 +231,7 @@ class SqliteLog:
             raise
 
     def _take_lock(self) -> sqlite3.Connection:
+        require_one_path(self.name, self.path, tidy=True)
         # Before SQLite makes a -wal for it, which would be read-only, too, and stay so.
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise LogRefused(self.name, "it can't be written", WRITABLE)

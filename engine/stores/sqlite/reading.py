@@ -24,6 +24,7 @@ from millstream.engine.stores.following import followed
 from millstream.engine.stores.sqlite.connection import Database, connect
 from millstream.engine.stores.sqlite.errors import ERRORS, is_damage
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
+from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.pulse import Pulse, look_connection, version_of
 from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address, sync_wal
 from millstream.engine.stores.sqlite.schema import (
@@ -145,7 +146,7 @@ class SqliteReader:
         """Connect the way that leaves no trace as the files are now; again if they change meanwhile."""
         while True:
             try:
-                resting = await in_thread(QuietFiles.look, self._path)
+                resting = await in_thread(self._look)
             except OSError as error:
                 raise LogRefused(self._name, f"it is not there: {error}", "name a log that is there") from error
             db = await connect(reading_address(self._path, resting), uri=True, busy_seconds_max=self._busy_seconds_max)
@@ -163,6 +164,10 @@ class SqliteReader:
             self._db, self._resting = db, resting
             self._file = self._watch.database if resting is None else resting.file
             return owner
+
+    def _look(self) -> QuietFiles | None:
+        require_one_path(self._name, self._path, tidy=False)
+        return QuietFiles.look(self._path)
 
     async def _moved_on(self, resting: QuietFiles | None) -> bool:
         return resting is not None and not await in_thread(resting.holds, self._path)

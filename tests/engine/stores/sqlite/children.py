@@ -245,6 +245,17 @@ def image_head(folder: Path, name: str) -> int:
     return int(number)
 
 
+async def mounted(folder: Path) -> None:
+    """A file that is mounted alone is opened, attached to, and another one in the same folder is opened."""
+    log = SqliteLog(folder / "mounted.db")
+    say(await failure(log.open(APP)))
+    say(await failure(log.attach()))
+    own = SqliteLog(folder / "own.db")
+    say(await failure(own.open(APP)))
+    await own.close()
+    say(sorted(path.name for path in folder.iterdir()))
+
+
 async def forbidden(folder: Path) -> None:
     """An unprivileged user opens files and folders that it may only read.
 
