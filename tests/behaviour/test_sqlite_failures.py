@@ -188,7 +188,7 @@ async def test_files_and_folders_that_are_read_only_are_refused_to_a_writer_and_
     refusals = {
         "file": "it can't be written; make the file, and its -wal if there is one, writable; or attach to read it",
         "wal": "it can't be written: attempt to write a readonly database; make the file, and its -wal",
-        "folder": "its lock can't be made: unable to open database file; the folder must be writable",
+        "folder": "its lock can't be made: Permission denied; the folder must be writable",
     }
     for name in refusals:
         (shared_folder / name).mkdir()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ from millstream.engine.stores.sqlite.errors import (
 )
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
 from millstream.engine.stores.sqlite.names import require_one_path
+from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, make_with
 from millstream.engine.stores.sqlite.reading import SqliteReader
 from millstream.engine.stores.sqlite.schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
@@ -61,6 +63,9 @@ _PRAGMAS = (
     f"journal_size_limit={_WAL_BYTES_KEPT_MAX}",
 )
 
+#: When a file is closed that was just made, the process loses all of its locks on it, also one taken by another thread.
+_MAKING_A_LOCK = threading.Lock()
+
 T = TypeVar("T")
 _Arguments = TypeVarTuple("_Arguments")
 
@@ -74,17 +79,25 @@ class SqliteLog:
         busy_seconds_max: how long a commit waits for another program that has the file locked before it fails.
         checked_bytes_max: up to this size of the file, opening and attaching also check that its pages are whole, at 1
             to 3 GB/s (https://www.sqlite.org/pragma.html#pragma_quick_check). Larger ones are to be verified at times.
+        permissions: of a log that is made, whatever the umask. An empty file that is there already keeps its own, and
+            what lies beside a log has those of the log.
     """
 
     def __init__(
-        self, path: str | Path, *, busy_seconds_max: float = 5.0, checked_bytes_max: int = 256 * 1024 * 1024
+        self,
+        path: str | Path,
+        *,
+        busy_seconds_max: float = 5.0,
+        checked_bytes_max: int = 256 * 1024 * 1024,
+        permissions: int = OWNER_ONLY,
     ) -> None:
         self.path = Path(path)
+        self._permissions = permissions
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
         self._watch = FileWatch(self.path)
         self._reader = SqliteReader(self.path, self._watch, busy_seconds_max, checked_bytes_max)
-        self._snapshots = SqliteSnapshots(f"{self.path}-snapshots")
+        self._snapshots = SqliteSnapshots(f"{self.path}-snapshots", like=self.path)
         self._lock: sqlite3.Connection | None = None
         self._writer: Database | None = None
         self._appended = AppendSignal()
@@ -235,8 +248,26 @@ class SqliteLog:
         # Before SQLite makes a -wal for it, which would be read-only, too, and stay so.
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise LogRefused(self.name, "it can't be written", WRITABLE)
+        path = f"{os.path.realpath(self.path)}-lock"  # one for all names that the file has by symbolic links
+        with _MAKING_A_LOCK:
+            self._made("lock", lambda: make_like(path, self.path, self._permissions))
+            lock = self._locked(path)
         try:
-            path = f"{os.path.realpath(self.path)}-lock"  # one for all names that the file has by symbolic links
+            self._made("file", lambda: make_with(self.path, self._permissions))
+        except LogRefused:
+            lock.close()
+            raise
+        return lock
+
+    def _made(self, what: str, make: Callable[[], None]) -> None:
+        try:
+            make()
+        except OSError as error:
+            problem = f"its {what} can't be made: {error.strerror or error}"
+            raise LogRefused(self.name, problem, "the folder must be writable") from error
+
+    def _locked(self, path: str) -> sqlite3.Connection:
+        try:
             lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         except sqlite3.OperationalError as error:
             raise LogRefused(self.name, f"its lock can't be made: {error}", "the folder must be writable") from error

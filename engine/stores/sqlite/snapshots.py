@@ -24,6 +24,7 @@ from millstream.engine.commits.marks import SNAPSHOTS_APPLICATION_ID
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.snapshots.part import Snapshot
 from millstream.engine.stores.sqlite.connection import Database, connect
+from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like
 from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address
 
 __all__ = ["SqliteSnapshots"]
@@ -89,10 +90,12 @@ class SqliteSnapshots:
 
     Args:
         path: the file; made when it is opened and not there.
+        like: the log, whose permissions a file that is made gets. Where there is none, only its owner may read it.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, like: str | Path | None = None) -> None:
         self.path = Path(path)
+        self._like = self.path if like is None else Path(like)
         self._db: Database | None = None
         #: Those that are begun and not finished, by part.
         self._attempts: dict[str, int] = {}
@@ -223,6 +226,7 @@ class SqliteSnapshots:
             self._db = await self._opened()
 
     async def _opened(self) -> Database:
+        await in_thread(make_like, self.path, self._like, OWNER_ONLY)
         db = await connect(self.path)
         try:
             if await _is_empty(db):

@@ -167,9 +167,10 @@ async def test_a_place_where_no_file_can_be_made_is_an_error_and_damages_nothing
     tmp_path: Path, log_lines: list[Any]
 ) -> None:
     (tmp_path / "log.db-snapshots").mkdir()
-    for path in (tmp_path / "log.db-snapshots", tmp_path / "nowhere" / "log.db-snapshots"):
-        with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
-            await SqliteSnapshots(path).open()
+    with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+        await SqliteSnapshots(tmp_path / "log.db-snapshots").open()
+    with pytest.raises(FileNotFoundError, match="No such file or directory"):
+        await SqliteSnapshots(tmp_path / "nowhere" / "log.db-snapshots").open()
     assert log_lines == []
     assert [each.name for each in tmp_path.iterdir()] == ["log.db-snapshots"]
 
