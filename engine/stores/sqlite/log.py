@@ -20,7 +20,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -31,7 +31,7 @@ from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.stores.sqlite import inspection
-from millstream.engine.stores.sqlite.connection import Database, connect
+from millstream.engine.stores.sqlite.connection import Database, connect, steps_of
 from millstream.engine.stores.sqlite.errors import (
     ERRORS,
     WRITABLE,
@@ -39,12 +39,22 @@ from millstream.engine.stores.sqlite.errors import (
     nothing_written,
     primary_code,
     refusal,
+    text_of,
 )
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
 from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, make_with
 from millstream.engine.stores.sqlite.reading import SqliteReader
-from millstream.engine.stores.sqlite.schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
+from millstream.engine.stores.sqlite.schema import (
+    APPEND,
+    LAST,
+    PROBE,
+    check_pages,
+    create,
+    is_empty,
+    mark_owner,
+    owner_of,
+)
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
 
 __all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
@@ -132,18 +142,27 @@ class SqliteLog:
         if lost := self._watch.lost():
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
         try:
-            written = await self._writer.rows(APPEND, row)
+            written = await self._insert(self._writer, row)
         except asyncio.CancelledError:
             self._telling = asyncio.create_task(self._tell_later(self._writer))
             raise
         except (sqlite3.Error, ValueError) as error:
             await self._leave_transaction()
             if nothing_written(error):
-                raise CommitFailed(commit.number, str(error)) from error
+                raise CommitFailed(commit.number, text_of(error)) from error
             raise
         self._appended.tell()
         if not written:
             raise Fenced(self.name, commit.number, (await self.head()).number)
+
+    async def _insert(self, writer: Database, row: tuple[object, ...]) -> list[Sequence[Any]]:
+        try:
+            return await writer.rows(APPEND, row)
+        except sqlite3.DatabaseError as error:
+            if primary_code(error) != sqlite3.SQLITE_AUTH:
+                raise
+        await writer.rows(LAST)  # learns of the schema as it is now: somebody may have removed the trigger
+        return await writer.rows(APPEND, row)
 
     async def probe(self) -> None:
         if self._writer is None:
@@ -199,8 +218,7 @@ class SqliteLog:
         await self._inspected(inspection.check_rows, self.path)
 
     async def check_structure(self, commits: int) -> None:
-        schema = await inspection.schema_made()
-        await self._inspected(inspection.check_structure, self.path, schema, commits)
+        await self._inspected(inspection.check_structure, self.path, commits)
 
     async def copy_to(self, target: Path) -> SqliteLog:
         source = self.unchecked()  # this handle may be open, or be closed meanwhile
@@ -281,7 +299,9 @@ class SqliteLog:
         return lock
 
     async def _open(self, application: str) -> None:
-        self._writer = db = await connect(self.name, busy_seconds_max=self._busy_seconds_max)
+        self._writer = db = await connect(
+            self.name, busy_seconds_max=self._busy_seconds_max, steps_max=steps_of(self._checked_bytes_max)
+        )
         if await is_empty(db):
             await create(db, application)
         else:
@@ -290,6 +310,7 @@ class SqliteLog:
             await db.rows(f"PRAGMA {pragma}")
         await self._settle(db)
         await check_pages(self.name, db, self._checked_bytes_max)
+        await self._mark(db, application)
         await self._reader.open()
         self._watch.begin()
         self._appended = AppendSignal()
@@ -305,6 +326,15 @@ class SqliteLog:
             await db.rows("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.OperationalError as error:
             if not no_room(error):  # the -wal is synced before the first page is written
+                raise
+
+    async def _mark(self, db: Database, application: str) -> None:
+        """Give a log of 0.1 what protects the name of its application. Without room for it, the next opening does."""
+        try:
+            await mark_owner(db, application)
+        except sqlite3.Error as error:
+            await self._leave_transaction()
+            if not nothing_written(error):
                 raise
 
     async def _tell_later(self, writer: Database) -> None:

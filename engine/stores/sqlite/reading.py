@@ -21,8 +21,8 @@ from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import followed
-from millstream.engine.stores.sqlite.connection import Database, connect
-from millstream.engine.stores.sqlite.errors import ERRORS, is_damage
+from millstream.engine.stores.sqlite.connection import Database, connect, steps_of
+from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, text_of
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
 from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.pulse import Pulse, look_connection, version_of
@@ -71,7 +71,7 @@ class SqliteReader:
 
     async def open(self) -> None:
         """Read beside the writer of the same handle."""
-        self._db = await connect(self._name, busy_seconds_max=self._busy_seconds_max)
+        self._db = await self._connect(self._name)
         await self._db.rows("PRAGMA query_only=1")
         await self._db.rows(LAST)  # opens the -wal now: later there might be another one in its place
 
@@ -149,7 +149,7 @@ class SqliteReader:
                 resting = await in_thread(self._look)
             except OSError as error:
                 raise LogRefused(self._name, f"it is not there: {error}", "name a log that is there") from error
-            db = await connect(reading_address(self._path, resting), uri=True, busy_seconds_max=self._busy_seconds_max)
+            db = await self._connect(reading_address(self._path, resting), uri=True)
             try:
                 owner = await owner_of(self._name, db)
                 await check_pages(self._name, db, self._checked_bytes_max)
@@ -164,6 +164,10 @@ class SqliteReader:
             self._db, self._resting = db, resting
             self._file = self._watch.database if resting is None else resting.file
             return owner
+
+    async def _connect(self, address: str, *, uri: bool = False) -> Database:
+        bound = steps_of(self._checked_bytes_max)
+        return await connect(address, uri=uri, busy_seconds_max=self._busy_seconds_max, steps_max=bound)
 
     def _look(self) -> QuietFiles | None:
         require_one_path(self._name, self._path, tidy=False)
@@ -200,7 +204,7 @@ class SqliteReader:
         if self._db is not None and is_damage(error):
             commit, still = await first_unreadable(self._db, after)
             if still:
-                return LogCorrupt(self._name, commit, str(error))
+                return LogCorrupt(self._name, commit, text_of(error))
         return OSError(f"log {self._name} can't be read now: {error}")
 
     def _opened(self) -> Database:

@@ -35,9 +35,9 @@ _FORMAT = 2
 _PIECES_AT_ONCE = 16
 _WAL_BYTES_KEPT_MAX = 4 * 1024 * 1024
 
-_SCHEMA = f"""
-CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE snapshots (
+_TABLES = {
+    "pieces": "CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "snapshots": """CREATE TABLE snapshots (
     part TEXT PRIMARY KEY,
     attempt INTEGER NOT NULL,
     number INTEGER NOT NULL,
@@ -48,10 +48,14 @@ CREATE TABLE snapshots (
     pieces INTEGER NOT NULL,
     checksum BLOB NOT NULL,
     notes BLOB NOT NULL
-) WITHOUT ROWID;
+) WITHOUT ROWID""",
+}
+_SCHEMA = f"""
+{";".join(_TABLES.values())};
 PRAGMA application_id={SNAPSHOTS_APPLICATION_ID};
 PRAGMA user_version={_FORMAT};
 """
+_AS_MADE = {name: " ".join(sql.split()) for name, sql in _TABLES.items()}
 _LATEST = """
 SELECT part, number, position, recorded_at, digest, fingerprint, pieces, checksum, notes FROM snapshots ORDER BY part
 """
@@ -250,8 +254,7 @@ class SqliteSnapshots:
 
 async def _is_empty(db: Database) -> bool:
     ((owner,),) = await db.rows("PRAGMA application_id")
-    ((objects,),) = await db.rows("SELECT count(*) FROM sqlite_master")
-    return bool(owner == 0 and objects == 0)
+    return bool(owner == 0 and not await db.rows("SELECT 1 FROM sqlite_master LIMIT 1"))
 
 
 async def _require_ours(path: Path, db: Database) -> None:
@@ -261,6 +264,9 @@ async def _require_ours(path: Path, db: Database) -> None:
         raise FileExistsError(f"{path} is a database of something else: move it away to have snapshots")
     if version != _FORMAT:
         raise msgspec.ValidationError(f"it has format {version}, and not {_FORMAT}")
+    schema = await db.rows("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat_' LIMIT 100")
+    if {name: " ".join(str(sql).split()) for name, sql in schema} != _AS_MADE:
+        raise msgspec.ValidationError("its schema is not what millstream made")
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:
