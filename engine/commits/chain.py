@@ -3,7 +3,8 @@
 Here: the rules, once, and what is said of a commit that breaks one. Not here: what is done with commits.
 
 A commit follows a head if its number and its position are the next ones, its digest is that of the head's digest, its
-time and its body, and its time is one, in the form that logs have, and not before the head's. The head with it is `Head.after`.
+time and its body, and its time is one, in the form that logs have, and not before the head's. The head
+with it is `Head.after`.
 """
 
 from __future__ import annotations
