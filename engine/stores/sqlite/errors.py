@@ -21,10 +21,23 @@ import sqlite3
 
 from millstream.engine.errors import LogCorrupt, LogRefused
 
-__all__ = ["ERRORS", "WRITABLE", "is_damage", "no_room", "nothing_written", "primary_code", "refusal", "text_of"]
+__all__ = [
+    "ERRORS",
+    "MAKE_ROOM",
+    "WRITABLE",
+    "is_damage",
+    "no_room",
+    "nothing_written",
+    "primary_code",
+    "refusal",
+    "text_of",
+]
 
 #: What to do about a file that is read-only.
 WRITABLE = "make the file, and its -wal if there is one, writable; or attach to read it"
+
+#: What to do about a full disk.
+MAKE_ROOM = "make room, or attach to read it, which takes none"
 
 #: What the driver raises: its own errors, and this one in place of them where SQLite's text quotes damaged bytes.
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -101,6 +114,9 @@ def refusal(log: str, error: Exception) -> Exception:
         return LogRefused(log, "it is not a database", "name another file")
     if code == sqlite3.SQLITE_READONLY:
         return LogRefused(log, f"it can't be written: {error}", WRITABLE)
+    if no_room(error) or _extended_code(error) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        problem = f"the disk is full, or a quota or a limit on the size of files is reached: {error}"
+        return LogRefused(log, problem, MAKE_ROOM)
     if is_damage(error):
         return LogCorrupt(log, 1, text_of(error))
     return LogRefused(log, f"SQLite can't open it: {error}", "see that file and folder can be written")

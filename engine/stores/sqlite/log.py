@@ -34,6 +34,7 @@ from millstream.engine.stores.sqlite import inspection
 from millstream.engine.stores.sqlite.connection import Database, connect, steps_of
 from millstream.engine.stores.sqlite.errors import (
     ERRORS,
+    MAKE_ROOM,
     WRITABLE,
     no_room,
     nothing_written,
@@ -45,6 +46,7 @@ from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
 from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, make_with
 from millstream.engine.stores.sqlite.reading import SqliteReader
+from millstream.engine.stores.sqlite.resting import lacking_room
 from millstream.engine.stores.sqlite.schema import (
     APPEND,
     LAST,
@@ -271,6 +273,8 @@ class SqliteLog:
             self._made("lock", lambda: make_like(path, self.path, self._permissions))
             lock = self._locked(path)
         try:
+            if full := lacking_room(self.path):
+                raise LogRefused(self.name, full, MAKE_ROOM)
             self._made("file", lambda: make_with(self.path, self._permissions))
         except LogRefused:
             lock.close()
@@ -295,6 +299,8 @@ class SqliteLog:
             lock.close()
             if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise LogLocked(self.name) from error
+            if no_room(error):
+                raise refusal(self.name, error) from error
             raise LogRefused(self.name, f"its lock can't be taken: {error}", "the folder must be writable") from error
         return lock
 
