@@ -10,7 +10,7 @@ import structlog
 from millstream.engine.client.backoff import Outage
 from millstream.engine.client.connection import Connection, Host
 from millstream.engine.client.limits import ClientLimits
-from millstream.engine.client.sockets import client_tls, dial, text_of
+from millstream.engine.client.sockets import client_tls, dial, settled, text_of
 from millstream.engine.errors import ConnectionLost, MillstreamError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire.address import Address
@@ -33,6 +33,7 @@ class Reach:
     def __init__(self, address: Address, token: str | None, tls: ssl.SSLContext | None, limits: ClientLimits) -> None:
         self.outage = Outage(limits)
         self._address = address
+        self._name = str(address)
         self._token = token
         self._tls = (tls or client_tls()) if address.kind == "tls" else None
         self._limits = limits
@@ -45,7 +46,7 @@ class Reach:
             ConnectionLost: the server was out of reach for too long, or at the first attempt if there is only one.
             NotAuthenticated: it does not know the token.
         """
-        outage = self.outage
+        outage, self._address = self.outage, settled(self._address)
         while (seconds := outage.wait(elapsed())) is not None:
             if seconds:
                 await anyio.sleep(seconds)
@@ -58,13 +59,13 @@ class Reach:
             else:
                 outage.connected(elapsed())
                 if self._was_connected:
-                    _log.info("connected_again", address=str(self._address))
+                    _log.info("connected_again", address=self._name)
                 self._was_connected = True
                 return connection
             if once:
                 outage.end()
                 break
-        raise ConnectionLost(str(self._address), outage.problem, sent=False)
+        raise ConnectionLost(self._name, outage.problem, sent=False)
 
     async def _attempt(self, host: Host) -> Connection:
         connection: Connection | None = None

@@ -86,8 +86,10 @@ class SqliteLog:
     """The `Log` port on a SQLite file.
 
     Args:
-        path: the file; made when it is not there. Beside it lie ``-wal`` and ``-shm`` while it is open, and ``-lock``.
-            So the file must have one path only: one with hard links, or mounted without its folder, is refused.
+        path: the file; made when it is not there. A relative one is meant from where the program is when the log is
+            opened or attached to first, whatever folder it changes to later. Beside the file lie ``-wal`` and ``-shm``
+            while it is open, and ``-lock``. So it must have one path only: one with hard links, or mounted without its
+            folder, is refused.
         busy_seconds_max: how long a commit waits for another program that has the file locked before it fails.
         checked_bytes_max: up to this size of the file, opening and attaching also check that its pages are whole, at 1
             to 3 GB/s (https://www.sqlite.org/pragma.html#pragma_quick_check). Larger ones are to be verified at times.
@@ -104,12 +106,12 @@ class SqliteLog:
         permissions: int = OWNER_ONLY,
     ) -> None:
         self.path = Path(path)
+        self._name = str(self.path)
         self._permissions = permissions
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
-        self._watch = FileWatch(self.path)
-        self._reader = SqliteReader(self.path, self._watch, busy_seconds_max, checked_bytes_max)
         self._snapshots = SqliteSnapshots(f"{self.path}-snapshots", like=self.path)
+        self._place()
         self._lock: sqlite3.Connection | None = None
         self._writer: Database | None = None
         self._appended = AppendSignal()
@@ -118,7 +120,7 @@ class SqliteLog:
 
     @property
     def name(self) -> str:
-        return str(self.path)
+        return self._name
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -126,6 +128,7 @@ class SqliteLog:
 
     async def open(self, application: str) -> None:
         self._check_version()
+        self._stay()
         if not self.path.parent.is_dir():
             raise LogRefused(self.name, f"there is no folder {str(self.path.parent)!r}", "make the folder first")
         self._lock = await in_thread(self._take_lock)
@@ -133,6 +136,7 @@ class SqliteLog:
 
     async def attach(self) -> str:
         self._check_version()
+        self._stay()
         return await self._or_close(self._reader.attach)
 
     async def append(self, commit: Commit) -> None:
@@ -241,6 +245,23 @@ class SqliteLog:
 
     # Opening.
 
+    def _stay(self) -> None:
+        """From now on the file is meant that this path leads to now."""
+        if not self.path.is_absolute():
+            try:
+                self.path = self.path.absolute()
+            except FileNotFoundError as error:
+                problem = "the folder that the program is in is not there any more"
+                raise LogRefused(self.name, problem, "name the log by an absolute path") from error
+            self._place()
+
+    def _place(self) -> None:
+        self._watch = FileWatch(self.path)
+        self._reader = SqliteReader(
+            self.path, self._watch, self._busy_seconds_max, self._checked_bytes_max, name=self._name
+        )
+        self._snapshots.place(Path(f"{self.path}-snapshots"), self.path)
+
     def _check_version(self) -> None:
         if sqlite3.sqlite_version_info < _SQLITE_MIN:
             wanted = ".".join(map(str, _SQLITE_MIN))
@@ -306,7 +327,7 @@ class SqliteLog:
 
     async def _open(self, application: str) -> None:
         self._writer = db = await connect(
-            self.name, busy_seconds_max=self._busy_seconds_max, steps_max=steps_of(self._checked_bytes_max)
+            self.path, busy_seconds_max=self._busy_seconds_max, steps_max=steps_of(self._checked_bytes_max)
         )
         if await is_empty(db):
             await create(db, application)

@@ -45,15 +45,18 @@ class SqliteReader:
     """The reading half of `SqliteLog`.
 
     Args:
-        path: the database file.
+        path: the database file, absolute once it is read.
         watch: of its files; begun here when the reader attaches beside a writer, else by whoever opens the log.
         busy_seconds_max: how long to wait for another program's lock.
         checked_bytes_max: up to this size, attaching checks the pages.
+        name: what errors call it.
     """
 
-    def __init__(self, path: Path, watch: FileWatch, busy_seconds_max: float, checked_bytes_max: int) -> None:
+    def __init__(
+        self, path: Path, watch: FileWatch, busy_seconds_max: float, checked_bytes_max: int, *, name: str
+    ) -> None:
         self._path = path
-        self._name = str(path)
+        self._name = name
         self._watch = watch
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
@@ -71,7 +74,7 @@ class SqliteReader:
 
     async def open(self) -> None:
         """Read beside the writer of the same handle."""
-        self._db = await self._connect(self._name)
+        self._db = await self._connect(str(self._path))
         await self._db.rows("PRAGMA query_only=1")
         await self._db.rows(LAST)  # opens the -wal now: later there might be another one in its place
 

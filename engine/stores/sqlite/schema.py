@@ -143,7 +143,7 @@ def owner_in(rows: Iterable[Sequence[Any]], version: int) -> tuple[str, str | No
         rows: those of `META`.
         version: the format that the file's header says.
     """
-    found: dict[Any, Any] = dict(rows)
+    found: dict[Any, Any] = {row[0]: row[1] for row in rows}
     application, checksum = found.pop("application", None), found.pop("checksum", None)
     if type(application) is not str or not application:
         return "", "its meta table names no application"

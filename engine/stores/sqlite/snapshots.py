@@ -107,6 +107,10 @@ class SqliteSnapshots:
         self._damage: Exception | None = None
         self._attached = False
 
+    def place(self, path: Path, like: Path) -> None:
+        """Say by another path where the file is, before it is opened: an absolute one."""
+        self.path, self._like = path, like
+
     async def open(self) -> None:
         """Open or make the file.
 
