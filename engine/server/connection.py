@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -39,8 +39,8 @@ from millstream.engine.errors import (
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.tokens import Role
-from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests
-from millstream.engine.wire.errors import INVALID_REQUEST
+from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests, Unread, stranger_in
+from millstream.engine.wire.errors import INVALID_REQUEST, PARSE_ERROR
 from millstream.engine.wire.messages import Result, failure_of
 
 __all__ = ["Batch", "Connection", "ConnectionStatus", "Handler", "Host"]
@@ -74,6 +74,8 @@ class Host(Protocol):
 
     limits: ServerLimits
     requests: Requests
+    #: By role: what reads its lines. One who has not authenticated is told nothing about the application.
+    readers: Mapping[Role | None, Callable[[bytes], Any]]
     #: By role, and by class of request: what is done.
     handlers: Mapping[Role | None, Mapping[type[Any], Handler]]
     #: The role of a connection that has not authenticated.
@@ -122,6 +124,8 @@ class Connection(asyncio.Protocol):
         self._out_bytes = 0
         self._is_reading = True
         self._is_scheduled = False
+        #: Nothing but blank lines came so far.
+        self._is_stranger = True
         self._other_side_ended = False
         self._last_words: bytes | None = None
         self._drained = asyncio.Event()
@@ -149,14 +153,29 @@ class Connection(asyncio.Protocol):
         try:
             lines = self._lines.feed(data)
         except FrameTooLarge as error:
+            if self._is_stranger and not self._knows(error.lines):
+                return
             self._backlog.extend(error.lines)
             self.end("frame_bytes_max", ProtocolViolated(INVALID_REQUEST, str(error)))
             return
         if lines:
+            if self._is_stranger and not self._knows(lines):
+                return
             self.heard_at = elapsed()
             self._backlog.extend(lines)
             if not self._is_scheduled:
                 self.work()
+
+    def _knows(self, lines: Sequence[bytes]) -> bool:
+        """Whether the first line begins the protocol; whoever begins another one is told so and closed."""
+        for line in lines:
+            if problem := stranger_in(line):
+                self.end("no_json", ProtocolViolated(PARSE_ERROR, problem))
+                return False
+            if line.strip():
+                self._is_stranger = False
+                break
+        return True
 
     def eof_received(self) -> bool:
         """Whoever only asks, as ``nc -N`` does, still hears all answers; on TLS, which ends both ways at once, those
@@ -205,11 +224,12 @@ class Connection(asyncio.Protocol):
         """Do what this role may do, from the next request on."""
         self.role = role
         self._handlers = self.server.handlers[role]
+        self._read_line = self.server.readers[role]
 
     def work(self) -> None:
         """Take up what was read, as far as this connection may; then read on, or don't."""
         self._is_scheduled = False
-        backlog, read, limits = self._backlog, self.server.requests.read, self._limits
+        backlog, limits = self._backlog, self._limits
         requests, until = limits.turn_requests_max, elapsed() + limits.turn_ms_max / 1e3
         while backlog and self.may_take:
             if not requests:
@@ -219,7 +239,7 @@ class Connection(asyncio.Protocol):
             if isinstance(item, tuple):
                 self._do(*item)
             else:
-                request = read(item)
+                request = self._read_line(item)
                 if request.__class__ is list:
                     batch = Batch(len(request))
                     backlog.extendleft((each, batch) for each in reversed(request))
@@ -257,6 +277,9 @@ class Connection(asyncio.Protocol):
 
     def _do(self, request: Any, batch: Batch | None) -> None:
         handler = self._handlers.get(request.__class__)
+        if handler is None and isinstance(request, Unread) and self.role is not None:
+            request = self._read_line(request.line)  # this very batch has authenticated
+            handler = self._handlers.get(request.__class__)
         try:
             if handler is None:
                 raise self._refusal(request)

@@ -33,7 +33,7 @@ from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.listening import Listener, listen
 from millstream.engine.server.methods import Methods
 from millstream.engine.server.stats import ServerStats
-from millstream.engine.server.tokens import Role, Tokens
+from millstream.engine.server.tokens import MAY, Role, Tokens
 from millstream.engine.wire import Address, Requests, parse_address
 from millstream.engine.wire.address import DEFAULT_ADDRESS
 
@@ -83,6 +83,7 @@ class Server:
         self.requests = Requests(backend.app, self.limits.in_flight_max)
         self._methods = Methods(backend, self.requests, tokens, self.limits, self.stats)
         self.handlers = self._methods.handlers
+        self.readers = dict.fromkeys(Role, self.requests.read) | {None: self.requests.only(MAY[None]).read}
         self.first_role = Role.WRITER if tokens is None else None
         #: Where it listens, with the ports that it got.
         self.addresses: list[Address] = []

@@ -6,9 +6,12 @@ comes alone or with many, so nobody is made busy by a line that arrives in crumb
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-__all__ = ["FrameTooLarge", "Lines"]
+__all__ = ["FrameTooLarge", "Lines", "stranger_in"]
+
+_HTTP = re.compile(rb"[!-~]+ [!-~]+ HTTP/[0-9]")
 
 
 class FrameTooLarge(Exception):
@@ -76,3 +79,16 @@ class Lines:
         self._whole_bytes_max = -1
         self._rest = bytearray()
         return FrameTooLarge(self.frame_bytes_max, lines)
+
+
+def stranger_in(line: bytes) -> str | None:
+    """Why the first line of a connection does not begin the protocol; None for one that does, and for a blank one.
+
+    A web page can make a browser send lines to any address: first HTTP's own, or those of TLS, then what it likes. So
+    nothing is read from a connection that begins with anything but JSON.
+    """
+    if not line.strip() or line.lstrip()[:1] in (b"{", b"["):
+        return None
+    if _HTTP.match(line):
+        return "this is HTTP, and here JSON-RPC is spoken, one message a line: nothing of it is read"
+    return "the first line is no JSON object: nothing that comes after it is read"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from copy import copy
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -20,7 +21,7 @@ from millstream.engine.errors import InvalidMessage, MillstreamError, ProtocolVi
 from millstream.engine.wire.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from millstream.engine.wire.messages import Count, ReplyId
 
-__all__ = ["Malformed", "Requests", "params_of"]
+__all__ = ["Malformed", "Requests", "Unread", "params_of"]
 
 _Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 
@@ -33,6 +34,13 @@ class Malformed(NamedTuple):
 
     id: ReplyId | UnsetType
     error: MillstreamError
+
+
+class Unread(NamedTuple):
+    """A request that was not looked into, because whoever sends it may not hear what is right: see `Requests.only`."""
+
+    id: ReplyId | UnsetType
+    line: bytes
 
 
 class Requests:
@@ -57,9 +65,21 @@ class Requests:
         union: Any = union_of(self.types.values())
         self._decode = reader(union)
         self._decode_batch = reader(list[union])
+        self._is_limited = False
+
+    def only(self, methods: Iterable[str]) -> Requests:
+        """A reader of these methods, for strangers: any other request is `Unread`, so that no error tells of the
+        application's messages and their fields.
+        """
+        found = copy(self)
+        found._params = {name: self._params[name] for name in methods}
+        found.types = {name: self.types[name] for name in methods}
+        union: Any = union_of(found.types.values())
+        found._decode, found._decode_batch, found._is_limited = reader(union), reader(list[union]), True
+        return found
 
     def read(self, line: bytes) -> Any:
-        """A request, a `Malformed`, a list of both for a batch, or None for an empty line."""
+        """A request, a `Malformed` or `Unread`, a list of them for a batch, or None for an empty line."""
         try:
             return self._decode(line)
         except Exception:  # noqa: BLE001 - whatever it is, the line is to blame, and looked at again with care
@@ -110,6 +130,8 @@ class Requests:
         if unknown := sorted(found.keys() - {"jsonrpc", "id", "method", "params"}):
             return _violated(INVALID_REQUEST, f"a request has no field {unknown[0][:_TOLD_CHARS]!r}", heard)
         if name not in self._params:
+            if self._is_limited:
+                return Unread(reply, line)
             known = ", ".join(self._params)
             problem = f"there is no method {name[:_TOLD_CHARS]!r}; there are: {known}"
             return _violated(METHOD_NOT_FOUND, problem, reply)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.engine.wire import FrameTooLarge, Lines
+from millstream.engine.wire import FrameTooLarge, Lines, stranger_in
 
 FRAME_BYTES_MAX = 5
 
@@ -96,3 +96,25 @@ def test_a_line_in_crumbs_costs_no_more_for_being_long() -> None:
         assert lines.feed(b"y") == []
     assert lines._rest is kept  # it grows where it is, and is not copied for each crumb
     assert lines.feed(b"\n") == [b"x" * 999_000 + b"y" * 900]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"", None),
+        (b" \t\r", None),
+        (b'{"jsonrpc":"2.0"}', None),
+        (b" [", None),
+        (b"POST / HTTP/1.1\r", "this is HTTP"),
+        (b"GET /stats?x={} HTTP/1.0", "this is HTTP"),
+        (b"PRI * HTTP/2.0\r", "this is HTTP"),
+        (b"M-SEARCH * HTTP/1.1", "this is HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01", "the first line is no JSON object"),
+        (b"hello", "the first line is no JSON object"),
+        (b'"{"', "the first line is no JSON object"),
+        (b"\xef\xbb\xbf{}", "the first line is no JSON object"),
+    ],
+)
+def test_a_first_line_begins_the_protocol_or_says_what_it_begins(line: bytes, problem: str | None) -> None:
+    told = stranger_in(line)
+    assert told is None if problem is None else str(told).startswith(problem)
