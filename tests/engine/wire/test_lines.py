@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.engine.wire import FrameTooLarge, Lines, stranger_in
+from millstream.engine.wire import Cut, FrameTooLarge, Lines, stranger_in
 
 FRAME_BYTES_MAX = 5
 
@@ -118,3 +118,20 @@ def test_a_line_in_crumbs_costs_no_more_for_being_long() -> None:
 def test_a_first_line_begins_the_protocol_or_says_what_it_begins(line: bytes, problem: str | None) -> None:
     told = stranger_in(line)
     assert told is None if problem is None else str(told).startswith(problem)
+
+
+@given(
+    st.lists(st.binary(max_size=700).map(lambda line: line.replace(b"\n", b"x")), max_size=6),
+    st.lists(st.integers(0, 3_000), max_size=8),
+)
+def test_a_reader_that_cuts_gives_each_line_whole_or_its_beginning_wherever_the_stream_is_cut(
+    lines: list[bytes], cuts: list[int]
+) -> None:
+    stream, reader, found = b"".join(line + b"\n" for line in lines), Lines(400, cuts=True), []
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    for start, stop in pairwise(places):
+        found += reader.feed(stream[start:stop])
+        assert reader.pending <= 400
+    assert found == [line if len(line) <= 400 else line[:256] for line in lines]
+    assert [type(line) for line in found] == [bytes if len(line) <= 400 else Cut for line in lines]
+    assert reader.pending == 0
