@@ -25,6 +25,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias, cast
 
+import anyio
 import msgspec
 from msgspec import UNSET, Raw
 
@@ -44,6 +45,9 @@ from millstream.engine.wire.errors import INVALID_REQUEST, PARSE_ERROR
 from millstream.engine.wire.messages import Result, failure_of
 
 __all__ = ["Batch", "Connection", "ConnectionStatus", "Handler", "Host"]
+
+#: Smaller requests are bounded by their number.
+_LARGE_BYTES = 16 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -101,15 +105,19 @@ class Connection(asyncio.Protocol):
         self.role: Role | None
         #: Requests that were taken up and not answered yet.
         self.in_flight = 0
+        #: Of these, questions that wait for a view, and what cancels their waiting.
+        self.questions = 0
+        self.waits: set[anyio.CancelScope] = set()
         #: A command of this connection waits for room in the mailbox.
         self.is_held = False
         #: The other side takes no answer any more.
         self.is_gone = False
         #: By number: what sends notifications.
         self.streams: dict[int, asyncio.Task[None]] = {}
-        #: When it came, when it last sent a whole line, since when its output is full.
+        #: When it came, when it last sent a whole line, since when its output is full, when it sent its last.
         self.made_at = self.heard_at = elapsed()
         self.slow_since: float | None = None
+        self.ended_at: float | None = None
         #: Why the server ended it, if it did.
         self.reason: str | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -117,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._limits = server.limits
         self._lines = Lines(server.limits.frame_bytes_max)
         self._is_tls = is_tls
+        self._large_bytes = 0  # of requests that were taken up since no command was in flight
         #: What was read and not taken up: lines, and requests of a batch that was begun.
         self._backlog: deque[bytes | tuple[Any, Batch]] = deque()
         #: What is to be written at the next `flush`, and about how many bytes that are, receipts not counted.
@@ -124,9 +133,7 @@ class Connection(asyncio.Protocol):
         self._out_bytes = 0
         self._is_reading = True
         self._is_scheduled = False
-        #: Nothing but blank lines came so far.
-        self._is_stranger = True
-        self._other_side_ended = False
+        self._is_stranger = True  # nothing but blank lines came so far
         self._last_words: bytes | None = None
         self._drained = asyncio.Event()
         self._lingering: asyncio.TimerHandle | None = None
@@ -158,9 +165,7 @@ class Connection(asyncio.Protocol):
             self._backlog.extend(error.lines)
             self.end("frame_bytes_max", ProtocolViolated(INVALID_REQUEST, str(error)))
             return
-        if lines:
-            if self._is_stranger and not self._knows(lines):
-                return
+        if lines and (not self._is_stranger or self._knows(lines)):
             self.heard_at = elapsed()
             self._backlog.extend(lines)
             if not self._is_scheduled:
@@ -168,14 +173,10 @@ class Connection(asyncio.Protocol):
 
     def _knows(self, lines: Sequence[bytes]) -> bool:
         """Whether the first line begins the protocol; whoever begins another one is told so and closed."""
-        for line in lines:
-            if problem := stranger_in(line):
-                self.end("no_json", ProtocolViolated(PARSE_ERROR, problem))
-                return False
-            if line.strip():
-                self._is_stranger = False
-                break
-        return True
+        self._is_stranger = not any(map(bytes.strip, lines))
+        if problem := stranger_in(lines):
+            self.end("no_json", ProtocolViolated(PARSE_ERROR, problem))
+        return problem is None
 
     def eof_received(self) -> bool:
         """Whoever only asks, as ``nc -N`` does, still hears all answers; on TLS, which ends both ways at once, those
@@ -183,7 +184,7 @@ class Connection(asyncio.Protocol):
 
         Watches end: one who has gone and one who listens on look the same until something is written.
         """
-        self._other_side_ended = True
+        self.ended_at = elapsed()
         if self.status is ConnectionStatus.OPEN:
             self.status = ConnectionStatus.ENDING
             self._end_streams_soon()
@@ -225,6 +226,7 @@ class Connection(asyncio.Protocol):
         self.role = role
         self._handlers = self.server.handlers[role]
         self._read_line = self.server.readers[role]
+        self._lines.allow(self._limits.stranger_frame_bytes_max if role is None else self._limits.frame_bytes_max)
 
     def work(self) -> None:
         """Take up what was read, as far as this connection may; then read on, or don't."""
@@ -239,12 +241,16 @@ class Connection(asyncio.Protocol):
             if isinstance(item, tuple):
                 self._do(*item)
             else:
+                if len(item) > _LARGE_BYTES:
+                    self._large_bytes += len(item)
                 request = self._read_line(item)
                 if request.__class__ is list:
                     batch = Batch(len(request))
                     backlog.extendleft((each, batch) for each in reversed(request))
                 elif request is not None:
                     self._do(request, None)
+            if self._large_bytes and self.in_flight == self.questions:
+                self._large_bytes = 0
             requests = requests - 1 if elapsed() < until else 0
         if self.status is ConnectionStatus.OPEN:
             self._read(not backlog and self.may_take)
@@ -267,6 +273,7 @@ class Connection(asyncio.Protocol):
             and not self.is_held
             and self.slow_since is None
             and self._out_bytes < limits.output_bytes_max
+            and self._large_bytes < limits.connection_large_bytes_max
             and not self.is_gone
         )
 
@@ -334,6 +341,8 @@ class Connection(asyncio.Protocol):
     def settled(self) -> None:
         """One request less in flight."""
         self.in_flight -= 1
+        if self._large_bytes and self.in_flight == self.questions:
+            self._large_bytes = 0
         if self._backlog or not self._is_reading:
             self._schedule()
 
@@ -455,7 +464,7 @@ class Connection(asyncio.Protocol):
         self.flush()
         self.status = ConnectionStatus.CLOSING
         self.transport.set_write_buffer_limits(high=0)  # what is not written yet is slow, and it says when all is
-        if self._other_side_ended or self._is_tls:
+        if self.ended_at is not None or self._is_tls:
             self.transport.close()
             return
         self._read(True)

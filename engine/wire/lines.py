@@ -54,6 +54,11 @@ class Lines:
         #: Up to here no line of a piece can be too long; -1 once the stream is broken.
         self._whole_bytes_max = frame_bytes_max
 
+    def allow(self, frame_bytes_max: int) -> None:
+        """From now on a line may be so long, unless the stream is broken."""
+        if self._whole_bytes_max >= 0:
+            self.frame_bytes_max = self._whole_bytes_max = frame_bytes_max
+
     @property
     def pending(self) -> int:
         """How many bytes of an unfinished line are kept."""
@@ -113,14 +118,15 @@ class Lines:
         return FrameTooLarge(self.frame_bytes_max, lines)
 
 
-def stranger_in(line: bytes) -> str | None:
-    """Why the first line of a connection does not begin the protocol; None for one that does, and for a blank one.
+def stranger_in(lines: Sequence[bytes]) -> str | None:
+    """Why the first lines of a connection don't begin the protocol; None where they do, and where all are blank.
 
     A web page can make a browser send lines to any address: first HTTP's own, or those of TLS, then what it likes. So
     nothing is read from a connection that begins with anything but JSON.
     """
-    if not line.strip() or line.lstrip()[:1] in (b"{", b"["):
+    first = next((line.lstrip() for line in lines if line.strip()), b"{")
+    if first[:1] in (b"{", b"["):
         return None
-    if _HTTP.match(line):
+    if _HTTP.match(first):
         return "this is HTTP, and here JSON-RPC is spoken, one message a line: nothing of it is read"
     return "the first line is no JSON object: nothing that comes after it is read"

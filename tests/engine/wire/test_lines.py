@@ -116,7 +116,7 @@ def test_a_line_in_crumbs_costs_no_more_for_being_long() -> None:
     ],
 )
 def test_a_first_line_begins_the_protocol_or_says_what_it_begins(line: bytes, problem: str | None) -> None:
-    told = stranger_in(line)
+    told = stranger_in([b" ", line, b"GET / HTTP/1.1"] if line.strip() else [line])
     assert told is None if problem is None else str(told).startswith(problem)
 
 
