@@ -1,7 +1,7 @@
 """Life cycles: what a thing can be, and what moves it from one to another, as a table that the code asks.
 
 Here: the rule, and the one table that an engine, a replica and a client have in common. The tables of the actors are in
-their own modules (`write.writer`, `read.actor`, `read.feed`, `server.connection`).
+their own modules (`write.writer`, `read.actor`, `read.feed`, `server.connection_life`).
 """
 
 from __future__ import annotations

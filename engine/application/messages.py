@@ -37,6 +37,9 @@ KEY = msgspec.Meta(extra={"millstream": "key"})
 #: The stream that a command addresses or an event belongs to: a non-empty string, at most one field per message.
 Key = Annotated[str, KEY, msgspec.Meta(min_length=1)]
 
+#: A number of something, or a place in an order: nothing that comes from elsewhere is believed to be below 0.
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True, tag_field="type", gc=False):
@@ -72,11 +75,11 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     already, under this id: the receipt is the first one, and nothing happened now.
     """
 
-    commit: int
-    position: int
-    events: int
+    commit: _Count
+    position: _Count
+    events: _Count
     command_id: str | None = None
-    version: int | None = None
+    version: _Count | None = None
     repeated: bool = False
 
 
@@ -87,7 +90,7 @@ class Answered(msgspec.Struct, Generic[Answer_co], frozen=True, gc=False):
     """
 
     answer: Answer_co
-    position: int
+    position: _Count
 
 
 #: What ``after=`` takes: a write or an answer that is to be seen, or a position.

@@ -40,11 +40,12 @@ from millstream.engine.stores.address import log_at
 from millstream.engine.stores.capabilities import Copyable, Sized
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.upkeep import (
+    ComparedState,
     StoredEvent,
     Verified,
     attached,
     backup_log,
-    differing_parts,
+    compared_states,
     export_log,
     import_log,
     stored_events,
@@ -315,24 +316,32 @@ def _states(app: AppArgument, log: LogArgument, json: Json = False) -> None:
     """See that the states from snapshots are those that the log makes from its first event on.
 
     They are, unless an @applies method changed without a new code_version, or is not pure. Nothing is changed; it needs
-    the memory for two states. Exit code 1 when one differs.
+    the memory for two states. Exit code 1 when one differs, can't be made, or when there was nothing to compare.
     """
 
-    async def work(loaded: App) -> list[str]:
+    async def work(loaded: App) -> list[ComparedState]:
         async with attached(log) as (found, owner):
             require_owner(found.name, owner, loaded.name)
-            return await differing_parts(found, loaded)
+            return await compared_states(found, loaded)
 
-    different = anyio.run(work, load_app(app))
+    states = anyio.run(work, load_app(app))
+    compared = [state.name for state in states if state.is_compared]
+    different = [state.name for state in states if state.differs]
     if json:
-        show_json({"log": log, "app": app, "different": different})
+        show_json({"log": log, "app": app, "different": different, "compared": compared, "states": states})
     else:
-        for name in different:
-            show_note(f"{name} is not what the log makes: raise its code_version, or mend what it applies")
-        if not different:
-            show_note("each state is what the log makes")
-    if different:
+        for state in states:
+            show_note(f"{state.name}: {_state_in_words(state)}")
+        if not compared and not different:
+            show_note("nothing was compared: close an engine that has this log open once, so that there are snapshots")
+    if different or not compared:
         raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _state_in_words(state: ComparedState) -> str:
+    if state.problem is None:
+        return "what the log makes"
+    return printable(state.problem if state.differs else f"not compared: {state.problem}")
 
 
 def _problem(found: UnreadableEvent | None) -> str:

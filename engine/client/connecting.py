@@ -9,7 +9,7 @@ import anyio
 from millstream.engine.client.backoff import Outage
 from millstream.engine.client.connection import Connection, Host
 from millstream.engine.client.limits import ClientLimits
-from millstream.engine.client.sockets import client_tls, dial, text_of
+from millstream.engine.client.sockets import client_tls, dial, settled, text_of
 from millstream.engine.errors import ConnectionLost, MillstreamError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.observers import Observer
@@ -40,6 +40,7 @@ class Reach:
         self._observer = observer
         self.outage = Outage(limits)
         self._address = address
+        self._name = str(address)
         self._token = token
         self._tls = (tls or client_tls()) if address.kind == "tls" else None
         self._limits = limits
@@ -52,7 +53,7 @@ class Reach:
             ConnectionLost: the server was out of reach for too long, or at the first attempt if there is only one.
             NotAuthenticated: it does not know the token.
         """
-        outage = self.outage
+        outage, self._address = self.outage, settled(self._address)
         while (seconds := outage.wait(elapsed())) is not None:
             if seconds:
                 await anyio.sleep(seconds)
@@ -65,13 +66,13 @@ class Reach:
             else:
                 outage.connected(elapsed())
                 if self._was_connected:
-                    self._observer.connected_again(address=str(self._address))
+                    self._observer.connected_again(address=self._name)
                 self._was_connected = True
                 return connection
             if once:
                 outage.end()
                 break
-        raise ConnectionLost(str(self._address), outage.problem, sent=False)
+        raise ConnectionLost(self._name, outage.problem, sent=False)
 
     async def _attempt(self, host: Host) -> Connection:
         connection: Connection | None = None

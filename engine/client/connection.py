@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from millstream.engine.application.validation import encode
 from millstream.engine.client.calls import error_of
@@ -15,7 +16,9 @@ from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.sockets import text_of
 from millstream.engine.errors import MillstreamError
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.wire import FrameTooLarge, Lines, Reply
+from millstream.engine.wire import Lines, Notification, Reply
+from millstream.engine.wire.errors import INTERNAL_ERROR
+from millstream.engine.wire.messages import ErrorShape
 
 __all__ = ["OWN_ID", "Connection", "Host"]
 
@@ -23,6 +26,12 @@ __all__ = ["OWN_ID", "Connection", "Host"]
 OWN_ID = 0
 
 _TOLD_BYTES = 80
+
+#: How a server of ours begins a reply, and a notification of a watch.
+_WHOSE = re.compile(
+    rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*(?:"id"\s*:\s*(?P<id>[0-9]{1,19})\s*,'
+    rb'|"method"\s*:\s*"(?P<method>watch|follow)"\s*,\s*"params"\s*:\s*\{\s*"watch"\s*:\s*(?P<watch>[0-9]{1,18})\s*,)'
+)
 
 _read: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
 
@@ -46,7 +55,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, host: Host, limits: ClientLimits) -> None:
         self._owner = host
         self._limits = limits
-        self._lines = Lines(limits.reply_bytes_max)
+        self._lines = Lines(limits.reply_bytes_max, cuts=True)
         self._is_full = False
         #: Why it is lost, or is to be.
         self.problem = ""
@@ -68,21 +77,33 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at, self._is_asked = elapsed(), False
-        try:
-            lines = self._lines.feed(data)
-        except FrameTooLarge as error:
-            lines = list(error.lines)
-            self.drop(f"its reply was longer than reply_bytes_max={self._limits.reply_bytes_max:,}")
         replies: list[Reply] = []
+        line = b""
         try:
-            for line in lines:
-                replies.append(_read(line))
+            for line in self._lines.feed(data):
+                replies.append(_read(line) if line.__class__ is bytes else self._too_long(line))
         except Exception:  # noqa: BLE001 - whatever is wrong with the line, nothing after it can be trusted
             # What it says to a token may be that token.
             said = f", but said {line[:_TOLD_BYTES]!r}" if self._greeting is None or self._greeting.done() else ""
             self.drop(f"it does not speak the protocol{said}")
         if replies:
             self._owner.received(self, replies)
+
+    def _too_long(self, head: bytes) -> Reply:
+        """What its caller, or its watch, hears in the place of a reply that is too long: nobody else does.
+
+        Raises:
+            ValueError: it can't be told whose it is.
+        """
+        problem = f"a reply was longer than reply_bytes_max={self._limits.reply_bytes_max:,} and was not read: "
+        error = ErrorShape(INTERNAL_ERROR, problem + "ask for less at once, or give ClientLimits a larger one")
+        found = _WHOSE.match(head)
+        if found is None:
+            raise ValueError("no id and no number of a watch")
+        if found["id"]:
+            return Reply(id=int(found["id"]), error=error)
+        told = encode(Notification(int(found["watch"]), error=error))
+        return Reply(method=found["method"].decode(), params=Raw(told))
 
     def eof_received(self) -> None:
         """A server that says nothing more answers nothing more."""

@@ -18,7 +18,7 @@ class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Bytes of one request; a longer one is refused here, because a server closes the connection over it.
     frame_bytes_max: int = 1024 * 1024
-    #: Bytes of one reply, and so of one answer; a longer one costs the connection.
+    #: Bytes of one reply, and so of one answer. A longer one is not read, and is an error of that call or watch alone.
     reply_bytes_max: int = 16 * 1024 * 1024
     #: Requests that are sent and not answered yet; more of them wait here.
     in_flight_max: int = 1_024

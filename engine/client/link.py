@@ -35,18 +35,20 @@ from millstream.engine.client.connection import OWN_ID, Connection
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.subscriptions import Policy, Subscription
 from millstream.engine.client.timeouts import Alarm
-from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError
+from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError, RemoteError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire import Reply
 from millstream.engine.wire.address import Address, parse_address
-from millstream.engine.wire.messages import Notification
+from millstream.engine.wire.errors import INTERNAL_ERROR
+from millstream.engine.wire.messages import Notification, Watching
 
 __all__ = ["Link"]
 
 _read = msgspec.json.Decoder(Notification).decode
+_read_number = msgspec.json.Decoder(Watching).decode
 
 
 class Link:
@@ -279,11 +281,25 @@ class Link:
         """Something was told of a watch, or of one that nobody wants any more."""
         try:
             told = _read(params)
-        except msgspec.DecodeError:
+        except msgspec.DecodeError as error:
+            self._on_nonsense(params, error)
             return
         subscription = self.running.get(told.watch)
         if subscription is not None:
             subscription.tell(told)
+
+    def _on_nonsense(self, params: Raw, error: msgspec.DecodeError) -> None:
+        """What was told is not what a watch is told: that watch ends. Of one that we don't have it is no matter."""
+        try:
+            number = _read_number(params).watch
+        except msgspec.DecodeError:
+            return
+        subscription = self.running.get(number)
+        if subscription is not None:
+            subscription.end(
+                RemoteError(INTERNAL_ERROR, f"what was told of the watch is none of the protocol: {error}")
+            )
+            subscription.close()
 
     # Sending.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import TypeVar
 from millstream.engine.errors import DefinitionError
 from millstream.engine.wire.address import Address
 
-__all__ = ["client_tls", "dial", "text_of"]
+__all__ = ["client_tls", "dial", "settled", "text_of"]
+
+#: What all systems take (https://man7.org/linux/man-pages/man7/unix.7.html); macOS has the least.
+_UNIX_PATH_BYTES_MAX = 103
 
 Made = TypeVar("Made", bound=asyncio.Protocol)
 
@@ -37,6 +41,16 @@ def client_tls(
     except (OSError, ssl.SSLError) as error:
         raise DefinitionError(f"TLS can't be set up with {str(certificate or authorities)!r}: {error}") from error
     return context
+
+
+def settled(address: Address) -> Address:
+    """The address, and for a Unix socket the file that its path leads to now, whatever folder the program changes to.
+
+    A path that systems don't take as an absolute one, because it is too long, stays as it is.
+    """
+    path = os.path.abspath(address.path)
+    is_short = len(os.fsencode(path)) <= _UNIX_PATH_BYTES_MAX
+    return address._replace(path=path) if address.kind == "unix" and is_short else address
 
 
 async def dial(address: Address, make: Callable[[], Made], tls: ssl.SSLContext | None) -> Made:

@@ -23,7 +23,7 @@ from msgspec import UNSET, Raw
 from millstream.engine.client.calls import Call, error_of
 from millstream.engine.errors import ConnectionLost, EngineClosed, MillstreamError, RemoteError, WatchOverrun
 from millstream.engine.wire.errors import INTERNAL_ERROR
-from millstream.engine.wire.messages import Notification
+from millstream.engine.wire.messages import Count, Notification
 
 __all__ = ["Policy", "Subscription", "Told"]
 
@@ -58,7 +58,7 @@ class _Teller(Protocol):
 
 
 class _Begun(msgspec.Struct):
-    watch: int
+    watch: Count
 
 
 _read = msgspec.json.Decoder(_Begun).decode

@@ -2,15 +2,16 @@
 
 Here: the rules, once, and what is said of a commit that breaks one. Not here: what is done with commits.
 
-A commit follows a head if its number and its position are the next ones, its time is not before the head's, and its
-digest is that of the head's digest, its time and its body. The head with it is `Head.after`.
+A commit follows a head if its number and its position are the next ones, its digest is that of the head's digest, its
+time and its body, and its time is one, in the form that logs have, and not before the head's. The head
+with it is `Head.after`.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from millstream.engine.commits.commit import Commit, Head, digest_of, events_in
+from millstream.engine.commits.commit import Commit, Head, digest_of, events_in, is_timestamp
 from millstream.engine.commits.stored import deepest_event
 from millstream.engine.errors import LogCorrupt, LogRefused
 
@@ -90,6 +91,8 @@ def _problem(head: Head, commit: Commit) -> str | None:
         return f"its first event has position {commit.position:,}, but should have {head.position + 1:,}"
     if commit.digest != digest_of(head.digest, commit.recorded_at, commit.body):
         return "its digest does not match its content and the commit before it"
+    if not is_timestamp(commit.recorded_at):
+        return f"its time is {commit.recorded_at[:40]!r}, and not one like 2026-01-31T12:00:00.000000Z"
     if commit.recorded_at < head.recorded_at:
         return f"its time {commit.recorded_at} is before {head.recorded_at}"
     return None

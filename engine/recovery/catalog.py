@@ -103,6 +103,15 @@ class Catalog:
             return False
         return True
 
+    async def of_use(self) -> Mapping[str, bool]:
+        """By part: whether its snapshot is of use, as far as `restore` has looked. A part without one is not in it.
+
+        Raises:
+            Exception: the store failed.
+        """
+        latest = () if self._store is None else await self._store.latest()
+        return {snapshot.part: snapshot.checksum not in self._useless for snapshot in latest}
+
     def trust(self) -> None:
         """Everything was stored anew: the store may be built on."""
         self._is_doubted = False

@@ -11,7 +11,7 @@ what waits to be written (`output`).
               the answers still get there  closed too, or after `linger_seconds_max`
     GONE      nothing                      nothing
 
-What moves it from one to another is the table `MOVES`.
+What moves it from one to another is the table in `connection_life`.
 
 Nothing is read from a connection while it has as much as it may have: requests in flight, a command that waits for room
 in the mailbox, or replies that it does not take. So a flood fills the sender's socket and not our memory. Requests are
@@ -23,11 +23,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
+import anyio
 import msgspec
 from msgspec import UNSET, Raw
 
@@ -39,56 +39,22 @@ from millstream.engine.errors import (
     NotPermitted,
     ProtocolViolated,
 )
-from millstream.engine.lifecycle import LifeCycle, Moves
+from millstream.engine.lifecycle import LifeCycle
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.server.connection_life import MOVES, ConnectionEvent, ConnectionStatus
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch, Output
 from millstream.engine.server.tokens import Role
-from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests
-from millstream.engine.wire.errors import INVALID_REQUEST
+from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests, Unread, stranger_in
+from millstream.engine.wire.errors import INVALID_REQUEST, PARSE_ERROR
 from millstream.engine.wire.messages import Result, failure_of
 
-__all__ = ["MOVES", "Connection", "ConnectionEvent", "ConnectionStatus", "Handler", "Host"]
+__all__ = ["Connection", "Handler", "Host"]
+
+#: Smaller requests are bounded by their number.
+_LARGE_BYTES = 16 * 1024
 
 _encode = msgspec.json.Encoder().encode
-
-
-class ConnectionStatus(StrEnum):
-    """How far a connection has come; the table above says what follows from it."""
-
-    OPEN = "open"
-    ENDING = "ending"
-    CLOSING = "closing"
-    GONE = "gone"
-
-
-class ConnectionEvent(StrEnum):
-    """What happens to a connection."""
-
-    #: The other side sends no more, or the server wants no more of it.
-    ENDS = "ends"
-    #: There was no room for it.
-    REFUSED = "refused"
-    #: All that was read is answered.
-    ANSWERED = "answered"
-    LOST = "lost"
-
-
-_ALWAYS = {ConnectionEvent.LOST: ConnectionStatus.GONE}
-MOVES: Moves[ConnectionStatus, ConnectionEvent] = {
-    ConnectionStatus.OPEN: {
-        **_ALWAYS,
-        ConnectionEvent.ENDS: ConnectionStatus.ENDING,
-        ConnectionEvent.REFUSED: ConnectionStatus.CLOSING,
-    },
-    ConnectionStatus.ENDING: {
-        **_ALWAYS,
-        ConnectionEvent.ENDS: ConnectionStatus.ENDING,
-        ConnectionEvent.ANSWERED: ConnectionStatus.CLOSING,
-    },
-    ConnectionStatus.CLOSING: _ALWAYS,
-    ConnectionStatus.GONE: {},
-}
 
 
 class Host(Protocol):
@@ -96,6 +62,8 @@ class Host(Protocol):
 
     limits: ServerLimits
     requests: Requests
+    #: By role: what reads its lines. One who has not authenticated is told nothing about the application.
+    readers: Mapping[Role | None, Callable[[bytes], Any]]
     #: By role, and by class of request: what is done.
     handlers: Mapping[Role | None, Mapping[type[Any], Handler]]
     #: The role of a connection that has not authenticated.
@@ -121,14 +89,18 @@ class Connection(asyncio.Protocol):
         self.role: Role | None
         #: Requests that were taken up and not answered yet.
         self.in_flight = 0
+        #: Of these, questions that wait for a view, and what cancels their waiting.
+        self.questions = 0
+        self.waits: set[anyio.CancelScope] = set()
         #: A command of this connection waits for room in the mailbox.
         self.is_held = False
         #: The other side takes no answer any more.
         self.is_gone = False
         #: By number: what sends notifications.
         self.streams: dict[int, asyncio.Task[None]] = {}
-        #: When it came, and when it last sent a whole line.
+        #: When it came, when it last sent a whole line, and when it sent its last.
         self.made_at = self.heard_at = elapsed()
+        self.ended_at: float | None = None
         #: Why the server ended it, if it did.
         self.reason: str | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -136,12 +108,13 @@ class Connection(asyncio.Protocol):
         self._limits = server.limits
         self._lines = Lines(server.limits.frame_bytes_max)
         self._is_tls = is_tls
+        self._large_bytes = 0  # of requests that were taken up since no command was in flight
         #: What was read and not taken up: lines, and requests of a batch that was begun.
         self._backlog: deque[bytes | tuple[Any, Batch]] = deque()
         self._output = Output(server.limits.output_bytes_max, partial(server.flush_soon, self))
         self._is_reading = True
         self._is_scheduled = False
-        self._other_side_ended = False
+        self._is_stranger = True  # nothing but blank lines came so far
         self._last_words: bytes | None = None
         self._lingering: asyncio.TimerHandle | None = None
         #: Everything that runs for it, streams included.
@@ -174,14 +147,23 @@ class Connection(asyncio.Protocol):
         try:
             lines = self._lines.feed(data)
         except FrameTooLarge as error:
+            if self._is_stranger and not self._knows(error.lines):
+                return
             self._backlog.extend(error.lines)
             self.end("frame_bytes_max", ProtocolViolated(INVALID_REQUEST, str(error)))
             return
-        if lines:
+        if lines and (not self._is_stranger or self._knows(lines)):
             self.heard_at = elapsed()
             self._backlog.extend(lines)
             if not self._is_scheduled:
                 self.work()
+
+    def _knows(self, lines: Sequence[bytes]) -> bool:
+        """Whether the first line begins the protocol; whoever begins another one is told so and closed."""
+        self._is_stranger = not any(map(bytes.strip, lines))
+        if problem := stranger_in(lines):
+            self.end("no_json", ProtocolViolated(PARSE_ERROR, problem))
+        return problem is None
 
     def eof_received(self) -> bool:
         """Whoever only asks, as ``nc -N`` does, still hears all answers; on TLS, which ends both ways at once, those
@@ -189,7 +171,7 @@ class Connection(asyncio.Protocol):
 
         Watches end: one who has gone and one who listens on look the same until something is written.
         """
-        self._other_side_ended = True
+        self.ended_at = elapsed()
         if self.status is ConnectionStatus.OPEN:
             self._life.must(ConnectionEvent.ENDS)
             self._end_streams_soon()
@@ -227,11 +209,13 @@ class Connection(asyncio.Protocol):
         """Do what this role may do, from the next request on."""
         self.role = role
         self._handlers = self.server.handlers[role]
+        self._read_line = self.server.readers[role]
+        self._lines.allow(self._limits.stranger_frame_bytes_max if role is None else self._limits.frame_bytes_max)
 
     def work(self) -> None:
         """Take up what was read, as far as this connection may; then read on, or don't."""
         self._is_scheduled = False
-        backlog, read, limits = self._backlog, self.server.requests.read, self._limits
+        backlog, limits = self._backlog, self._limits
         requests, until = limits.turn_requests_max, elapsed() + limits.turn_ms_max / 1e3
         while backlog and self.may_take:
             if not requests:
@@ -241,12 +225,16 @@ class Connection(asyncio.Protocol):
             if isinstance(item, tuple):
                 self._do(*item)
             else:
-                request = read(item)
+                if len(item) > _LARGE_BYTES:
+                    self._large_bytes += len(item)
+                request = self._read_line(item)
                 if request.__class__ is list:
                     batch = Batch(len(request))
                     backlog.extendleft((each, batch) for each in reversed(request))
                 elif request is not None:
                     self._do(request, None)
+            if self._large_bytes and self.in_flight == self.questions:
+                self._large_bytes = 0
             requests = requests - 1 if elapsed() < until else 0
         if self.status is ConnectionStatus.OPEN:
             self._read(not backlog and self.may_take)
@@ -274,7 +262,13 @@ class Connection(asyncio.Protocol):
     def may_take(self) -> bool:
         """Whether it may have one more request."""
         limits = self._limits
-        return self.in_flight < limits.in_flight_max and not self.is_held and self._output.has_room and not self.is_gone
+        return (
+            self.in_flight < limits.in_flight_max
+            and not self.is_held
+            and self._output.has_room
+            and self._large_bytes < limits.connection_large_bytes_max
+            and not self.is_gone
+        )
 
     @property
     def is_done(self) -> bool:
@@ -283,6 +277,9 @@ class Connection(asyncio.Protocol):
 
     def _do(self, request: Any, batch: Batch | None) -> None:
         handler = self._handlers.get(request.__class__)
+        if handler is None and isinstance(request, Unread) and self.role is not None:
+            request = self._read_line(request.line)  # this very batch has authenticated
+            handler = self._handlers.get(request.__class__)
         try:
             if handler is None:
                 raise self._refusal(request)
@@ -337,6 +334,8 @@ class Connection(asyncio.Protocol):
     def settled(self) -> None:
         """One request less in flight."""
         self.in_flight -= 1
+        if self._large_bytes and self.in_flight == self.questions:
+            self._large_bytes = 0
         if self._backlog or not self._is_reading:
             self._schedule()
 
@@ -432,7 +431,7 @@ class Connection(asyncio.Protocol):
         self._life.must(ConnectionEvent.ANSWERED)
         self._output.close()
         self.transport.set_write_buffer_limits(high=0)  # what is not written yet is slow, and it says when all is
-        if self._other_side_ended or self._is_tls:
+        if self.ended_at is not None or self._is_tls:
             self.transport.close()
             return
         self._read(True)

@@ -24,14 +24,19 @@ class Health(msgspec.Struct, frozen=True):
     reasons: list[str]
 
 
-def health_of(backend: Backend) -> Health:
-    """Of an engine or a replica, now."""
+def health_of(backend: Backend, *, names_views: bool = True) -> Health:
+    """Of an engine or a replica, now.
+
+    Args:
+        backend: which.
+        names_views: whether reasons name views. To one who has not authenticated they don't.
+    """
     stats, reasons = backend.stats(), []
     if str(backend.status) != "open":
         reasons.append(f"it is {backend.status}")
     reasons += backend.not_ready
     reasons += [
-        f"view {name} is {view.status}"
+        f"view {name} is {view.status}" if names_views else f"a view is {view.status}"
         for name, view in stats.views.items()
         if view.status in (ViewStatus.OPENING, ViewStatus.FAULTED, ViewStatus.CLOSED)
     ]

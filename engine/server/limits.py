@@ -20,6 +20,15 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     connections_max: int = 2_000
     #: Bytes of one line. A longer one is told so and closes the connection: where the next begins can't be told.
     frame_bytes_max: int = 1024 * 1024
+    #: The same before a token, where tokens are wanted; what is sent right behind a token may be no longer either.
+    stranger_frame_bytes_max: int = 16 * 1024
+    #: Bytes of the questions of one connection that wait for a view, its watches included; one more is `LimitReached`.
+    connection_asked_bytes_max: int = 16 * 1024 * 1024
+    #: The same for all connections together.
+    asked_bytes_max: int = 256 * 1024 * 1024
+    #: Bytes of the large requests, over 16 kB each, that one connection has in flight; past it nothing is taken up
+    #: from it until all of its commands are answered.
+    connection_large_bytes_max: int = 8 * 1024 * 1024
     #: Requests of one connection that are not answered yet; past it nothing is read from it. Requests in a batch; a
     #: larger one is refused.
     in_flight_max: int = 1_024
@@ -30,6 +39,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     connection_watches_max: int = 1_000
     #: `follow` at once, by all connections together: each reads the log. One more is told `LimitReached`.
     follows_max: int = 100
+    #: Of these, by one connection.
+    connection_follows_max: int = 20
     #: Commands that a replica has passed on and that are not answered yet; one more is told `LimitReached`.
     forwards_max: int = 4_096
     #: Bytes that wait for a slow reader. Past it nothing is read from it, and its watches wait; one answer may exceed
@@ -37,6 +48,9 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     output_bytes_max: int = 1024 * 1024
     #: How long a question may wait for a view that is behind, if it names no shorter time: then `NotYetVisible`.
     answer_seconds_max: float = 60.0
+    #: How long the questions of a connection that has said that it sends no more may wait for a view that is behind,
+    #: then `NotYetVisible`: whether anybody still listens there can't be told.
+    ended_seconds_max: float = 5.0
     #: How long a TLS handshake may take.
     handshake_seconds_max: float = 10.0
     #: How long one may take to authenticate, where tokens are wanted, before it is told so and closed.

@@ -63,15 +63,17 @@ class Listener:
         self.address = address
         self.sockets = sockets
         self.tls = tls
-        self._file = _identity(address.path) if address.kind == "unix" else None
+        #: Whatever folder the program changes to.
+        self._path = os.path.abspath(address.path)
+        self._file = _identity(self._path) if address.kind == "unix" else None
 
     def close(self) -> None:
         """Listen no more. A Unix socket's file goes with it, unless somebody has put another one there."""
         for each in self.sockets:
             each.close()
-        if self._file is not None and _identity(self.address.path) == self._file:
+        if self._file is not None and _identity(self._path) == self._file:
             with suppress(OSError):
-                os.unlink(self.address.path)
+                os.unlink(self._path)
 
 
 async def listen(

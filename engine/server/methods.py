@@ -74,7 +74,8 @@ class Methods:
         connection.reply(request.id, self._description, batch)
 
     def _health(self, connection: Connection, request: Any, batch: Batch | None) -> None:
-        connection.reply(request.id, health_of(self._backend), batch)
+        health = health_of(self._backend, names_views=connection.role is not None)
+        connection.reply(request.id, health, batch)
 
     def _stats(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         figures = msgspec.to_builtins(self._backend.stats())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ from millstream.engine.application.messages import Answered
 from millstream.engine.errors import AnswerFailed, EngineClosed, LimitReached, MillstreamError, NotYetVisible
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.read.watches import Watch
+from millstream.engine.server.asked import Asked
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.connection import Connection
 from millstream.engine.server.limits import ServerLimits
@@ -37,7 +40,8 @@ class Queries:
     def __init__(self, backend: Backend, limits: ServerLimits) -> None:
         self._backend = backend
         self._limits = limits
-        self._follows = 0
+        self._asked = Asked(limits)
+        self._follows: Counter[Connection] = Counter()
 
     def ask(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """An answer, and the position at which it is true."""
@@ -47,6 +51,7 @@ class Queries:
             self._reply(connection, request, batch, Answered(*found))
         else:
             connection.in_flight += 1
+            connection.questions += 1
             connection.spawn(self._answer_later(connection, request, batch))
 
     def watch(self, connection: Connection, request: Any, batch: Batch | None) -> None:
@@ -60,19 +65,34 @@ class Queries:
 
     def follow(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The log's events from a position on, and then each new one, as notifications."""
-        if self._follows >= self._limits.follows_max:
-            raise LimitReached("follows_max", self._limits.follows_max)
-        connection.stream(partial(self._follow, connection, request, batch)).add_done_callback(self._followed)
-        self._follows += 1
+        limits = self._limits
+        if self._follows[connection] >= limits.connection_follows_max:
+            raise LimitReached("connection_follows_max", limits.connection_follows_max)
+        if self._follows.total() >= limits.follows_max:
+            raise LimitReached("follows_max", limits.follows_max)
+        following = connection.stream(partial(self._follow, connection, request, batch))
+        self._follows[connection] += 1
+        following.add_done_callback(lambda _: self._followed(connection))
 
     # Answers.
 
     async def _answer_later(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """Answer once the view is there and the other side takes it: an answer that waits to be sent would only age."""
-        params, limit = request.params, self._limits.answer_seconds_max
+        params = request.params
+        try:
+            with self._asked.holding(connection, params.query):
+                answered = await self._waited_for(connection, params)
+            self._reply(connection, request, batch, answered)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            connection.fail(request.id, error, batch)
+        connection.questions -= 1
+        connection.settled()
+
+    async def _waited_for(self, connection: Connection, params: Any) -> Answered[Any]:
+        limit = self._limits.answer_seconds_max
         seconds = limit if params.timeout is None else min(params.timeout, limit)
         until = elapsed() + seconds
-        try:
+        with anyio.CancelScope() as scope, _among(connection.waits, scope):
             while True:
                 await connection.writable()
                 answered = await self._backend.answer(
@@ -82,11 +102,8 @@ class Queries:
                     incomplete=params.incomplete,
                 )
                 if connection.has_room:
-                    break
-            self._reply(connection, request, batch, answered)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
-            connection.fail(request.id, error, batch)
-        connection.settled()
+                    return answered
+        raise self._not_yet(params, self._limits.ended_seconds_max)
 
     def _reply(self, connection: Connection, request: Any, batch: Batch | None, answered: Answered[Any]) -> None:
         try:
@@ -102,6 +119,13 @@ class Queries:
     # Streams.
 
     async def _watch(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
+        try:
+            with self._asked.holding(connection, request.params.query):
+                await self._watch_on(connection, request, batch, number)
+        except LimitReached as error:
+            connection.fail(request.id, error, batch)
+
+    async def _watch_on(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
         try:
             watch = await self._open(request.params)
         except asyncio.CancelledError:
@@ -127,9 +151,12 @@ class Queries:
             return await self._backend.open_watch(
                 params.query, after=params.after, every=params.every, incomplete=params.incomplete
             )
+        raise self._not_yet(params, seconds)
+
+    def _not_yet(self, params: Any, seconds: float) -> NotYetVisible:
         app = self._backend.app
         view = app.views[app.queries[type(params.query)].view].__name__
-        raise NotYetVisible(view, self._backend.stats().views[view].position, params.after, seconds)
+        return NotYetVisible(view, self._backend.stats().views[view].position, params.after, seconds)
 
     async def _follow(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
         params = request.params
@@ -146,8 +173,17 @@ class Queries:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
             _tell(connection, "follow", number, error)
 
-    def _followed(self, _: asyncio.Task[None]) -> None:
-        self._follows -= 1
+    def _followed(self, connection: Connection) -> None:
+        self._follows -= Counter((connection,))  # which forgets a connection that has none left
+
+
+@contextmanager
+def _among(waits: set[anyio.CancelScope], scope: anyio.CancelScope) -> Iterator[None]:
+    waits.add(scope)
+    try:
+        yield
+    finally:
+        waits.discard(scope)
 
 
 def _tell(connection: Connection, method: str, number: int, error: BaseException) -> None:

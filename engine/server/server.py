@@ -9,9 +9,9 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 
@@ -28,12 +28,13 @@ from millstream.engine.errors import (
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.server.backend import Backend
-from millstream.engine.server.connection import Connection, ConnectionStatus
+from millstream.engine.server.connection import Connection
+from millstream.engine.server.connection_life import ConnectionStatus
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.listening import Listener, listen
 from millstream.engine.server.methods import Methods
 from millstream.engine.server.stats import ServerStats
-from millstream.engine.server.tokens import Role, Tokens
+from millstream.engine.server.tokens import MAY, Role, Tokens
 from millstream.engine.wire import Address, Requests, parse_address
 from millstream.engine.wire.address import DEFAULT_ADDRESS
 
@@ -82,6 +83,10 @@ class Server:
         self._observer = backend.observers
         self._methods = Methods(backend, self.requests, tokens, self.limits, self.stats)
         self.handlers = self._methods.handlers
+        self.readers: Mapping[Role | None, Callable[[bytes], Any]] = {
+            **dict.fromkeys(Role, self.requests.read),
+            None: self.requests.only(MAY[None]).read,
+        }
         self.first_role = Role.WRITER if tokens is None else None
         #: Where it listens, with the ports that it got.
         self.addresses: list[Address] = []
@@ -242,7 +247,9 @@ class Server:
             if now - connection.slow_since > limits.slow_seconds_max:
                 connection.abort("slow_seconds_max")
         elif connection.status is not ConnectionStatus.OPEN:
-            return
+            if connection.ended_at is not None and now - connection.ended_at > limits.ended_seconds_max:
+                for scope in connection.waits:
+                    scope.cancel()
         elif connection.role is None and now - connection.made_at > limits.authenticate_seconds_max:
             connection.end("authenticate_seconds_max", _over("authenticate_seconds_max", limits))
         elif not connection.is_done:

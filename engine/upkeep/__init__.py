@@ -5,12 +5,13 @@ from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.backup import backup_log
 from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
 from millstream.engine.upkeep.exchange import export_log, import_log
-from millstream.engine.upkeep.states import differing_parts, parked_in
+from millstream.engine.upkeep.states import ComparedState, compared_states, differing_parts, parked_in
 from millstream.engine.upkeep.verified import Verified
 from millstream.engine.upkeep.verify import verify_log
 
 __all__ = [
     "BackupFailed",
+    "ComparedState",
     "DigestMissing",
     "ExportDamaged",
     "ExportRefused",
@@ -19,6 +20,7 @@ __all__ = [
     "Verified",
     "attached",
     "backup_log",
+    "compared_states",
     "differing_parts",
     "export_log",
     "import_log",

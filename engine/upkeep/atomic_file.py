@@ -33,7 +33,7 @@ async def created_whole(target: Path, like: Path | None = None) -> AsyncIterator
         TargetRefused: the target is there already, or its folder is not.
         OSError: the file system failed.
     """
-    part = await in_thread(_start, target)
+    part, target, like = await in_thread(_start, target, like)
     try:
         yield part
         await in_thread(_finish, part, target, like)
@@ -43,14 +43,15 @@ async def created_whole(target: Path, like: Path | None = None) -> AsyncIterator
         raise
 
 
-def _start(target: Path) -> Path:
+def _start(target: Path, like: Path | None) -> tuple[Path, Path, Path | None]:
+    """The file that is written, and the paths as they are for a program that changes to another folder."""
     if not target.parent.is_dir():
         raise TargetRefused(str(target), f"there is no folder {str(target.parent)!r}", "make the folder first")
     for suffix in ("", "-wal", "-journal"):
         _require_absent(Path(f"{target}{suffix}"))
     handle, name = tempfile.mkstemp(prefix=f".{target.name}-", suffix=".partial", dir=target.parent)
     os.close(handle)
-    return Path(name)
+    return Path(name).absolute(), target.absolute(), like and like.absolute()
 
 
 def _require_absent(target: Path) -> None:
@@ -71,7 +72,7 @@ def _finish(part: Path, target: Path, like: Path | None) -> None:
         _require_absent(target)
         part.rename(target)
     else:
-        part.unlink()
+        part.unlink(missing_ok=True)  # who opens the target as a log removes its second name, too
     with suppress(OSError):  # where a folder can't be opened, as on Windows, it needs no syncing either
         _sync(target.parent)
 

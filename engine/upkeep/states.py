@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import zip_longest
 
+import msgspec
+
 from millstream.engine.application.app import App
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
@@ -24,7 +26,7 @@ from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.write.parts import WriteParts
 
-__all__ = ["differing_parts", "parked_in"]
+__all__ = ["ComparedState", "compared_states", "differing_parts", "parked_in"]
 
 _SLICE_MS = 5.0
 
@@ -45,11 +47,25 @@ async def parked_in(log: Log, app: App) -> list[Parked]:
     return [parked for view in views for parked in view.left_out]
 
 
-async def differing_parts(log: Log, app: App) -> list[str]:
-    """The models and views whose state is another one when it is made from its snapshot than from the log alone.
+class ComparedState(msgspec.Struct, frozen=True):
+    """What comparing one model or view, or the write index (``ledger``), has found.
 
-    There is none unless an ``@applies`` method changed its mind without a new ``code_version``, depends on more than
-    the state and the event, or keeps one object in two places. Needs the memory for two states.
+    ``is_compared`` says whether there was a snapshot to compare with. ``problem`` is what is wrong; of one that was not
+    compared, why not. None for a state that was compared and is the same.
+    """
+
+    name: str
+    is_compared: bool
+    differs: bool
+    problem: str | None = None
+
+
+async def compared_states(log: Log, app: App) -> list[ComparedState]:
+    """Make each state twice, from its snapshot and from the log alone, and compare the two.
+
+    They are the same unless an ``@applies`` method changed its mind without a new ``code_version``, depends on more
+    than the state and the event, or keeps one object in two places. A view that the log does not make at all differs.
+    Needs the memory for two states.
 
     Args:
         log: open, or attached.
@@ -60,9 +76,42 @@ async def differing_parts(log: Log, app: App) -> list[str]:
     """
     used, made = [*_models(app), *_views(app)], [*_models(app), *_views(app)]
     async with _snapshots_of(log) as snapshots:
-        await _recover(used, log, app, snapshots)
+        catalog = await _recover(used, log, app, snapshots)
+        there = await catalog.of_use()
     await _recover(made, log, app, None)
-    return [mine.name for mine, other in zip(used, made, strict=True) if not _equal(mine, other)]
+    return [_compared(mine, other, there.get(mine.name)) for mine, other in zip(used, made, strict=True)]
+
+
+async def differing_parts(log: Log, app: App) -> list[str]:
+    """The names of those that `compared_states` finds to differ; one that can't be compared is not among them.
+
+    Raises:
+        LogCorrupt, EventsUnreadable, ApplyFailed: as opening an engine does.
+    """
+    return [found.name for found in await compared_states(log, app) if found.differs]
+
+
+def _compared(mine: Part, other: Part, is_used: bool | None) -> ComparedState:
+    """What is to be said of one part.
+
+    Args:
+        mine: as its snapshot has it, and what came after that.
+        other: as the log makes it.
+        is_used: None where there is no snapshot of it, False where that was of no use.
+    """
+    if other.fault is not None:
+        position, error = other.fault
+        problem = f"the log does not make it: the event at position {position:,} can't be applied: {error!r}"
+        return ComparedState(mine.name, bool(is_used), True, problem)
+    if mine.snapshot() is None:
+        return ComparedState(mine.name, False, False, "it has no snapshots")
+    if not _equal(mine, other):
+        problem = "it is not what the log makes: raise its code_version, or mend what it applies"
+        return ComparedState(mine.name, bool(is_used), True, problem)
+    if is_used:
+        return ComparedState(mine.name, True, False)
+    why = "there is no snapshot of it" if is_used is None else "its snapshot was of no use, and set aside"
+    return ComparedState(mine.name, False, False, why)
 
 
 @asynccontextmanager
@@ -83,8 +132,10 @@ def _views(app: App) -> list[ReadState]:
     return [ReadState(app, view, parked_max=Limits().view_parked_max, observer=Observers()) for view in app.views]
 
 
-async def _recover(parts: Sequence[Part], log: Log, app: App, snapshots: SnapshotStore | None) -> None:
-    await Recovery(app, log, Limits(), Catalog(snapshots, log, Observers())).recover(parts, Slicer(_SLICE_MS))
+async def _recover(parts: Sequence[Part], log: Log, app: App, snapshots: SnapshotStore | None) -> Catalog:
+    catalog = Catalog(snapshots, log, Observers())
+    await Recovery(app, log, Limits(), catalog).recover(parts, Slicer(_SLICE_MS))
+    return catalog
 
 
 def _equal(mine: Part, other: Part) -> bool:

@@ -6,9 +6,14 @@ comes alone or with many, so nobody is made busy by a line that arrives in crumb
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-__all__ = ["FrameTooLarge", "Lines"]
+__all__ = ["Cut", "FrameTooLarge", "Lines", "stranger_in"]
+
+#: How much of a line that is too long is kept: enough to tell whose it is.
+_CUT_BYTES = 256
+_HTTP = re.compile(rb"[!-~]+ [!-~]+ HTTP/[0-9]")
 
 
 class FrameTooLarge(Exception):
@@ -26,18 +31,33 @@ class FrameTooLarge(Exception):
         return f"a line is longer than frame_bytes_max={self.frame_bytes_max:,}: split the request"
 
 
+class Cut(bytes):
+    """The first bytes of a line that is too long. The others are not kept."""
+
+    __slots__ = ()
+
+
 class Lines:
     """Cuts a stream of bytes at its line ends.
 
     Args:
         frame_bytes_max: how long a line may be, its end not counted.
+        cuts: a line that is too long becomes a `Cut`, and the next one is read, instead of `FrameTooLarge`.
     """
 
-    def __init__(self, frame_bytes_max: int) -> None:
+    def __init__(self, frame_bytes_max: int, *, cuts: bool = False) -> None:
         self.frame_bytes_max = frame_bytes_max
+        self._cuts = cuts
+        #: The line that is begun is too long: what is kept are its first bytes.
+        self._is_over = False
         self._rest = bytearray()
         #: Up to here no line of a piece can be too long; -1 once the stream is broken.
         self._whole_bytes_max = frame_bytes_max
+
+    def allow(self, frame_bytes_max: int) -> None:
+        """From now on a line may be so long, unless the stream is broken."""
+        if self._whole_bytes_max >= 0:
+            self.frame_bytes_max = self._whole_bytes_max = frame_bytes_max
 
     @property
     def pending(self) -> int:
@@ -48,7 +68,7 @@ class Lines:
         """The lines that ``data`` completes, without their ends.
 
         Raises:
-            FrameTooLarge: a line is too long; nothing more can be read from this stream, then or later.
+            FrameTooLarge: a line is too long; nothing more can be read from this stream. Not with ``cuts``.
         """
         if not self._rest and data.endswith(b"\n") and len(data) <= self._whole_bytes_max:  # whole, as nearly always
             lines = data.split(b"\n")
@@ -60,6 +80,8 @@ class Lines:
         if self._whole_bytes_max < 0:
             raise FrameTooLarge(self.frame_bytes_max)
         begun, *more = data.split(b"\n")
+        if self._cuts:
+            return self._shortened(begun, more)
         if len(self._rest) + len(begun) > self.frame_bytes_max:
             raise self._broken([])
         self._rest += begun
@@ -72,7 +94,39 @@ class Lines:
         self._rest = bytearray(lines.pop())
         return lines
 
+    def _shortened(self, begun: bytes, more: list[bytes]) -> list[bytes]:
+        self._begin(begun)
+        lines: list[bytes] = []
+        for each in more:
+            lines.append(Cut(self._rest) if self._is_over else bytes(self._rest))
+            self._rest, self._is_over = bytearray(), False
+            self._begin(each)
+        return lines
+
+    def _begin(self, piece: bytes) -> None:
+        """One more piece of the line that is begun."""
+        if self._is_over:
+            return
+        if len(self._rest) + len(piece) <= self.frame_bytes_max:
+            self._rest += piece
+        else:
+            self._rest, self._is_over = (self._rest[:_CUT_BYTES] + piece[:_CUT_BYTES])[:_CUT_BYTES], True
+
     def _broken(self, lines: list[bytes]) -> FrameTooLarge:
         self._whole_bytes_max = -1
         self._rest = bytearray()
         return FrameTooLarge(self.frame_bytes_max, lines)
+
+
+def stranger_in(lines: Sequence[bytes]) -> str | None:
+    """Why the first lines of a connection don't begin the protocol; None where they do, and where all are blank.
+
+    A web page can make a browser send lines to any address: first HTTP's own, or those of TLS, then what it likes. So
+    nothing is read from a connection that begins with anything but JSON.
+    """
+    first = next((line.lstrip() for line in lines if line.strip()), b"{")
+    if first[:1] in (b"{", b"["):
+        return None
+    if _HTTP.match(first):
+        return "this is HTTP, and here JSON-RPC is spoken, one message a line: nothing of it is read"
+    return "the first line is no JSON object: nothing that comes after it is read"

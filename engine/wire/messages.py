@@ -81,10 +81,10 @@ class Reply(msgspec.Struct, frozen=True):
 class Notification(msgspec.Struct, frozen=True):
     """What a server sends about a watch: an answer at ``position``, events up to it, or the error that ended it."""
 
-    watch: int
+    watch: Count
     answer: Raw | UnsetType = UNSET
     events: Raw | UnsetType = UNSET
-    position: int = 0
+    position: Count = 0
     error: ErrorShape | UnsetType = UNSET
 
 

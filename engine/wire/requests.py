@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from copy import copy
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -23,7 +24,7 @@ from millstream.engine.errors import InvalidMessage, MillstreamError, ProtocolVi
 from millstream.engine.wire.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from millstream.engine.wire.messages import Count, ReplyId
 
-__all__ = ["Malformed", "Requests", "params_of"]
+__all__ = ["Malformed", "Requests", "Unread", "params_of"]
 
 _Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 
@@ -38,6 +39,13 @@ class Malformed(NamedTuple):
 
     id: ReplyId | UnsetType
     error: MillstreamError
+
+
+class Unread(NamedTuple):
+    """A request that was not looked into, because whoever sends it may not hear what is right: see `Requests.only`."""
+
+    id: ReplyId | UnsetType
+    line: bytes
 
 
 class Requests:
@@ -64,6 +72,7 @@ class Requests:
         }
         union: Any = union_of(self.types.values())
         require_readable(union, f"a command or query of {app!r}")
+        self._is_limited = False
         self._decode = without_nul(reader(union, _AROUND), lambda request: self._keys((request,)))
         self._decode_batch = without_nul(reader(list[union], _AROUND + 1), self._keys)
 
@@ -73,8 +82,19 @@ class Requests:
         commands = [request.params.command for request in requests if type(request) is execute]
         return [self._app.commands[type(command)].key_of(command) for command in commands]
 
+    def only(self, methods: Iterable[str]) -> Requests:
+        """A reader of these methods, for strangers: any other request is `Unread`, so that no error tells of the
+        application's messages and their fields.
+        """
+        found = copy(self)
+        found._params = {name: self._params[name] for name in methods}
+        found.types = {name: self.types[name] for name in methods}
+        union: Any = union_of(found.types.values())
+        found._decode, found._decode_batch, found._is_limited = reader(union), reader(list[union]), True
+        return found
+
     def read(self, line: bytes) -> Any:
-        """A request, a `Malformed`, a list of both for a batch, or None for an empty line."""
+        """A request, a `Malformed` or `Unread`, a list of them for a batch, or None for an empty line."""
         try:
             return self._decode(line)
         except Exception:  # noqa: BLE001 - whatever it is, the line is to blame, and looked at again with care
@@ -125,6 +145,8 @@ class Requests:
         if unknown := sorted(found.keys() - {"jsonrpc", "id", "method", "params"}):
             return _violated(INVALID_REQUEST, f"a request has no field {unknown[0][:_TOLD_CHARS]!r}", heard)
         if name not in self._params:
+            if self._is_limited:
+                return Unread(reply, line)
             known = ", ".join(self._params)
             problem = f"there is no method {name[:_TOLD_CHARS]!r}; there are: {known}"
             return _violated(METHOD_NOT_FOUND, problem, reply)

@@ -76,6 +76,21 @@ def failing(path: Path, call: str) -> list[str]:
 
 
 @once
+async def test_a_full_disk_is_named_to_the_writer_and_no_matter_to_those_who_only_read(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with child(children.full_attached, disk, wrapper=in_own_mounts(disk, 2 * children.DISK_BYTES)) as process:
+        for _ in range(2):
+            assert process.said() == [True, True]
+            kind, _, text = process.said()
+            assert kind == "LogRefused"
+            assert "is refused: the disk is full" in text
+            assert text.endswith("; make room, or attach to read it, which takes none")
+        assert process.said() == 1
+        process.end()
+
+
+@once
 async def test_a_file_that_may_not_grow_refuses_the_commit_and_takes_it_later(tmp_path: Path) -> None:
     with child(children.file_limit, tmp_path) as process:
         for _ in range(2):
@@ -188,7 +203,7 @@ async def test_files_and_folders_that_are_read_only_are_refused_to_a_writer_and_
     refusals = {
         "file": "it can't be written; make the file, and its -wal if there is one, writable; or attach to read it",
         "wal": "it can't be written: attempt to write a readonly database; make the file, and its -wal",
-        "folder": "its lock can't be made: unable to open database file; the folder must be writable",
+        "folder": "its lock can't be made: Permission denied; the folder must be writable",
     }
     for name in refusals:
         (shared_folder / name).mkdir()

@@ -1,4 +1,4 @@
-"""Time in the log never goes back: whoever reads a commit from before the last one refuses it, and says why."""
+"""Time in the log is time, and never goes back: whoever reads a commit that breaks this refuses it, and says why."""
 
 from __future__ import annotations
 
@@ -71,6 +71,17 @@ async def from_the_first(store: MemoryStore) -> None:
 
 
 READERS = (from_the_first, attached, verified, exported, imported)
+
+
+@pytest.mark.parametrize("time", ["zzz", "2999-13-01T00:00:00.000000Z", "2999-01-01T00:00:00Z"])
+@pytest.mark.parametrize("read", READERS)
+async def test_every_reader_refuses_a_commit_whose_time_is_none_before_a_writer_goes_on_from_it(
+    read: Callable[[MemoryStore], Awaitable[None]], time: str
+) -> None:
+    store = await written()
+    store.commits.append(seal(Head.after(store.commits[-1], 1), time, []))
+    with pytest.raises(LogCorrupt, match=f"its time is '{time}', and not one like"):
+        await read(store)
 
 
 @pytest.mark.parametrize("read", READERS)

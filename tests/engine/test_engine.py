@@ -88,7 +88,7 @@ async def test_id_and_metadata_reach_handler_and_log() -> None:
 
 
 async def test_recorded_time_never_goes_back_also_across_a_restart() -> None:
-    store, times = MemoryStore(), iter([5, 3, 7, 1])
+    store, times = MemoryStore(), iter([0, 5, 3, 0, 7, 1])  # an opening looks at the clock once
     start_of_day = datetime(2026, 3, 1, tzinfo=UTC)
 
     def clock() -> datetime:

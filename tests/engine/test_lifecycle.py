@@ -9,7 +9,7 @@ import pytest
 
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Moves, Phase, Turn
 from millstream.engine.read import actor, feed
-from millstream.engine.server import connection
+from millstream.engine.server import connection_life
 from millstream.engine.write import writer
 
 TABLES: dict[str, tuple[Moves[Any, Any], StrEnum, StrEnum]] = {
@@ -17,7 +17,11 @@ TABLES: dict[str, tuple[Moves[Any, Any], StrEnum, StrEnum]] = {
     "writer": (writer.MOVES, writer.WriterStatus.DECIDING, writer.WriterStatus.STOPPED),
     "view": (actor.MOVES, actor.ViewStatus.OPENING, actor.ViewStatus.CLOSED),
     "feed": (feed.MOVES, feed.FeedStatus.FOLLOWING, feed.FeedStatus.STOPPED),
-    "connection": (connection.MOVES, connection.ConnectionStatus.OPEN, connection.ConnectionStatus.GONE),
+    "connection": (
+        connection_life.MOVES,
+        connection_life.ConnectionStatus.OPEN,
+        connection_life.ConnectionStatus.GONE,
+    ),
 }
 every_table = pytest.mark.parametrize(("moves", "first", "last"), TABLES.values(), ids=TABLES)
 

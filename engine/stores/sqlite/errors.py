@@ -21,10 +21,23 @@ import sqlite3
 
 from millstream.engine.errors import LogCorrupt, LogRefused
 
-__all__ = ["ERRORS", "WRITABLE", "is_damage", "no_room", "nothing_written", "primary_code", "refusal"]
+__all__ = [
+    "ERRORS",
+    "MAKE_ROOM",
+    "WRITABLE",
+    "is_damage",
+    "no_room",
+    "nothing_written",
+    "primary_code",
+    "refusal",
+    "text_of",
+]
 
 #: What to do about a file that is read-only.
 WRITABLE = "make the file, and its -wal if there is one, writable; or attach to read it"
+
+#: What to do about a full disk.
+MAKE_ROOM = "make room, or attach to read it, which takes none"
 
 #: What the driver raises: its own errors, and this one in place of them where SQLite's text quotes damaged bytes.
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -38,6 +51,7 @@ _BEFORE_THE_COMMIT = {
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_TOOBIG,
     sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_AUTH,  # our own refusal to run a trigger: see `connection`
 }
 #: Of the I/O errors, those of reading, writing and locking belong to 1 and 2. Not among them, besides ``FSYNC``: the
 #: index's ``SHMMAP`` and ``SHMSIZE`` and ``NOMEM``, which come in 4, and ``SQLITE_IOERR`` without more.
@@ -54,7 +68,7 @@ _IO_BEFORE_THE_COMMIT = {
     sqlite3.SQLITE_IOERR_SHMLOCK,
 }
 #: What a read raises when the file is at fault: it will raise the same tomorrow. 0 is the driver's own, for text that
-#: is not UTF-8; SQLITE_ERROR is a table or column that is gone.
+#: is not UTF-8; SQLITE_ERROR is a table or column that is gone; SQLITE_INTERRUPT is our own bound: see `connection`.
 _DAMAGED = {
     0,
     sqlite3.SQLITE_ERROR,
@@ -63,6 +77,7 @@ _DAMAGED = {
     sqlite3.SQLITE_FORMAT,
     sqlite3.SQLITE_MISMATCH,
     sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_INTERRUPT,
 }
 _IO_DAMAGED = {sqlite3.SQLITE_IOERR_SHORT_READ}
 
@@ -99,9 +114,22 @@ def refusal(log: str, error: Exception) -> Exception:
         return LogRefused(log, "it is not a database", "name another file")
     if code == sqlite3.SQLITE_READONLY:
         return LogRefused(log, f"it can't be written: {error}", WRITABLE)
+    if no_room(error) or _extended_code(error) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        problem = f"the disk is full, or a quota or a limit on the size of files is reached: {error}"
+        return LogRefused(log, problem, MAKE_ROOM)
     if is_damage(error):
-        return LogCorrupt(log, 1, str(error))
+        return LogCorrupt(log, 1, text_of(error))
     return LogRefused(log, f"SQLite can't open it: {error}", "see that file and folder can be written")
+
+
+def text_of(error: BaseException) -> str:
+    """What SQLite says, or what our own bounds on it mean."""
+    code = primary_code(error)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return "reading it takes more steps than a log of its size can need"
+    if code == sqlite3.SQLITE_AUTH:
+        return "its schema holds a trigger, which millstream did not make and does not run"
+    return str(error)
 
 
 def primary_code(error: BaseException) -> int:

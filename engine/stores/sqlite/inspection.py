@@ -7,37 +7,26 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from millstream.engine.errors import LogCorrupt
-from millstream.engine.stores.sqlite.connection import connect
-from millstream.engine.stores.sqlite.errors import ERRORS, is_damage
+from millstream.engine.stores.sqlite.connection import Steps, steps_of
+from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, primary_code, text_of
 from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address
-from millstream.engine.stores.sqlite.schema import create
+from millstream.engine.stores.sqlite.schema import META, SCHEMA, added_to, changed_in, owner_in
 
-__all__ = ["check_rows", "check_structure", "copy_pages", "schema_made"]
+__all__ = ["check_rows", "check_structure", "copy_pages"]
 
 _BUSY_SECONDS_MAX = 5.0
 
 #: Rows that no reader comes to, and bodies that the view ``events`` can't read, because a column's type binds nobody
 #: (https://www.sqlite.org/datatype3.html).
 _STRANGE_ROW = "SELECT number FROM commits WHERE number < 1 OR typeof(body) <> 'text' ORDER BY number LIMIT 1"
-_SCHEMA = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
 
 T = TypeVar("T")
-
-
-async def schema_made() -> dict[str, str]:
-    """The tables and views of a log, by name, as millstream makes them."""
-    db = await connect(":memory:")
-    try:
-        await create(db, "")
-        return _by_name(await db.rows(_SCHEMA))
-    finally:
-        await db.close()
 
 
 def check_rows(path: Path) -> None:
@@ -50,22 +39,23 @@ def check_rows(path: Path) -> None:
     try:
         found = _read(path, lambda db: db.execute(_STRANGE_ROW).fetchone())
     except ERRORS as error:
-        if is_damage(error):
+        if is_damage(error) and primary_code(error) != sqlite3.SQLITE_INTERRUPT:
             return
-        raise
+        if not is_damage(error):
+            raise
+        raise LogCorrupt(str(path), 1, text_of(error)) from error
     if found:
         number = found[0]
         problem = f"there is a row with the number {number}" if number < 1 else "its body is not stored as text"
         raise LogCorrupt(str(path), max(1, number), problem)
 
 
-def check_structure(path: Path, schema: Mapping[str, str], commits: int) -> None:
+def check_structure(path: Path, commits: int) -> None:
     """That the file's pages make up a database (https://www.sqlite.org/pragma.html#pragma_integrity_check) with the
-    tables and views of a log.
+    tables and views of a log, nothing else, and the table ``meta`` as it was written.
 
     Args:
         path: the log's file.
-        schema: what `schema_made` returned.
         commits: how many commits were found to be whole; for the error.
 
     Raises:
@@ -73,18 +63,28 @@ def check_structure(path: Path, schema: Mapping[str, str], commits: int) -> None
         sqlite3.Error, OSError: the file can't be read now.
     """
     try:
-        problem = _read(path, lambda db: db.execute("PRAGMA integrity_check(1)").fetchone()[0])
-        there = _read(path, lambda db: _by_name(db.execute(_SCHEMA)))
+        problem = _read(path, _problem_in)
     except ERRORS as error:
         if not is_damage(error):
             raise
-        problem, there = str(error), dict(schema)
-    for name, definition in schema.items():
-        if there.get(name) != definition:
-            problem = _not_as_made(name)
-    if problem != "ok":
+        problem = text_of(error)
+    if problem is not None:
         text = " ".join(problem.split())
         raise LogCorrupt(str(path), commits + 1, f"every commit that is found is whole, but the file is not: {text}")
+
+
+def _problem_in(db: sqlite3.Connection) -> str | None:
+    schema = db.execute(SCHEMA).fetchall()
+    if changed := changed_in(schema):
+        return changed
+    if added := added_to(schema):
+        return "its schema holds the {} {!r}, which millstream did not make".format(*added)
+    ((version,),) = db.execute("PRAGMA user_version")
+    _, wrong = owner_in(db.execute(META), version)
+    if wrong:
+        return wrong
+    ((found,),) = db.execute("PRAGMA integrity_check(1)")
+    return None if found == "ok" else str(found)
 
 
 def copy_pages(path: Path, target: Path) -> None:
@@ -105,19 +105,12 @@ def copy_pages(path: Path, target: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _by_name(rows: Iterable[Sequence[str]]) -> dict[str, str]:
-    return {name: " ".join(sql.split()) for name, sql in rows}
-
-
-def _not_as_made(name: str) -> str:
-    return f"what its schema says of {name!r} is not what millstream made"
-
-
 def _read(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
     """What ``work`` makes of a connection that leaves no trace; done again if somebody began to write meanwhile."""
     while True:
         resting = QuietFiles.look(path)
         with closing(sqlite3.connect(reading_address(path, resting), uri=True, timeout=_BUSY_SECONDS_MAX)) as db:
+            Steps(db, steps_of(os.stat(path).st_size))  # for all that is looked at together
             try:
                 result = work(db)
             except ERRORS:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -30,18 +31,32 @@ from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.stores.sqlite import inspection
-from millstream.engine.stores.sqlite.connection import Database, connect
+from millstream.engine.stores.sqlite.connection import Database, connect, steps_of
 from millstream.engine.stores.sqlite.errors import (
     ERRORS,
+    MAKE_ROOM,
     WRITABLE,
     no_room,
     nothing_written,
     primary_code,
     refusal,
+    text_of,
 )
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
+from millstream.engine.stores.sqlite.names import require_one_path
+from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, make_with
 from millstream.engine.stores.sqlite.reading import SqliteReader
-from millstream.engine.stores.sqlite.schema import APPEND, PROBE, check_pages, create, is_empty, owner_of
+from millstream.engine.stores.sqlite.resting import lacking_room
+from millstream.engine.stores.sqlite.schema import (
+    APPEND,
+    LAST,
+    PROBE,
+    check_pages,
+    create,
+    is_empty,
+    mark_owner,
+    owner_of,
+)
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
 
 __all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
@@ -60,6 +75,9 @@ _PRAGMAS = (
     f"journal_size_limit={_WAL_BYTES_KEPT_MAX}",
 )
 
+#: When a file is closed that was just made, the process loses all of its locks on it, also one taken by another thread.
+_MAKING_A_LOCK = threading.Lock()
+
 T = TypeVar("T")
 _Arguments = TypeVarTuple("_Arguments")
 
@@ -68,21 +86,32 @@ class SqliteLog:
     """The `Log` port on a SQLite file.
 
     Args:
-        path: the file; made when it is not there. Beside it lie ``-wal`` and ``-shm`` while it is open, and ``-lock``.
+        path: the file; made when it is not there. A relative one is meant from where the program is when the log is
+            opened or attached to first, whatever folder it changes to later. Beside the file lie ``-wal`` and ``-shm``
+            while it is open, and ``-lock``. So it must have one path only: one with hard links, or mounted without its
+            folder, is refused.
         busy_seconds_max: how long a commit waits for another program that has the file locked before it fails.
         checked_bytes_max: up to this size of the file, opening and attaching also check that its pages are whole, at 1
             to 3 GB/s (https://www.sqlite.org/pragma.html#pragma_quick_check). Larger ones are to be verified at times.
+        permissions: of a log that is made, whatever the umask. An empty file that is there already keeps its own, and
+            what lies beside a log has those of the log.
     """
 
     def __init__(
-        self, path: str | Path, *, busy_seconds_max: float = 5.0, checked_bytes_max: int = 256 * 1024 * 1024
+        self,
+        path: str | Path,
+        *,
+        busy_seconds_max: float = 5.0,
+        checked_bytes_max: int = 256 * 1024 * 1024,
+        permissions: int = OWNER_ONLY,
     ) -> None:
         self.path = Path(path)
+        self._name = str(self.path)
+        self._permissions = permissions
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
-        self._watch = FileWatch(self.path)
-        self._reader = SqliteReader(self.path, self._watch, busy_seconds_max, checked_bytes_max)
-        self._snapshots = SqliteSnapshots(f"{self.path}-snapshots")
+        self._snapshots = SqliteSnapshots(f"{self.path}-snapshots", like=self.path)
+        self._place()
         self._lock: sqlite3.Connection | None = None
         self._writer: Database | None = None
         self._appended = AppendSignal()
@@ -91,7 +120,7 @@ class SqliteLog:
 
     @property
     def name(self) -> str:
-        return str(self.path)
+        return self._name
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -99,6 +128,7 @@ class SqliteLog:
 
     async def open(self, application: str) -> None:
         self._check_version()
+        self._stay()
         if not self.path.parent.is_dir():
             raise LogRefused(self.name, f"there is no folder {str(self.path.parent)!r}", "make the folder first")
         self._lock = await in_thread(self._take_lock)
@@ -106,6 +136,7 @@ class SqliteLog:
 
     async def attach(self) -> str:
         self._check_version()
+        self._stay()
         return await self._or_close(self._reader.attach)
 
     async def append(self, commit: Commit) -> None:
@@ -117,18 +148,27 @@ class SqliteLog:
         if lost := self._watch.lost():
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
         try:
-            written = await self._writer.rows(APPEND, row)
+            written = await self._insert(self._writer, row)
         except asyncio.CancelledError:
             self._telling = asyncio.create_task(self._tell_later(self._writer))
             raise
         except (sqlite3.Error, ValueError) as error:
             await self._leave_transaction()
             if nothing_written(error):
-                raise CommitFailed(commit.number, str(error)) from error
+                raise CommitFailed(commit.number, text_of(error)) from error
             raise
         self._appended.tell()
         if not written:
             raise Fenced(self.name, commit.number, (await self.head()).number)
+
+    async def _insert(self, writer: Database, row: tuple[object, ...]) -> list[Sequence[Any]]:
+        try:
+            return await writer.rows(APPEND, row)
+        except sqlite3.DatabaseError as error:
+            if primary_code(error) != sqlite3.SQLITE_AUTH:
+                raise
+        await writer.rows(LAST)  # learns of the schema as it is now: somebody may have removed the trigger
+        return await writer.rows(APPEND, row)
 
     async def probe(self) -> None:
         if self._writer is None:
@@ -184,8 +224,7 @@ class SqliteLog:
         await self._inspected(inspection.check_rows, self.path)
 
     async def check_structure(self, commits: int) -> None:
-        schema = await inspection.schema_made()
-        await self._inspected(inspection.check_structure, self.path, schema, commits)
+        await self._inspected(inspection.check_structure, self.path, commits)
 
     async def copy_to(self, target: Path) -> SqliteLog:
         source = self.unchecked()  # this handle may be open, or be closed meanwhile
@@ -205,6 +244,23 @@ class SqliteLog:
             raise OSError(str(error)) from error
 
     # Opening.
+
+    def _stay(self) -> None:
+        """From now on the file is meant that this path leads to now."""
+        if not self.path.is_absolute():
+            try:
+                self.path = self.path.absolute()
+            except FileNotFoundError as error:
+                problem = "the folder that the program is in is not there any more"
+                raise LogRefused(self.name, problem, "name the log by an absolute path") from error
+            self._place()
+
+    def _place(self) -> None:
+        self._watch = FileWatch(self.path)
+        self._reader = SqliteReader(
+            self.path, self._watch, self._busy_seconds_max, self._checked_bytes_max, name=self._name
+        )
+        self._snapshots.place(Path(f"{self.path}-snapshots"), self.path)
 
     def _check_version(self) -> None:
         if sqlite3.sqlite_version_info < _SQLITE_MIN:
@@ -229,11 +285,32 @@ class SqliteLog:
             raise
 
     def _take_lock(self) -> sqlite3.Connection:
+        require_one_path(self.name, self.path, tidy=True)
         # Before SQLite makes a -wal for it, which would be read-only, too, and stay so.
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise LogRefused(self.name, "it can't be written", WRITABLE)
+        path = f"{os.path.realpath(self.path)}-lock"  # one for all names that the file has by symbolic links
+        with _MAKING_A_LOCK:
+            self._made("lock", lambda: make_like(path, self.path, self._permissions))
+            lock = self._locked(path)
         try:
-            path = f"{os.path.realpath(self.path)}-lock"  # one for all names that the file has by symbolic links
+            if full := lacking_room(self.path):
+                raise LogRefused(self.name, full, MAKE_ROOM)
+            self._made("file", lambda: make_with(self.path, self._permissions))
+        except LogRefused:
+            lock.close()
+            raise
+        return lock
+
+    def _made(self, what: str, make: Callable[[], None]) -> None:
+        try:
+            make()
+        except OSError as error:
+            problem = f"its {what} can't be made: {error.strerror or error}"
+            raise LogRefused(self.name, problem, "the folder must be writable") from error
+
+    def _locked(self, path: str) -> sqlite3.Connection:
+        try:
             lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         except sqlite3.OperationalError as error:
             raise LogRefused(self.name, f"its lock can't be made: {error}", "the folder must be writable") from error
@@ -243,11 +320,15 @@ class SqliteLog:
             lock.close()
             if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise LogLocked(self.name) from error
+            if no_room(error):
+                raise refusal(self.name, error) from error
             raise LogRefused(self.name, f"its lock can't be taken: {error}", "the folder must be writable") from error
         return lock
 
     async def _open(self, application: str) -> None:
-        self._writer = db = await connect(self.name, busy_seconds_max=self._busy_seconds_max)
+        self._writer = db = await connect(
+            self.path, busy_seconds_max=self._busy_seconds_max, steps_max=steps_of(self._checked_bytes_max)
+        )
         if await is_empty(db):
             await create(db, application)
         else:
@@ -256,6 +337,7 @@ class SqliteLog:
             await db.rows(f"PRAGMA {pragma}")
         await self._settle(db)
         await check_pages(self.name, db, self._checked_bytes_max)
+        await self._mark(db, application)
         await self._reader.open()
         self._watch.begin()
         self._appended = AppendSignal()
@@ -271,6 +353,15 @@ class SqliteLog:
             await db.rows("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.OperationalError as error:
             if not no_room(error):  # the -wal is synced before the first page is written
+                raise
+
+    async def _mark(self, db: Database, application: str) -> None:
+        """Give a log of 0.1 what protects the name of its application. Without room for it, the next opening does."""
+        try:
+            await mark_owner(db, application)
+        except sqlite3.Error as error:
+            await self._leave_transaction()
+            if not nothing_written(error):
                 raise
 
     async def _tell_later(self, writer: Database) -> None:

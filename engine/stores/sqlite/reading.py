@@ -21,9 +21,10 @@ from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import followed
-from millstream.engine.stores.sqlite.connection import Database, connect
-from millstream.engine.stores.sqlite.errors import ERRORS, is_damage
+from millstream.engine.stores.sqlite.connection import Database, connect, steps_of
+from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, text_of
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
+from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.pulse import Pulse, look_connection, version_of
 from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address, sync_wal
 from millstream.engine.stores.sqlite.schema import (
@@ -44,15 +45,18 @@ class SqliteReader:
     """The reading half of `SqliteLog`.
 
     Args:
-        path: the database file.
+        path: the database file, absolute once it is read.
         watch: of its files; begun here when the reader attaches beside a writer, else by whoever opens the log.
         busy_seconds_max: how long to wait for another program's lock.
         checked_bytes_max: up to this size, attaching checks the pages.
+        name: what errors call it.
     """
 
-    def __init__(self, path: Path, watch: FileWatch, busy_seconds_max: float, checked_bytes_max: int) -> None:
+    def __init__(
+        self, path: Path, watch: FileWatch, busy_seconds_max: float, checked_bytes_max: int, *, name: str
+    ) -> None:
         self._path = path
-        self._name = str(path)
+        self._name = name
         self._watch = watch
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
@@ -70,7 +74,7 @@ class SqliteReader:
 
     async def open(self) -> None:
         """Read beside the writer of the same handle."""
-        self._db = await connect(self._name, busy_seconds_max=self._busy_seconds_max)
+        self._db = await self._connect(str(self._path))
         await self._db.rows("PRAGMA query_only=1")
         await self._db.rows(LAST)  # opens the -wal now: later there might be another one in its place
 
@@ -145,10 +149,10 @@ class SqliteReader:
         """Connect the way that leaves no trace as the files are now; again if they change meanwhile."""
         while True:
             try:
-                resting = await in_thread(QuietFiles.look, self._path)
+                resting = await in_thread(self._look)
             except OSError as error:
                 raise LogRefused(self._name, f"it is not there: {error}", "name a log that is there") from error
-            db = await connect(reading_address(self._path, resting), uri=True, busy_seconds_max=self._busy_seconds_max)
+            db = await self._connect(reading_address(self._path, resting), uri=True)
             try:
                 owner = await owner_of(self._name, db)
                 await check_pages(self._name, db, self._checked_bytes_max)
@@ -163,6 +167,14 @@ class SqliteReader:
             self._db, self._resting = db, resting
             self._file = self._watch.database if resting is None else resting.file
             return owner
+
+    async def _connect(self, address: str, *, uri: bool = False) -> Database:
+        bound = steps_of(self._checked_bytes_max)
+        return await connect(address, uri=uri, busy_seconds_max=self._busy_seconds_max, steps_max=bound)
+
+    def _look(self) -> QuietFiles | None:
+        require_one_path(self._name, self._path, tidy=False)
+        return QuietFiles.look(self._path)
 
     async def _moved_on(self, resting: QuietFiles | None) -> bool:
         return resting is not None and not await in_thread(resting.holds, self._path)
@@ -195,7 +207,7 @@ class SqliteReader:
         if self._db is not None and is_damage(error):
             commit, still = await first_unreadable(self._db, after)
             if still:
-                return LogCorrupt(self._name, commit, str(error))
+                return LogCorrupt(self._name, commit, text_of(error))
         return OSError(f"log {self._name} can't be read now: {error}")
 
     def _opened(self) -> Database:

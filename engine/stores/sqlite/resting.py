@@ -11,10 +11,20 @@ never the ``-wal``.
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["QuietFiles", "reading_address", "stat_of", "sync_wal"]
+from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like
+
+__all__ = ["QuietFiles", "lacking_room", "reading_address", "stat_of", "sync_wal"]
+
+#: What the ``-shm`` has for so many frames of a ``-wal`` whose pages have 4 kB
+#: (https://www.sqlite.org/walformat.html#the_wal_index_file_format), and a page for the lock.
+_INDEX_BYTES = 32 * 1024
+_INDEXED_BYTES = 4_062 * (4_096 + 24)
+_LOCK_BYTES = 4_096
 
 
 class _File(NamedTuple):
@@ -61,8 +71,31 @@ def reading_address(path: Path, resting: QuietFiles | None) -> str:
 
     One that rests is opened as immutable, because SQLite makes a ``-wal`` and a ``-shm`` to read it otherwise, and
     a connection that only reads leaves them behind. Whoever reads so must see that it still rests after each read.
+
+    On a full disk the ``-shm`` of somebody else is used, and none is written: SQLite makes one in memory where nobody
+    has the database open (https://www.sqlite.org/wal.html#read_only_databases). Writing it ends the process (SIGBUS).
     """
-    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if resting else ''}"
+    if resting is not None:
+        return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    if not lacking_room(path):
+        return f"{path.absolute().as_uri()}?mode=ro"
+    with suppress(OSError):  # its name takes no room; where even that can't be made, SQLite says so
+        make_like(f"{os.path.realpath(path)}-shm", path, OWNER_ONLY)
+    return f"{path.absolute().as_uri()}?mode=ro&readonly_shm=1"
+
+
+def lacking_room(path: Path) -> str | None:
+    """That the disk has no room for what opening the file takes, beside it, in words; None where it has."""
+    real = os.path.realpath(path)
+    wal = stat_of(f"{real}-wal")
+    needed = _INDEX_BYTES * (1 + (0 if wal is None else wal.st_size // _INDEXED_BYTES)) + _LOCK_BYTES
+    try:
+        free = shutil.disk_usage(os.path.dirname(real)).free
+    except OSError:
+        return None
+    if free >= needed:
+        return None
+    return f"the disk is full: it has {free:,} bytes left, and opening the log to write takes {needed:,} beside it"
 
 
 def sync_wal(path: Path) -> None:

@@ -5,25 +5,32 @@ Here: everything that names a table or a column. Not here: connections, threads,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from millstream.engine.commits.commit import FORMAT, Commit
 from millstream.engine.commits.marks import LOG_APPLICATION_ID
 from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.stores.sqlite.connection import Database
-from millstream.engine.stores.sqlite.errors import ERRORS, is_damage
+from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, text_of
 
 __all__ = [
     "APPEND",
     "LAST",
+    "META",
     "PROBE",
     "READ",
+    "SCHEMA",
+    "added_to",
+    "changed_in",
     "check_pages",
     "commit_of",
     "create",
     "first_unreadable",
     "is_empty",
+    "mark_owner",
+    "owner_in",
     "owner_of",
 ]
 
@@ -69,6 +76,13 @@ _COLUMNS = "number, position, recorded_at, CAST(body AS BLOB), digest"
 READ = f"SELECT {_COLUMNS} FROM commits WHERE number > ? ORDER BY number LIMIT ?"
 LAST = f"SELECT {_COLUMNS} FROM commits ORDER BY number DESC LIMIT 1"
 
+#: What the file says that it holds, and whose it is. More rows than there can be are not waited for.
+SCHEMA = "SELECT type, name, sql FROM sqlite_master LIMIT 100"
+META = "SELECT name, value FROM meta LIMIT 100"
+#: What the shell's ``ANALYZE`` adds. It says how much there is, does nothing, and its names can't be taken.
+_STATISTICS = {("table", "sqlite_stat1"), ("table", "sqlite_stat4")}
+_CHECKSUM_BYTES = 16
+
 _SCAN_ROWS = 1_000
 
 
@@ -91,15 +105,74 @@ def commit_of(log: str, number: int, row: Sequence[Any]) -> Commit:
 async def is_empty(db: Database) -> bool:
     """Whether nothing was ever put into the file, so that a log can be made in it."""
     ((owner,),) = await db.rows("PRAGMA application_id")
-    ((objects,),) = await db.rows("SELECT count(*) FROM sqlite_master")
-    return bool(owner == 0 and objects == 0)
+    return bool(owner == 0 and not await db.rows("SELECT 1 FROM sqlite_master LIMIT 1"))
+
+
+def changed_in(schema: Iterable[Sequence[Any]]) -> str | None:
+    """Which of a log's tables and views is not as millstream made it; None where all are.
+
+    Args:
+        schema: the rows of `SCHEMA`.
+    """
+    found = {(kind, name): sql for kind, name, sql in schema}
+    for name, made in _SCHEMA.items():
+        if found.get((_kind(made), name)) != made:
+            return f"what its schema says of {name!r} is not what millstream made"
+    return None
+
+
+def added_to(schema: Iterable[Sequence[Any]]) -> tuple[str, str] | None:
+    """What somebody added to a log's schema, as its kind and its name; None where nothing was.
+
+    A trigger may delete what is acknowledged, an index of its own may refuse a commit, and a view may never end.
+    """
+    ours = {(_kind(made), name) for name, made in _SCHEMA.items()} | _STATISTICS
+    return next(((str(kind), str(name)) for kind, name, _ in schema if (kind, name) not in ours), None)
+
+
+def _kind(made: str) -> str:
+    return made.split()[1].lower()
+
+
+def owner_in(rows: Iterable[Sequence[Any]], version: int) -> tuple[str, str | None]:
+    """The application that the table ``meta`` names, and what is wrong with the table.
+
+    Logs of 0.1 have no checksum there until a writer opens them.
+
+    Args:
+        rows: those of `META`.
+        version: the format that the file's header says.
+    """
+    found: dict[Any, Any] = {row[0]: row[1] for row in rows}
+    application, checksum = found.pop("application", None), found.pop("checksum", None)
+    if type(application) is not str or not application:
+        return "", "its meta table names no application"
+    if found != {"format": str(version)}:
+        return application, "its meta table and its header say different things about its format"
+    if checksum is not None and checksum != _checksum(application, version):
+        return application, "its meta table is not what was written: its checksum does not match"
+    return application, None
+
+
+def _checksum(application: str, version: int) -> str:
+    text = f"{version} {application}".encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=_CHECKSUM_BYTES).hexdigest()
+
+
+async def mark_owner(db: Database, application: str) -> None:
+    """Add the checksum of the table ``meta`` to a log that has none: one of 0.1. The caller knows whose log it is."""
+    rows = await db.rows(META)
+    if "checksum" not in {row[0] for row in rows}:
+        await db.rows("INSERT INTO meta VALUES ('checksum', ?)", (_checksum(application, FORMAT),))
 
 
 async def owner_of(log: str, db: Database) -> str:
     """The name of the application whose log the file holds.
 
+    Nothing is read of a table before it is known that it is one, and ours.
+
     Raises:
-        LogRefused: it holds something else, or a log in a newer format.
+        LogRefused: it holds something else, a log in a newer format, or a log to which somebody added something.
         LogCorrupt: it holds a log that names no application, or whose tables are not as they were made.
     """
     ((owner,),) = await db.rows("PRAGMA application_id")
@@ -110,15 +183,24 @@ async def owner_of(log: str, db: Database) -> str:
         raise LogRefused(
             log, f"it has format {version}, this millstream reads up to {FORMAT}", "update millstream to open it"
         )
-    schema = {row[0]: row[1] for row in await db.rows("SELECT name, sql FROM sqlite_master")}
-    for name, made in _SCHEMA.items():
-        if schema.get(name) != made:
-            commit, _ = await first_unreadable(db, 0)
-            raise LogCorrupt(log, commit, f"what its schema says of {name!r} is not what millstream made")
-    rows = await db.rows("SELECT value FROM meta WHERE name = 'application'")
-    if not rows or type(rows[0][0]) is not str:
-        raise LogCorrupt(log, 1, "its meta table names no application")
-    return rows[0][0]
+    schema = await db.rows(SCHEMA)
+    added = added_to(schema)
+    if problem := changed_in(schema):
+        is_readable = added is None and ("table", "commits", _SCHEMA["commits"]) in {tuple(row) for row in schema}
+        commit, _ = await first_unreadable(db, 0) if is_readable else (1, True)
+        raise LogCorrupt(log, commit, problem)
+    if added:
+        kind, name = added
+        raise LogRefused(
+            log,
+            f"its schema holds the {kind} {name!r}, which millstream did not make",
+            f"remove it (DROP {kind.upper()} in the SQLite shell) and verify the log; "
+            "what is yours goes into another file",
+        )
+    application, problem = owner_in(await db.rows(META), version)
+    if problem:
+        raise LogCorrupt(log, 1, problem)
+    return application
 
 
 async def create(db: Database, application: str) -> None:
@@ -128,6 +210,7 @@ async def create(db: Database, application: str) -> None:
     for statement in _SCHEMA.values():
         await db.rows(statement)
     await db.rows("INSERT INTO meta VALUES ('application', ?), ('format', ?)", (application, str(FORMAT)))
+    await mark_owner(db, application)
     await db.rows(f"PRAGMA application_id={LOG_APPLICATION_ID}")
     await db.rows(f"PRAGMA user_version={FORMAT}")
     await db.rows("COMMIT")
@@ -151,7 +234,7 @@ async def check_pages(log: str, db: Database, bytes_max: int) -> None:
     except ERRORS as error:
         if not is_damage(error):
             raise
-        problem = str(error)
+        problem = text_of(error)
     if problem != "ok":
         commit, _ = await first_unreadable(db, 0)
         raise LogCorrupt(log, commit, " ".join(str(problem).split()))

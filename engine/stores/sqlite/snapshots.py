@@ -24,6 +24,7 @@ from millstream.engine.loop.threads import in_thread
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.snapshots.part import Snapshot
 from millstream.engine.stores.sqlite.connection import Database, connect
+from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like
 from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address
 
 __all__ = ["SqliteSnapshots"]
@@ -32,9 +33,9 @@ _FORMAT = 2
 _PIECES_AT_ONCE = 16
 _WAL_BYTES_KEPT_MAX = 4 * 1024 * 1024
 
-_SCHEMA = f"""
-CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE snapshots (
+_TABLES = {
+    "pieces": "CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "snapshots": """CREATE TABLE snapshots (
     part TEXT PRIMARY KEY,
     attempt INTEGER NOT NULL,
     number INTEGER NOT NULL,
@@ -45,10 +46,14 @@ CREATE TABLE snapshots (
     pieces INTEGER NOT NULL,
     checksum BLOB NOT NULL,
     notes BLOB NOT NULL
-) WITHOUT ROWID;
+) WITHOUT ROWID""",
+}
+_SCHEMA = f"""
+{";".join(_TABLES.values())};
 PRAGMA application_id={SNAPSHOTS_APPLICATION_ID};
 PRAGMA user_version={_FORMAT};
 """
+_AS_MADE = {name: " ".join(sql.split()) for name, sql in _TABLES.items()}
 _LATEST = """
 SELECT part, number, position, recorded_at, digest, fingerprint, pieces, checksum, notes FROM snapshots ORDER BY part
 """
@@ -87,10 +92,12 @@ class SqliteSnapshots:
 
     Args:
         path: the file; made when it is opened and not there.
+        like: the log, whose permissions a file that is made gets. Where there is none, only its owner may read it.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, like: str | Path | None = None) -> None:
         self.path = Path(path)
+        self._like = self.path if like is None else Path(like)
         self._db: Database | None = None
         #: Those that are begun and not finished, by part.
         self._attempts: dict[str, int] = {}
@@ -98,6 +105,10 @@ class SqliteSnapshots:
         self._damage: Exception | None = None
         self._attached = False
         self._observer: Observer = Observers()
+
+    def place(self, path: Path, like: Path) -> None:
+        """Say by another path where the file is, before it is opened: an absolute one."""
+        self.path, self._like = path, like
 
     async def open(self, observer: Observer | None = None) -> None:
         """Open or make the file.
@@ -223,6 +234,7 @@ class SqliteSnapshots:
             self._db = await self._opened()
 
     async def _opened(self) -> Database:
+        await in_thread(make_like, self.path, self._like, OWNER_ONLY)
         db = await connect(self.path)
         try:
             if await _is_empty(db):
@@ -246,8 +258,7 @@ class SqliteSnapshots:
 
 async def _is_empty(db: Database) -> bool:
     ((owner,),) = await db.rows("PRAGMA application_id")
-    ((objects,),) = await db.rows("SELECT count(*) FROM sqlite_master")
-    return bool(owner == 0 and objects == 0)
+    return bool(owner == 0 and not await db.rows("SELECT 1 FROM sqlite_master LIMIT 1"))
 
 
 async def _require_ours(path: Path, db: Database) -> None:
@@ -257,6 +268,9 @@ async def _require_ours(path: Path, db: Database) -> None:
         raise FileExistsError(f"{path} is a database of something else: move it away to have snapshots")
     if version != _FORMAT:
         raise msgspec.ValidationError(f"it has format {version}, and not {_FORMAT}")
+    schema = await db.rows("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat_' LIMIT 100")
+    if {name: " ".join(str(sql).split()) for name, sql in schema} != _AS_MADE:
+        raise msgspec.ValidationError("its schema is not what millstream made")
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:

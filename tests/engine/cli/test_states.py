@@ -61,6 +61,19 @@ def _mended() -> App:
 
 mended = _mended()
 
+
+def _with(**changes: Any) -> App:
+    """The yard with another view of that name."""
+    return App(models=[Yard], views=[type("Weights", (Weights,), changes)], name="yard")
+
+
+def _raise(self: Any, event: WasPut) -> None:
+    raise ValueError("never")
+
+
+newer = _with(code_version=2)
+broken = _with(poison="stop", code_version=2, was_put=applies(_raise))
+
 HERE = "tests.engine.cli.test_states"
 ROOT = Path(__file__).parents[3]
 
@@ -90,16 +103,56 @@ def written(*commands: Put) -> None:
 
 def test_states_are_what_the_log_makes(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", 1), Put("a", 2))
-    assert millstream("log", "states", f"{HERE}:yard", "yard.db") == (0, "each state is what the log makes\n")
+    assert millstream("log", "states", f"{HERE}:yard", "yard.db") == (
+        0,
+        "model Yard: what the log makes\nledger: what the log makes\nview Weights: what the log makes\n",
+    )
 
 
 def test_a_method_that_changed_without_a_new_code_version_is_found(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", 1), Put("a", -2))
     code, out = millstream("log", "states", f"{HERE}:mended", "yard.db")
     assert code == 1
-    assert out == "view Weights is not what the log makes: raise its code_version, or mend what it applies\n"
+    assert "view Weights: it is not what the log makes: raise its code_version, or mend what it applies\n" in out
     code, out = millstream("log", "states", f"{HERE}:mended", "yard.db", "--json")
     assert (code, json.loads(out)["different"]) == (1, ["view Weights"])
+
+
+def test_a_view_that_the_log_does_not_make_is_not_well(millstream: Callable[..., tuple[int, str]]) -> None:
+    written(Put("a", 1), Put("a", 2))
+    code, out = millstream("log", "states", f"{HERE}:broken", "yard.db")
+    assert code == 1
+    assert (
+        "view Weights: the log does not make it: the event at position 1 can't be applied: ValueError('never')\n" in out
+    )
+    assert "model Yard: what the log makes\n" in out
+
+
+def test_what_could_not_be_compared_is_said_and_is_no_success_where_that_is_everything(
+    millstream: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    written(Put("a", 1))
+    code, out = millstream("log", "states", f"{HERE}:newer", "yard.db")
+    assert code == 0
+    assert "view Weights: not compared: its snapshot was of no use, and set aside\n" in out
+    (tmp_path / "yard.db-snapshots").unlink()
+    code, out = millstream("log", "states", f"{HERE}:yard", "yard.db")
+    assert code == 1
+    assert out.splitlines() == [
+        "model Yard: not compared: there is no snapshot of it",
+        "ledger: not compared: there is no snapshot of it",
+        "view Weights: not compared: there is no snapshot of it",
+        "nothing was compared: close an engine that has this log open once, so that there are snapshots",
+    ]
+    code, out = millstream("log", "states", f"{HERE}:yard", "yard.db", "--json")
+    told = json.loads(out)
+    assert (code, told["compared"], told["different"]) == (1, [], [])
+    assert told["states"][2] == {
+        "name": "view Weights",
+        "is_compared": False,
+        "differs": False,
+        "problem": "there is no snapshot of it",
+    }
 
 
 def test_what_is_parked_is_shown_and_a_mended_view_takes_it_up(millstream: Callable[..., tuple[int, str]]) -> None:

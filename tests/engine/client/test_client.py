@@ -135,17 +135,30 @@ async def test_what_comes_back_must_be_a_receipt() -> None:
         assert isinstance(many.value[1], RemoteError)
 
 
+@pytest.mark.parametrize("field", ["commit", "position", "events", "version"])
+async def test_a_receipt_with_a_number_below_zero_is_none(field: str) -> None:
+    async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        outcome = start(group, client.execute(Add("a", 1)))
+        visit.reply(await visit.request(), {**RECEIPT, field: -1})
+        await until(lambda: outcome.settled)
+        assert isinstance(outcome.error, RemoteError)
+        assert outcome.error.message.startswith("what came back is no receipt: Expected `int` >= 0")
+        assert field in outcome.error.message
+
+
 async def test_answers_are_read_as_their_query_promises_and_those_that_are_not_that_are_an_error() -> None:
     async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
         visit = await there.visit()
-        outcomes = [start(group, client.ask(Days())) for _ in range(4)]
+        outcomes = [start(group, client.ask(Days())) for _ in range(5)]
         answers: list[Any] = [
             {"answer": {"2026-01-02": "2026-01-02T03:04:05Z", "2026-01-03": None}, "position": 1},
             {"answer": {"yesterday": None}, "position": 1},
             {"position": 1},
+            {"answer": {}, "position": -1},
             7,
         ]
-        for request, answer in zip(await visit.requests(4), answers, strict=True):
+        for request, answer in zip(await visit.requests(5), answers, strict=True):
             visit.reply(request, answer)
         await until(lambda: outcomes[-1].settled)
         expected = {date(2026, 1, 2): datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), date(2026, 1, 3): None}

@@ -219,7 +219,34 @@ async def test_lines_that_are_none_of_the_protocol_cost_the_connection_but_not_w
             assert value(group_outcome) == "well again"
 
 
-async def test_a_reply_that_is_too_long_costs_the_connection_but_not_what_came_before_it() -> None:
+@pytest.mark.parametrize("crumbs", [False, True])
+async def test_a_reply_that_is_too_long_is_the_error_of_its_call_and_of_nobody_else(crumbs: bool) -> None:
+    limits = ClientLimits(reply_bytes_max=1_000)
+    async with peer() as there, Link(there.address, limits=limits) as link:
+        visit = await there.visit()
+        async with anyio.create_task_group() as group:
+            fits, large, command, after = (
+                start(group, link.call(method, {"n": 1})) for method in ("ask", "ask", "execute", "ask")
+            )
+            requests = await visit.requests(4)
+            lengths = (900, 100_000, 1_000, 10)
+            said = b"".join(
+                b'{"jsonrpc":"2.0","id":%d,"result":"%b"}\n' % (request["id"], b"x" * length)
+                for request, length in zip(requests, lengths, strict=True)
+            )
+            for piece in [said[at : at + 7] for at in range(0, len(said), 7)] if crumbs else [said]:
+                visit.write(piece)
+        assert (value(fits), value(after)) == ("x" * 900, "x" * 10)
+        for outcome in (large, command):
+            assert isinstance(outcome.error, RemoteError)
+            assert outcome.error.message == (
+                "a reply was longer than reply_bytes_max=1,000 and was not read: "
+                "ask for less at once, or give ClientLimits a larger one"
+            )
+        assert there.visits.empty()
+
+
+async def test_a_reply_that_is_too_long_and_says_not_at_once_whose_it_is_costs_the_connection() -> None:
     limits = ClientLimits(reply_bytes_max=1_000, retry_seconds_min=0.001, sends_max=1)
     async with peer() as there, Link(there.address, limits=limits) as link:
         visit = await there.visit()
@@ -227,9 +254,11 @@ async def test_a_reply_that_is_too_long_costs_the_connection_but_not_what_came_b
             fits, large = (start(group, link.call("ask", {"n": n})) for n in range(2))
             one, two = await visit.requests(2)
             visit.reply(one, "x" * 900)
-            visit.reply(two, "x" * 1_000)
+            visit.write(b'{"result":"%b","jsonrpc":"2.0","id":%d}\n' % (b"x" * 1_000, two["id"]))
         assert value(fits) == "x" * 900
-        assert lost(large) == ("its reply was longer than reply_bytes_max=1,000", False)
+        problem, sent = lost(large)
+        assert problem.startswith('it does not speak the protocol, but said b\'{"result":"xxx')
+        assert not sent
 
 
 async def test_where_nobody_listens_any_more_those_who_wait_are_told_in_the_end_and_a_later_call_tries_again() -> None:

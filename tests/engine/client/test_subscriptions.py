@@ -323,6 +323,45 @@ async def test_an_answer_that_is_not_what_the_query_promises_ends_the_watch() ->
         assert [request["method"] for request in said] == ["unwatch"]
 
 
+@pytest.mark.parametrize("told", [{"position": -1, "answer": 3}, {"position": "1", "answer": 3}, {"error": 7}])
+async def test_what_is_told_and_is_none_of_the_protocol_ends_its_watch_and_no_other(told: dict[str, Any]) -> None:
+    async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        watching, other = Watching(), Watching()
+        for number, each in ((1, watching), (2, other)):
+            group.start_soon(each.run, client, StockOf("a"))
+            await begun(visit, number)
+        visit.tell(1, 2, 1)
+        visit.say(method="watch", params={"watch": 1, **told})
+        visit.say(method="watch", params={"watch": 3, **told})
+        visit.tell(1, 4, 9)
+        visit.tell(2, 5, 9)
+        await until(lambda: watching.outcome.settled and other.given)
+        assert watching.given in ([], [(2, 1)])
+        assert isinstance(watching.outcome.error, RemoteError)
+        assert watching.outcome.error.message.startswith("what was told of the watch is none of the protocol: ")
+        assert other.given == [(5, 9)]
+        assert (await visit.request())["method"] == "unwatch"
+        group.cancel_scope.cancel()
+
+
+async def test_an_answer_that_is_too_long_ends_its_watch_and_no_other() -> None:
+    limits = ClientLimits(reply_bytes_max=1_000)
+    async with peer() as there, Client(there.address, limits=limits) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        watching, other = Watching(), Watching()
+        for number, each in ((1, watching), (2, other)):
+            group.start_soon(each.run, client, StockOf("a"))
+            await begun(visit, number)
+        visit.tell(1, "x" * 1_000, 1)
+        visit.tell(2, 5, 9)
+        await until(lambda: watching.outcome.settled and other.given)
+        assert isinstance(watching.outcome.error, RemoteError)
+        assert "longer than reply_bytes_max=1,000" in watching.outcome.error.message
+        assert other.given == [(5, 9)]
+        group.cancel_scope.cancel()
+
+
 async def test_a_watch_that_is_left_before_it_has_begun_is_ended_once_it_has() -> None:
     async with peer() as there, Client(there.address) as client:
         visit = await there.visit()

@@ -50,6 +50,8 @@ def resealed(recorded_at: str) -> Commit:
             resealed("2025-12-31T23:59:59.999999Z"),
             "its time 2025-12-31T23:59:59.999999Z is before 2026-01-01T00:00:00.000000Z",
         ),
+        (resealed("zzz"), "its time is 'zzz', and not one like 2026-01-31T12:00:00.000000Z"),
+        (resealed("9" * 1_000), f"its time is '{'9' * 40}', and not one like"),
     ],
 )
 def test_a_commit_that_breaks_a_rule_is_found_and_named_and_not_taken(changed: Commit, problem: str) -> None:

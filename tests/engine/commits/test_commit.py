@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millstream.engine import Event, Key
-from millstream.engine.commits.commit import GENESIS, Head, Record, events_in, seal, timestamp
+from millstream.engine.commits.commit import GENESIS, Head, Record, events_in, is_timestamp, seal, timestamp
 from millstream.engine.commits.stored import body_reader, mismatches
 
 
@@ -79,3 +81,40 @@ def test_timestamps_have_a_fixed_width_so_that_text_order_is_time_order() -> Non
     later = datetime(2026, 1, 2, 5, 4, 5, 1, tzinfo=timezone(timedelta(hours=2)))
     assert timestamp(moment) == "2026-01-02T03:04:05.000000Z"
     assert timestamp(later) == "2026-01-02T03:04:05.000001Z"
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_every_time_that_is_written_is_known_for_one(moment: datetime) -> None:
+    try:
+        text = timestamp(moment)
+    except OverflowError:  # of the year 0 or 10000, in UTC
+        return
+    assert is_timestamp(text)
+
+
+@given(st.text("0123456789-:TZ.+ W,_²", min_size=26, max_size=28) | st.text(max_size=30))
+def test_what_is_known_for_a_time_is_what_is_written_for_it(text: str) -> None:
+    for each in (text, f"2026-01-3{text[:1]}T00:00:00.000000Z", f"2026-01-01T00:00:00.00000{text[:1]}Z"):
+        if is_timestamp(each):
+            assert timestamp(datetime.fromisoformat(each)) == each
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "zzz",
+        "2026-01-01T00:00:00Z",
+        "2026-01-01 00:00:00.000000Z",
+        "2026-01-01T00:00:00.000000z",
+        "2026-02-29T00:00:00.000000Z",
+        "2026-01-01T24:00:00.000001Z",
+        "2026-01-01T00:00:60.000000Z",
+        "0000-01-01T00:00:00.000000Z",
+        "2026-01-01T00:00:00,000000Z",
+        "２026-01-01T00:00:00.000000Z",  # noqa: RUF001
+        "2026-01-01T00:00:00.0+00:00",
+    ],
+)
+def test_what_only_looks_like_a_time_is_none(text: str) -> None:
+    assert not is_timestamp(text)

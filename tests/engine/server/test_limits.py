@@ -284,6 +284,127 @@ async def test_all_connections_together_follow_as_often_as_they_may() -> None:
         assert await two.call("follow") == {"watch": 2}
 
 
+async def test_one_connection_follows_no_more_often_than_its_share() -> None:
+    limits = ServerLimits(follows_max=3, connection_follows_max=2)
+    async with served(limits=limits) as server, calling(server) as one, calling(server) as two:
+        for number in (1, 2):
+            assert await one.call("follow") == {"watch": number}
+        full = await one.call("follow")
+        assert full["data"] == {"error": "LimitReached", "limit": "connection_follows_max", "value": 2}
+        assert await two.call("follow") == {"watch": 1}
+        await one.call("unwatch", {"watch": 1})
+        assert await one.call("follow") == {"watch": 3}
+
+
+# Bytes.
+
+
+def wide(size: int, **params: Any) -> dict[str, Any]:
+    return {"query": {"type": "Large", "who": "x" * size}, **params}
+
+
+@pytest.mark.parametrize(("method", "params"), [("ask", {"after": 99, "timeout": 100}), ("watch", {})])
+async def test_questions_that_wait_and_watches_are_bounded_by_their_bytes(method: str, params: dict[str, Any]) -> None:
+    limits = ServerLimits(connection_asked_bytes_max=5_000, asked_bytes_max=7_000)
+    async with served(large, limits=limits) as server, calling(server) as one, calling(server) as two:
+        for caller, size, refused in (
+            (one, 4_000, None),
+            (one, 2_000, "connection_asked_bytes_max"),
+            (two, 4_000, "asked"),
+        ):
+            await caller.send(request(method, wide(size, **params), size))
+            if refused:
+                told = await caller.reply()
+                assert (told["id"], told["error"]["data"]["error"]) == (size, "LimitReached")
+                assert told["error"]["data"]["limit"].startswith(refused)
+            elif method == "watch":
+                assert (await caller.replies(2))[0]["result"] == {"watch": 1}
+            else:
+                await until(lambda: server.stats().in_flight == 1)
+        one.vanish()
+        await until(lambda: len(server.connections) == 1)
+        await settled()
+        await two.send(request(method, wide(4_000, **params)))
+        if method == "watch":
+            assert (await two.reply())["result"] == {"watch": 2}
+        else:
+            await until(lambda: server.stats().in_flight == 1)
+
+
+async def test_a_connection_has_no_more_bytes_of_large_requests_in_flight_than_it_may() -> None:
+    log = ScriptedLog()
+    limits = ServerLimits(connection_large_bytes_max=100_000)
+    metadata = {"actor": "x" * 40_000}
+    async with served(log=log, limits=limits) as server, calling(server) as caller, calling(server) as other:
+        await caller.send(request("ask", {"query": STOCK, "after": 8, "timeout": 100}, "slow"))
+        log.hold()
+        sending = [request("execute", {"command": ADD, "metadata": metadata}, number) for number in range(8)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller.send, b"".join(sending))
+            await until(lambda: server.stats().in_flight == 4)  # three commands, and the question
+            await settled()
+            assert server.stats().in_flight == 4
+            await other.call("health")
+            log.release()
+            told = [each["id"] for each in await caller.replies(9)]
+        assert sorted(map(str, told)) == [*map(str, range(8)), "slow"]  # a question that waits holds nothing up
+
+
+async def test_large_requests_that_are_answered_at_once_hold_nothing_up() -> None:
+    async with (
+        served(large, limits=ServerLimits(connection_large_bytes_max=20_000)) as server,
+        calling(server) as caller,
+    ):
+        for number in range(5):
+            caller.push(question("x" * 30_000, number))
+        assert [each["id"] for each in await caller.replies(5)] == [0, 1, 2, 3, 4]
+
+
+async def test_before_a_token_a_line_is_shorter() -> None:
+    limits = ServerLimits(stranger_frame_bytes_max=1_000)
+    tokens = Tokens(["writer:a long enough token"])
+    async with served(large, limits=limits, tokens=tokens) as server:
+        async with calling(server) as caller:
+            await caller.send(b'{"jsonrpc":"2.0","id":1,' + b" " * 1_000)
+            assert "frame_bytes_max=1,000" in (await caller.reply())["error"]["message"]
+            assert await caller.line() == b""
+        async with calling(server) as caller:
+            assert await caller.call("authenticate", {"token": "a long enough token"}) == {"role": "writer"}
+            await caller.send(question("x" * 100_000))
+            assert (await caller.reply())["result"] == {"answer": "", "position": 0}
+            await caller.send(request("authenticate", {"token": "wrong"}))
+            assert (await caller.rest())[0]["error"]["code"] == 1007
+
+
+async def test_the_questions_of_one_who_sends_no_more_are_dropped_after_a_while_and_its_commands_are_not() -> None:
+    log = ScriptedLog()
+    async with served(log=log) as server, calling(server) as caller:
+        log.hold()
+        await caller.send(request("execute", {"command": ADD}, "command"))
+        for number in range(3):
+            await caller.send(request("ask", {"query": STOCK, "after": 99, "timeout": 1_000}, number))
+        await until(lambda: server.stats().in_flight == 4)
+        caller.finish()
+        connection = only(server)
+        await until(lambda: connection.ended_at is not None)
+        now = elapsed()
+        server.sweep(now + server.limits.ended_seconds_max - 1)
+        await settled()
+        assert server.stats().in_flight == 4
+        server.sweep(now + server.limits.ended_seconds_max + 1)
+        for told in await caller.replies(3):
+            assert told["error"]["data"] == {
+                "error": "NotYetVisible",
+                "view": "Shelf",
+                "position": 0,
+                "after": 99,
+                "timeout_seconds": 5.0,
+            }
+        log.release()
+        (told,) = await caller.rest()
+        assert told["result"]["position"] == 1
+
+
 # Slow readers.
 
 

@@ -555,3 +555,34 @@ async def test_a_server_serves_one_application_to_many_at_once() -> None:
 
         for number in range(20):
             group.start_soon(add, number)
+
+
+PAGE = (
+    b"POST / HTTP/1.1\r\nHost: 127.0.0.1:7411\r\nContent-Type: text/plain\r\nOrigin: http://evil.example\r\n\r\n"
+    + request("execute", {"command": ADD})
+)
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\n" + request("execute", {"command": ADD})
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem"),
+    [(PAGE, "this is HTTP, and here JSON-RPC"), (b"\r\n" + PAGE, "this is HTTP"), (HELLO, "no JSON")],
+)
+@pytest.mark.parametrize("crumbs", [False, True])
+async def test_a_web_page_commands_nothing_and_hears_why(sent: bytes, problem: str, crumbs: bool) -> None:
+    async with served() as server, calling(server) as page, calling(server) as caller:
+        for piece in [sent[index : index + 1] for index in range(len(sent))] if crumbs else [sent]:
+            page.push(piece)
+        (told,) = await page.rest()
+        assert (told["id"], told["error"]["code"]) == (None, -32700)
+        assert problem in told["error"]["message"]
+        page.close()
+        await until(lambda: server.stats().dropped == {"no_json": 1})
+        assert await caller.call("ask", {"query": STOCK}) == {"answer": 0, "position": 0}
+
+
+async def test_a_line_that_is_no_json_is_answered_and_no_more_once_the_protocol_was_begun() -> None:
+    async with served() as server, calling(server) as caller:
+        await caller.call("health")
+        await caller.send(b"GET / HTTP/1.1\n" + request("execute", {"command": ADD}))
+        assert [each.get("error", {}).get("code") for each in await caller.replies(2)] == [-32700, None]

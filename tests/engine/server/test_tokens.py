@@ -10,6 +10,7 @@ from millstream.engine import DefinitionError
 from millstream.engine.server import Role, Tokens
 from millstream.engine.server.tokens import MAY
 from millstream.engine.wire.requests import params_of
+from tests.desk import desk
 from tests.engine.server.caller import ADD, STOCK, calling, request, served
 from tests.shop import shop
 
@@ -111,7 +112,61 @@ async def test_without_a_token_only_health_is_told() -> None:
                 1007,
                 {"error": "NotAuthenticated", "problem": "no token was given"},
             )
-        assert (await caller.call("nonsense"))["code"] == -32601
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "line",
+    [
+        request("execute", {"command": {"type": "Add"}}),
+        request("execute", {"command": {"type": "Nonsense"}}),
+        request("execute", {"command": {**ADD, "count": "many"}}),
+        request("execute", {"command": {**ADD, "more": 1}}),
+        request("execute"),
+        request("ask", {"query": {"type": "Nonsense"}}),
+        request("ask", {"query": STOCK, "after": -1}),
+        request("watch", {"query": {}}),
+        request("nonsense"),
+    ],
+)
+async def test_without_a_token_no_error_tells_of_the_applications_messages(line: bytes) -> None:
+    async with served(tokens=Tokens(LINES)) as server, calling(server) as caller:
+        for sent in (line, b"[" + line.strip() + b"]\n"):
+            await caller.send(sent)
+            told = await caller.reply()
+            (reply,) = told if isinstance(told, list) else [told]
+            assert (reply["id"], reply["error"]["data"]) == (
+                1,
+                {"error": "NotAuthenticated", "problem": "no token was given"},
+            )
+        await caller.call("authenticate", {"token": WRITER})
+        await caller.send(line)
+        assert (await caller.reply())["error"]["code"] != 1007
+
+
+@pytest.mark.anyio
+async def test_without_a_token_health_names_no_view() -> None:
+    async with served(desk("stop"), tokens=Tokens(LINES)) as server, calling(server) as caller:
+        async with calling(server) as writer:
+            await writer.call("authenticate", {"token": WRITER})
+            await writer.call("execute", {"command": {"type": "Say", "what": "bad"}})
+            await writer.call("ask", {"query": {"type": "Seen"}, "after": 1})
+            assert (await writer.call("health"))["reasons"] == ["view Shelves is faulted"]
+        assert (await caller.call("health"))["reasons"] == ["a view is faulted"]
+
+
+@pytest.mark.anyio
+async def test_what_follows_a_token_in_the_same_batch_is_read_as_what_it_is() -> None:
+    async with served(tokens=Tokens(LINES)) as server, calling(server) as caller:
+        some = [
+            request("authenticate", {"token": READER}, 1),
+            request("ask", {"query": STOCK}, 2),
+            request("ask", {}, 3),
+        ]
+        await caller.send(b"[" + b",".join(each.strip() for each in some) + b"]\n")
+        told = {each["id"]: each for each in await caller.reply()}
+        assert (told[1]["result"], told[2]["result"]) == ({"role": "reader"}, {"answer": 0, "position": 0})
+        assert told[3]["error"]["code"] == -32602
 
 
 @pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.engine.wire import FrameTooLarge, Lines
+from millstream.engine.wire import Cut, FrameTooLarge, Lines, stranger_in
 
 FRAME_BYTES_MAX = 5
 
@@ -96,3 +96,42 @@ def test_a_line_in_crumbs_costs_no_more_for_being_long() -> None:
         assert lines.feed(b"y") == []
     assert lines._rest is kept  # it grows where it is, and is not copied for each crumb
     assert lines.feed(b"\n") == [b"x" * 999_000 + b"y" * 900]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"", None),
+        (b" \t\r", None),
+        (b'{"jsonrpc":"2.0"}', None),
+        (b" [", None),
+        (b"POST / HTTP/1.1\r", "this is HTTP"),
+        (b"GET /stats?x={} HTTP/1.0", "this is HTTP"),
+        (b"PRI * HTTP/2.0\r", "this is HTTP"),
+        (b"M-SEARCH * HTTP/1.1", "this is HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01", "the first line is no JSON object"),
+        (b"hello", "the first line is no JSON object"),
+        (b'"{"', "the first line is no JSON object"),
+        (b"\xef\xbb\xbf{}", "the first line is no JSON object"),
+    ],
+)
+def test_a_first_line_begins_the_protocol_or_says_what_it_begins(line: bytes, problem: str | None) -> None:
+    told = stranger_in([b" ", line, b"GET / HTTP/1.1"] if line.strip() else [line])
+    assert told is None if problem is None else str(told).startswith(problem)
+
+
+@given(
+    st.lists(st.binary(max_size=700).map(lambda line: line.replace(b"\n", b"x")), max_size=6),
+    st.lists(st.integers(0, 3_000), max_size=8),
+)
+def test_a_reader_that_cuts_gives_each_line_whole_or_its_beginning_wherever_the_stream_is_cut(
+    lines: list[bytes], cuts: list[int]
+) -> None:
+    stream, reader, found = b"".join(line + b"\n" for line in lines), Lines(400, cuts=True), []
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    for start, stop in pairwise(places):
+        found += reader.feed(stream[start:stop])
+        assert reader.pending <= 400
+    assert found == [line if len(line) <= 400 else line[:256] for line in lines]
+    assert [type(line) for line in found] == [bytes if len(line) <= 400 else Cut for line in lines]
+    assert reader.pending == 0

@@ -196,6 +196,28 @@ async def full_reopened(folder: Path) -> None:
     await log.close()
 
 
+async def full_attached(folder: Path) -> None:
+    """A log that a crash left is read on a disk that has no room for a byte, with the index of its ``-wal`` and without."""
+    with child(crash, folder) as crashing:
+        crashing.said()
+        crashing.kill()
+    with (folder / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        (folder / "log.db-shm").unlink()
+        while True:
+            ballast.write(bytes(4096))
+    log = SqliteLog(folder / "log.db")
+    for _ in range(2):
+        await log.attach()
+        say([await read_all(log) == CRASHED, (await log.head()).number == len(CRASHED)])
+        await log.close()
+        say(await failure(log.open(APP)))
+    (folder / "ballast").unlink()
+    await log.open(APP)
+    await log.append(big(CRASHED[-1], events=100))
+    say(len(await read_all(log)) - len(CRASHED))
+    await log.close()
+
+
 async def full_index(folder: Path) -> None:
     """The disk is full when the index of the ``-wal`` must grow: the commit is in that file, and nobody sees it."""
     log, written = SqliteLog(folder / "log.db"), commits(1)
@@ -243,6 +265,17 @@ def image_head(folder: Path, name: str) -> int:
     number = db.execute("SELECT max(number) FROM commits").fetchone()[0]
     db.close()
     return int(number)
+
+
+async def mounted(folder: Path) -> None:
+    """A file that is mounted alone is opened, attached to, and another one in the same folder is opened."""
+    log = SqliteLog(folder / "mounted.db")
+    say(await failure(log.open(APP)))
+    say(await failure(log.attach()))
+    own = SqliteLog(folder / "own.db")
+    say(await failure(own.open(APP)))
+    await own.close()
+    say(sorted(path.name for path in folder.iterdir()))
 
 
 async def forbidden(folder: Path) -> None:

@@ -26,6 +26,7 @@ def failed(code: str) -> sqlite3.OperationalError:
         ("SQLITE_TOOBIG", True),
         ("SQLITE_CANTOPEN", True),
         ("SQLITE_CANTOPEN_ISDIR", True),
+        ("SQLITE_AUTH", True),
         ("SQLITE_IOERR_READ", True),
         ("SQLITE_IOERR_SHORT_READ", True),
         ("SQLITE_IOERR_CORRUPTFS", True),
@@ -85,6 +86,19 @@ def test_what_the_driver_could_not_even_quote_says_nothing_about_the_commit() ->
         (
             "SQLITE_CANTOPEN",
             "log bank.db is refused: SQLite can't open it: as SQLite puts it; see that file and folder can be written",
+        ),
+        *(
+            (
+                code,
+                "log bank.db is refused: the disk is full, or a quota or a limit on the size of files is reached: "
+                "as SQLite puts it; make room, or attach to read it, which takes none",
+            )
+            for code in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+        ),
+        (
+            "SQLITE_INTERRUPT",
+            "log bank.db is damaged at commit 1: reading it takes more steps than a log of its size can need; "
+            "no commit before it: restore a backup",
         ),
         (
             "SQLITE_CORRUPT",

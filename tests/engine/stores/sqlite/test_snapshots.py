@@ -163,13 +163,33 @@ async def test_a_database_of_something_else_is_left_alone(tmp_path: Path, log_li
     assert log_lines == []
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON pieces BEGIN DELETE FROM pieces WHERE id & 1; END",
+        "CREATE VIEW later AS SELECT 1",
+        "ALTER TABLE pieces ADD COLUMN more",
+    ],
+)
+async def test_a_file_whose_schema_somebody_changed_is_set_aside(
+    tmp_path: Path, log_lines: list[Any], statement: str
+) -> None:
+    await written(tmp_path / "log.db-snapshots")
+    change(tmp_path / "log.db-snapshots", statement)
+    with pytest.raises(msgspec.ValidationError, match="its schema is not what millstream made"):
+        await SqliteSnapshots(tmp_path / "log.db-snapshots").attach()
+    await works(tmp_path / "log.db-snapshots")
+    assert lines(log_lines) == ["warning snapshots_damaged"]
+
+
 async def test_a_place_where_no_file_can_be_made_is_an_error_and_damages_nothing(
     tmp_path: Path, log_lines: list[Any]
 ) -> None:
     (tmp_path / "log.db-snapshots").mkdir()
-    for path in (tmp_path / "log.db-snapshots", tmp_path / "nowhere" / "log.db-snapshots"):
-        with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
-            await SqliteSnapshots(path).open()
+    with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+        await SqliteSnapshots(tmp_path / "log.db-snapshots").open()
+    with pytest.raises(FileNotFoundError, match="No such file or directory"):
+        await SqliteSnapshots(tmp_path / "nowhere" / "log.db-snapshots").open()
     assert log_lines == []
     assert [each.name for each in tmp_path.iterdir()] == ["log.db-snapshots"]
 
