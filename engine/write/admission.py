@@ -14,6 +14,7 @@ from typing import TypeAlias
 import anyio
 
 from millstream.engine.application.app import App
+from millstream.engine.application.doors import BACKSLASH
 from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.application.options import Deadline, Options, Terms
 from millstream.engine.application.validation import (
@@ -72,7 +73,9 @@ class Admission:
             UnknownMessage, InvalidMessage: it is none of this application, or not what its class declares.
         """
         try:
-            return self.readers[type(command)](self._app.encode_command(command))
+            data = self._app.encode_command(command)
+            readers = self.readers if BACKSLASH in data else self.plain_readers
+            return readers[type(command)](data)
         except Exception as error:
             raise self.refusal(command, error) from error
 
@@ -189,19 +192,20 @@ class Admission:
         outcomes: Outcomes[Receipt, int],
     ) -> None:
         slicer, new_promise = Slicer(self._limits.slice_ms_max), asyncio.get_running_loop().create_future
-        batch, shared = self._limits.batch_commands_max, None if metadata is None else Options(metadata=metadata)
+        batch = self._limits.batch_commands_max
         for index, command in enumerate(todo):
             promise: asyncio.Future[Receipt] = new_promise()
-            ticket: int | Entering = 0
+            ticket = 0
             try:
                 command = self.command(command)
-                options = shared if ids[index] is None else Options(ids[index], metadata=metadata)
-                ticket = self.submit(command, options, promise)
-                if not isinstance(ticket, int):
-                    ticket = await ticket()
+                if metadata is None and ids[index] is None:  # as `submit` does, a call less
+                    envelope: Envelope = (promise, command, None)
+                    ticket = self._try_put(envelope) or await self.mailbox.put(envelope)
+                else:
+                    entered = self.submit(command, Options(ids[index], metadata=metadata), promise)
+                    ticket = entered if isinstance(entered, int) else await entered()
             except MillstreamError as error:
                 promise.set_exception(error)
-                ticket = 0
             outcomes.add((promise, ticket))
             if index & 63 == 63:  # up to 64 are taken in together, however slow the machine is
                 if outcomes.underway >= _BATCHES_AHEAD * batch:
