@@ -110,4 +110,6 @@ def test_nothing_comes_of_a_standard_error_that_is_gone_either(monkeypatch: pyte
 
     structlog.configure(processors=[structlog.processors.JSONRenderer()], logger_factory=lambda *_: None)
     monkeypatch.setattr(sys, "stderr", Gone())
-    Observers().closed(log="bank.db", app="bank", commits=1, events=1)
+    seen = Seen()
+    Observers([seen]).closed(log="bank.db", app="bank", commits=1, events=1)
+    assert seen.names() == ["closed"]
