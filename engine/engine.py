@@ -412,18 +412,23 @@ class Engine(Queries):
         if not writer.done():
             self.observers.drain_timed_out(log=self.log.name, commands=len(self._mailbox.queue))
             writer.cancel()
-        for follower in self.followers:
-            follower.stop()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._writer.fail_all(partial(EngineClosed, Phase.CLOSED))  # if it was cancelled before its first step
-        for follower in self.followers:
-            await follower.close()
-        await self._let_go()
-        self._life.must(Turn.CLOSED)
+        try:
+            for follower in self.followers:
+                follower.stop()
+            ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._writer.fail_all(partial(EngineClosed, Phase.CLOSED))  # if it was cancelled before its first step
+            for follower in self.followers:
+                await follower.close()
+        finally:  # a follower that raises is a defect, and keeps nobody from the log
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+            await self._let_go()
+            self._life.must(Turn.CLOSED)
         head = self._writer.head
         self.observers.closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in reversed(ended):
-            if isinstance(problem, Exception):
+            if problem is not None and not isinstance(problem, asyncio.CancelledError):
                 raise problem
 
     async def _let_go(self) -> None:

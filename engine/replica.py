@@ -102,7 +102,7 @@ class Replica(Queries):
         self._clock = clock
         self._freeze_gc = freeze_gc
         self._snapshots = self.log.snapshots if snapshots else None
-        self._feed = Feed(app, self.log, limits, views, self.observers)
+        self._feed = Feed(app, self.log, limits, views, self.followers, self.observers)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
 

@@ -30,6 +30,7 @@ import anyio
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
+from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import LogRefused, MillstreamError
 from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
@@ -79,12 +80,22 @@ class Feed:
         log: attached; it is attached to anew when its file was lost and is there again.
         limits: the replica's.
         views: those that are started with what the log holds.
+        followers: are offered each commit; the views are among them.
         observer: is told when it loses the log.
     """
 
-    def __init__(self, app: App, log: Log, limits: Limits, views: Sequence[ViewActor], observer: Observer) -> None:
+    def __init__(
+        self,
+        app: App,
+        log: Log,
+        limits: Limits,
+        views: Sequence[ViewActor],
+        followers: Sequence[Follower],
+        observer: Observer,
+    ) -> None:
         self._life = LifeCycle(MOVES, FeedStatus.FOLLOWING)
         self._observer = observer
+        self._followers = followers
         #: What keeps it from following.
         self.problem: str | None = None
         #: The last commit that was read and offered.
@@ -169,8 +180,8 @@ class Feed:
         for decoded in decoded_commits:
             for view in self._views:
                 await view.room_for(decoded)
-            for view in self._views:
-                view.offer(decoded)
+            for follower in self._followers:
+                follower.offer(decoded)
             self.head = decoded.head
             if elapsed() > self._next_look:
                 await self._look_ahead()

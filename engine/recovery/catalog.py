@@ -94,14 +94,13 @@ class Catalog:
             part: one of those.
             slicer: says when to rest.
         """
-        if self._store is None or not part.head.number or not has_snapshots(part):
+        if self._store is None or not part.head.number:
             return False
         try:
-            await self._write(self._store, part, slicer)
+            return await self._write(self._store, part, slicer)
         except Exception as error:  # noqa: BLE001 - a snapshot less is a slower opening, and nothing else
             self._observer.snapshot_failed(part=part.name, error=error)
             return False
-        return True
 
     async def of_use(self) -> Mapping[str, bool]:
         """By part: whether its snapshot is of use, as far as `restore` has looked. A part without one is not in it.
@@ -198,9 +197,11 @@ class Catalog:
         self._useless.add(snapshot.checksum)
         self._observer.snapshot_set_aside(part=snapshot.part, reason=reason)
 
-    async def _write(self, store: SnapshotStore, part: Part, slicer: Slicer) -> None:
-        sealing = Sealing()
-        for piece in self._pieces(part):
+    async def _write(self, store: SnapshotStore, part: Part, slicer: Slicer) -> bool:
+        sealing, pieces = Sealing(), self._pieces(part)
+        if pieces is None:
+            return False
+        for piece in pieces:
             await store.add(part.name, sealing.pieces, piece)
             sealing.add(piece)
             if slicer.is_over:
@@ -209,10 +210,20 @@ class Catalog:
         async with self._loading:
             await store.finish(snapshot)
         self._useless.discard(snapshot.checksum)
+        return True
 
-    def _pieces(self, part: Part) -> Iterator[bytes]:
+    def _pieces(self, part: Part) -> Iterator[bytes] | None:
+        """The part's pieces; one that can't be put into pieces is noted. None if it has no snapshots."""
         try:
-            yield from part.snapshot() or ()
+            pieces = part.snapshot()
+        except Exception:
+            self._broken.add(part.name)
+            raise
+        return None if pieces is None else self._noted(part, pieces)
+
+    def _noted(self, part: Part, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from pieces
         except Exception:
             self._broken.add(part.name)
             raise

@@ -80,7 +80,12 @@ def _waiting(draft: Draft, queue: deque[Envelope], most: int) -> int:
     for promise, command, terms in islice(queue, most):
         if promise.done():
             break
-        if terms is not None and terms.deadline is not None and elapsed() > terms.deadline.at:
+        if terms is not None and terms.deadline is not None:
+            if count:
+                break  # it is looked at again when its turn comes: those before it may take long
+            if elapsed() <= terms.deadline.at:
+                count = 1
+                continue
             promise.set_exception(_expired(command, terms.deadline))  # its timer is late, because the loop was busy
             break
         count += 1

@@ -231,7 +231,7 @@ class Writer:
         except Fenced as error:
             reason = partial(Fenced, error.log, error.commit, error.head)
             self._observer.fenced(log=error.log, commit=error.commit, head=error.head)
-        except (Exception, asyncio.CancelledError, *INTERRUPTS) as error:
+        except BaseException as error:
             reason = partial(WriterUnavailable, f"it stopped: {error!r}")
             self._observer.writer_stopped(log=self._store.name, commit=self.head.number, error=error)
             if isinstance(error, INTERRUPTS):
@@ -317,21 +317,25 @@ class Writer:
 
     def _land(self, flight: _Flight) -> None:
         """Durable, then visible, then acknowledged; or failed, and the state rolled back."""
-        self._flight = None
         try:
             flight.landing.result()
         except (CommitFailed, OutcomeUnknown) as error:
+            self._flight = None
             self._roll_back(flight, error)
             return
         except Fenced as error:
+            self._flight = None
             self._fail(flight.draft, partial(Fenced, error.log, error.commit, error.head))
             raise
         draft = flight.draft
         decoded = DecodedCommit.of(flight.commit, draft.position - draft.start, draft.events)
         self.head = decoded.head
-        for follower in self._followers:
-            follower.offer(decoded)
-        self._queue_outcomes(draft)
+        try:
+            for follower in self._followers:
+                follower.offer(decoded)
+        finally:  # a follower that raises is a defect, and ends the writer; the commit stands, and its callers hear so
+            self._flight = None
+            self._queue_outcomes(draft)
         self.counts.committed(len(draft.records))
         seconds = elapsed() - flight.since
         if self._tell_committed is not None:

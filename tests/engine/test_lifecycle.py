@@ -61,3 +61,19 @@ def test_every_event_means_something_somewhere(moves: Moves[Any, Any], first: St
     events: set[StrEnum] = {event for row in moves.values() for event in row}
     kind = type(next(iter(events)))
     assert events == set(kind)
+
+
+def test_a_view_may_fall_behind_and_fault_at_any_time_before_its_end() -> None:
+    status, event = actor.ViewStatus, actor.ViewEvent
+    behind = {each for each, row in actor.MOVES.items() if row.get(event.FELL_BEHIND) is status.CATCHING_UP}
+    assert behind == {status.LIVE, status.CATCHING_UP, status.JOINING}
+    faulting = {each for each, row in actor.MOVES.items() if row.get(event.FAULTED) is status.FAULTED}
+    assert faulting == behind | {status.OPENING}
+
+
+def test_a_connection_may_be_ended_twice_and_lost_at_any_time() -> None:
+    status, event = connection_life.ConnectionStatus, connection_life.ConnectionEvent
+    ending = {each for each, row in connection_life.MOVES.items() if row.get(event.ENDS) is status.ENDING}
+    assert ending == {status.OPEN, status.ENDING}
+    lost = {each for each, row in connection_life.MOVES.items() if row.get(event.LOST) is status.GONE}
+    assert lost == {*status} - {status.GONE}

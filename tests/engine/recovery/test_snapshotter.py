@@ -663,3 +663,23 @@ async def test_everything_is_stored_anew_beside_a_running_engine_too(log_lines: 
         await until(lambda: told(log_lines, "snapshots_taken"))
         assert sorted(store.finished) == [(part, 1) for part in PARTS]
     assert len(store.finished) == 6, "what was stored anew is not stored once more at closing"
+
+
+async def test_a_part_is_put_into_pieces_once_for_each_snapshot() -> None:
+    calls: list[int] = []
+
+    class Eager(View):
+        adds: int = 0
+
+        @applies
+        def added(self, event: Added) -> None:
+            self.adds += 1
+
+        def snapshot(self) -> Iterator[bytes] | None:
+            calls.append(self.adds)
+            return super().snapshot()
+
+    place = MemoryPlace()
+    async with Engine(App(models=[Stock, Book], views=[Eager], name="shop"), log=place.log()) as engine:
+        await engine.execute_many([Add("a", 1)] * 10)
+    assert calls.count(10) == 1

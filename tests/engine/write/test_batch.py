@@ -27,6 +27,7 @@ from millstream.engine import (
 from millstream.engine.application.options import Deadline, Terms
 from millstream.engine.commits.commit import Head
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.write import batch as batch_module
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.state import WriteState
@@ -236,3 +237,25 @@ def test_a_command_whose_handler_is_interrupted_stays_in_the_queue() -> None:
     with pytest.raises(KeyboardInterrupt):
         fill(draft, queue, state, Limits())
     assert len(queue) == 1
+
+
+def test_a_command_that_expires_behind_slow_ones_of_its_batch_never_executes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(batch_module, "elapsed", lambda: now[0])
+    state, late, on_time = WriteState.new(shop, 1_000), Kept(), Kept()
+    handler, *rest = state.handlers[Add]
+
+    def slow(command: Add) -> Any:
+        now[0] += 0.03
+        return handler(command)
+
+    state.handlers[Add] = (slow, *rest)  # type: ignore[assignment]
+    queue = queue_of(*[Add("a", 1)] * 5)
+    queue.append((late, Add("a", 100), Terms(deadline=Deadline(0.1, 0.1))))
+    queue.append((on_time, Add("a", 10), Terms(deadline=Deadline(1.0, 1.0))))
+    queue += queue_of(Add("a", 1))
+    draft = Draft(Head(), NOW)
+    fill(draft, queue, state, Limits(slice_ms_max=60_000))
+    assert isinstance(late.given, DeadlineExceeded)
+    assert not late.given.decided
+    assert (stock_in(state), len(draft.outcomes), len(queue)) == ({"a": 16}, 7, 0)
