@@ -278,17 +278,22 @@ class Replica(Queries):
         *followers, feed = self._tasks
         feed.cancel()
         await asyncio.wait([feed])
-        for follower in self.followers:
-            follower.stop()
-        if followers:
-            await asyncio.wait(followers, timeout=self.limits.drain_seconds_max)
-        for task in followers:
-            task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for each in self.followers:
-            await each.close()
-        await self.log.close()
-        self._life.must(Turn.CLOSED)
+        try:
+            for follower in self.followers:
+                follower.stop()
+            if followers:
+                await asyncio.wait(followers, timeout=self.limits.drain_seconds_max)
+            for task in followers:
+                task.cancel()
+            ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+            for each in self.followers:
+                await each.close()
+        finally:  # a follower that raises is a defect, and keeps nobody from the log
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+            await self.log.close()
+            self._life.must(Turn.CLOSED)
         head = self._feed.head
         self.observers.replica_closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import anyio
@@ -61,6 +62,19 @@ async def test_a_follower_that_raises_keeps_nobody_from_an_answer_or_from_the_lo
     assert engine.status == "closed"
     async with Engine(shop, log=tmp_path / "shop.db") as again:
         assert await again.ask(StockOf("a")) == 1
+
+
+@pytest.mark.parametrize("step", ["stop", "close"])
+async def test_a_follower_of_a_replica_that_raises_leaves_nothing_open(step: str, tmp_path: Path) -> None:
+    async with Engine(shop, log=tmp_path / "shop.db"):
+        pass
+    replica = Replica(shop, log=tmp_path / "shop.db")
+    replica.followers.insert(0, Counting(step))
+    with pytest.raises(StoreBroke, match=f"at {step}"):
+        async with replica:
+            pass
+    assert replica.status == "closed"
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("millstream-view")]
 
 
 async def test_a_replica_offers_each_commit_to_all_that_follow(tmp_path: Path) -> None:

@@ -64,6 +64,9 @@ async def test_what_is_removed_again_leaves_a_log_that_opens(
     await written(tmp_path / "log.db")
     change(tmp_path / "log.db", "CREATE TABLE notes (text)", "DROP TABLE notes", "ANALYZE")  # statistics do nothing
     await find(tmp_path / "log.db")
+    log = SqliteLog(tmp_path / "log.db")
+    assert await log.attach() == APP
+    await log.close()
 
 
 async def test_a_trigger_that_is_made_while_the_log_is_open_never_runs(tmp_path: Path) -> None:
