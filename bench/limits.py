@@ -45,7 +45,7 @@ CREATE TABLE commits (
     digest BLOB NOT NULL
 );
 CREATE VIEW events AS SELECT event.value AS data
-FROM commits, json_each(commits.body) AS command, json_each(command.value, '$.events') AS event;
+FROM commits, json_each(commits.body, '$.events') AS event;
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -187,7 +187,7 @@ async def idle_asks(job: Job) -> Result:
     return Result(value=measured.pop("p99 ms"), details=measured, series={LATENCY: curve(seconds)})
 
 
-class _Record(msgspec.Struct):
+class _Body(msgspec.Struct):
     events: list[Opened | Deposited]
 
 
@@ -203,18 +203,17 @@ def bare_replay(job: Job) -> Result:
 
 
 def _replay(path: Path) -> tuple[int, dict[str, int]]:
-    decode = msgspec.json.Decoder(list[_Record]).decode
+    decode = msgspec.json.Decoder(_Body).decode
     balances: dict[str, int] = {}
     count = 0
     with closing(sqlite3.connect(path)) as db:
         for (body,) in db.execute("SELECT body FROM commits ORDER BY number"):
-            for record in decode(body):
-                for event in record.events:
-                    count += 1
-                    if isinstance(event, Deposited):
-                        balances[event.account] += event.amount
-                    else:
-                        balances[event.account] = 0
+            for event in decode(body).events:
+                count += 1
+                if isinstance(event, Deposited):
+                    balances[event.account] += event.amount
+                else:
+                    balances[event.account] = 0
     return count, balances
 
 

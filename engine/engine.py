@@ -16,12 +16,11 @@ from types import TracebackType
 from typing import Literal, Self
 
 from millstream.engine.application.app import App
-from millstream.engine.application.doors import BACKSLASH
 from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Event, Metadata, Receipt
 from millstream.engine.application.options import Options
 from millstream.engine.application.validation import checked_metadata
-from millstream.engine.commits.commit import Head
+from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import (
     DefinitionError,
@@ -47,6 +46,7 @@ from millstream.engine.recovery.snapshotter import Snapshotter
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stats import EngineStats, WriterStats
 from millstream.engine.stores.address import log_at
+from millstream.engine.stores.capabilities import Upgrading
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 from millstream.engine.stores.snapshot_port import SnapshotStore
@@ -55,6 +55,7 @@ from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.failure import Rebuilt
 from millstream.engine.write.parts import WriteParts
 from millstream.engine.write.state import WriteState
+from millstream.engine.write.tenure import tenure_of
 from millstream.engine.write.writer import Writer, WriterStatus
 
 __all__ = ["Engine"]
@@ -115,13 +116,19 @@ class Engine(Queries):
         self._catalog: Catalog | None = None
         self._snapshotter: Snapshotter | None = None
         self._writer = Writer(
-            self.log, self.limits, clock, followers=self.followers, rebuild=self._rebuild, observer=self.observers
+            app,
+            self.log,
+            self.limits,
+            clock,
+            tenure=partial(tenure_of, app),
+            followers=self.followers,
+            rebuild=self._rebuild,
+            observer=self.observers,
         )
         self._mailbox = self._writer.mailbox
         #: How commands get to the writer.
         self.admission: Admission = Admission(app, self._mailbox, self.limits)
-        self._readers, self._plain_readers = self.admission.readers, self.admission.plain_readers
-        self._encode, self._try_put = app.encode_command, self._mailbox.try_put
+        self._checks, self._try_put = self.admission.checks, self._mailbox.try_put
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.
@@ -150,7 +157,7 @@ class Engine(Queries):
                 same command is not executed again: its first receipt is returned, ``repeated``. The last
                 ``receipts_max`` such commands are remembered, and accepted ones only.
             expected_version: execute only if the command's key is at this version: has so many events.
-            metadata: actor, correlation and causation, kept with it in the log.
+            metadata: who asked, and what it belongs to, kept with it in the log.
             timeout: seconds after which to give up. A command that still waits then never executes; one that was
                 decided already stands. A cancelled call behaves the same.
             wait: whether to wait for room when the mailbox is full.
@@ -168,12 +175,9 @@ class Engine(Queries):
             HandlerFailed, ApplyFailed, ImpureHandler: the application failed.
             WriterUnavailable, EngineClosed: the engine takes no commands.
         """
-        try:
-            data = self._encode(command)
-            readers = self._readers if BACKSLASH in data else self._plain_readers
-            command = readers[type(command)](data)
-        except Exception as error:
-            raise self.admission.refusal(command, error) from error
+        check = self._checks.get(type(command))
+        if check is None or check(command) is False:
+            command = self.admission.command(command)
         if timeout is not None:
             timed = Options(command_id, expected_version, metadata, timeout, wait)
             return await self.admission.execute_in_time(command, timed, timeout)
@@ -351,6 +355,8 @@ class Engine(Queries):
     async def _recover(self) -> None:
         started = elapsed()
         _require_zone(self._clock())
+        if isinstance(self.log, Upgrading) and self.log.upgraded_from is not None:
+            self.observers.log_upgraded(log=self.log.name, from_format=self.log.upgraded_from, to_format=FORMAT)
         store = None if self._snapshots is None else await self._opened(self._snapshots)
         catalog = Catalog(store, self.log, self.observers)
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import msgspec
 
 from millstream.engine import App, CommitFailed, Engine, Limits, MemoryLog, MillstreamError, Observer, Replica
-from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.commits.commit import Commit, Head, seal
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.state import ReadState
 from millstream.engine.snapshots.part import Part
@@ -28,6 +29,26 @@ Step = Literal["ok", "refused", "lost", "written"]
 
 class StoreBroke(OSError):
     """What the scripted log raises: an error that millstream does not know."""
+
+
+class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A command as a body of format 1 has it, written by hand. ``events`` is a JSON array, encoded already."""
+
+    type: str
+    key: str | None = None
+    id: str | None = None
+    payload: str | None = None
+    actor: str | None = None
+    correlation: str | None = None
+    causation: str | None = None
+    offset: int = 0
+    keys: list[str | None] | None = None
+    events: msgspec.Raw = msgspec.Raw()
+
+
+def sealed_rows(head: Head, recorded_at: str, rows: Sequence[Row]) -> Commit:
+    """The commit that follows ``head``, with a body of format 1."""
+    return seal(head, recorded_at, msgspec.json.encode(rows))
 
 
 class ScriptedLog:
@@ -48,6 +69,10 @@ class ScriptedLog:
     @property
     def name(self) -> str:
         return "scripted:"
+
+    @property
+    def id(self) -> str | None:
+        return self.inner.id
 
     @property
     def snapshots(self) -> SnapshotStore:

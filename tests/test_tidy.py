@@ -125,7 +125,7 @@ BANS = (
     ),
     Ban("uuid", PURE, CHANCE, LOOKS),
     Ban("random", PURE, CHANCE, (*SIMULATION, *CALLER)),
-    Ban("secrets", PURE, CHANCE, CALLER),
+    Ban("secrets", PURE, CHANCE, (*CALLER, "engine/stores/log_id.py")),
     Ban("builtins.print", SHIPPED, "structlog for what an operator acts on, the report's rich console in bench"),
 )
 

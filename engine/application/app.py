@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from millstream.engine.application.doors import without_nul
+from millstream.engine.application.exact import Exact, exact_check
 from millstream.engine.application.forms import require_event, require_message, require_readable
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Message, Query
@@ -45,6 +46,8 @@ class CommandEntry(NamedTuple):
     read: Callable[[bytes], Command]
     #: The same for JSON without a backslash, which has no NUL: it doesn't look for one.
     read_plain: Callable[[bytes], Command]
+    #: Tells that a command is its own copy already, where its class has such a check.
+    exact: Exact | None
 
 
 class EventEntry(NamedTuple):
@@ -53,6 +56,10 @@ class EventEntry(NamedTuple):
     tag: str
     appliers: tuple[tuple[int, Method], ...]
     key_of: Callable[[Any], str | None]
+    #: What its key is called in JSON; None if it has none.
+    key_name: str | None
+    #: Tells that an event is what writing and reading it back would give, where its class has such a check.
+    exact: Exact | None
 
 
 class QueryEntry(NamedTuple):
@@ -73,6 +80,7 @@ class App:
             applies an event applies those that derive from it, too.
         retired: what events were stored as once, and what they mean today; see `millstream.handlers.Retired`.
         name: stored in the log, which then opens for this application only. Default: the first model's class name.
+        version: the application's own, as in ``"2026.11.1"``. The log says with which one each opening wrote.
 
     Raises:
         DefinitionError: the parts contradict each other; names both places.
@@ -85,6 +93,7 @@ class App:
         views: Iterable[type[ReadSide]] = (),
         retired: Iterable[type[RetiredSide]] = (),
         name: str | None = None,
+        version: str | None = None,
     ) -> None:
         self.models: Sequence[type[WriteSide]] = tuple(models)
         self.views: Sequence[type[ReadSide]] = tuple(views)
@@ -96,6 +105,7 @@ class App:
         _require_poison(self.views)
         _require_code_version((*self.models, *self.views))
         self.name = self.models[0].__name__ if name is None else name
+        self.version = version
         if not self.name:
             raise DefinitionError("an App's name is not empty: its log is recognised by it")
         _require_unique("class", ((cls.__name__, place_of(cls)) for cls in (*self.models, *self.views)))
@@ -184,7 +194,7 @@ def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandE
 def _command_entry(command: type[Command], model: int, method: Method) -> CommandEntry:
     plain, key_of = reader(command), _key_getter(command)
     read = plain if key_of is _no_key else without_nul(plain, lambda message: (key_of(message),))
-    return CommandEntry(tag_of(command), model, method, key_of, read, plain)
+    return CommandEntry(tag_of(command), model, method, key_of, read, plain, exact_check(command, key_field(command)))
 
 
 def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) -> dict[type[Event], EventEntry]:
@@ -201,7 +211,13 @@ def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) 
         require_event(event)
     for side in (*models, *views):
         _require_subclasses(side, appliers)
-    return {event: EventEntry(tag_of(event), tuple(those), _key_getter(event)) for event, those in appliers.items()}
+    return {event: _event_entry(event, those) for event, those in appliers.items()}
+
+
+def _event_entry(event: type[Event], appliers: Iterable[tuple[int, Method]]) -> EventEntry:
+    key = key_field(event)
+    name = None if key is None else event.__struct_encode_fields__[event.__struct_fields__.index(key)]
+    return EventEntry(tag_of(event), tuple(appliers), _key_getter(event), name, exact_check(event, key))
 
 
 def _require_subclasses(side: type[Side], events: Iterable[type[Event]]) -> None:

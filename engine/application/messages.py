@@ -106,11 +106,16 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """What a caller may tell about a command, kept with it in the log and handed to handlers that ask for it.
 
     ``actor`` is who asked, ``correlation`` the conversation it belongs to, ``causation`` the message that led to it.
+    ``trace`` is where it stands in a distributed trace, as in W3C's ``traceparent``
+    (https://www.w3.org/TR/trace-context/), ``extra`` whatever else the application wants kept, by name. All of it as
+    JSON has at most `METADATA_BYTES_MAX` bytes.
     """
 
     actor: str | None = None
     correlation: str | None = None
     causation: str | None = None
+    trace: str | None = None
+    extra: dict[str, str] | None = None
 
 
 class Context(msgspec.Struct, frozen=True):

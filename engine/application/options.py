@@ -42,3 +42,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     expected_version: int | None = None
     metadata: Metadata | None = None
     deadline: Deadline | None = None
+
+    @property
+    def actor(self) -> str | None:
+        """Who asks, as far as the caller says."""
+        return None if self.metadata is None else self.metadata.actor

@@ -13,13 +13,22 @@ from typing import Any, TypeVar, Union
 
 import msgspec
 
-from millstream.engine.application.doors import NUL_PROBLEM, TOO_DEEP, is_finite, require_finite, shallow
+from millstream.engine.application.doors import (
+    BACKSLASH,
+    NUL,
+    NUL_PROBLEM,
+    TOO_DEEP,
+    is_finite,
+    require_finite,
+    shallow,
+)
 from millstream.engine.application.kinds import hides_nan, hiding_fields, kind_of, nests
 from millstream.engine.application.messages import Metadata
 from millstream.engine.errors import InvalidMessage
 
 __all__ = [
     "COMMAND_ID_CHARS_MAX",
+    "METADATA_BYTES_MAX",
     "PAYLOAD_DIGEST_BYTES",
     "checked_command_id",
     "checked_command_ids",
@@ -35,6 +44,7 @@ __all__ = [
 ]
 
 COMMAND_ID_CHARS_MAX = 200
+METADATA_BYTES_MAX = 4096
 PAYLOAD_DIGEST_BYTES = 16
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
@@ -180,15 +190,20 @@ def checked_metadata(metadata: Metadata) -> Metadata:
     """A private, checked copy of the caller's metadata.
 
     Raises:
-        InvalidMessage: it is not a `Metadata` of strings, or holds a NUL.
+        InvalidMessage: it is not a `Metadata` of strings, holds a NUL, or has more than `METADATA_BYTES_MAX` bytes.
     """
     if type(metadata) is not Metadata:
         raise InvalidMessage("metadata", f"a Metadata, not {metadata!r:.80}")
     try:
-        checked = _metadata.decode(encode(metadata))
+        data = encode(metadata)
+        checked = _metadata.decode(data)
     except Exception as error:
         raise InvalidMessage("metadata", str(error)) from error
-    for name in checked.__struct_fields__:
-        if "\0" in (getattr(checked, name) or ""):
-            raise InvalidMessage("metadata", f"{name} without a NUL; {NUL_PROBLEM}")
+    if len(data) > METADATA_BYTES_MAX:
+        raise InvalidMessage("metadata", f"at most {METADATA_BYTES_MAX:,} bytes as JSON, not {len(data):,}")
+    if BACKSLASH in data and data.find(NUL) >= 0:
+        for name in checked.__struct_fields__:
+            value = getattr(checked, name)
+            if any("\0" in text for text in ([*value, *value.values()] if type(value) is dict else [value or ""])):
+                raise InvalidMessage("metadata", f"{name} without a NUL; {NUL_PROBLEM}")
     return checked

@@ -16,6 +16,7 @@ from typing import Annotated, BinaryIO, TypeVar
 import anyio
 import typer
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from millstream.engine.application.app import App
 from millstream.engine.cli.arguments import AppArgument, LogArgument
@@ -33,7 +34,7 @@ from millstream.engine.cli.output import (
     show_verified,
 )
 from millstream.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
-from millstream.engine.commits.commit import DIGEST_BYTES
+from millstream.engine.commits.commit import DIGEST_BYTES, FORMAT
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.recovery.readability import Readability, check_events
 from millstream.engine.stores.address import log_at
@@ -41,6 +42,7 @@ from millstream.engine.stores.capabilities import Copyable, Sized
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.upkeep import (
     ComparedState,
+    Downgrade,
     StoredEvent,
     Verified,
     attached,
@@ -54,6 +56,13 @@ from millstream.engine.upkeep import (
 from millstream.engine.upkeep.atomic_file import created_whole
 
 __all__ = ["app"]
+
+#: Of `log show`, as `event_row` gives them.
+_COLUMNS: tuple[str, ...] = (
+    "position#", "commit#", "recorded at", "type", "key", "command id", "told by its caller", "event"
+)  # fmt: skip
+#: The one that is left out where it is empty.
+_TOLD = _COLUMNS.index("told by its caller")
 
 app = typer.Typer(
     no_args_is_help=True, help="Verify, back up, export, import, show and check a log.", rich_markup_mode="rich"
@@ -149,24 +158,48 @@ def _export(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A file that is not there yet, or - for standard output.")
     ] = _STREAM,
+    version: Annotated[
+        int,
+        typer.Option(
+            "--format",
+            min=1,
+            max=FORMAT,
+            metavar="N",
+            help="1: what millstream 0.1 can import, with new digests.",
+            show_default=str(FORMAT),
+        ),
+    ] = FORMAT,
     json: Json = False,
 ) -> None:
-    """Write a log as JSON lines: a header, then a line for each commit, verified."""
+    """Write a log as JSON lines: a header, then a line for each commit, verified.
+
+    With --format 1 the digests are not those of the log, whose commits have another form: the new one is shown, and
+    what that format has no place for.
+    """
+    downgrade = None if version == FORMAT else Downgrade(log)
 
     async def work(progress: Callable[[Verified], None] | None) -> Verified:
         async with attached(log) as (found, application):
             if file == _STREAM:
-                return await export_log(found, application, sys.stdout.buffer, progress=progress)
+                return await export_log(found, application, sys.stdout.buffer, downgrade=downgrade, progress=progress)
             async with created_whole(Path(file), like=found.path if isinstance(found, Copyable) else None) as part:
                 with part.open("wb") as out:
-                    return await export_log(found, application, out, progress=progress)
+                    return await export_log(found, application, out, downgrade=downgrade, progress=progress)
 
     found = _run("exporting", _bytes_of(log), work)
     to_stream = file == _STREAM
     if not to_stream and not json:
         show_note(f"{log} is exported to {file}")
-    if not to_stream or json:
-        show_verified(found, {"log": log, "file": file}, json=json, err=to_stream)
+    told: dict[str, object] = {"log": log, "file": file}
+    if downgrade is not None:
+        found = replace(found, digest=downgrade.head.digest)
+        dropped = {name: count for name, count in downgrade.dropped.items() if count}
+        told |= {"format": version, "dropped": dropped}
+        if not json:
+            left_out = ", ".join(f"{count:,} of {name}" for name, count in dropped.items()) or "nothing"
+            show_note(f"as format {version}, with a chain of its own; left out: {left_out}", err=to_stream)
+    if not to_stream or json or downgrade is not None:
+        show_verified(found, told, json=json, err=to_stream)
 
 
 @app.command("import")
@@ -238,9 +271,10 @@ def _show(
     elif not events:
         show_note("no such events", err=True)
     else:
-        show_table(
-            ("position#", "commit#", "recorded at", "type", "key", "command id", "event"), map(event_row, events)
-        )
+        columns, rows = _COLUMNS, list(map(event_row, events))
+        if not any(row[_TOLD] for row in rows):
+            columns, *rows = [(*row[:_TOLD], *row[_TOLD + 1 :]) for row in (columns, *rows)]
+        show_table(columns, rows)
         if more:
             show_note(f"more follow: --after {events[-1].position}", err=True)
 

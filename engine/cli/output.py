@@ -68,7 +68,7 @@ def show_figures(figures: Mapping[str, str], *, err: bool = False) -> None:
     _console(err=err).print(table)
 
 
-def show_verified(found: Verified, names: Mapping[str, str], *, json: bool, err: bool = False) -> None:
+def show_verified(found: Verified, names: Mapping[str, object], *, json: bool, err: bool = False) -> None:
     """What a command found to be whole; for programs with ``names``, what it was called with."""
     if json:
         values = {

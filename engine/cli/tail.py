@@ -46,7 +46,7 @@ def tail_lines(*, json: bool) -> Show:
 
 
 def event_row(event: StoredEvent) -> tuple[str, ...]:
-    """An event for people: position, commit, time, type, key, command id, content."""
+    """An event for people: position, commit, time, type, key, command id, what its caller told, content."""
     return (
         str(event.position),
         str(event.commit),
@@ -54,8 +54,16 @@ def event_row(event: StoredEvent) -> tuple[str, ...]:
         printable(event.type),
         printable(event.key),
         printable(event.command_id),
+        printable(" ".join(f"{name}={value}" for name, value in _told(event).items())),
         printable(bytes(event.data).decode("utf-8", "replace")),
     )
+
+
+def _told(event: StoredEvent) -> dict[str, str]:
+    """What the command's caller told of it, by name."""
+    named = {name: getattr(event, name) for name in ("actor", "correlation", "causation", "trace")}
+    told = {name: value for name, value in named.items() if value is not None}
+    return told | {f"extra.{name}": value for name, value in (event.extra or {}).items()}
 
 
 async def tail_log(address: str, wanted: Wanted, show: Show) -> None:

@@ -9,13 +9,12 @@ with it is `Head.after`.
 
 from __future__ import annotations
 
-import msgspec
-
-from millstream.engine.commits.commit import Commit, Head, digest_of, events_in, is_timestamp
-from millstream.engine.commits.stored import deepest_event
+from millstream.engine.commits.body import UNREADABLE, deepest_event, events_in
+from millstream.engine.commits.columns import UnknownFeature
+from millstream.engine.commits.commit import Commit, Head, digest_of, is_timestamp
 from millstream.engine.errors import LogCorrupt, LogRefused
 
-__all__ = ["Chain", "head_of", "not_commands"]
+__all__ = ["Chain", "head_of", "unreadable"]
 
 
 class Chain:
@@ -47,8 +46,8 @@ class Chain:
         """Check the next commit and count its events. Returns the head with it.
 
         Raises:
-            LogCorrupt: it does not follow, or its body is no array of commands.
-            LogRefused: it holds what is nested too deeply to be read.
+            LogCorrupt: it does not follow, or its body is none of a commit.
+            LogRefused: it can't be read by this program, as `unreadable` says.
         """
         self.check(commit)
         self.head = head_of(self.log, commit)
@@ -59,20 +58,27 @@ def head_of(log: str, commit: Commit) -> Head:
     """The head of a log whose last commit this is.
 
     Raises:
-        LogCorrupt: its body is no array of commands.
-        LogRefused: it holds what is nested too deeply to be read.
+        LogCorrupt: its body is none of a commit.
+        LogRefused: it can't be read by this program, as `unreadable` says.
     """
     try:
         return Head.after(commit, events_in(commit.body))
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise not_commands(log, commit, error) from error
+    except UNREADABLE as error:
+        raise unreadable(log, commit, error) from error
 
 
-def not_commands(log: str, commit: Commit, error: Exception) -> LogCorrupt | LogRefused:
-    """What is raised for a body that is not what a commit's is, or that is whole and nested too deeply to be read.
+def unreadable(log: str, commit: Commit, error: Exception) -> LogCorrupt | LogRefused:
+    """What is raised for a body that is not what a commit's is; or that is whole, and that this program can't read.
 
-    No writer of today takes in the latter. Until 0.1 one did, where it could just be written.
+    The latter is one that needs a newer millstream, or one that is nested too deeply. No writer of today takes in such
+    a one. Until 0.1 one did, where it could just be written.
     """
+    if isinstance(error, UnknownFeature):
+        return LogRefused(
+            log,
+            f"commit {commit.number:,} needs what this millstream does not know: {error}",
+            "it is whole: update millstream to read it",
+        )
     if isinstance(error, RecursionError):
         index, tag, depth = deepest_event(commit.body)
         return LogRefused(
@@ -81,7 +87,7 @@ def not_commands(log: str, commit: Commit, error: Exception) -> LogCorrupt | Log
             f"objects nested {depth:,} deep, deeper than this program can read",
             f"it is whole: let the program read deeper, with sys.setrecursionlimit({depth * 2 + 1000}) before it opens",
         )
-    return LogCorrupt(log, commit.number, f"its body is not an array of commands: {error}")
+    return LogCorrupt(log, commit.number, f"its body is not that of a commit: {error}")
 
 
 def _problem(head: Head, commit: Commit) -> str | None:

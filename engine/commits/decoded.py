@@ -9,7 +9,7 @@ import msgspec
 
 from millstream.engine.application.messages import Event
 from millstream.engine.commits.commit import Commit, Head
-from millstream.engine.commits.stored import Stored
+from millstream.engine.commits.record import Body
 
 __all__ = ["DecodedCommit"]
 
@@ -18,7 +18,7 @@ class DecodedCommit(msgspec.Struct, frozen=True):
     """A durable commit as those who follow the log get it: decoded, and shared by reference between all of them.
 
     ``head`` is what the log's head is with it, ``start`` the position before its first event, ``events`` what those
-    that are stored mean today, ``types`` their types, ``size_bytes`` its encoded size. ``records`` is there when it was
+    that are stored mean today, ``types`` their types, ``size_bytes`` its encoded size. ``body`` is there when it was
     read from the log.
     """
 
@@ -27,12 +27,10 @@ class DecodedCommit(msgspec.Struct, frozen=True):
     events: Sequence[Event]
     types: frozenset[type[Event]]
     size_bytes: int
-    records: Sequence[Stored[Any]] = ()
+    body: Body[Any] | None = None
 
     @classmethod
-    def of(
-        cls, commit: Commit, stored: int, events: Sequence[Event], records: Sequence[Stored[Any]] = ()
-    ) -> DecodedCommit:
+    def of(cls, commit: Commit, stored: int, events: Sequence[Event], body: Body[Any] | None = None) -> DecodedCommit:
         """The decoded form of a commit that holds so many events, which mean ``events`` today."""
         return cls(
             Head.after(commit, stored),
@@ -40,5 +38,5 @@ class DecodedCommit(msgspec.Struct, frozen=True):
             events,
             frozenset(map(type, events)),
             len(commit.body),
-            records,
+            body,
         )

@@ -111,8 +111,8 @@ class CommandIdReused(CallerError):
 
     def __str__(self) -> str:
         return (
-            f"command id {self.command_id!r} belongs to a command with another content, in commit {self.commit:,}: "
-            f"this {self.command} was not executed; give it an id of its own"
+            f"command id {self.command_id!r} belongs to a command with another content or actor, in commit "
+            f"{self.commit:,}: this {self.command} was not executed; give it an id of its own"
         )
 
 

@@ -20,6 +20,7 @@ _log = structlog.get_logger("millstream")
 LEVELS: Mapping[str, str] = {
     "opened": "info",
     "closed": "info",
+    "log_upgraded": "warning",
     "drain_timed_out": "error",
     "slow_commit": "warning",
     "commit_failed": "error",

@@ -32,6 +32,9 @@ class Observer:
     def drain_timed_out(self, *, log: str, commands: int) -> None:
         """Closing has waited for ``drain_seconds_max``, and gives up on so many commands."""
 
+    def log_upgraded(self, *, log: str, from_format: int, to_format: int) -> None:
+        """A log of an older format was brought to that of today: an older millstream can't open it any more."""
+
     # Its writer.
 
     def committed(

@@ -219,7 +219,7 @@ class ReadState:
 def _positions(app: App, decoded: DecodedCommit) -> Sequence[int]:
     """The position of each of a commit's events: of the stored one that it is, or that it came from."""
     first = decoded.start + 1
-    stored = [event for record in decoded.records for event in record.events]
+    stored = () if decoded.body is None else decoded.body.events
     if app.retired.isdisjoint(map(type, stored)):
         return range(first, first + len(decoded.events))
     return [position for position, event in enumerate(stored, first) for _ in app.upcast([event])]

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from millstream.engine.application.app import App, tag_of
 from millstream.engine.application.validation import encode, union_of
-from millstream.engine.commits.chain import not_commands
+from millstream.engine.commits.body import UNREADABLE, body_reader, mismatches, read_anything
+from millstream.engine.commits.chain import unreadable
 from millstream.engine.commits.commit import Commit
-from millstream.engine.commits.stored import Stored, body_reader, mismatches
 from millstream.engine.errors import HandlerFailed
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.loop.slices import Slicer
@@ -47,26 +46,22 @@ class _Tally:
     def take(self, log: str, commit: Commit) -> None:
         self.commits += 1
         try:
-            records = self.read_body(commit.body)
-        except msgspec.DecodeError as error:
+            stored = self.read_body(commit.body).events
+        except UNREADABLE as error:
             self._take_unread(log, commit, error)
             return
-        except RecursionError as error:
-            raise not_commands(log, commit, error) from error
-        stored = [event for record in records for event in record.events]
         self._count(Counter(tag_of(type(event)) for event in stored))
         try:
             self.app.upcast(stored)
         except HandlerFailed:
             self._note(commit, self.app.failed_upcasts(stored))
 
-    def _take_unread(self, log: str, commit: Commit, error: msgspec.DecodeError) -> None:
-        wrong = mismatches(commit.body, self.app.stored)
+    def _take_unread(self, log: str, commit: Commit, error: Exception) -> None:
+        wrong = mismatches(commit.body, self.app.stored) if isinstance(error, msgspec.DecodeError) else ()
         if not wrong:
-            raise not_commands(log, commit, error) from error
+            raise unreadable(log, commit, error) from error
         self._note(commit, wrong)
-        records = msgspec.json.decode(commit.body, type=list[Stored[dict[str, Any]]])
-        events = [event for record in records for event in record.events]
+        events = read_anything(commit.body).events
         self._count(Counter(str(event.get("type")) for event in events))
         unread = {index for index, *_ in wrong}
         for index, event in enumerate(events):

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from millstream.engine.stores.port import Log
 
-__all__ = ["Copyable", "Inspectable", "Sized"]
+__all__ = ["Copyable", "Inspectable", "Sized", "Upgrading"]
 
 
 @runtime_checkable
@@ -75,4 +75,14 @@ class Copyable(Protocol):
             LogRefused, LogCorrupt: as attaching the log does.
             OSError: one can't be read, or the other not be written.
         """
+        ...
+
+
+@runtime_checkable
+class Upgrading(Protocol):
+    """A log that opening for writing brings to the format of today."""
+
+    @property
+    def upgraded_from(self) -> int | None:
+        """The format that it had before this handle opened it; None if that was today's."""
         ...

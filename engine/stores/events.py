@@ -11,9 +11,9 @@ from contextlib import aclosing
 
 import msgspec
 
-from millstream.engine.commits.chain import not_commands
+from millstream.engine.commits.body import UNREADABLE, body_reader
+from millstream.engine.commits.chain import unreadable
 from millstream.engine.commits.commit import Commit
-from millstream.engine.commits.stored import body_reader
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
@@ -21,8 +21,12 @@ from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
 __all__ = ["StoredEvent", "event_pages", "stored_events"]
 
 
-class StoredEvent(msgspec.Struct, frozen=True):
-    """An event as the log holds it. ``data`` is its JSON, ``command_id`` that of the command which it came from."""
+class StoredEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event as the log holds it.
+
+    ``data`` is its JSON. ``command`` is the type of the command that it came from, ``command_id`` and all that follows
+    is what that command's caller gave.
+    """
 
     position: int
     commit: int
@@ -31,6 +35,12 @@ class StoredEvent(msgspec.Struct, frozen=True):
     key: str | None
     command_id: str | None
     data: msgspec.Raw
+    command: str = ""
+    actor: str | None = None
+    correlation: str | None = None
+    causation: str | None = None
+    trace: str | None = None
+    extra: dict[str, str] | None = None
 
 
 class _Tagged(msgspec.Struct):
@@ -125,13 +135,27 @@ async def _last_before(log: Log, position: int) -> int:
 
 
 def _events_of(log: str, commit: Commit) -> Iterator[StoredEvent]:
-    position = commit.position
+    number, recorded_at, position = commit.number, commit.recorded_at, commit.position
     try:
-        for record in _read_body(commit.body):
-            for index, data in enumerate(record.events):
-                key = record.keys[index] if record.keys else record.key
-                tag = str(_read_tag(data).type)
-                yield StoredEvent(position, commit.number, commit.recorded_at, tag, key, record.id, data)
+        body = _read_body(commit.body)
+        keys = body.event_keys()
+        for record in body.records():
+            for data in record.events:
+                yield StoredEvent(
+                    position,
+                    number,
+                    recorded_at,
+                    str(_read_tag(data).type),
+                    keys[position - commit.position],
+                    record.id,
+                    data,
+                    record.type,
+                    record.actor,
+                    record.correlation,
+                    record.causation,
+                    record.trace,
+                    record.extra,
+                )
                 position += 1
-    except (msgspec.DecodeError, RecursionError, IndexError) as error:
-        raise not_commands(log, commit, error) from error
+    except UNREADABLE as error:
+        raise unreadable(log, commit, error) from error

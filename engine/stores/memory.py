@@ -14,6 +14,7 @@ from millstream.engine.commits.chain import head_of
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.stores.following import AppendSignal, followed
+from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.snapshot_port import SnapshotStore
@@ -26,6 +27,7 @@ class MemoryStore(msgspec.Struct):
 
     commits: list[Commit] = []
     application: str | None = None
+    id: str = msgspec.field(default_factory=new_log_id)
     locked: bool = False
     snapshots: MemorySnapshots = msgspec.field(default_factory=MemorySnapshots)
     #: Those of the handles that are followed.
@@ -53,6 +55,10 @@ class MemoryLog:
     @property
     def name(self) -> str:
         return "memory:"
+
+    @property
+    def id(self) -> str | None:
+        return self.store.id
 
     @property
     def snapshots(self) -> SnapshotStore:

@@ -24,6 +24,13 @@ class Log(Protocol):
         ...
 
     @property
+    def id(self) -> str | None:
+        """The log's random id, given when it was made: two logs of one application have different ones, copies of one
+        file the same. None before it is open or attached, and for a log of format 1 until it is opened for writing.
+        """
+        ...
+
+    @property
     def snapshots(self) -> SnapshotStore:
         """Where snapshots of states that follow this log are kept: opened by itself, after it, and closed before it."""
         ...

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from millstream.engine.application.app import App
-from millstream.engine.commits.chain import Chain, not_commands
+from millstream.engine.commits.body import UNREADABLE, body_reader, mismatches
+from millstream.engine.commits.chain import Chain, unreadable
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.commits.decoded import DecodedCommit
-from millstream.engine.commits.stored import body_reader, mismatches
 from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.loop.slices import Slicer
@@ -55,7 +55,7 @@ class Reader:
         Raises:
             LogCorrupt: a commit is not what was written, by its number, position, digest or time.
             EventsUnreadable: the application can't read an event; names those of this commit only.
-            LogRefused: an event is nested too deeply to be read.
+            LogRefused: a commit needs a newer millstream, or an event is nested too deeply to be read.
         """
         commits = await self._log.read(self.head.number, self._read_bytes_max)
         return self.decoded_commits(commits) if commits else None
@@ -71,20 +71,17 @@ class Reader:
     def _decode(self, commit: Commit) -> DecodedCommit:
         self._chain.check(commit)
         try:
-            records = self._read_body(commit.body)
-        except msgspec.DecodeError as error:
-            wrong = mismatches(commit.body, self._app.stored)
+            body = self._read_body(commit.body)
+        except UNREADABLE as error:
+            wrong = mismatches(commit.body, self._app.stored) if isinstance(error, msgspec.DecodeError) else ()
             if not wrong:
-                raise not_commands(self._log.name, commit, error) from error
+                raise unreadable(self._log.name, commit, error) from error
             raise self._unreadable(commit, wrong) from error
-        except RecursionError as error:
-            raise not_commands(self._log.name, commit, error) from error
-        stored = [event for record in records for event in record.events]
         try:
-            events = self._app.upcast(stored)
+            events = self._app.upcast(body.events)
         except HandlerFailed as error:
-            raise self._unreadable(commit, self._app.failed_upcasts(stored)) from error
-        decoded = DecodedCommit.of(commit, len(stored), events, records)
+            raise self._unreadable(commit, self._app.failed_upcasts(body.events)) from error
+        decoded = DecodedCommit.of(commit, len(body.events), events, body)
         self._chain.head = decoded.head
         return decoded
 

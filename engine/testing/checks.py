@@ -6,7 +6,6 @@ Every one raises `BrokenPromise`, which says what was promised, to whom, and wha
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import anyio
 import msgspec
 
 from millstream.engine.application.messages import Receipt
+from millstream.engine.commits.body import read_anything
 from millstream.engine.commits.chain import Chain
 from millstream.engine.commits.commit import Commit
 from millstream.engine.engine import Engine
@@ -73,9 +73,9 @@ def check_log(commits: Sequence[Commit]) -> list[Entry]:
             chain.take(commit)
         except LogCorrupt as error:
             raise BrokenPromise(str(error)) from error
-        for record in json.loads(commit.body):
-            position += len(record["events"])
-            entries.append(Entry(commit.number, position, record["type"], record.get("id"), record["events"]))
+        for record in read_anything(commit.body).records():
+            position += len(record.events)
+            entries.append(Entry(commit.number, position, record.type, record.id, record.events))
     return entries
 
 

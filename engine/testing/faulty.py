@@ -123,6 +123,10 @@ class FaultyLog:
         return "faulty:"
 
     @property
+    def id(self) -> str | None:
+        return self._inner.id
+
+    @property
     def snapshots(self) -> SnapshotStore:
         return self._snapshots
 

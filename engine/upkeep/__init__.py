@@ -3,6 +3,7 @@
 from millstream.engine.stores.events import StoredEvent, stored_events
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.backup import backup_log
+from millstream.engine.upkeep.downgrade import Downgrade
 from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
 from millstream.engine.upkeep.exchange import export_log, import_log
 from millstream.engine.upkeep.states import ComparedState, compared_states, differing_parts, parked_in
@@ -13,6 +14,7 @@ __all__ = [
     "BackupFailed",
     "ComparedState",
     "DigestMissing",
+    "Downgrade",
     "ExportDamaged",
     "ExportRefused",
     "StoredEvent",

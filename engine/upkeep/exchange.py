@@ -1,7 +1,7 @@
 """A log as JSON lines, and back: for another machine, another store, another program.
 
-    {…,"format":1,"application":"bank"}
-    {"number":1,"position":1,"recorded_at":"…","digest":"…","body":[{"type":"Open","key":"ann","events":[…]}]}
+    {…,"format":2,"application":"bank"}
+    {"number":1,"position":1,"recorded_at":"…","digest":"…","body":{"events":[…],"commands":1,"type":"Open",…}}
 
 The first line is the header, which `marks.EXPORT_MARK` begins; each other one is a commit, in order. ``body`` is the
 commit's JSON to the byte, ``digest`` is in hexadecimal. So an export can be verified by itself, and the log that it is
@@ -28,6 +28,7 @@ from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
+from millstream.engine.upkeep.downgrade import Downgrade
 from millstream.engine.upkeep.errors import ExportDamaged, ExportRefused
 from millstream.engine.upkeep.verified import Verification, Verified
 
@@ -55,7 +56,12 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def export_log(
-    log: Log, application: str, file: BinaryIO, *, progress: Callable[[Verified], None] | None = None
+    log: Log,
+    application: str,
+    file: BinaryIO,
+    *,
+    downgrade: Downgrade | None = None,
+    progress: Callable[[Verified], None] | None = None,
 ) -> Verified:
     """Write a log as JSON lines. Every commit is verified before it is written.
 
@@ -63,23 +69,27 @@ async def export_log(
         log: open, or attached; commits that are appended meanwhile are exported, too.
         application: whose log it is, as `Log.attach` returned it.
         file: a buffered binary file; it is flushed after each page, and stays open.
+        downgrade: a new one, to write what a millstream of 0.1 can import: format 1, with a chain of its own, whose
+            head is ``downgrade.head`` then. ``downgrade.dropped`` says what that format has no place for.
         progress: called after each page with what was written until then.
 
     Raises:
         LogCorrupt: a commit is not what was written; names it. ``file`` has those before it.
+        LogRefused: a commit needs what format 1 does not have; names it. ``file`` has those before it.
         OSError: the file can't be written.
     """
-    await in_thread(_write, file, [encode(_Header(EXPORT, FORMAT, application)), b"\n"])
+    version = FORMAT if downgrade is None else 1
+    await in_thread(_write, file, [encode(_Header(EXPORT, version, application)), b"\n"])
     verification, slicer = Verification(log.name), Slicer(SLICE_MS)
     while page := await log.read(verification.head.number, PAGE_BYTES):
         lines: list[bytes] = []
         try:
             for commit in page:
                 verification.follow(commit)
-                lines.append(_line_of(log.name, commit))
+                lines.append(_line_of(log.name, commit if downgrade is None else downgrade.take(commit)))
                 if slicer.is_over:
                     await slicer.rest()
-        except LogCorrupt:  # what comes before the damage is worth having
+        except (LogCorrupt, LogRefused):  # what comes before it is worth having
             await in_thread(_write, file, lines)
             raise
         await in_thread(_write, file, lines)

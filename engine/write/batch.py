@@ -64,7 +64,9 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
     until = elapsed() + limits.slice_ms_max / 1e3
     outcomes, promises, take = draft.outcomes, draft.promises, queue.popleft
     while queue and not draft.is_full(limits):
-        waiting = _waiting(draft, queue, min(_AT_ONCE, limits.batch_commands_max - len(outcomes)))
+        # Events that pass their check are encoded after the commands that yielded them, some at once.
+        room = (limits.batch_bytes_max - draft.size_bytes) // state.exact_bytes_max
+        waiting = _waiting(draft, queue, max(1, min(_AT_ONCE, limits.batch_commands_max - len(outcomes), room)))
         before = len(outcomes)
         try:
             decide(islice(queue, waiting), state, draft, limits)

@@ -14,13 +14,17 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from msgspec import Raw
+from msgspec.structs import replace
 
+from millstream.engine.application.app import App
 from millstream.engine.application.doors import BACKSLASH
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.application.options import Terms
-from millstream.engine.commits.commit import Head, Record
+from millstream.engine.application.validation import encode
+from millstream.engine.commits.columns import Sheet
+from millstream.engine.commits.commit import Head
+from millstream.engine.commits.record import Tenure
 from millstream.engine.errors import ApplyFailed, CommitTooLarge, ImpureHandler, MillstreamError
 from millstream.engine.limits import Limits
 from millstream.engine.write.state import WriteState
@@ -41,14 +45,16 @@ class Rows:
     """
 
     __slots__ = (
+        "_chunks",
+        "_encoded",
         "events",
         "is_damaged",
         "now",
         "number",
         "outcomes",
         "position",
-        "records",
         "refused",
+        "sheet",
         "size_bytes",
         "start",
     )
@@ -59,9 +65,10 @@ class Rows:
         #: That of the last event so far.
         self.position = head.position
         self.now = now
+        #: Of the events that are encoded.
         self.size_bytes = 0
-        #: One for each command that was accepted.
-        self.records: list[Record] = []
+        #: What the commit says of each command that was accepted.
+        self.sheet = Sheet()
         self.events: list[Event] = []
         #: One for each command, in order: a receipt of this commit; one that is ``repeated``; or a refusal. The latter
         #: two write nothing, and stand or fall with what was decided before.
@@ -70,6 +77,39 @@ class Rows:
         self.refused = 0
         #: The last command has damaged the state: what was decided before stands, and the state must be made anew.
         self.is_damaged = False
+        self._chunks: list[bytes] = []
+        self._encoded = 0
+
+    @property
+    def accepted(self) -> int:
+        """How many commands stand."""
+        return len(self.sheet.types)
+
+    def pack(self, chunk: bytes | None = None) -> None:
+        """Encode the events that are not encoded yet.
+
+        Args:
+            chunk: these events, if somebody has encoded them.
+        """
+        if chunk is None:
+            if self._encoded == len(self.events):
+                return
+            chunk = encode(self.events[self._encoded :] if self._encoded else self.events)
+        self._encoded = len(self.events)
+        self._chunks.append(chunk)
+        self.size_bytes += len(chunk)
+
+    def body(self, app: App, tenure: Tenure | None = None) -> bytes:
+        """What the commit is to hold.
+
+        Args:
+            app: whose events they are.
+            tenure: said in it, if given.
+        """
+        self.pack()
+        entries = map(app.events.__getitem__, set(map(type, self.events)))
+        key = {entry.tag: entry.key_name for entry in entries if entry.key_name is not None}
+        return self.sheet.body(self._chunks, dict(sorted(key.items())), tenure)
 
 
 def decide(
@@ -80,18 +120,17 @@ def decide(
     Args:
         commands: checked copies. What stands before each is the caller's own, and not looked at.
         state: is changed by the events, as a replay of them would change it.
-        rows: gets an outcome for each command that was decided, and the records and events of those that were accepted.
+        rows: gets an outcome for each command that was decided, and what is to be written of those that were accepted.
         limits: ``commit_bytes_max`` bounds the events of one command; at ``batch_bytes_max`` the rows are full.
 
     Raises:
         KeyboardInterrupt, SystemExit: a handler or an applier raised it. The command has no row, and the state must not
             be used any more.
     """
-    app, index, now = state.app, state.index, rows.now
-    handlers, effects, versions = state.handlers, state.effects, index.versions
-    encode_events, read, read_with_care = app.encode_events, app.read_plain_events, app.read_events
-    outcomes, number, start = rows.outcomes, rows.number, rows.start
-    commit_bytes_max, bytes_max = limits.commit_bytes_max, limits.batch_bytes_max
+    handlers, effects, index, now = state.handlers, state.effects, state.index, rows.now
+    versions, version_of = index.versions, index.versions.get
+    types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
+    few = limits.commit_bytes_max // state.exact_bytes_max
     for _, command, terms in commands:
         handler, wants_context, tag, key_of = handlers[type(command)]
         yielded: list[Event] = []
@@ -101,16 +140,25 @@ def decide(
                 outcomes.append(before)
                 continue
             yielded += handler(command, _context(now, terms)) if wants_context else handler(command)
-            data = encode_events(yielded)
-            if len(data) > commit_bytes_max:
-                raise CommitTooLarge(tag, len(data), commit_bytes_max)
-            events = read_with_care(data) if BACKSLASH in data else read(data)
-            key, alike, keys = key_of(command), True, None
-            for event in events:
-                apply, event_key_of = effects[type(event)]
-                apply(event)
-                if event_key_of(event) != key:
-                    alike = False
+            if len(yielded) == 1 and few:
+                event = yielded[0]
+                apply, _, check = effects[type(event)]
+                key = check(event)
+                if key is not False:
+                    events = yielded
+                    apply(event)
+                    if key is not None and terms is None and key == key_of(command):  # most are like this
+                        rows.position = position = rows.position + 1
+                        versions[key] = version = version_of(key, 0) + 1
+                        happened.append(event)
+                        types.append(tag)
+                        outcomes.append(Receipt(number, position, 1, None, version))
+                        continue
+            chunk = None
+            if not events:
+                events, chunk = _as_read(yielded, state, few, limits, tag)
+                for event in events:
+                    effects[type(event)][0](event)
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
@@ -121,34 +169,64 @@ def decide(
                 rows.is_damaged = True
                 return
             continue
-        offset, size = rows.position - start, len(events)
-        if not alike or key is None or not size:
-            keys = None if alike else [effects[type(event)][1](event) for event in events]
-            version = index.count(key, keys, size)
-        else:  # as `count` does, at half the time: most are like this
-            versions[key] = version = versions.get(key, 0) + size
-        rows.position = position = rows.position + size
-        rows.size_bytes += len(data)
-        rows.events += events
-        if terms is None:
-            rows.records.append(Record(tag, key, None, None, None, None, None, offset, keys, Raw(data)))
-            outcomes.append(Receipt(number, position, size, None, version))
-        else:
-            rows.records.append(_record(tag, key, terms, offset, keys, data))
-            receipt = Receipt(number, position, size, terms.command_id, version)
-            outcomes.append(receipt)
-            if terms.command_id is not None:
-                index.remember(terms.command_id, terms.payload, receipt)
-        if rows.size_bytes >= bytes_max:
+        if chunk is not None:
+            rows.pack()
+        happened += events
+        if chunk is not None or len(events) > 1:
+            rows.pack(chunk)
+        _enter(tag, key_of(command), terms, events, state, rows)
+        if rows.size_bytes >= limits.batch_bytes_max:
             return
+    rows.pack()
+
+
+def _as_read(
+    yielded: list[Event], state: WriteState, few: int, limits: Limits, tag: str
+) -> tuple[Sequence[Event], bytes | None]:
+    """A command's events as a replay will see them; and as JSON, if they had to be written for that.
+
+    Raises:
+        CommitTooLarge: they are too many bytes.
+        Exception: one is no event of this application, or not what its class declares.
+    """
+    effects = state.effects
+    if len(yielded) <= few and False not in [effects[type(event)][2](event) for event in yielded]:
+        return yielded, None
+    data = state.app.encode_events(yielded)
+    if len(data) > limits.commit_bytes_max:
+        raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
+    return (state.app.read_events if BACKSLASH in data else state.app.read_plain_events)(data), data
+
+
+def _enter(
+    tag: str, key: str | None, terms: Terms | None, events: Sequence[Event], state: WriteState, rows: Rows
+) -> None:
+    """A command stands: count its events, note what its caller told of it, and give it its receipt."""
+    index, sheet, size = state.index, rows.sheet, len(events)
+    keys = [state.effects[type(event)][1](event) for event in events]
+    version = index.count(key, None if keys.count(key) == size else keys, size)
+    rows.position += size
+    sheet.types.append(tag)
+    if size != 1:
+        sheet.note("counts", size, 1)
+    if key != (keys[0] if keys else None):
+        sheet.note("keys", False if key is None else key)
+    if terms is None:
+        rows.outcomes.append(Receipt(rows.number, rows.position, size, None, version))
+        return
+    receipt = Receipt(rows.number, rows.position, size, terms.command_id, version)
+    rows.outcomes.append(receipt)
+    if terms.command_id is not None:
+        sheet.note_id(terms.command_id, terms.payload)
+        index.remember(terms.command_id, terms.payload, receipt, terms.actor)
+    if terms.metadata is not None:
+        sheet.note_metadata(terms.metadata)
 
 
 def _context(now: datetime, terms: Terms | None) -> Context:
-    return Context(now) if terms is None else Context(now, terms.command_id, terms.metadata or _NOTHING)
-
-
-def _record(tag: str, key: str | None, terms: Terms, offset: int, keys: list[str | None] | None, data: bytes) -> Record:
-    given, payload = terms.metadata or _NOTHING, terms.payload or None
-    return Record(
-        tag, key, terms.command_id, payload, given.actor, given.correlation, given.causation, offset, keys, Raw(data)
-    )
+    if terms is None:
+        return Context(now)
+    metadata = terms.metadata or _NOTHING
+    if metadata.extra is not None:  # the handler's own, as a dict can be changed
+        metadata = replace(metadata, extra=dict(metadata.extra))
+    return Context(now, terms.command_id, metadata)

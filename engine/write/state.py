@@ -47,7 +47,7 @@ class WriteState:
         check_purity: look at the state before and after each handler.
     """
 
-    __slots__ = ("_parts", "app", "effects", "handlers", "index", "models")
+    __slots__ = ("_parts", "app", "effects", "exact_bytes_max", "handlers", "index", "models")
 
     def __init__(self, app: App, parts: WriteParts, *, check_purity: bool = False) -> None:
         self.app = app
@@ -60,14 +60,17 @@ class WriteState:
             for command, entry in app.commands.items()
         }
         models = self.models
-        #: By type of event: what applies it, and what its key is.
+        #: By type of event: what applies it, what its key is, and the check that it is as reading would give it.
         self.effects = {
             event: (
                 _all([method.function.__get__(models[index]) for index, method in entry.appliers]),
                 entry.key_of,
+                _never if entry.exact is None else entry.exact.check,
             )
             for event, entry in app.events.items()
         }
+        #: How many bytes of JSON an event has at most that passes its check.
+        self.exact_bytes_max = max((each.exact.bytes_max for each in app.events.values() if each.exact), default=1)
 
     @classmethod
     def new(cls, app: App, receipts_max: int, *, check_purity: bool = False) -> WriteState:
@@ -132,6 +135,11 @@ def _all(appliers: list[Callable[[Any], None]]) -> Callable[[Any], None]:
             each(event)
 
     return apply
+
+
+def _never(_: Any) -> bool:
+    """The check of a class that has none: nothing passes."""
+    return False
 
 
 def _bound(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:

@@ -30,11 +30,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.commits.commit import Commit, Head, seal, timestamp
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
+from millstream.engine.commits.record import Tenure
 from millstream.engine.errors import (
     ApplyFailed,
     CommitFailed,
@@ -127,9 +129,11 @@ class Writer:
     """The actor. `run` is its life; `mailbox` is the only way in.
 
     Args:
+        app: the application.
         log: an open log; nobody else appends to it.
         limits: the engine's.
         clock: the time of day, for the record.
+        tenure: by its term, what the first commit after each opening says of who writes.
         followers: are offered every durable commit, in order, before its callers are answered.
         rebuild: makes the state anew, as the log has it, when it is lost.
         observer: is told of commits, and of what goes wrong.
@@ -137,10 +141,12 @@ class Writer:
 
     def __init__(
         self,
+        app: App,
         log: Log,
         limits: Limits,
         clock: Clock,
         *,
+        tenure: Callable[[int], Tenure],
         followers: Sequence[Follower],
         rebuild: Callable[[Slicer], Awaitable[Rebuilt]],
         observer: Observer,
@@ -156,6 +162,12 @@ class Writer:
         self._repair = Repair(log, rebuild, observer)
         self._limits = limits
         self._clock = clock
+        self._app = app
+        self._tenure = tenure
+        #: How many openings had written before this one.
+        self._term = 0
+        #: No commit since the opening has said who writes.
+        self._is_new = True
         self._followers = followers
         self._observer = observer
         self._faults = Faults(observer, elapsed)
@@ -172,6 +184,7 @@ class Writer:
     def start(self, state: WriteState, head: Head, *, store_failed: bool = False) -> None:
         """Take commands from now on, on the state that the log has at ``head``; if the store takes any."""
         self.state, self.head, self._sealed = state, head, head
+        self._term = state.index.term
         if store_failed:
             self._repair.store_is_down()
             self._discard_state()
@@ -248,7 +261,7 @@ class Writer:
         if self._flight is not None and self._flight.landing.done():
             self._land(self._flight)
         more = self._decide() and bool(self.mailbox.queue)
-        if self._draft is not None and self._flight is None and self._draft.records:
+        if self._draft is not None and self._flight is None and self._draft.accepted:
             await self._launch(self._draft)
             more = bool(self.mailbox.queue)  # and if not: nothing to do holds the interpreter's lock from the store
         if self._draft is not None and self._flight is None:  # refusals only, and all that they depend on is durable
@@ -300,7 +313,8 @@ class Writer:
 
     async def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""
-        commit = seal(self._sealed, timestamp(draft.now), draft.records)
+        tenure = self._tenure(self._term + 1) if self._is_new else None
+        commit = seal(self._sealed, timestamp(draft.now), draft.body(self._app, tenure))
         self._sealed = Head.after(commit, draft.position - draft.start)
         landing = asyncio.create_task(self._write(commit), name=f"millstream-commit-{commit.number}")
         self._flight, self._draft = _Flight(draft, commit, landing, elapsed()), None
@@ -336,13 +350,14 @@ class Writer:
         finally:  # a follower that raises is a defect, and ends the writer; the commit stands, and its callers hear so
             self._flight = None
             self._queue_outcomes(draft)
-        self.counts.committed(len(draft.records))
+        self._has_said_who(self._term + 1)
+        self.counts.committed(draft.accepted)
         seconds = elapsed() - flight.since
         if self._tell_committed is not None:
             self._tell_committed(
                 commit=decoded.head.number,
                 position=decoded.head.position,
-                commands=len(draft.records),
+                commands=draft.accepted,
                 events=decoded.head.position - decoded.start,
                 size_bytes=decoded.size_bytes,
                 seconds=seconds,
@@ -350,6 +365,13 @@ class Writer:
         if seconds * 1e3 > self._limits.slow_commit_ms:
             ms = round(seconds * 1e3)
             self._observer.slow_commit(commit=decoded.head.number, ms=ms, bytes=decoded.size_bytes)
+
+    def _has_said_who(self, term: int) -> None:
+        """A commit that is durable says who writes in this term."""
+        if self._is_new and term > self._term:
+            self._is_new = False
+            if self.state is not None:
+                self.state.index.term = term
 
     def _queue_outcomes(self, draft: Draft) -> None:
         """What the draft's callers are to hear stands."""
@@ -404,6 +426,7 @@ class Writer:
             await self._refuse_waiting(str(error), error.__cause__ or error)
             return
         self.state = rebuilt.state
+        self._has_said_who(rebuilt.state.index.term)
         self._life.must(WriterEvent.REBUILT)
         if rebuilt.head.number > self.head.number:
             self.head = self._sealed = rebuilt.head

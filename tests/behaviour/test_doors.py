@@ -27,7 +27,7 @@ from millstream.engine import (
     MillstreamError,
     Query,
 )
-from millstream.engine.commits.commit import Head, Record, seal
+from millstream.engine.commits.commit import Head
 from millstream.engine.recovery.readability import check_events
 from millstream.engine.stores.events import stored_events
 from millstream.engine.stores.memory import MemoryStore
@@ -35,6 +35,7 @@ from millstream.engine.upkeep.verify import verify_log
 from millstream.engine.wire.requests import Malformed, Requests
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
+from tests.support import Row, sealed_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -207,11 +208,11 @@ def log_with_depths() -> MemoryLog:
     """What an application of 0.1 could write under a stack that was not as deep as a reader's is."""
     store = MemoryStore()
     store.application = "Cabinet"
-    first = seal(
-        Head(), "2026-01-01T00:00:00.000000Z", [Record("File", events=msgspec.Raw(b'[{"type":"Filed","name":"a"}]'))]
+    first = sealed_rows(
+        Head(), "2026-01-01T00:00:00.000000Z", [Row("File", events=msgspec.Raw(b'[{"type":"Filed","name":"a"}]'))]
     )
     head = Head.after(first, 1)
-    store.commits += [first, seal(head, "2026-01-01T00:00:00.000000Z", [Record("File", key="]", events=NESTED)])]
+    store.commits += [first, sealed_rows(head, "2026-01-01T00:00:00.000000Z", [Row("File", key="]", events=NESTED)])]
     return MemoryLog(store)
 
 

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from millstream.engine import Engine, Limits, MemoryLog
-from millstream.engine.commits.stored import body_reader
+from millstream.engine.commits.body import body_reader
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.server import Server, ServerLimits
 from millstream.engine.server.connection import Connection
@@ -488,7 +488,7 @@ async def play(script: Sequence[Step]) -> None:
 
 
 def body_of(body: bytes) -> list[Noted]:
-    return [event for record in _read_body(body) for event in record.events]
+    return _read_body(body).events
 
 
 _read_body = body_reader([Noted])

@@ -15,7 +15,6 @@ number as many; they take minutes.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from millstream.bench.proofs.bodies import commands_in
 from millstream.engine import (
     Command,
     Engine,
@@ -44,12 +44,23 @@ from millstream.engine import (
     ViewFaulted,
     WriterUnavailable,
 )
-from millstream.engine.commits.commit import Commit, Record, seal
+from millstream.engine.commits.commit import Commit
 from millstream.engine.read import state as view_state
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Simulation, simulate
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
-from tests.support import ScriptedLog, Step, StoreBroke, engine_state, is_deciding, published, views_of, write_state
+from tests.support import (
+    Row,
+    ScriptedLog,
+    Step,
+    StoreBroke,
+    engine_state,
+    is_deciding,
+    published,
+    sealed_rows,
+    views_of,
+    write_state,
+)
 
 _torture = int(os.environ.get("MILLSTREAM_TORTURE") or 0)
 EXAMPLES = {0: 400, 1: 5_000}.get(_torture, _torture)
@@ -459,10 +470,10 @@ class World:
             case Intrude():
                 self.intruded.add(self.life)
                 head = await self.log.inner.head()
-                record = Record(
-                    "Add", "b", "intruder", events=msgspec.Raw(b'[{"type":"Added","item":"b","count":5000}]')
+                record = Row("Add", "b", "intruder", events=msgspec.Raw(b'[{"type":"Added","item":"b","count":5000}]'))
+                await self.log.inner.append(
+                    sealed_rows(head, head.recorded_at or "2023-12-31T00:00:00.000000Z", [record])
                 )
-                await self.log.inner.append(seal(head, head.recorded_at or "2023-12-31T00:00:00.000000Z", [record]))
 
     async def hold_still(self, engine: Engine, view: int, turns: int) -> None:
         async with views_of(engine)[view].still:
@@ -658,7 +669,7 @@ def read_log(commits: Sequence[Commit]) -> History:
         assert (commit.number, commit.position) == (index, state.position + 1), "numbers and positions have no gap"
         assert commit.recorded_at >= recorded_at, "time never goes back"
         recorded_at = commit.recorded_at
-        for record in json.loads(commit.body):
+        for record in commands_in(commit.body):
             assert record.get("offset", 0) == state.position + 1 - commit.position
             before, state = state, apply(record["events"], state)._replace(commit=index)
             number = number_of(record)

@@ -25,7 +25,7 @@ from millstream.engine import (
     ViewIncomplete,
 )
 from millstream.engine.application.sides import Poison
-from millstream.engine.commits.commit import Commit, Record, seal
+from millstream.engine.commits.commit import Commit
 from millstream.engine.read import state
 from millstream.engine.snapshots.part import Sealing, Snapshot
 from millstream.engine.stores.memory import MemoryStore
@@ -33,7 +33,7 @@ from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.handlers import Retired
 from tests.desk import Counted, Placed, Put, Said, Say, Seen, Swap, desk
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, StoreBroke, published, settled, start, views_of
+from tests.support import Row, ScriptedLog, StoreBroke, published, sealed_rows, settled, start, views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -456,7 +456,7 @@ class Old(Retired, tag="Older"):
 
 async def test_parked_events_that_cannot_be_read_any_more_are_found_in_the_log_again(log_lines: list[Any]) -> None:
     place = MemoryPlace()
-    old = seal((await place.log().head()), "2026-01-01T00:00:00.000000Z", [Record("Put", "a", events=OLDER)])
+    old = sealed_rows((await place.log().head()), "2026-01-01T00:00:00.000000Z", [Row("Put", "a", events=OLDER)])
     place.store.commits.append(old)
     async with Engine(desk(retired=[Older]), log=place.log()) as engine:
         assert left_out(engine) == [(1, "a", CAUSE)]

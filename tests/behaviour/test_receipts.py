@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from millstream.bench.proofs.bodies import commands_in
 from millstream.engine import (
     App,
     Command,
@@ -29,7 +30,6 @@ from millstream.engine import (
     VersionConflict,
     WriterUnavailable,
 )
-from millstream.engine.commits.stored import body_reader
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import WriteModel, applies, handles
 from tests.shop import Add, Everything, Move, Note, Nothing, StockOf, Take, shop
@@ -105,7 +105,7 @@ async def test_two_of_the_same_in_one_commit_are_one() -> None:
         Receipt(2, 2, 1, "id-1", 1),
         Receipt(2, 2, 1, "id-1", 1, repeated=True),
     ]
-    assert [len(body_reader(shop.stored)(commit.body)) for commit in log.commits] == [1, 1]
+    assert [len(commands_in(commit.body)) for commit in log.commits] == [1, 1]
 
 
 @pytest.mark.parametrize("limits", [ONE, Limits()])
@@ -253,8 +253,20 @@ async def test_the_same_fields_in_another_type_of_command_are_another_command() 
 async def test_metadata_and_a_time_limit_make_no_other_command() -> None:
     async with Engine(shop, log=MemoryLog()) as engine:
         await engine.execute(ADD, command_id="id-1", metadata=Metadata(actor="ann"))
-        again = await engine.execute(ADD, command_id="id-1", metadata=Metadata(actor="bob"), timeout=5)
+        again = await engine.execute(ADD, command_id="id-1", metadata=Metadata("ann", "c", trace="t"), timeout=5)
         assert again.repeated
+
+
+@pytest.mark.parametrize("other", [None, Metadata(), Metadata(actor="bob"), Metadata(causation="ann")])
+async def test_a_repeat_is_answered_to_the_same_actor_alone(other: Metadata | None) -> None:
+    """What a command came to is not for whoever guesses its id."""
+    async with Engine(shop, log=MemoryLog()) as engine:
+        await engine.execute(ADD, command_id="id-1", metadata=Metadata(actor="ann"))
+        with pytest.raises(CommandIdReused, match="belongs to a command with another content or actor, in commit 1"):
+            await engine.execute(ADD, command_id="id-1", metadata=other)
+        await engine.execute(ADD, command_id="id-2", metadata=other)
+        with pytest.raises(CommandIdReused):
+            await engine.execute(ADD, command_id="id-2", metadata=Metadata(actor="ann"))
 
 
 async def test_a_rejected_command_leaves_its_id_free() -> None:
@@ -376,7 +388,10 @@ async def test_receipts_and_versions_outlive_the_engine(place: Place, end: str, 
     async with Engine(shop, log=place.log(), snapshots=snapshots) as engine:
         assert remembered(engine) == ["id-1", "id-2", "id-3"]
         assert await engine.execute(Add("a", 5), command_id="id-1") == Receipt(1, 1, 1, "id-1", 1, repeated=True)
-        assert await engine.execute(Move("a", "b"), command_id="id-2") == Receipt(2, 3, 2, "id-2", 2, repeated=True)
+        moved = await engine.execute(Move("a", "b"), command_id="id-2", metadata=Metadata(actor="ann"))
+        assert moved == Receipt(2, 3, 2, "id-2", 2, repeated=True)
+        with pytest.raises(CommandIdReused):
+            await engine.execute(Move("a", "b"), command_id="id-2")
         assert await engine.execute(Note("no key"), command_id="id-3") == Receipt(3, 4, 1, "id-3", repeated=True)
         with pytest.raises(CommandIdReused):
             await engine.execute(Add("a", 6), command_id="id-1")
@@ -482,7 +497,7 @@ async def test_id_and_payload_are_on_disk_for_everyone_to_read(tmp_path: Path) -
         await engine.execute(Add("a", 3), command_id="Ä 1")
         await engine.execute(Add("a", 3))
     with sqlite3.connect(path) as db:
-        rows = db.execute("SELECT json_extract(body, '$[0].id'), json_extract(body, '$[0].payload') FROM commits")
+        rows = db.execute("SELECT json_extract(body, '$.ids[0]'), json_extract(body, '$.payloads[0]') FROM commits")
         digest = hashlib.blake2b(b'{"type":"Add","item":"a","count":3}', digest_size=16).hexdigest()
         assert rows.fetchall() == [("Ä 1", digest), (None, None)]
         assert db.execute("SELECT position, command_id FROM events").fetchall() == [(1, "Ä 1"), (2, None)]

@@ -6,7 +6,6 @@ certain is not there; the live state is what a replay makes; and service goes on
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
@@ -17,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from millstream.bench.proofs.bodies import commands_in
 from millstream.engine import (
     CommitFailed,
     Engine,
@@ -159,7 +159,7 @@ def stored_ids(path: Path) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     with closing(sqlite3.connect(path)) as db:
         for number, position, body in db.execute("SELECT number, position, body FROM commits ORDER BY number"):
-            for index, record in enumerate(json.loads(body)):
+            for index, record in enumerate(commands_in(body)):
                 assert record["id"] not in found
                 found[record["id"]] = (number, position + index)
     return found

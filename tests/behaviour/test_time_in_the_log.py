@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from millstream.engine import Engine, Limits, LogCorrupt, MemoryLog, Replica
-from millstream.engine.commits.commit import Commit, Head, seal
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.commits.marks import EXPORT_MARK
 from millstream.engine.read.feed import FeedStatus
 from millstream.engine.stores.memory import MemoryStore
@@ -18,6 +18,7 @@ from millstream.engine.testing import BrokenPromise
 from millstream.engine.testing.checks import check_log
 from millstream.engine.upkeep import export_log, import_log, verify_log
 from tests.shop import Add, StockOf, shop
+from tests.support import sealed_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +37,7 @@ async def written() -> MemoryStore:
 def earlier(store: MemoryStore) -> Commit:
     """The next commit, chained and whole, from long ago."""
     last = store.commits[-1]
-    return seal(Head.after(last, 1), "2001-01-01T00:00:00.000000Z", [])
+    return sealed_rows(Head.after(last, 1), "2001-01-01T00:00:00.000000Z", [])
 
 
 async def opened(store: MemoryStore, **options: Any) -> None:
@@ -79,7 +80,7 @@ async def test_every_reader_refuses_a_commit_whose_time_is_none_before_a_writer_
     read: Callable[[MemoryStore], Awaitable[None]], time: str
 ) -> None:
     store = await written()
-    store.commits.append(seal(Head.after(store.commits[-1], 1), time, []))
+    store.commits.append(sealed_rows(Head.after(store.commits[-1], 1), time, []))
     with pytest.raises(LogCorrupt, match=f"its time is '{time}', and not one like"):
         await read(store)
 
@@ -100,7 +101,7 @@ async def test_an_opening_from_snapshots_finds_it_among_the_last_commits_that_it
     store.commits.append(earlier(store))
     async with Engine(shop, log=MemoryLog(MemoryStore(store.commits[:3], "shop"))) as engine:
         assert await engine.ask(StockOf("a")) == 3
-    last = seal(Head.after(store.commits[-1], 0), "2030-01-01T00:00:00.000000Z", [])
+    last = sealed_rows(Head.after(store.commits[-1], 0), "2030-01-01T00:00:00.000000Z", [])
     store.commits.append(last)
     with pytest.raises(LogCorrupt, match=PROBLEM):
         await opened(store, limits=Limits(verify_commits_min=10))
@@ -118,6 +119,6 @@ async def test_a_replica_that_follows_stops_there() -> None:
 
 
 def test_the_checks_of_a_simulation_find_it_too() -> None:
-    first = seal(Head(), "2026-01-01T00:00:00.000000Z", [])
+    first = sealed_rows(Head(), "2026-01-01T00:00:00.000000Z", [])
     with pytest.raises(BrokenPromise, match=PROBLEM):
-        check_log([first, seal(Head.after(first, 0), "2001-01-01T00:00:00.000000Z", [])])
+        check_log([first, sealed_rows(Head.after(first, 0), "2001-01-01T00:00:00.000000Z", [])])

@@ -18,7 +18,6 @@ Here: pure functions over values. Not here: how rows are read.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from millstream.bench.proofs import problems
+from millstream.bench.proofs.bodies import commands_in
 from millstream.bench.proofs.histories.accounts import Change, Deposit, Open, Standing, Withdraw
 from millstream.bench.proofs.histories.spec import (
     Accepted,
@@ -108,7 +108,7 @@ def read_log(rows: Iterable[Commit]) -> tuple[Written, list[Problem]]:
             )
             return written, [*problems, Problem(Kind.BROKEN, what)]
         written.commit = row.number
-        for record in json.loads(row.body):
+        for record in commands_in(row.body):
             version = 0
             for event in record["events"]:
                 version = written.add(event).version

@@ -7,12 +7,12 @@ as any other program would.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
 from millstream.bench.proofs import problems
+from millstream.bench.proofs.bodies import commands_in
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen
 from millstream.bench.proofs.torture.work import expected_events, name_in_log
 from millstream.engine.commits.chain import Chain
@@ -174,7 +174,7 @@ def balances_after(commits: Sequence[Commit], known: Known = Known()) -> dict[st
     start = len(known.commits) if len(known.commits) <= len(commits) else 0
     balances = dict(known.balances) if start else {}
     for commit in commits[start:]:
-        for record in json.loads(commit.body):
+        for record in commands_in(commit.body):
             _count(balances, record["events"])
     return balances
 
@@ -190,8 +190,7 @@ def wrong_balances(found: Mapping[str, int], right: Mapping[str, int], whose: st
 
 def _verified(head: Head, commit: Commit) -> list[dict[str, Any]]:
     Chain("read by sqlite3", head).check(commit)
-    records: list[dict[str, Any]] = json.loads(commit.body)
-    return records
+    return commands_in(commit.body)
 
 
 def _commands(commit: Commit, records: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Place, _Events]]:

@@ -16,7 +16,7 @@ from millstream.engine.errors import LogCorrupt
 from millstream.engine.stores.sqlite.connection import Steps, steps_of
 from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, primary_code, text_of
 from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address
-from millstream.engine.stores.sqlite.schema import META, SCHEMA, added_to, changed_in, owner_in
+from millstream.engine.stores.sqlite.schema import META, SCHEMA, added_to, changed_in, meta_in
 
 __all__ = ["check_rows", "check_structure", "copy_pages"]
 
@@ -75,12 +75,12 @@ def check_structure(path: Path, commits: int) -> None:
 
 def _problem_in(db: sqlite3.Connection) -> str | None:
     schema = db.execute(SCHEMA).fetchall()
-    if changed := changed_in(schema):
+    ((version,),) = db.execute("PRAGMA user_version")
+    if changed := changed_in(schema, version):
         return changed
     if added := added_to(schema):
         return "its schema holds the {} {!r}, which millstream did not make".format(*added)
-    ((version,),) = db.execute("PRAGMA user_version")
-    _, wrong = owner_in(db.execute(META), version)
+    _, wrong = meta_in(db.execute(META), version)
     if wrong:
         return wrong
     ((found,),) = db.execute("PRAGMA integrity_check(1)")

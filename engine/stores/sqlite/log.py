@@ -24,7 +24,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 
-from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.commits.commit import FORMAT, Commit, Head
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import AppendSignal, followed
@@ -54,8 +54,8 @@ from millstream.engine.stores.sqlite.schema import (
     check_pages,
     create,
     is_empty,
-    mark_owner,
-    owner_of,
+    meta_of,
+    upgrade,
 )
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
 
@@ -115,12 +115,18 @@ class SqliteLog:
         self._lock: sqlite3.Connection | None = None
         self._writer: Database | None = None
         self._appended = AppendSignal()
+        #: The format that it had, if opening has brought it to that of today.
+        self.upgraded_from: int | None = None
         #: Waits for a commit whose caller was cancelled.
         self._telling: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def id(self) -> str | None:
+        return self._reader.log_id
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -330,14 +336,17 @@ class SqliteLog:
             self.path, busy_seconds_max=self._busy_seconds_max, steps_max=steps_of(self._checked_bytes_max)
         )
         if await is_empty(db):
-            await create(db, application)
+            meta = await create(db, application)
         else:
-            require_owner(self.name, await owner_of(self.name, db), application)
+            meta = await meta_of(self.name, db)
+            require_owner(self.name, meta.application, application)
         for pragma in _PRAGMAS:
             await db.rows(f"PRAGMA {pragma}")
         await self._settle(db)
         await check_pages(self.name, db, self._checked_bytes_max)
-        await self._mark(db, application)
+        if meta.format < FORMAT:
+            self.upgraded_from, meta = meta.format, await upgrade(db, meta)
+        self._reader.log_id = meta.log
         await self._reader.open()
         self._watch.begin()
         self._appended = AppendSignal()
@@ -353,15 +362,6 @@ class SqliteLog:
             await db.rows("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.OperationalError as error:
             if not no_room(error):  # the -wal is synced before the first page is written
-                raise
-
-    async def _mark(self, db: Database, application: str) -> None:
-        """Give a log of 0.1 what protects the name of its application. Without room for it, the next opening does."""
-        try:
-            await mark_owner(db, application)
-        except sqlite3.Error as error:
-            await self._leave_transaction()
-            if not nothing_written(error):
                 raise
 
     async def _tell_later(self, writer: Database) -> None:

@@ -33,7 +33,7 @@ from millstream.engine.stores.sqlite.schema import (
     check_pages,
     commit_of,
     first_unreadable,
-    owner_of,
+    meta_of,
 )
 
 __all__ = ["SqliteReader"]
@@ -60,6 +60,8 @@ class SqliteReader:
         self._watch = watch
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
+        #: What `Log.id` promises, once it is attached.
+        self.log_id: str | None = None
         self._db: Database | None = None
         self._attached = False
         #: How the files looked when they were attached to, while nobody has written them since.
@@ -154,7 +156,7 @@ class SqliteReader:
                 raise LogRefused(self._name, f"it is not there: {error}", "name a log that is there") from error
             db = await self._connect(reading_address(self._path, resting), uri=True)
             try:
-                owner = await owner_of(self._name, db)
+                meta = await meta_of(self._name, db)
                 await check_pages(self._name, db, self._checked_bytes_max)
                 if resting is None:
                     self._watch.begin()
@@ -166,7 +168,8 @@ class SqliteReader:
                 raise
             self._db, self._resting = db, resting
             self._file = self._watch.database if resting is None else resting.file
-            return owner
+            self.log_id = meta.log
+            return meta.application
 
     async def _connect(self, address: str, *, uri: bool = False) -> Database:
         bound = steps_of(self._checked_bytes_max)

@@ -5,13 +5,17 @@ Here: everything that names a table or a column. Not here: connections, threads,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
+from millstream.engine.commits.columns import UnknownFeature, require_features
 from millstream.engine.commits.commit import FORMAT, Commit
 from millstream.engine.commits.marks import LOG_APPLICATION_ID
 from millstream.engine.errors import LogCorrupt, LogRefused
+from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.stores.sqlite.connection import Database
 from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, text_of
 
@@ -22,6 +26,7 @@ __all__ = [
     "PROBE",
     "READ",
     "SCHEMA",
+    "Meta",
     "added_to",
     "changed_in",
     "check_pages",
@@ -29,22 +34,21 @@ __all__ = [
     "create",
     "first_unreadable",
     "is_empty",
-    "mark_owner",
-    "owner_in",
-    "owner_of",
+    "meta_in",
+    "meta_of",
+    "upgrade",
 ]
 
-#: As SQLite keeps it, word for word, so that damage to it is seen.
-_SCHEMA = {
-    "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "commits": """CREATE TABLE commits (
+_META = "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+_COMMITS = """CREATE TABLE commits (
     number INTEGER PRIMARY KEY,
     position INTEGER NOT NULL,
     recorded_at TEXT NOT NULL,
     body TEXT NOT NULL,
     digest BLOB NOT NULL
-)""",
-    "events": """CREATE VIEW events AS
+)"""
+#: Of format 1. A log that has it is whole, and gets that of today from its next writer.
+_EVENTS_1 = """CREATE VIEW events AS
 SELECT
     commits.position + coalesce(json_extract(command.value, '$.offset'), 0) + event.key AS position,
     commits.number AS number,
@@ -56,8 +60,66 @@ SELECT
     END AS key,
     event.value AS data,
     json_extract(command.value, '$.id') AS command_id
-FROM commits, json_each(commits.body) AS command, json_each(command.value, '$.events') AS event""",
+FROM commits, json_each(commits.body) AS command, json_each(command.value, '$.events') AS event"""
+#: Which command of a commit of format 2 an event is of: `of` says it, where it is not one event each.
+_PLACE = "coalesce(json_extract(commits.body, '$.of[' || event.key || ']'), event.key)"
+
+
+def _told(column: str, name: str) -> str:
+    """What a column of format 2 says of an event's command."""
+    return f"json_extract(commits.body, '$.{column}[' || {_PLACE} || ']') AS {name}"
+
+
+#: Of format 2. A log may hold commits of format 1, and after them those of today. A type may have a dot: it is quoted.
+_EVENTS = f"""CREATE VIEW events AS
+SELECT
+    commits.position + event.key AS position,
+    commits.number AS number,
+    commits.recorded_at AS recorded_at,
+    json_extract(event.value, '$.type') AS type,
+    json_extract(
+        event.value,
+        '$."' || json_extract(commits.body, '$.key."' || json_extract(event.value, '$.type') || '"') || '"'
+    ) AS key,
+    event.value AS data,
+    {_told("ids", "command_id")},
+    coalesce(
+        json_extract(commits.body, '$.type'), json_extract(commits.body, '$.types[' || {_PLACE} || ']')
+    ) AS command,
+    {_told("actors", "actor")},
+    {_told("correlations", "correlation")},
+    {_told("causations", "causation")},
+    {_told("traces", "trace")},
+    {_told("extras", "extra")}
+FROM commits, json_each(commits.body, '$.events') AS event
+WHERE substr(commits.body, 1, 1) = '{{'
+UNION ALL
+SELECT
+    commits.position + coalesce(json_extract(command.value, '$.offset'), 0) + event.key,
+    commits.number,
+    commits.recorded_at,
+    json_extract(event.value, '$.type'),
+    CASE
+        WHEN json_type(command.value, '$.keys') IS NULL THEN json_extract(command.value, '$.key')
+        ELSE json_extract(command.value, '$.keys[' || event.key || ']')
+    END,
+    event.value,
+    json_extract(command.value, '$.id'),
+    json_extract(command.value, '$.type'),
+    json_extract(command.value, '$.actor'),
+    json_extract(command.value, '$.correlation'),
+    json_extract(command.value, '$.causation'),
+    NULL,
+    NULL
+FROM commits, json_each(commits.body) AS command, json_each(command.value, '$.events') AS event
+WHERE substr(commits.body, 1, 1) = '['"""
+
+#: By format, as SQLite keeps it, word for word, so that damage to it is seen.
+_SCHEMAS = {
+    1: {"meta": _META, "commits": _COMMITS, "events": _EVENTS_1},
+    FORMAT: {"meta": _META, "commits": _COMMITS, "events": _EVENTS},
 }
+_SCHEMA = _SCHEMAS[FORMAT]
 
 #: The rule of the log is inside the statement, so no time passes between looking at the head and writing after it.
 APPEND = """
@@ -108,14 +170,15 @@ async def is_empty(db: Database) -> bool:
     return bool(owner == 0 and not await db.rows("SELECT 1 FROM sqlite_master LIMIT 1"))
 
 
-def changed_in(schema: Iterable[Sequence[Any]]) -> str | None:
+def changed_in(schema: Iterable[Sequence[Any]], version: int) -> str | None:
     """Which of a log's tables and views is not as millstream made it; None where all are.
 
     Args:
         schema: the rows of `SCHEMA`.
+        version: the format that the file's header says.
     """
     found = {(kind, name): sql for kind, name, sql in schema}
-    for name, made in _SCHEMA.items():
+    for name, made in _SCHEMAS.get(version, _SCHEMA).items():
         if found.get((_kind(made), name)) != made:
             return f"what its schema says of {name!r} is not what millstream made"
     return None
@@ -134,8 +197,20 @@ def _kind(made: str) -> str:
     return made.split()[1].lower()
 
 
-def owner_in(rows: Iterable[Sequence[Any]], version: int) -> tuple[str, str | None]:
-    """The application that the table ``meta`` names, and what is wrong with the table.
+class Meta(msgspec.Struct, frozen=True):
+    """What the table ``meta`` says of a log.
+
+    ``log`` is its random id, None in one of format 1. ``needs`` are the features that a reader must understand.
+    """
+
+    application: str
+    format: int
+    log: str | None = None
+    needs: tuple[str, ...] = ()
+
+
+def meta_in(rows: Iterable[Sequence[Any]], version: int) -> tuple[Meta, str | None]:
+    """What the table ``meta`` says, and what is wrong with the table.
 
     Logs of 0.1 have no checksum there until a writer opens them.
 
@@ -144,35 +219,58 @@ def owner_in(rows: Iterable[Sequence[Any]], version: int) -> tuple[str, str | No
         version: the format that the file's header says.
     """
     found: dict[Any, Any] = {row[0]: row[1] for row in rows}
-    application, checksum = found.pop("application", None), found.pop("checksum", None)
+    checksum, told = found.pop("checksum", None), dict(found)
+    application, log, needs = told.pop("application", None), told.pop("log", None), told.pop("needs", "")
     if type(application) is not str or not application:
-        return "", "its meta table names no application"
-    if found != {"format": str(version)}:
-        return application, "its meta table and its header say different things about its format"
-    if checksum is not None and checksum != _checksum(application, version):
-        return application, "its meta table is not what was written: its checksum does not match"
-    return application, None
+        return Meta("", version), "its meta table names no application"
+    meta = Meta(application, version, log, tuple(str(needs).split()))
+    if told != {"format": str(version)} or (log is None) != (version == 1):
+        return meta, "its meta table and its header say different things about its format"
+    if checksum != _checksum(found) and not (checksum is None and version == 1):
+        return meta, "its meta table is not what was written: its checksum does not match"
+    return meta, None
 
 
-def _checksum(application: str, version: int) -> str:
-    text = f"{version} {application}".encode("utf-8", "surrogatepass")
-    return blake2b(text, digest_size=_CHECKSUM_BYTES).hexdigest()
+def _checksum(rows: Mapping[str, str]) -> str:
+    """That of all other rows of the table."""
+    if rows["format"] == "1":
+        text = f"1 {rows['application']}"
+    else:
+        text = "".join(f"{name}={value}\n" for name, value in sorted(rows.items()))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_CHECKSUM_BYTES).hexdigest()
 
 
-async def mark_owner(db: Database, application: str) -> None:
-    """Add the checksum of the table ``meta`` to a log that has none: one of 0.1. The caller knows whose log it is."""
-    rows = await db.rows(META)
-    if "checksum" not in {row[0] for row in rows}:
-        await db.rows("INSERT INTO meta VALUES ('checksum', ?)", (_checksum(application, FORMAT),))
+async def _write_meta(db: Database, meta: Meta) -> None:
+    rows = {"application": meta.application, "format": str(meta.format), "log": str(meta.log)}
+    if meta.needs:
+        rows["needs"] = " ".join(meta.needs)
+    for name, value in {**rows, "checksum": _checksum(rows)}.items():
+        await db.rows("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
 
-async def owner_of(log: str, db: Database) -> str:
-    """The name of the application whose log the file holds.
+async def upgrade(db: Database, meta: Meta) -> Meta:
+    """Make a log of format 1 one of today's, in one transaction; returns what its ``meta`` says then.
+
+    Commits stay as they are: a log may hold those of both formats. A crash leaves it as it was, or as it is to be.
+    """
+    upgraded = Meta(meta.application, FORMAT, new_log_id())
+    await db.rows("BEGIN IMMEDIATE")
+    await db.rows("DROP VIEW events")
+    await db.rows(_EVENTS)
+    await _write_meta(db, upgraded)
+    await db.rows(f"PRAGMA user_version={FORMAT}")
+    await db.rows("COMMIT")
+    return upgraded
+
+
+async def meta_of(log: str, db: Database) -> Meta:
+    """What a log says of itself.
 
     Nothing is read of a table before it is known that it is one, and ours.
 
     Raises:
-        LogRefused: it holds something else, a log in a newer format, or a log to which somebody added something.
+        LogRefused: it holds something else, a log in a newer format or one that needs a newer millstream, or a log to
+            which somebody added something.
         LogCorrupt: it holds a log that names no application, or whose tables are not as they were made.
     """
     ((owner,),) = await db.rows("PRAGMA application_id")
@@ -185,8 +283,8 @@ async def owner_of(log: str, db: Database) -> str:
         )
     schema = await db.rows(SCHEMA)
     added = added_to(schema)
-    if problem := changed_in(schema):
-        is_readable = added is None and ("table", "commits", _SCHEMA["commits"]) in {tuple(row) for row in schema}
+    if problem := changed_in(schema, version):
+        is_readable = added is None and ("table", "commits", _COMMITS) in {tuple(row) for row in schema}
         commit, _ = await first_unreadable(db, 0) if is_readable else (1, True)
         raise LogCorrupt(log, commit, problem)
     if added:
@@ -197,23 +295,28 @@ async def owner_of(log: str, db: Database) -> str:
             f"remove it (DROP {kind.upper()} in the SQLite shell) and verify the log; "
             "what is yours goes into another file",
         )
-    application, problem = owner_in(await db.rows(META), version)
+    meta, problem = meta_in(await db.rows(META), version)
     if problem:
         raise LogCorrupt(log, 1, problem)
-    return application
+    try:
+        require_features(meta.needs)
+    except UnknownFeature as error:
+        raise LogRefused(log, f"it needs what this millstream does not know: {error}", "update millstream") from error
+    return meta
 
 
-async def create(db: Database, application: str) -> None:
+async def create(db: Database, application: str) -> Meta:
     """Make an empty log. One transaction, so that a crash leaves an empty file or a whole log."""
+    meta = Meta(application, FORMAT, new_log_id())
     await db.rows("PRAGMA synchronous=EXTRA")
     await db.rows("BEGIN IMMEDIATE")
     for statement in _SCHEMA.values():
         await db.rows(statement)
-    await db.rows("INSERT INTO meta VALUES ('application', ?), ('format', ?)", (application, str(FORMAT)))
-    await mark_owner(db, application)
+    await _write_meta(db, meta)
     await db.rows(f"PRAGMA application_id={LOG_APPLICATION_ID}")
     await db.rows(f"PRAGMA user_version={FORMAT}")
     await db.rows("COMMIT")
+    return meta
 
 
 async def check_pages(log: str, db: Database, bytes_max: int) -> None:

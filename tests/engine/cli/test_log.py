@@ -211,6 +211,7 @@ def test_show_gives_programs_a_line_for_each_event(log: Path, millstream: Millst
             "key": "Zoë",
             "command_id": None,
             "data": {"type": "Deposited", "account": "Zoë", "amount": 6},
+            "command": "Deposit",
         },
         {
             "position": 7,
@@ -220,6 +221,7 @@ def test_show_gives_programs_a_line_for_each_event(log: Path, millstream: Millst
             "key": "bob",
             "command_id": None,
             "data": {"type": "Deposited", "account": "bob", "amount": 7},
+            "command": "Deposit",
         },
     ]
     assert ran.err == ""
@@ -289,8 +291,8 @@ def test_check_tells_what_an_application_can_read(
 
 
 def test_check_finds_events_that_an_application_cannot_read(log: Path, millstream: Millstream) -> None:
-    change(log, "DELETE FROM meta WHERE name = 'checksum'")
-    change(log, "UPDATE meta SET value = 'shop' WHERE name = 'application'")
+    log.unlink()
+    anyio.run(in_file, log, FIVE, "shop")
     ran = millstream("log", "check", "tests.shop:shop", "log.db")
     assert ran.code == 1
     assert "Deposited       7  7 can't be read, the first at position 1: the application has no such event\n" in ran.out

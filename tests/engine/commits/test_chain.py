@@ -5,8 +5,9 @@ import pytest
 
 from millstream.engine import LogCorrupt
 from millstream.engine.commits.chain import Chain, head_of
-from millstream.engine.commits.commit import Commit, Head, seal
+from millstream.engine.commits.commit import Commit, Head
 from tests.engine.upkeep.chains import FIVE, deposit, sealed
+from tests.support import sealed_rows
 
 
 def taken(*commits: Commit) -> Chain:
@@ -30,7 +31,7 @@ def test_looking_at_a_commit_takes_nothing() -> None:
 
 def resealed(recorded_at: str) -> Commit:
     """The second commit with another time and the digest that belongs to it."""
-    return seal(taken(FIVE[0]).head, recorded_at, [deposit("ann", 3)])
+    return sealed_rows(taken(FIVE[0]).head, recorded_at, [deposit("ann", 3)])
 
 
 @pytest.mark.parametrize(
@@ -68,8 +69,8 @@ def test_two_commits_may_have_the_same_time() -> None:
 
 
 def test_a_body_that_is_no_array_of_commands_is_not_taken_although_its_digest_is_right() -> None:
-    chain, odd = Chain("bank.db"), seal(Head(), "2026-01-01T00:00:00.000000Z", msgspec.Raw(b"5"))  # type: ignore[arg-type]
+    chain, odd = Chain("bank.db"), sealed_rows(Head(), "2026-01-01T00:00:00.000000Z", msgspec.Raw(b"5"))  # type: ignore[arg-type]
     chain.check(odd)
-    with pytest.raises(LogCorrupt, match="its body is not an array of commands: Expected `array`, got `int`"):
+    with pytest.raises(LogCorrupt, match="its body is not that of a commit: Expected `array`, got `int`"):
         chain.take(odd)
     assert chain.head == Head()

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.engine import Event, Key
-from millstream.engine.commits.commit import GENESIS, Head, Record, events_in, is_timestamp, seal, timestamp
-from millstream.engine.commits.stored import body_reader, mismatches
+from millstream.engine.commits.body import body_reader, events_in, mismatches
+from millstream.engine.commits.commit import GENESIS, Head, is_timestamp, timestamp
+from tests.support import Row, sealed_rows
 
 
 class Paid(Event):
@@ -21,14 +22,14 @@ class Closed(Event):
     account: Key
 
 
-def record(*events: Event, offset: int = 0) -> Record:
-    return Record("Pay", "ann", offset=offset, events=msgspec.Raw(msgspec.json.encode(events)))
+def record(*events: Event, offset: int = 0) -> Row:
+    return Row("Pay", "ann", offset=offset, events=msgspec.Raw(msgspec.json.encode(events)))
 
 
 def test_a_body_is_readable_json_with_what_the_caller_gave_and_no_more() -> None:
     plain = record(Paid("ann", 10))
-    full = Record("Pay", "ann", "id-1", "aa", "bob", "c", "d", 1, ["ann", "eve"], msgspec.Raw(b"[]"))
-    commit = seal(Head(), "2026-01-01T00:00:00.000000Z", [plain, full])
+    full = Row("Pay", "ann", "id-1", "aa", "bob", "c", "d", 1, ["ann", "eve"], msgspec.Raw(b"[]"))
+    commit = sealed_rows(Head(), "2026-01-01T00:00:00.000000Z", [plain, full])
     assert commit.body == (
         b'[{"type":"Pay","key":"ann","events":[{"type":"Paid","account":"ann","amount":10}]},'
         b'{"type":"Pay","key":"ann","id":"id-1","payload":"aa","actor":"bob","correlation":"c","causation":"d","offset":1,'
@@ -37,19 +38,21 @@ def test_a_body_is_readable_json_with_what_the_caller_gave_and_no_more() -> None
 
 
 def test_numbers_and_positions_go_on_from_the_head() -> None:
-    commit = seal(Head(4, 17, "2026-01-01T00:00:00.000000Z", b"x" * 32), "2026-01-01T00:00:01.000000Z", [])
+    commit = sealed_rows(Head(4, 17, "2026-01-01T00:00:00.000000Z", b"x" * 32), "2026-01-01T00:00:01.000000Z", [])
     assert (commit.number, commit.position) == (5, 18)
 
 
 def test_a_digest_is_written_down_once_so_that_the_format_does_not_drift() -> None:
-    commit = seal(Head(), "2026-01-01T00:00:00.000000Z", [record(Paid("ann", 10))])
+    commit = sealed_rows(Head(), "2026-01-01T00:00:00.000000Z", [record(Paid("ann", 10))])
     assert bytes(32) == GENESIS
     assert commit.digest.hex() == "0e8fa3e837a7ad2265f1030f549158faa3913f84148c97128651c5adf046749d"
 
 
 def test_events_are_read_back_in_order_and_counted() -> None:
-    body = seal(Head(), "t", [record(Paid("ann", 1), Closed("ann")), record(), record(Paid("bob", 2), offset=2)]).body
-    records = body_reader([Paid, Closed])(body)
+    body = sealed_rows(
+        Head(), "t", [record(Paid("ann", 1), Closed("ann")), record(), record(Paid("bob", 2), offset=2)]
+    ).body
+    records = list(body_reader([Paid, Closed])(body).records())
     assert [record.events for record in records] == [[Paid("ann", 1), Closed("ann")], [], [Paid("bob", 2)]]
     assert [record.key for record in records] == ["ann", "ann", "ann"]
     assert events_in(body) == 3

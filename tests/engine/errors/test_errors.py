@@ -69,7 +69,7 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         CallerError,
         CommandIdReused("pay-7", "Deposit", 1_234),
-        "command id 'pay-7' belongs to a command with another content, in commit 1,234: "
+        "command id 'pay-7' belongs to a command with another content or actor, in commit 1,234: "
         "this Deposit was not executed; give it an id of its own",
     ),
     (

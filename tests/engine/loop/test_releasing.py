@@ -48,7 +48,7 @@ def test_states_that_are_no_structs_are_emptied_too() -> None:
 def test_a_ledger_is_emptied() -> None:
     write_index = WriteIndex(receipts_max=10)
     write_index.count("ann", None, 3)
-    write_index.remember("id", "digest", Receipt(1, 1, 1, "id"))
+    write_index.remember("id", "digest", Receipt(1, 1, 1, "id"), None)
     for _ in drained(write_index):
         pass
     assert (write_index.versions, write_index.receipts) == ({}, [])

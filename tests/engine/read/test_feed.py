@@ -63,7 +63,7 @@ def told(log_lines: Sequence[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(
     "limits",
-    [Limits(view_queue_commits_max=4, read_bytes_max=1), Limits(view_queue_bytes_max=4 * 75, read_bytes_max=1)],
+    [Limits(view_queue_commits_max=4, read_bytes_max=1), Limits(view_queue_bytes_max=4 * 105, read_bytes_max=1)],
 )
 async def test_nothing_is_read_while_a_view_has_no_room_and_no_view_is_detached(limits: Limits) -> None:
     made = await commits_of([Add("a", 1)] * 200)

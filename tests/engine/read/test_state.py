@@ -11,7 +11,7 @@ import pytest
 
 from millstream.engine import App, Engine, Event, MemoryLog, Parked, ViewFaulted
 from millstream.engine.application.sides import Poison
-from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.read import state
@@ -20,6 +20,7 @@ from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Retired, applies
 from millstream.views import View
 from tests.desk import Desk, Passed, Placed, Said, Seen, desk
+from tests.support import Row, sealed_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -336,7 +337,7 @@ class Pair(Retired):
 def stored(*records: bytes) -> list[Commit]:
     commits, head = [], Head()
     for events in records:
-        commit = seal(head, "2026-01-01T00:00:00.000000Z", [Record("Put", "a", events=msgspec.Raw(events))])
+        commit = sealed_rows(head, "2026-01-01T00:00:00.000000Z", [Row("Put", "a", events=msgspec.Raw(events))])
         commits.append(commit)
         head = Head(commit.number, commit.position - 1 + events.count(b"type"), commit.recorded_at, commit.digest)
     return commits

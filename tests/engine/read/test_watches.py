@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar
 
 import anyio
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millstream.bench.proofs.bodies import commands_in
 from millstream.engine import (
     Answered,
     AnswerFailed,
@@ -496,7 +496,7 @@ async def states_by_position(engine: Engine) -> dict[int, dict[str, int]]:
     stock: dict[str, int] = {}
     states = {0: dict(stock)}
     for commit in await engine.log.read(0, 1 << 30):
-        events = [event for record in msgspec.json.decode(commit.body) for event in record["events"]]
+        events = [event for record in commands_in(commit.body) for event in record["events"]]
         for event in events:
             sign = 1 if event["type"] == "Added" else -1
             stock[event["item"]] = stock.get(event["item"], 0) + sign * event["count"]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from millstream.engine import App, Engine, Event, EventsUnreadable, LogCorrupt, MemoryLog, UnreadableEvent
-from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.recovery.readability import Readability, check_events
 from millstream.engine.stores.memory import MemoryStore
@@ -19,6 +19,7 @@ from millstream.engine.upkeep import attached
 from millstream.handlers import Retired, WriteModel, applies
 from tests.shop import Add, Added, Book, Break, Move, Note, Noted, Nothing, Stock, shop
 from tests.stores import MemoryPlace, Place, SqlitePlace
+from tests.support import Row, sealed_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -89,8 +90,8 @@ def log_of(*bodies: Sequence[dict[str, Any]]) -> MemoryLog:
     """A log whose commits hold these events, one command each."""
     head, commits = Head(), list[Commit]()
     for events in bodies:
-        record = Record("Do", events=msgspec.Raw(msgspec.json.encode(events)))
-        commit = seal(head, "2026-01-01T00:00:00.000000Z", [record])
+        record = Row("Do", events=msgspec.Raw(msgspec.json.encode(events)))
+        commit = sealed_rows(head, "2026-01-01T00:00:00.000000Z", [record])
         commits.append(commit)
         head = Head(commit.number, commit.position - 1 + len(events), commit.recorded_at, commit.digest)
     return MemoryLog(MemoryStore(commits, "shop"))
@@ -195,7 +196,7 @@ async def test_a_body_that_is_no_array_of_commands_is_damage(tmp_path: Path) -> 
     db.execute("""UPDATE commits SET body = '{"type": "Add"}' WHERE number = 3""")
     db.commit()
     db.close()
-    with pytest.raises(LogCorrupt, match="is damaged at commit 3: its body is not an array of commands"):
+    with pytest.raises(LogCorrupt, match="is damaged at commit 3: its body is not that of a commit"):
         await checked(place, shop)
 
 

@@ -578,7 +578,7 @@ async def test_damage_in_the_last_commits_is_found_though_a_snapshot_makes_readi
     ("statement", "problem"),
     [
         ("DELETE FROM commits WHERE number = 12", "at commit 12: "),
-        ("UPDATE commits SET body = 'nothing' WHERE number = 12", "at commit 12: its body is not an array of commands"),
+        ("UPDATE commits SET body = 'nothing' WHERE number = 12", "at commit 12: its body is not that of a commit"),
         ("UPDATE commits SET digest = zeroblob(32) WHERE number = 12", "at commit 13: its digest does not match"),
         ("UPDATE commits SET position = position + 1 WHERE number = 12", "at commit 13: its first event has position"),
     ],

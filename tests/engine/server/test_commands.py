@@ -73,7 +73,8 @@ async def test_a_command_is_passed_on_with_all_its_terms_and_its_receipt_comes_b
         (given,) = backend.given
         assert str(given) == (
             "{'command': Add(item='a', count=1), 'command_id': 'id', 'expected_version': 2, "
-            "'metadata': Metadata(actor='ann', correlation=None, causation=None), 'timeout': 3.0, 'wait': False}"
+            "'metadata': Metadata(actor='ann', correlation=None, causation=None, trace=None, extra=None), "
+            "'timeout': 3.0, 'wait': False}"
         )
 
 

@@ -334,11 +334,11 @@ async def test_questions_that_wait_and_watches_are_bounded_by_their_bytes(method
 async def test_a_connection_has_no_more_bytes_of_large_requests_in_flight_than_it_may() -> None:
     log = ScriptedLog()
     limits = ServerLimits(connection_large_bytes_max=100_000)
-    metadata = {"actor": "x" * 40_000}
+    note = {"type": "Note", "text": "x" * 40_000}
     async with served(log=log, limits=limits) as server, calling(server) as caller, calling(server) as other:
         await caller.send(request("ask", {"query": STOCK, "after": 8, "timeout": 100}, "slow"))
         log.hold()
-        sending = [request("execute", {"command": ADD, "metadata": metadata}, number) for number in range(8)]
+        sending = [request("execute", {"command": note}, number) for number in range(8)]
         async with anyio.create_task_group() as group:
             group.start_soon(caller.send, b"".join(sending))
             await until(lambda: server.stats().in_flight == 4)  # three commands, and the question

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from millstream.engine import CommitFailed, Fenced, Log, LogLocked, LogRefused
-from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head
+from tests.support import Row, sealed_rows
 
 APP = "conformance"
 READ_BYTES = 100_000
@@ -26,7 +27,7 @@ def commits(count: int, after: Head | None = None, events: int = 2) -> list[Comm
     head, made = after or Head(), []
     for _ in range(count):
         data = msgspec.json.encode([{"type": "Done", "key": "k", "text": TEXT}] * events)
-        commit = seal(head, f"2026-01-01T00:00:00.{head.number:06}Z", [Record("Do", "k", events=msgspec.Raw(data))])
+        commit = sealed_rows(head, f"2026-01-01T00:00:00.{head.number:06}Z", [Row("Do", "k", events=msgspec.Raw(data))])
         made.append(commit)
         head = head_of(commit, events)
     return made

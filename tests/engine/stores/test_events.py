@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from millstream.engine import LogCorrupt, MemoryLog
-from millstream.engine.commits.commit import Head, Record, seal
+from millstream.engine.commits.commit import Head
 from millstream.engine.stores import events
 from millstream.engine.upkeep import StoredEvent, attached, stored_events
 from tests.engine.upkeep.chains import FIVE, deposit, in_file, in_memory, sealed, with_commit
+from tests.support import Row, sealed_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -40,11 +41,12 @@ async def test_events_are_given_as_they_are_stored_in_order(tmp_path: Path) -> N
         key="Zoë",
         command_id=None,
         data=msgspec.Raw('{"type":"Deposited","account":"Zoë","amount":4}'.encode()),
+        command="Deposit",
     )
 
 
 async def test_each_event_has_its_own_key_and_its_commands_id() -> None:
-    transfer = Record(
+    transfer = Row(
         "Transfer",
         "ann",
         "t-1",
@@ -102,6 +104,6 @@ async def test_a_commit_that_is_damaged_elsewhere_is_shown_and_one_that_cannot_b
 
 
 async def test_keys_that_are_too_few_are_a_damaged_commit() -> None:
-    body: Any = [Record("Transfer", "ann", keys=["ann"], events=msgspec.Raw(b'[{"type":"A"},{"type":"B"}]'))]
+    body: Any = [Row("Transfer", "ann", keys=["ann"], events=msgspec.Raw(b'[{"type":"A"},{"type":"B"}]'))]
     with pytest.raises(LogCorrupt):
-        await positions(in_memory([seal(Head(), "2026-01-01T00:00:00.000000Z", body)]))
+        await positions(in_memory([sealed_rows(Head(), "2026-01-01T00:00:00.000000Z", body)]))

@@ -22,7 +22,7 @@ from millstream.engine import (
     Receipt,
     Rejected,
 )
-from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.loop.clock import utc_now
 from millstream.engine.testing import (
     BrokenPromise,
@@ -42,7 +42,7 @@ from millstream.engine.testing.checks import _differences
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.shop import Add, Added, Break, Everything, Note, Notes, Shelf, Stock, Stray, shop
-from tests.support import is_deciding, views_of, write_state
+from tests.support import Row, is_deciding, sealed_rows, views_of, write_state
 
 
 def whole_log() -> list[Commit]:
@@ -51,10 +51,10 @@ def whole_log() -> list[Commit]:
     made, head = [], Head()
     for number, those in enumerate(([("c1", 1), ("c2", 2)], [("c3", 0)]), start=1):
         records = [
-            Record("Add", "a", command_id, events=msgspec.Raw(msgspec.json.encode([event] * events)))
+            Row("Add", "a", command_id, events=msgspec.Raw(msgspec.json.encode([event] * events)))
             for command_id, events in those
         ]
-        made.append(seal(head, f"2026-01-01T00:00:0{number}.000000Z", records))
+        made.append(sealed_rows(head, f"2026-01-01T00:00:0{number}.000000Z", records))
         head = Head(number, 3, made[-1].recorded_at, made[-1].digest)
     return made
 
@@ -104,7 +104,7 @@ def test_a_log_that_is_not_whole_is_found(damage: Callable[[list[Commit]], list[
 
 def earlier(log: list[Commit]) -> Commit:
     """A second commit, chained and whole, from before the first."""
-    return seal(Head(1, 3, log[0].recorded_at, log[0].digest), "2025-01-01T00:00:00.000000Z", [])
+    return sealed_rows(Head(1, 3, log[0].recorded_at, log[0].digest), "2025-01-01T00:00:00.000000Z", [])
 
 
 # What callers heard.

@@ -10,25 +10,26 @@ import msgspec
 from msgspec.structs import replace
 
 from millstream.engine import MemoryLog, SqliteLog
-from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.stores.memory import MemoryStore
+from tests.support import Row, sealed_rows
 
 APP = "bank"
 
 
-def sealed(*bodies: Sequence[Record], after: Head | None = None) -> list[Commit]:
+def sealed(*bodies: Sequence[Row], after: Head | None = None) -> list[Commit]:
     """A commit for each list of records, one second apart."""
     head, made = after or Head(), []
     for records in bodies:
-        commit = seal(head, f"2026-01-01T00:00:{head.number:02}.000000Z", records)
+        commit = sealed_rows(head, f"2026-01-01T00:00:{head.number:02}.000000Z", records)
         made.append(commit)
         head = Head.after(commit, sum(len(msgspec.json.decode(record.events)) for record in records))
     return made
 
 
-def deposit(account: str, *amounts: int, offset: int = 0) -> Record:
+def deposit(account: str, *amounts: int, offset: int = 0) -> Row:
     events = [{"type": "Deposited", "account": account, "amount": amount} for amount in amounts]
-    return Record("Deposit", account, offset=offset, events=msgspec.Raw(msgspec.json.encode(events)))
+    return Row("Deposit", account, offset=offset, events=msgspec.Raw(msgspec.json.encode(events)))
 
 
 #: Five commits with 2, 1, 0, 3 and 1 events.

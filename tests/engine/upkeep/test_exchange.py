@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millstream.engine import LogCorrupt, LogLocked, MemoryLog, SqliteLog
-from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.commits.marks import EXPORT_MARK
 from millstream.engine.upkeep import (
     ExportDamaged,
@@ -24,10 +24,11 @@ from millstream.engine.upkeep import (
     import_log,
 )
 from tests.engine.upkeep.chains import APP, FIVE, commits_in, deposit, in_file, in_memory, sealed, with_commit
+from tests.support import Row, sealed_rows
 
 pytestmark = pytest.mark.anyio
 
-HEADER = b'{"%s":"log","format":1,"application":"bank"}\n' % EXPORT_MARK.encode()
+HEADER = b'{"%s":"log","format":2,"application":"bank"}\n' % EXPORT_MARK.encode()
 
 
 async def exported(commits: Sequence[Commit], application: str = APP) -> bytes:
@@ -78,9 +79,7 @@ events = st.lists(
     st.dictionaries(names, values, max_size=4).map(lambda event: {"type": "Happened", **event}), max_size=4
 )
 records = st.builds(
-    lambda tag, key, command_id, happened: Record(
-        tag, key, command_id, events=msgspec.Raw(msgspec.json.encode(happened))
-    ),
+    lambda tag, key, command_id, happened: Row(tag, key, command_id, events=msgspec.Raw(msgspec.json.encode(happened))),
     names,
     names | st.none(),
     names | st.none(),
@@ -90,7 +89,7 @@ records = st.builds(
 
 @settings(max_examples=60)
 @given(bodies=st.lists(st.lists(records, max_size=4), max_size=6), application=st.text(min_size=1, max_size=20))
-async def test_what_is_exported_and_imported_is_the_same_log(bodies: list[list[Record]], application: str) -> None:
+async def test_what_is_exported_and_imported_is_the_same_log(bodies: list[list[Row]], application: str) -> None:
     commits = sealed(*bodies)
     log = MemoryLog()
     found = await import_log(io.BytesIO(await exported(commits, application)), log)
@@ -113,7 +112,7 @@ async def test_a_log_in_a_file_goes_to_another_file_with_the_same_digests(tmp_pa
 
 async def test_a_body_goes_over_to_the_byte_however_it_is_written() -> None:
     body: Any = msgspec.Raw(b'[ {"type" : "Deposit",\t"events":[{"type":"x","n":1.50e+3,"s":"\\u00e9\\/"}]} ]')
-    commits = [seal(Head(), "2026-01-01T00:00:00.000000Z", body)]
+    commits = [sealed_rows(Head(), "2026-01-01T00:00:00.000000Z", body)]
     assert (await imported(await exported(commits)))[0].body == bytes(body)
 
 
@@ -162,7 +161,7 @@ async def test_an_export_that_was_cut_off_inside_a_line_is_damaged_and_the_commi
         (b'{"number":1}\n', "it is not an export of a millstream log"),
         (HEADER.replace(b'"log"', b'"snapshot"'), "it is not an export of a millstream log"),
         (HEADER.replace(b'"bank"', b'""'), "it is not an export of a millstream log"),
-        (HEADER.replace(b"1", b"2"), "it has format 2, this millstream reads up to 1"),
+        (HEADER.replace(b"2", b"3"), "it has format 3, this millstream reads up to 2"),
     ],
 )
 async def test_a_file_that_is_no_export_is_refused_at_its_first_line(header: bytes, problem: str) -> None:
@@ -299,7 +298,7 @@ async def test_a_damaged_log_is_exported_up_to_the_damage_and_goes_on_where_its_
 async def test_a_body_with_line_breaks_is_not_exported() -> None:
     body: Any = msgspec.Raw(b"[\n]")
     with pytest.raises(LogCorrupt, match="its body has line breaks, which millstream does not write"):
-        await exported([seal(Head(), "2026-01-01T00:00:00.000000Z", body)])
+        await exported([sealed_rows(Head(), "2026-01-01T00:00:00.000000Z", body)])
 
 
 # Manners.

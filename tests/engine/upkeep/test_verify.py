@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from millstream.engine import LogCorrupt, LogRefused, MemoryLog, SqliteLog
-from millstream.engine.commits.commit import Commit, Head, seal
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.upkeep import DigestMissing, Verified, attached, verify, verify_log
 from tests.engine.upkeep.chains import FIVE, change, commits_in, deposit, in_file, in_memory, sealed, with_commit
+from tests.support import sealed_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -93,8 +94,8 @@ async def test_commits_that_are_dropped_moved_or_added_are_found(
 
 
 async def test_a_time_that_goes_back_is_found_although_its_digest_is_right() -> None:
-    first = seal(Head(), "2026-01-02T00:00:00.000000Z", [])
-    second = seal(Head(1, 0, first.recorded_at, first.digest), "2026-01-01T23:59:59.999999Z", [])
+    first = sealed_rows(Head(), "2026-01-02T00:00:00.000000Z", [])
+    second = sealed_rows(Head(1, 0, first.recorded_at, first.digest), "2026-01-01T23:59:59.999999Z", [])
     assert await problem_with([first, second]) == (
         2,
         "its time 2026-01-01T23:59:59.999999Z is before 2026-01-02T00:00:00.000000Z",
@@ -103,9 +104,9 @@ async def test_a_time_that_goes_back_is_found_although_its_digest_is_right() -> 
 
 async def test_a_body_that_is_no_array_of_commands_is_found_although_its_digest_is_right() -> None:
     body: Any = msgspec.Raw(b'[{"type":"Deposit","events":5}]')
-    number, problem = await problem_with([seal(Head(), "2026-01-01T00:00:00.000000Z", body)])
+    number, problem = await problem_with([sealed_rows(Head(), "2026-01-01T00:00:00.000000Z", body)])
     assert number == 1
-    assert problem.startswith("its body is not an array of commands: Expected `array`, got `int`")
+    assert problem.startswith("its body is not that of a commit: Expected `array`, got `int`")
 
 
 # The digest that was noted.
@@ -240,7 +241,7 @@ async def test_a_log_is_verified_while_it_is_written(tmp_path: Path) -> None:
     async def append(count: int) -> None:
         nonlocal head
         for _ in range(count):
-            commit = seal(head, "2026-01-01T00:00:00.000000Z", [deposit("ann", *range(100))])
+            commit = sealed_rows(head, "2026-01-01T00:00:00.000000Z", [deposit("ann", *range(100))])
             await writer.append(commit)
             head = Head(commit.number, commit.position + 99, commit.recorded_at, commit.digest)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millstream.bench.proofs.bodies import commands_in
 from millstream.engine import Command, CommandIdReused, Limits, Receipt, SnapshotMismatch, VersionConflict
 from millstream.engine.application.options import Terms
+from millstream.engine.commits.body import body_reader
 from millstream.engine.commits.commit import Head, seal
 from millstream.engine.commits.decoded import DecodedCommit
-from millstream.engine.commits.stored import Stored, body_reader
+from millstream.engine.commits.record import Record
+from millstream.engine.commits.rows import RowBody
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.index import WriteIndex
@@ -33,7 +35,7 @@ def receipt_for(command_id: str, commit: int = 1) -> Receipt:
 def index_of(*command_ids: str, receipts_max: int = 3) -> WriteIndex:
     write_index = WriteIndex(receipts_max)
     for number, command_id in enumerate(command_ids, start=1):
-        write_index.remember(command_id, f"payload of {command_id}", receipt_for(command_id, number))
+        write_index.remember(command_id, f"payload of {command_id}", receipt_for(command_id, number), None)
     return write_index
 
 
@@ -114,15 +116,15 @@ def test_versions_are_a_count_over_the_events_in_the_log_as_json(batches: list[l
             for index, command in enumerate(commands)
         )
         fill(draft, queue, state, Limits(slice_ms_max=60_000))
-        commit = seal(head, "", draft.records)
-        written = json.loads(commit.body)
+        commit = seal(head, "", draft.body(shop))
+        written = commands_in(commit.body)
         receipts = [outcome for outcome in draft.outcomes if isinstance(outcome, Receipt)]
         assert len(written) == len(receipts)
         for record, receipt in zip(written, receipts, strict=True):
             counted.update(event["item"] for event in record["events"] if "item" in event)
             assert receipt.version == (counted[record["key"]] if "key" in record else None)
         stored = body_reader(shop.stored)(commit.body)
-        decoded = DecodedCommit.of(commit, sum(len(record.events) for record in stored), (), stored)
+        decoded = DecodedCommit.of(commit, len(stored.events), (), stored)
         replayed.steps(decoded)
         replayed.steps(decoded)  # a commit that is in the index is passed over
         head = decoded.head
@@ -137,7 +139,7 @@ def test_versions_are_a_count_over_the_events_in_the_log_as_json(batches: list[l
 def test_the_same_command_again_has_the_first_receipt_and_another_one_is_refused() -> None:
     write_index = WriteIndex(3)
     first = Receipt(4, 12, 2, "id-1", 7)
-    write_index.remember("id-1", "aa", first)
+    write_index.remember("id-1", "aa", first, None)
     assert write_index.look_back(Terms("id-1", "aa"), "Add", "a") == Receipt(4, 12, 2, "id-1", 7, repeated=True)
     assert not first.repeated
     assert write_index.look_back(Terms("id-2", "aa"), "Add", "a") is None
@@ -155,9 +157,9 @@ def test_a_command_that_was_executed_already_is_not_asked_for_its_version() -> N
 def test_the_oldest_receipt_is_forgotten_for_the_one_that_is_too_many() -> None:
     write_index = index_of("1", "2", "3")
     assert ids(write_index) == ["1", "2", "3"]
-    write_index.remember("4", "", receipt_for("4"))
+    write_index.remember("4", "", receipt_for("4"), None)
     assert ids(write_index) == ["2", "3", "4"]
-    write_index.remember("1", "", receipt_for("1", 5))
+    write_index.remember("1", "", receipt_for("1", 5), None)
     assert ids(write_index) == ["3", "4", "1"]
 
 
@@ -166,18 +168,20 @@ def test_an_id_that_came_again_after_it_was_forgotten_counts_from_then_on() -> N
     write_index = index_of("1", "2", "3", "1", receipts_max=3)
     assert ids(write_index) == ["2", "3", "1"]
     assert write_index.receipts[-1] == ("payload of 1", receipt_for("1", 4))
-    write_index.remember("4", "", receipt_for("4"))
+    write_index.remember("4", "", receipt_for("4"), None)
     assert ids(write_index) == ["3", "1", "4"]
 
 
 def test_a_replay_enters_what_was_entered_when_it_happened() -> None:
     write_index = WriteIndex(2)
-    stored: list[Stored[Any]] = [
-        Stored(events=[1], key="a", id="id-1", payload="aa"),
-        Stored(events=[1, 2], key="a", keys=["b", None]),
-        Stored(events=[], key="b", id="id-2", payload="bb"),
-        Stored(events=[1], id="id-3", payload="cc"),
-    ]
+    stored: RowBody[Any] = RowBody(
+        [
+            Record(events=[1], key="a", id="id-1", payload="aa"),
+            Record(events=[1, 2], key="a", keys=["b", None]),
+            Record(events=[], key="b", id="id-2", payload="bb"),
+            Record(events=[1], id="id-3", payload="cc"),
+        ]
+    )
     write_index.steps(DecodedCommit(Head(7, 104), 100, (), frozenset(), 1, stored))
     assert write_index.versions == {"a": 1, "b": 1}
     assert write_index.receipts == [("bb", Receipt(7, 103, 0, "id-2", 1)), ("cc", Receipt(7, 104, 1, "id-3"))]
@@ -190,7 +194,7 @@ def test_a_replay_enters_what_was_entered_when_it_happened() -> None:
 def test_a_snapshot_gives_back_what_was_there(size: int) -> None:
     write_index = index_of(*map(str, range(size)), receipts_max=20_000)
     write_index.versions.update({f"key {number}": number for number in range(size)})
-    write_index.remember("no key, no events", "", Receipt(9, 9, 0, "no key, no events"))
+    write_index.remember("no key, no events", "", Receipt(9, 9, 0, "no key, no events"), None)
     again = restored(write_index, 20_000)
     assert again.versions == write_index.versions
     assert again.receipts == write_index.receipts

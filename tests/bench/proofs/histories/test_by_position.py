@@ -22,7 +22,8 @@ from millstream.bench.proofs.histories.spec import (
     Sent,
     Shown,
 )
-from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head
+from tests.support import Row, sealed_rows
 
 OPENED = {"type": "Opened", "account": "ann"}
 FIVE = {"type": "Deposited", "account": "ann", "amount": 5}
@@ -30,14 +31,14 @@ THREE = {"type": "Withdrawn", "account": "ann", "amount": 3}
 BEN = {"type": "Opened", "account": "ben"}
 
 
-def record(name: str, event: dict[str, Any]) -> Record:
-    return Record("Anything", correlation=name, events=msgspec.Raw(msgspec.json.encode([event])))
+def record(name: str, event: dict[str, Any]) -> Row:
+    return Row("Anything", correlation=name, events=msgspec.Raw(msgspec.json.encode([event])))
 
 
-def log_of(*batches: Sequence[Record]) -> list[Commit]:
+def log_of(*batches: Sequence[Row]) -> list[Commit]:
     head, commits = Head(), list[Commit]()
     for batch in batches:
-        commit = seal(head, "2013-01-01T00:00:00.000000Z", batch)
+        commit = sealed_rows(head, "2013-01-01T00:00:00.000000Z", batch)
         commits.append(commit)
         head = Head(commit.number, head.position + len(batch), commit.recorded_at, commit.digest)
     return commits

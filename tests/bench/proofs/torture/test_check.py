@@ -23,7 +23,8 @@ from millstream.bench.proofs.torture.check import (
 )
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen, Trouble
 from millstream.engine import Receipt, Rejected
-from millstream.engine.commits.commit import Commit, Head, Record, seal
+from millstream.engine.commits.commit import Commit, Head
+from tests.support import Row, sealed_rows
 
 #: Caller 0 deposits into accounts of all, 1 transfers, 2 into its own, 3 sends lists.
 OPENING = ["0.open.all-0", "0.open.all-1", "0.open.own-2", "0.open.own-3"]
@@ -68,7 +69,7 @@ def log_of(
             events = yielded[name]
             listed = name.count(".") == 3
             records.append(
-                Record(
+                Row(
                     "Anything",
                     id=None if listed else name,
                     correlation=name.rpartition(".")[0] if listed else None,
@@ -77,7 +78,7 @@ def log_of(
                 )
             )
             offset += len(events)
-        commit = seal(head, f"2013-01-01T00:00:{head.number:02}.000000Z", records)
+        commit = sealed_rows(head, f"2013-01-01T00:00:{head.number:02}.000000Z", records)
         commits.append(commit)
         head = Head(commit.number, head.position + offset, commit.recorded_at, commit.digest)
     return commits
@@ -204,14 +205,14 @@ def test_a_chain_that_is_not_whole_is_found_and_nothing_behind_it_counts(break_i
 
 
 def test_time_that_goes_back_and_a_body_of_something_else_are_found() -> None:
-    first = seal(Head(), "2013-01-02T00:00:00.000000Z", [])
-    second = seal(Head(1, 0, first.recorded_at, first.digest), "2013-01-01T00:00:00.000000Z", [])
+    first = sealed_rows(Head(), "2013-01-02T00:00:00.000000Z", [])
+    second = sealed_rows(Head(1, 0, first.recorded_at, first.digest), "2013-01-01T00:00:00.000000Z", [])
     assert [each.what for each in read_on(Known(), [first, second])[1]] == [
         "LogCorrupt at commit 2: log read by sqlite3 is damaged at commit 2: "
         "its time 2013-01-01T00:00:00.000000Z is before 2013-01-02T00:00:00.000000Z; "
         "commits 1 to 1 are whole: restore a backup"
     ]
-    nameless = seal(Head(), "2013-01-02T00:00:00.000000Z", [Record("Deposit", events=msgspec.Raw(b"[]"))])
+    nameless = sealed_rows(Head(), "2013-01-02T00:00:00.000000Z", [Row("Deposit", events=msgspec.Raw(b"[]"))])
     assert [each.what for each in read_on(Known(), [nameless])[1]] == ["KeyError at commit 1: 'correlation'"]
 
 

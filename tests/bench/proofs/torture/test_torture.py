@@ -34,7 +34,8 @@ from millstream.bench.proofs.torture.run import Tally, Torture, run
 from millstream.bench.proofs.torture.wal import Damage, Tear, transactions
 from millstream.bench.proofs.torture.work import accounts, command, has_id, opening
 from millstream.engine import CommitFailed, Engine, LogCorrupt, LogRefused
-from millstream.engine.commits.commit import Commit, Head, events_in
+from millstream.engine.commits.body import events_in
+from millstream.engine.commits.commit import Commit, Head
 
 SECONDS = 30.0
 #: In which it takes images whole and torn, sends commands again, closes, stalls, and kills at an answer.

@@ -26,7 +26,8 @@ import pytest
 import structlog
 
 from millstream.engine import Engine, MillstreamError, Receipt, SqliteLog
-from millstream.engine.commits.commit import Commit, events_in
+from millstream.engine.commits.body import events_in
+from millstream.engine.commits.commit import Commit
 from tests.engine.stores.conformance import APP, commits, head_of, read_all
 from tests.shop import Add, shop
 

@@ -180,14 +180,14 @@ async def test_attaching_refuses_what_is_no_log_of_ours_and_leaves_it_alone(tmp_
             await attached(missing)
     await written(path)
     make_newer(path)
-    with pytest.raises(LogRefused, match=r"it has format 2, this millstream reads up to 1; update millstream"):
+    with pytest.raises(LogRefused, match=r"it has format 3, this millstream reads up to 2; update millstream"):
         await attached(path)
 
 
 async def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:
     await written(tmp_path / "log.db")
     make_newer(tmp_path / "log.db")
-    with pytest.raises(LogRefused, match=r"it has format 2, this millstream reads up to 1; update millstream"):
+    with pytest.raises(LogRefused, match=r"it has format 3, this millstream reads up to 2; update millstream"):
         await opened(tmp_path / "log.db")
 
 
@@ -227,7 +227,7 @@ async def test_a_file_that_lost_its_application_name_is_refused(tmp_path: Path) 
         ("UPDATE commits SET position = 2.5 WHERE number = 3", 3, "values of other types: int, float, str, bytes, byt"),
         ("UPDATE commits SET recorded_at = x'00' WHERE number = 1", 1, "other types: int, int, bytes, bytes, bytes"),
         ("UPDATE commits SET recorded_at = CAST(x'ff' AS TEXT) WHERE number = 2", 2, "Could not decode to UTF-8"),
-        ("UPDATE commits SET body = '[{\"events\":7}]' WHERE number = 3", 3, "its body is not an array of commands"),
+        ("UPDATE commits SET body = '[{\"events\":7}]' WHERE number = 3", 3, "its body is not that of a commit"),
         ("DELETE FROM commits WHERE number = 2", 2, "commit 3 stands where 2 should"),
         ("UPDATE commits SET number = 9 WHERE number = 3", 3, "commit 9 stands where 3 should"),
         ("UPDATE meta SET value = x'00' WHERE name = 'application'", 1, "its meta table names no application"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Awaitable, Callable
+from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
 
@@ -172,11 +173,12 @@ async def test_each_changed_character_of_what_says_whose_log_it_is_is_found(
                 await find(tmp_path / "log.db")
             (tmp_path / "log.db").write_bytes(whole)
             looked_at += 1
-    assert looked_at == len("conformance") + len("1") + 32
+    assert looked_at == len("conformance") + len("2") + 32 + 32
     for statement in (
         "UPDATE meta SET name = 'formau' WHERE name = 'format'",
         "DELETE FROM meta WHERE name = 'format'",
         "INSERT INTO meta VALUES ('more', '')",
+        "DELETE FROM meta WHERE name = 'log'",
         "PRAGMA user_version=0",
     ):
         change(tmp_path / "log.db", statement)
@@ -186,7 +188,7 @@ async def test_each_changed_character_of_what_says_whose_log_it_is_is_found(
     await find(tmp_path / "log.db")
 
 
-async def test_a_log_of_0_1_gets_its_checksum_from_the_first_writer_whose_log_it_is(tmp_path: Path) -> None:
+async def test_a_log_of_0_1_gets_its_id_and_its_checksum_from_the_first_writer_whose_log_it_is(tmp_path: Path) -> None:
     path = tmp_path / "bank.db"
     made_from("bank.sql", path)
     before = meta(path)
@@ -196,8 +198,31 @@ async def test_a_log_of_0_1_gets_its_checksum_from_the_first_writer_whose_log_it
     with pytest.raises(LogRefused, match="belongs to application 'bank', not to 'other'"):
         await log.open("other")
     assert meta(path) == before
-    for _ in range(2):
-        await log.open("bank")
-        await log.close()
-        assert meta(path) == {**before, "checksum": "10de414ca82e3a69edbe95fbc45643ee"}
+    await log.open("bank")
+    await log.close()
+    after = meta(path)
+    assert after == {"application": "bank", "format": "2", "log": log.id, "checksum": after["checksum"]}
+    await log.open("bank")
+    await log.close()
+    assert meta(path) == after
     await verified(path)
+
+
+@both
+async def test_a_log_that_needs_what_is_not_known_is_refused_by_name(
+    tmp_path: Path, find: Callable[[Path], Awaitable[None]]
+) -> None:
+    """A snapshot may cover the commits that need it, so the log says so itself."""
+    await written(tmp_path / "log.db")
+    rows = {name: value for name, value in meta(tmp_path / "log.db").items() if name != "checksum"} | {
+        "needs": "agenda"
+    }
+    text = "".join(f"{name}={value}\n" for name, value in sorted(rows.items()))
+    checksum = blake2b(text.encode(), digest_size=16).hexdigest()
+    change(
+        tmp_path / "log.db",
+        "INSERT INTO meta VALUES ('needs', 'agenda')",
+        f"UPDATE meta SET value = '{checksum}' WHERE name = 'checksum'",
+    )
+    with pytest.raises(LogRefused, match="it needs what this millstream does not know: 'agenda'; update millstream"):
+        await find(tmp_path / "log.db")

@@ -1,0 +1,291 @@
+"""A commit's body as it is written: format 2, by columns. What all commands have in common is written once, and what
+none has not at all.
+
+    {"events": [{"type": "Deposited", "account": "ann", "amount": 10}, …], "commands": 2, "type": "Deposit",
+     "key": {"Deposited": "account"}, "ids": ["d-1", null], "payloads": ["a7e4…", null]}
+
+Here: the members, how a body of them is made, and how it is read. `docs/log.md` says what each means. Not here: the
+form until 0.1 (`rows`), the commit around it (`commit`).
+
+A member that a reader does not know is passed over, unless ``needs`` names a feature that it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from millstream.engine.application.messages import Metadata
+from millstream.engine.application.validation import encode, union_of
+from millstream.engine.commits.record import Record, Tenure
+
+__all__ = ["FEATURES", "ColumnBody", "Columns", "Sheet", "UnknownFeature", "column_reader", "require_features"]
+
+E = TypeVar("E")
+T = TypeVar("T")
+_Texts: TypeAlias = list[str | None] | None
+
+#: What ``needs`` may name: the features that this millstream understands. None yet.
+FEATURES: frozenset[str] = frozenset()
+
+
+class UnknownFeature(Exception):
+    """A body needs what this millstream does not know; its text is the features' names."""
+
+
+class Columns(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
+    """The members of a body; see `docs/log.md`. A column has a place for each command."""
+
+    events: list[E]
+    commands: int
+    type: str | None = None
+    types: list[str] | None = None
+    of: list[int] | None = None
+    key: dict[str, str] = {}
+    keys: list[str | bool | None] | None = None
+    ids: _Texts = None
+    payloads: _Texts = None
+    actors: _Texts = None
+    correlations: _Texts = None
+    causations: _Texts = None
+    traces: _Texts = None
+    extras: list[dict[str, str] | None] | None = None
+    tenure: Tenure | None = None
+    needs: list[str] | None = None
+
+
+#: Those with a place for each command.
+_PER_COMMAND = (
+    "types", "keys", "ids", "payloads", "actors", "correlations", "causations", "traces", "extras",
+)  # fmt: skip
+
+
+def require_features(needs: Iterable[str] | None) -> None:
+    """See that all of these are known.
+
+    Raises:
+        UnknownFeature: one is not.
+    """
+    unknown = sorted(set(needs or ()) - FEATURES)
+    if unknown:
+        raise UnknownFeature(", ".join(map(repr, unknown)))
+
+
+# Writing.
+
+
+class Sheet:
+    """The columns of a commit in the making: a place for each command, as far as any has something to say.
+
+    ``types`` has one entry for each command that stands; whoever decides appends to it. All else is noted of the last
+    one, and of few.
+    """
+
+    __slots__ = ("_columns", "types")
+
+    def __init__(self) -> None:
+        #: The type of each command.
+        self.types: list[str] = []
+        self._columns: dict[str, list[Any]] = {}
+
+    def note(self, column: str, value: Any, usual: Any = None) -> None:
+        """What is to be told of the last command. All before it of which nothing was noted are as usual."""
+        values = self._columns.setdefault(column, [])
+        values.extend([usual] * (len(self.types) - 1 - len(values)))
+        values.append(value)
+
+    def note_id(self, command_id: str, payload: str) -> None:
+        """The last command's id, and its digest."""
+        self.note("ids", command_id)
+        self.note("payloads", payload)
+
+    def note_metadata(self, metadata: Metadata) -> None:
+        """What the last command's caller told of it."""
+        for column, value in zip(_METADATA, msgspec.structs.astuple(metadata), strict=True):
+            if value is not None:
+                self.note(column, value)
+
+    def body(self, chunks: Sequence[bytes], key: dict[str, str], tenure: Tenure | None = None) -> bytes:
+        """The body.
+
+        Args:
+            chunks: the events, encoded already, as JSON arrays of some of them each.
+            key: by type of event, the member that is its key.
+            tenure: said in it, if given.
+        """
+        types, columns, of = self.types, dict(self._columns), None
+        count = len(types)
+        counts = columns.pop("counts", None)
+        if counts is not None:
+            counts = counts + [1] * (count - len(counts))
+            of = [index for index, events in enumerate(counts) for _ in range(events)]
+        padded = {name: values + [None] * (count - len(values)) for name, values in columns.items()}
+        alike = count > 0 and types.count(types[0]) == count
+        rest = encode(
+            Columns(
+                events=[],
+                commands=count,
+                type=types[0] if alike else None,
+                types=None if alike or not count else types,
+                of=of,
+                key=key,
+                tenure=tenure,
+                **padded,
+            )
+        )
+        return b'{"events":[%b],%b' % (b",".join([chunk[1:-1] for chunk in chunks if len(chunk) > 2]), rest[_BEFORE:])
+
+
+#: The columns of what a `Metadata` holds, in the order of its fields.
+_METADATA = ("actors", "correlations", "causations", "traces", "extras")
+_BEFORE = len(b'{"events":[],')
+
+
+# Reading.
+
+
+class _EventKeys:
+    """Finds the key of each event of a body, by the member that the body says it is.
+
+    Args:
+        events: the classes that events are read as.
+    """
+
+    def __init__(self, events: Sequence[type[Any]]) -> None:
+        self._classes: Mapping[str, type[Any]] = {
+            str(event.__struct_config__.tag): event for event in events if hasattr(event, "__struct_config__")
+        }
+        self._getters: dict[tuple[str, str], Callable[[Any], str | None] | None] = {}
+
+    def find(self, body: bytes, columns: Columns[Any]) -> Sequence[str | None]:
+        """The key of each event, None for one that has none."""
+        events, fields = columns.events, columns.key
+        if not fields:
+            return [None] * len(events)
+        getters = {}
+        for tag, field in fields.items():
+            getter = self._getter(tag, field)
+            if getter is None:
+                return _keys_in(body, fields)
+            getters[self._classes[tag]] = getter
+        kinds = set(map(type, events))
+        if len(kinds) == 1 and (only := getters.get(next(iter(kinds)))) is not None:
+            return list(map(only, events))
+        return [getters.get(type(event), _no_key)(event) for event in events]
+
+    def _getter(self, tag: str, field: str) -> Callable[[Any], str | None] | None:
+        """What gets the key from an event of that type; None if the class does not have it, as a retired one may."""
+        name = (tag, field)
+        if name not in self._getters:
+            cls = self._classes.get(tag)
+            there = () if cls is None else cls.__struct_encode_fields__
+            self._getters[name] = attrgetter(cls.__struct_fields__[there.index(field)]) if field in there else None  # type: ignore[union-attr]
+        return self._getters[name]
+
+
+class _Plain(msgspec.Struct, gc=False):
+    events: list[dict[str, Any]]
+
+
+_read_plain = msgspec.json.Decoder(_Plain).decode
+
+
+def _keys_in(body: bytes, fields: Mapping[str, str]) -> Sequence[str | None]:
+    """The same from the JSON: 10 times as slow, and true of whatever class."""
+    found = (event.get(fields.get(str(event.get("type")), "")) for event in _read_plain(body).events)
+    return [key if type(key) is str else None for key in found]
+
+
+def _no_key(_: Any) -> None:
+    return None
+
+
+class ColumnBody(Generic[E]):
+    """The `Body` of such a commit."""
+
+    __slots__ = ("_body", "_columns", "_keys", "events", "has_ids", "tenure")
+
+    def __init__(self, body: bytes, columns: Columns[E], keys: _EventKeys) -> None:
+        self._body = body
+        self._columns = columns
+        self._keys = keys
+        self.events = columns.events
+        self.tenure = columns.tenure
+        self.has_ids = columns.ids is not None
+
+    def event_keys(self) -> Sequence[str | None]:
+        """The key of each event, from the event itself."""
+        return self._keys.find(self._body, self._columns)
+
+    def records(self) -> Iterator[Record[E]]:
+        """Made from the columns."""
+        columns, keys, end = self._columns, self.event_keys(), 0
+        for index in range(columns.commands):
+            start = end
+            if columns.of is None:
+                end += 1
+            else:
+                while end < len(columns.of) and columns.of[end] == index:
+                    end += 1
+            own = None if columns.keys is None else columns.keys[index]
+            theirs = list(keys[start:end])
+            key = None if own is False else str(own) if own is not None else theirs[0] if theirs else None
+            yield Record(
+                columns.type if columns.types is None else columns.types[index],  # type: ignore[arg-type]
+                key,
+                _at(columns.ids, index),
+                _at(columns.payloads, index),
+                _at(columns.actors, index),
+                _at(columns.correlations, index),
+                _at(columns.causations, index),
+                start,
+                None if all(each == key for each in theirs) else theirs,
+                columns.events[start:end],
+                _at(columns.traces, index),
+                _at(columns.extras, index),
+            )
+
+
+def _at(column: list[T | None] | None, index: int) -> T | None:
+    return None if column is None else column[index]
+
+
+def column_reader(events: Sequence[type[Any]]) -> Callable[[bytes], ColumnBody[Any]]:
+    """The function that reads such a body, its events checked against ``events``.
+
+    It raises msgspec.DecodeError when the body is not of this shape, and UnknownFeature.
+    """
+    decode = msgspec.json.Decoder(Columns[union_of(events)]).decode  # type: ignore[misc]
+    keys = _EventKeys(events)
+
+    def read(body: bytes) -> ColumnBody[Any]:
+        columns = decode(body)
+        if columns.needs is not None:
+            require_features(columns.needs)
+        if problem := _problem(columns):
+            raise msgspec.ValidationError(problem)
+        return ColumnBody(body, columns, keys)
+
+    return read
+
+
+def _problem(columns: Columns[Any]) -> str | None:
+    """What is wrong with the columns' lengths, or None."""
+    commands, of = columns.commands, columns.of
+    for name in _PER_COMMAND:
+        values = getattr(columns, name)
+        if values is not None and len(values) != commands:
+            return f"`{name}` has {len(values):,} places for {commands:,} commands"
+    if columns.type is None and columns.types is None and commands:
+        return "it does not say of which type its commands are"
+    if of is None:
+        if len(columns.events) != commands:
+            return f"it has {len(columns.events):,} events of {commands:,} commands, and does not say whose each is"
+    elif len(of) != len(columns.events) or sorted(of) != of or (of and not 0 <= of[0] <= of[-1] < commands):
+        return "`of` does not say for each event which command it is of, in order"
+    if columns.keys is not None and True in columns.keys:
+        return "`keys` has a place that is neither a key nor null nor false"
+    return None
