@@ -20,7 +20,7 @@ from millstream.engine.application.doors import BACKSLASH
 from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Event, Metadata, Receipt
 from millstream.engine.application.options import Options
-from millstream.engine.application.validation import checked_metadata
+from millstream.engine.application.validation import checked_metadata, require_reached
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import (
@@ -101,7 +101,10 @@ class Engine(Queries):
         limits = limits or Limits()
         #: Tells all observers. A server of this engine tells them, too.
         self.observers: Observer = Observers(observers)
-        views = [ViewActor(app, index, limits, self._reader, self.observers) for index in range(len(app.views))]
+        views = [
+            ViewActor(app, index, limits, self._reader, self.observers, self.require_position)
+            for index in range(len(app.views))
+        ]
         super().__init__(app, limits, views, check_purity=check_purity)
         #: Where commits are kept. It is the engine's to open, write and close.
         self.log = log_at(log)
@@ -286,6 +289,16 @@ class Engine(Queries):
     def position(self) -> int:
         """That of the last durable event."""
         return self._writer.head.position
+
+    def require_position(self, after: int) -> None:
+        """See that the log has come to a position: nobody was told of any other, and waiting for one might never end.
+
+        Raises:
+            InvalidMessage: it is above the log's head.
+        """
+        head = self._writer.position_max
+        if head is not None:
+            require_reached(after, head)
 
     def parts(self) -> list[Part]:
         """The states that follow the log, as they are: the write side's, and each view's.

@@ -300,6 +300,9 @@ class Replica(Queries):
             if isinstance(problem, Exception):
                 raise problem
 
+    def require_position(self, after: int) -> None:
+        """Any will do: the log may have come there, and the replica not."""
+
     # Inside.
 
     def _wanted(self, position: int) -> None:

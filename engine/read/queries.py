@@ -80,7 +80,8 @@ class Queries:
 
         Raises:
             UnknownMessage: no view answers this query.
-            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
+            NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
             ViewIncomplete: the view has left out events; the error holds its answer.
@@ -112,7 +113,8 @@ class Queries:
 
         Raises:
             UnknownMessage: no view answers this query.
-            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
+            NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
             ViewIncomplete: the view has left out events; the error holds its answer.
@@ -162,6 +164,7 @@ class Queries:
 
         Raises (on entering, or while iterating):
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
             WatchesFull: ``watches_max`` watches are open.
             WatchOverrun: ``every`` change was wanted, and more than wait may came; all up to then were given.
             ViewBehind: too many queries wait for this view.
@@ -183,6 +186,7 @@ class Queries:
 
         Raises:
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
             WatchesFull: ``watches_max`` watches are open.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.

@@ -69,6 +69,10 @@ class Backend(Gateway, Protocol):
         """The last event that it knows to be durable."""
         ...
 
+    def require_position(self, after: int) -> None:
+        """Refuse a position that the log has not come to, where that is known."""
+        ...
+
     def stats(self) -> BackendStats:
         """Figures of this moment."""
         ...

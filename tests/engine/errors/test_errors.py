@@ -103,8 +103,8 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         TryAgainLater,
         NotYetVisible("Balances", 7, 9, 0.5),
-        "view Balances is at position 7 and did not reach 9 within 0.5 s; "
-        "the write itself stands: ask again with the same token",
+        "view Balances is at position 7 and did not reach 9 within 0.5 s: "
+        "ask again with the same token; a position that no receipt and no answer has named may never come",
     ),
     (TryAgainLater, WriterUnavailable("it stopped"), "the writer takes no commands: it stopped; views still answer"),
     (
