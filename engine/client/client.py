@@ -185,6 +185,7 @@ class Client:
         Raises:
             InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
         """
+        self.link.require_loop()
         todo = list(commands)
         if metadata is not None:
             metadata = checked_metadata(metadata)

@@ -73,6 +73,10 @@ class Backend(Gateway, Protocol):
         """Refuse a position that the log has not come to, where that is known."""
         ...
 
+    def require_loop(self) -> None:
+        """Refuse to be used on another event loop than it was opened on."""
+        ...
+
     def stats(self) -> BackendStats:
         """Figures of this moment."""
         ...

@@ -49,6 +49,7 @@ from millstream.engine.errors import (
     WatchesFull,
     WatchOverrun,
     WriterUnavailable,
+    WrongLoop,
 )
 
 #: Every error with its branch and its text: the thing, the state, the limit, the next step.
@@ -192,6 +193,13 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         AuthorError,
+        WrongLoop("the engine of bank.db", "an event loop of thread 'a' that runs", "no event loop of thread 'b'"),
+        "the engine of bank.db was opened on an event loop of thread 'a' that runs, and is used on no event loop of thread "
+        "'b'; nothing was taken: open it on the loop that uses it, or get to its loop with "
+        "asyncio.run_coroutine_threadsafe or anyio.from_thread.run",
+    ),
+    (
+        AuthorError,
         EventsUnreadable(
             "bank.db",
             "bank",
@@ -266,6 +274,7 @@ FIELDS: list[tuple[MillstreamError, dict[str, object]]] = [
         {"view": "Balances", "position": 12, "parked": 3, "skipped": 1, "answer": "answer"},
     ),
     (EventsUnreadable("bank.db", "bank", []), {"log": "bank.db", "app": "bank", "events": []}),
+    (WrongLoop("it", "one", "two"), {"what": "it", "opened_on": "one", "used_on": "two"}),
 ]
 
 
