@@ -56,6 +56,7 @@ from millstream.engine.errors import (
     WatchesFull,
     WatchOverrun,
     WriterUnavailable,
+    WrongLoop,
 )
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.gateway import Gateway
@@ -135,4 +136,5 @@ __all__ = [
     "WatchesFull",
     "WriterStats",
     "WriterUnavailable",
+    "WrongLoop",
 ]

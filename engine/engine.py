@@ -9,9 +9,9 @@ import asyncio
 from asyncio import get_running_loop
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from datetime import datetime
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from types import TracebackType
 from typing import Literal, Self
 
@@ -19,11 +19,10 @@ from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Event, Metadata, Receipt
 from millstream.engine.application.options import Options
-from millstream.engine.application.validation import checked_metadata
+from millstream.engine.application.validation import checked_metadata, require_reached
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import (
-    DefinitionError,
     EngineClosed,
     MillstreamError,
     UnknownMessage,
@@ -31,8 +30,9 @@ from millstream.engine.errors import (
 )
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
-from millstream.engine.loop.clock import Clock, elapsed, utc_now
+from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
 from millstream.engine.loop.collector import frozen
+from millstream.engine.loop.home import Home, promises_of
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
@@ -102,10 +102,13 @@ class Engine(Queries):
         limits = limits or Limits()
         #: Tells all observers. A server of this engine tells them, too.
         self.observers: Observer = Observers(observers)
-        views = [ViewActor(app, index, limits, self._reader, self.observers) for index in range(len(app.views))]
-        super().__init__(app, limits, views, check_purity=check_purity)
+        views = [
+            ViewActor(app, index, limits, self._reader, self.observers, self.require_position)
+            for index in range(len(app.views))
+        ]
         #: Where commits are kept. It is the engine's to open, write and close.
         self.log = log_at(log)
+        super().__init__(app, limits, views, Home(f"the engine of {self.log.name}"), check_purity=check_purity)
         #: What is offered each commit, in this order: the views, and the snapshotter once the engine is open.
         self.followers: list[Follower] = [*views]
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
@@ -132,7 +135,7 @@ class Engine(Queries):
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.
-        self._new_promise: Callable[[], asyncio.Future[Receipt]] = lambda: get_running_loop().create_future()
+        self._new_promise: Callable[[], asyncio.Future[Receipt]] = asyncio.Future
 
     # Asking for changes.
 
@@ -174,7 +177,11 @@ class Engine(Queries):
             CommitFailed, OutcomeUnknown, Fenced: the log failed.
             HandlerFailed, ApplyFailed, ImpureHandler: the application failed.
             WriterUnavailable, EngineClosed: the engine takes no commands.
+            WrongLoop: it was opened on another event loop.
         """
+        home = self._home
+        if get_ident() != home.thread or not home.runs():
+            home.require()
         check = self._checks.get(type(command))
         if check is None or check(command) is False:
             command = self.admission.command(command)
@@ -221,7 +228,9 @@ class Engine(Queries):
 
         Raises:
             InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
+            WrongLoop: the engine was opened on another event loop.
         """
+        self._home.require()
         return await self.admission.execute_many(list(commands), command_ids, metadata, timeout)
 
     def preview(self, command: Command, *, metadata: Metadata | None = None) -> list[Event]:
@@ -232,7 +241,9 @@ class Engine(Queries):
         Raises:
             Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler: as `execute`.
             WriterUnavailable, Fenced, EngineClosed: the engine takes no commands.
+            WrongLoop: it was opened on another event loop.
         """
+        self._home.require()
         command = self.admission.command(command)
         metadata = Metadata() if metadata is None else checked_metadata(metadata)
         if self._life.status is not Phase.OPEN:
@@ -255,7 +266,9 @@ class Engine(Queries):
             UnknownMessage: there is no such view.
             ViewFaulted: the view has faulted. Without ``view``, such a one is passed over.
             EngineClosed: the engine is not open, or was closed meanwhile.
+            WrongLoop: it was opened on another event loop.
         """
+        self._home.require()
         if self._life.status is not Phase.OPEN:
             raise EngineClosed(self._life.status)
         names = tuple(each.name for each in self._views)
@@ -290,6 +303,16 @@ class Engine(Queries):
     def position(self) -> int:
         """That of the last durable event."""
         return self._writer.head.position
+
+    def require_position(self, after: int) -> None:
+        """See that the log has come to a position: nobody was told of any other, and waiting for one might never end.
+
+        Raises:
+            InvalidMessage: it is above the log's head.
+        """
+        head = self._writer.position_max
+        if head is not None:
+            require_reached(after, head)
 
     def parts(self) -> list[Part]:
         """The states that follow the log, as they are: the write side's, and each view's.
@@ -328,13 +351,15 @@ class Engine(Queries):
     async def __aenter__(self) -> Self:
         if not self._life.on(Turn.OPEN):
             raise EngineClosed(f"{self._life.status} and can't be opened again: make a new Engine")
-        self._new_promise = get_running_loop().create_future
+        self._home.settle()
+        self._new_promise = promises_of(get_running_loop())
         try:
             await to_the_end(self.log.open(self.app.name))
             await self._recover()
         except BaseException:
             self._life.must(Turn.FAILED)
             await to_the_end(self._let_go())
+            self._home.leave()
             raise
         self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="millstream-writer"))
@@ -344,6 +369,9 @@ class Engine(Queries):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._home.is_forked:
+            return  # what is open is the parent's
+        self._home.require()
         if self._life.on(Turn.CLOSE):
             self._closing = asyncio.create_task(self._close(), name="millstream-closing")
         if self._closing is not None:
@@ -354,7 +382,7 @@ class Engine(Queries):
 
     async def _recover(self) -> None:
         started = elapsed()
-        _require_zone(self._clock())
+        require_zone(self._clock())
         if isinstance(self.log, Upgrading) and self.log.upgraded_from is not None:
             self.observers.log_upgraded(log=self.log.name, from_format=self.log.upgraded_from, to_format=FORMAT)
         store = None if self._snapshots is None else await self._opened(self._snapshots)
@@ -431,6 +459,7 @@ class Engine(Queries):
             await asyncio.wait(self._tasks)
             await self._let_go()
             self._life.must(Turn.CLOSED)
+            self._home.leave()
         head = self._writer.head
         self.observers.closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in reversed(ended):
@@ -468,14 +497,3 @@ class Engine(Queries):
         write = WriteParts(self.app, self.limits.receipts_max)
         recovered = await self._recovery.recover(write.all, slicer)
         return Rebuilt(self._write_state(write), recovered.head, recovered.replayed)
-
-
-def _require_zone(now: object) -> None:
-    """See that a clock tells the time in a zone.
-
-    Raises:
-        DefinitionError: it does not.
-    """
-    if not isinstance(now, datetime) or now.utcoffset() is None:
-        problem = f"the clock tells {now!r:.80}: it is to tell an aware datetime, such as datetime.now(UTC)"
-        raise DefinitionError(problem, "Engine(clock=…)")

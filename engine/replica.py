@@ -24,6 +24,7 @@ from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
 from millstream.engine.loop.collector import frozen
+from millstream.engine.loop.home import Home
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
@@ -91,9 +92,9 @@ class Replica(Queries):
         views = [
             ViewActor(app, index, limits, self._reader, self.observers, self._wanted) for index in range(len(app.views))
         ]
-        super().__init__(app, limits, views, check_purity=check_purity)
         #: Where commits are read. It is the replica's to attach to and close.
         self.log = log_at(log)
+        super().__init__(app, limits, views, Home(f"the replica of {self.log.name}"), check_purity=check_purity)
         #: Where commands go.
         self.writer = writer
         #: What is offered each commit.
@@ -123,6 +124,7 @@ class Replica(Queries):
         Raises:
             NotLeader: this replica knows no writer.
             EngineClosed: the replica is not open.
+            WrongLoop: it was opened on another event loop.
             Exception: whatever the writer raises.
         """
         return await self._leader().execute(
@@ -148,6 +150,7 @@ class Replica(Queries):
             For each command its receipt, or the error that `execute` would have raised.
 
         Raises:
+            WrongLoop: the replica was opened on another event loop.
             Exception: whatever the writer raises.
         """
         try:
@@ -157,6 +160,7 @@ class Replica(Queries):
         return await writer.execute_many(commands, command_ids=command_ids, metadata=metadata, timeout=timeout)
 
     def _leader(self) -> Gateway:
+        self._home.require()
         if self._life.status is not Phase.OPEN:
             raise EngineClosed(self._life.status)
         if self.writer is None:
@@ -212,12 +216,14 @@ class Replica(Queries):
     async def __aenter__(self) -> Self:
         if not self._life.on(Turn.OPEN):
             raise EngineClosed(f"{self._life.status} and can't be opened again: make a new Replica")
+        self._home.settle()
         try:
             require_owner(self.log.name, await to_the_end(self.log.attach()), self.app.name)
             await self._recover()
         except BaseException:
             self._life.must(Turn.FAILED)
             await to_the_end(self.log.close())
+            self._home.leave()
             raise
         self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
         self._tasks.append(asyncio.create_task(self._feed.run(), name="millstream-feed"))
@@ -227,6 +233,9 @@ class Replica(Queries):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._home.is_forked:
+            return  # what is open is the parent's
+        self._home.require()
         if self._life.on(Turn.CLOSE):
             self._closing = asyncio.create_task(self._close(), name="millstream-closing")
         if self._closing is not None:
@@ -294,11 +303,15 @@ class Replica(Queries):
             await asyncio.wait(self._tasks)
             await self.log.close()
             self._life.must(Turn.CLOSED)
+            self._home.leave()
         head = self._feed.head
         self.observers.replica_closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in ended:
             if isinstance(problem, Exception):
                 raise problem
+
+    def require_position(self, after: int) -> None:
+        """Any will do: the log may have come there, and the replica not."""
 
     # Inside.
 

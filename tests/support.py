@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -184,6 +185,15 @@ def start(group: anyio.abc.TaskGroup, awaitable: Awaitable[Any]) -> Outcome:
 def views_of(running: Engine | Replica) -> list[ViewActor]:
     """The actors of all views, in the application's order."""
     return [each for each in running.followers if isinstance(each, ViewActor)]
+
+
+@asynccontextmanager
+async def views_held(running: Engine | Replica) -> AsyncIterator[None]:
+    """A block in which views apply nothing: what is committed has its receipt, and nobody sees it yet."""
+    async with AsyncExitStack() as held:
+        for view in views_of(running):
+            await held.enter_async_context(view.still)
+        yield
 
 
 @dataclass

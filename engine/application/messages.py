@@ -14,6 +14,8 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar, dataclass_transf
 
 import msgspec
 
+from millstream.engine.errors import InvalidMessage
+
 __all__ = [
     "KEY",
     "Answered",
@@ -98,8 +100,19 @@ Token: TypeAlias = Receipt | Answered[Any] | int
 
 
 def position_of(token: Token | None) -> int:
-    """The position that a token stands for; 0 for none."""
-    return 0 if token is None else token if isinstance(token, int) else token.position
+    """The position that a token stands for; 0 for none.
+
+    Raises:
+        InvalidMessage: it is no token.
+    """
+    if token is None:
+        return 0
+    if isinstance(token, int):
+        return token
+    try:
+        return token.position
+    except AttributeError as error:
+        raise InvalidMessage("after", f"{token!r:.80} is no receipt, no answer and no position") from error
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -39,6 +39,7 @@ __all__ = [
     "payload_digest",
     "problem_with",
     "reader",
+    "require_reached",
     "union_of",
     "writer",
 ]
@@ -163,6 +164,21 @@ def checked_version(version: int) -> int:
     if type(version) is not int or version < 0:
         raise InvalidMessage("expected_version", f"a whole number from 0 on, not {version!r:.80}")
     return version
+
+
+def require_reached(after: int, head: int) -> None:
+    """See that a log has come to a position, so that waiting for it has an end.
+
+    Args:
+        after: what somebody wants to see.
+        head: the highest position that anybody can have been told.
+
+    Raises:
+        InvalidMessage: it is above the head.
+    """
+    if after > head:
+        problem = f"position {after:,} is above the head of the log, which is at {head:,}"
+        raise InvalidMessage("after", f"{problem}: give a receipt or an answer of this log, as it is now")
 
 
 def payload_digest(command: Any) -> str:

@@ -185,6 +185,7 @@ class Client:
         Raises:
             InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
         """
+        self.link.require_loop()
         todo = list(commands)
         if metadata is not None:
             metadata = checked_metadata(metadata)
@@ -243,7 +244,8 @@ class Client:
 
         Raises:
             UnknownMessage: no view answers this query.
-            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            InvalidMessage: ``after`` is no token, or above the head of the server's log. A replica waits for it.
+            NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind, ViewFaulted, ViewIncomplete: the view can't answer now, not at all, or not with all events.
             AnswerFailed: the view raised while answering, or the answer is not what the query promises.
             DeadlineExceeded: it was not sent in time, or not answered; ``__cause__`` says why.
@@ -273,7 +275,8 @@ class Client:
 
         Raises:
             UnknownMessage: no view answers this query.
-            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            InvalidMessage: ``after`` is no token, or above the head of the server's log. A replica waits for it.
+            NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind, ViewFaulted, ViewIncomplete: the view can't answer now, not at all, or not with all events.
             AnswerFailed: the view raised while answering, or the answer is not what the query promises.
             DeadlineExceeded: it was not sent in time, or not answered; ``__cause__`` says why.

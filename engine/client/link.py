@@ -38,6 +38,7 @@ from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError, RemoteError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.home import Home
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire import Reply
@@ -89,6 +90,7 @@ class Link:
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._calls = Calls(self.name, self.limits)
         self._loop: asyncio.AbstractEventLoop
+        self._home = Home(f"the client of {self.name}")
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._is_flushing = False
@@ -100,11 +102,13 @@ class Link:
         if not self._life.on(Turn.OPEN):
             raise EngineClosed(self._life.status)
         self._loop = asyncio.get_running_loop()
+        self._home.settle()
         try:
             if self._eager:
                 self._connection = await self._reach.connect(self, once=True)
         except BaseException:
             self._life.must(Turn.FAILED)
+            self._home.leave()
             raise
         self._life.must(Turn.OPENED)
         self._beat = self._loop.call_later(self.limits.quiet_seconds_max, self._listen)
@@ -113,12 +117,24 @@ class Link:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._home.is_forked:
+            return  # what is open is the parent's
+        self._home.require()
         if self._life.on(Turn.CLOSE):
             self._closing = asyncio.create_task(self._close(), name="millstream-closing")
         if self._closing is not None:
             await to_the_end(self._closing)
+            self._home.leave()
 
     # Calling.
+
+    def require_loop(self) -> None:
+        """See that this is used on the loop that it was opened on, if it is open.
+
+        Raises:
+            WrongLoop: it is not.
+        """
+        self._home.require()
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Raw:
         """Call any method of the protocol; returns its result as JSON.
@@ -171,9 +187,11 @@ class Link:
 
         Raises:
             EngineClosed: the link is not open.
+            WrongLoop: it was opened on another event loop.
             LimitReached: too many calls wait.
             ProtocolViolated: the call is longer than a server reads.
         """
+        self._home.require()
         if self._life.status is not Phase.OPEN:
             raise EngineClosed(self._life.status)
         self._calls.add(call)

@@ -53,6 +53,7 @@ class _Teller(Protocol):
 
     @property
     def name(self) -> str: ...
+    def require_loop(self) -> None: ...
     def send(self, call: Call) -> None: ...
     def post(self, method: str, params: bytes) -> None: ...
 
@@ -111,7 +112,9 @@ class Subscription:
 
         Raises:
             MillstreamError: it has ended, for this reason; all that was told before was given.
+            WrongLoop: the link was opened on another event loop.
         """
+        self._link.require_loop()
         while not self._waiting:
             if self._error is not None:
                 raise self._error

@@ -39,7 +39,8 @@
     │   ├── ViewFaulted              a view could not apply an event and answers no more
     │   ├── SnapshotMismatch         a snapshot does not fit the state that it is to be restored to
     │   ├── ViewIncomplete           a view left out events that it could not apply, as its policy says
-    │   └── EventsUnreadable         the log holds events that today's application can't read
+    │   ├── EventsUnreadable         the log holds events that today's application can't read
+    │   └── WrongLoop                something is used on another event loop than it was opened on
     └── RemoteError              a server's error that this client does not know
 
 Each keeps its values as fields and renders its text itself: the thing, the state, the limit, the next step.
@@ -55,6 +56,7 @@ from millstream.engine.errors.author import (
     SnapshotMismatch,
     ViewFaulted,
     ViewIncomplete,
+    WrongLoop,
 )
 from millstream.engine.errors.caller import (
     CommandIdReused,
@@ -139,4 +141,5 @@ __all__ = [
     "WatchOverrun",
     "WatchesFull",
     "WriterUnavailable",
+    "WrongLoop",
 ]

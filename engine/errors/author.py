@@ -18,6 +18,7 @@ __all__ = [
     "SnapshotMismatch",
     "ViewFaulted",
     "ViewIncomplete",
+    "WrongLoop",
 ]
 
 
@@ -151,4 +152,23 @@ class EventsUnreadable(AuthorError):
         return (
             f"log {self.log} holds events that application {self.app!r} can't read: {kinds}. Give App(retired=…) a "
             "Retired class for each: what it means today, or nothing any more"
+        )
+
+
+class WrongLoop(AuthorError):
+    """Something is used on another event loop, in another thread or in another process than it was opened in.
+
+    Nothing was taken, and nothing of it happened.
+    """
+
+    def __init__(self, what: str, opened_on: str, used_on: str) -> None:
+        super().__init__(what, opened_on, used_on)
+        self.what = what
+        self.opened_on = opened_on
+        self.used_on = used_on
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} was opened on {self.opened_on}, and is used on {self.used_on}; nothing was taken: open it on "
+            "the loop that uses it, or get to its loop with asyncio.run_coroutine_threadsafe or anyio.from_thread.run"
         )

@@ -74,7 +74,7 @@ class ViewBehind(TryAgainLater):
 
 
 class NotYetVisible(TryAgainLater):
-    """The view did not reach ``after`` in time. The write that the token stands for is not in doubt."""
+    """The view did not reach ``after`` in time. A write with a receipt stands all the same."""
 
     def __init__(self, view: str, position: int, after: int, timeout_seconds: float) -> None:
         super().__init__(view, position, after, timeout_seconds)
@@ -86,7 +86,8 @@ class NotYetVisible(TryAgainLater):
     def __str__(self) -> str:
         return (
             f"view {self.view} is at position {self.position:,} and did not reach {self.after:,} within "
-            f"{self.timeout_seconds:g} s; the write itself stands: ask again with the same token"
+            f"{self.timeout_seconds:g} s: ask again with the same token; "
+            "a position that no receipt and no answer has named may never come"
         )
 
 

@@ -12,7 +12,9 @@ from functools import partial
 from threading import get_ident
 from time import perf_counter, thread_time
 
-__all__ = ["Clock", "elapsed", "replaced_clocks", "utc_now", "worked"]
+from millstream.engine.errors import DefinitionError
+
+__all__ = ["Clock", "elapsed", "replaced_clocks", "require_zone", "utc_now", "worked"]
 
 Clock = Callable[[], datetime]
 
@@ -34,6 +36,17 @@ _telling: Clock = _wall
 def utc_now() -> datetime:
     """The time of day, UTC."""
     return _telling()
+
+
+def require_zone(now: object) -> None:
+    """See that a clock tells the time in a zone.
+
+    Raises:
+        DefinitionError: it does not.
+    """
+    if not isinstance(now, datetime) or now.utcoffset() is None:
+        problem = f"the clock tells {now!r:.80}: it is to tell an aware datetime, such as datetime.now(UTC)"
+        raise DefinitionError(problem, "Engine(clock=…)")
 
 
 #: Seconds for which this thread has had a core.

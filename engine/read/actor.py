@@ -94,7 +94,7 @@ class ViewActor:
         limits: the engine's.
         reader: makes a reader of the log that starts after a given head.
         observer: is told what happens to the view.
-        wanted: is told of each position that a query begins to wait for.
+        wanted: is told of each position that a query is about to wait for. What it raises, the query raises.
     """
 
     def __init__(
@@ -278,6 +278,7 @@ class ViewActor:
         """Wait until every event up to ``position`` is applied and no commit is half applied.
 
         Raises:
+            InvalidMessage: the log has no such position, and whoever is told of it knows so.
             NotYetVisible: it took longer than ``timeout`` seconds.
             ViewBehind: ``view_waiters_max`` queries wait already.
             ViewFaulted: the view faulted, before or meanwhile.
@@ -297,9 +298,9 @@ class ViewActor:
     async def _turn(self, position: int) -> None:
         if len(self._waiting) >= self._limits.view_waiters_max:
             raise ViewBehind(self.name, self.position, len(self._waiting), self._limits.view_waiters_max)
-        turn = self._waiting.join(position)
         if self._wanted is not None:
             self._wanted(position)
+        turn = self._waiting.join(position)
         await self._waiting.until(turn)
 
     async def _catch_up(self, slicer: Slicer) -> None:

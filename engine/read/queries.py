@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from threading import get_ident
 from typing import Any, Self, TypeVar, cast
 
 from millstream.engine.application.app import App
@@ -27,6 +28,7 @@ from millstream.engine.errors import (
     WatchesFull,
 )
 from millstream.engine.limits import Limits
+from millstream.engine.loop.home import Home
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.watches import Question, Watch
@@ -44,13 +46,17 @@ class Queries:
         app: the application.
         limits: the bounds.
         views: the actor of each of its views, in its order.
+        home: the loop that it is opened on.
         check_purity: look at a view's state before and after each answer.
     """
 
-    def __init__(self, app: App, limits: Limits, views: Sequence[ViewActor], *, check_purity: bool = False) -> None:
+    def __init__(
+        self, app: App, limits: Limits, views: Sequence[ViewActor], home: Home, *, check_purity: bool = False
+    ) -> None:
         self.app = app
         self.limits = limits
         self._views = views
+        self._home = home
         self._check_purity = check_purity
         self._as_json = {query: (views[entry.view], entry.method.function) for query, entry in app.queries.items()}
         #: The same for those who get the answer itself, and not as JSON: what can change is a copy.
@@ -80,17 +86,22 @@ class Queries:
 
         Raises:
             UnknownMessage: no view answers this query.
-            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
+            NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
             ViewIncomplete: the view has left out events; the error holds its answer.
             AnswerFailed: the view raised while answering.
             EngineClosed: the engine is not open.
+            WrongLoop: it was opened on another event loop.
         """
+        if get_ident() != self._home.thread:
+            self._home.require()  # and another loop of the same thread waits for nothing: all is still meanwhile
         view, answer = self._answers.get(type(query)) or self._unknown(query)
         if after is not None or not view.ready:
             position = position_of(after)
             if not view.ready or view.position < position:
+                self._home.require()
                 await view.reach(position, timeout)
         return cast(Answer, self._answer(view, answer, query, incomplete))
 
@@ -112,13 +123,16 @@ class Queries:
 
         Raises:
             UnknownMessage: no view answers this query.
-            NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
+            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
+            NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
             ViewIncomplete: the view has left out events; the error holds its answer.
             AnswerFailed: the view raised while answering.
             EngineClosed: the engine is not open.
+            WrongLoop: it was opened on another event loop.
         """
+        self._home.require()
         view, answer = self._answers.get(type(query)) or self._unknown(query)
         if not view.ready or view.position < position_of(after):
             await view.reach(position_of(after), timeout)
@@ -162,6 +176,7 @@ class Queries:
 
         Raises (on entering, or while iterating):
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
             WatchesFull: ``watches_max`` watches are open.
             WatchOverrun: ``every`` change was wanted, and more than wait may came; all up to then were given.
             ViewBehind: too many queries wait for this view.
@@ -169,10 +184,11 @@ class Queries:
             ViewIncomplete: the view has left out events; the error holds its answer.
             AnswerFailed: the view raised while answering, or its answer is not what JSON or the query can hold.
             EngineClosed: the engine is not open, or was closed.
+            WrongLoop: it was opened on another event loop.
         """
         watch = await self.open_watch(query, after=position_of(after), every=every, incomplete=incomplete)
         try:
-            yield _AnswersOf(watch)
+            yield _AnswersOf(watch, self._home)
         finally:
             watch.close()
 
@@ -183,17 +199,28 @@ class Queries:
 
         Raises:
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
             WatchesFull: ``watches_max`` watches are open.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
             EngineClosed: the engine is not open.
+            WrongLoop: it was opened on another event loop.
         """
+        self._home.require()
         view, answer = self._as_json.get(type(query)) or self._unknown(query)
         self._require_room()
         question = Question(query, self._purity_checked(view, answer), self._decoder(view, type(query)))
         await view.reach(after, None)
         self._require_room()
         return view.watches.join(question, every=every, incomplete=incomplete)
+
+    def require_loop(self) -> None:
+        """See that this is used on the loop that it was opened on, if it is open.
+
+        Raises:
+            WrongLoop: it is not.
+        """
+        self._home.require()
 
     def parked(self) -> list[Parked]:
         """The events that views have parked, view by view, in order; see `View.poison`."""
@@ -259,13 +286,15 @@ class Queries:
 class _AnswersOf:
     """The answers of a watch. No generator, which would be over when somebody who waits for the next is cancelled."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, home: Home) -> None:
         self._watch = watch
+        self._home = home
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Answered[Any]:
+        self._home.require()
         data, position = await self._watch.next()
         return Answered(self._watch.decode(data), position)
 

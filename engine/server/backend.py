@@ -69,6 +69,14 @@ class Backend(Gateway, Protocol):
         """The last event that it knows to be durable."""
         ...
 
+    def require_position(self, after: int) -> None:
+        """Refuse a position that the log has not come to, where that is known."""
+        ...
+
+    def require_loop(self) -> None:
+        """Refuse to be used on another event loop than it was opened on."""
+        ...
+
     def stats(self) -> BackendStats:
         """Figures of this moment."""
         ...

@@ -66,6 +66,7 @@ class Queries:
     def follow(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The log's events from a position on, and then each new one, as notifications."""
         limits = self._limits
+        self._backend.require_position(request.params.after)
         if self._follows[connection] >= limits.connection_follows_max:
             raise LimitReached("connection_follows_max", limits.connection_follows_max)
         if self._follows.total() >= limits.follows_max:

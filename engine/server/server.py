@@ -65,6 +65,7 @@ class Server:
     Raises:
         DefinitionError: an address is none. On entering: it can't be listened on, or is open to other machines without
             tokens or TLS.
+        WrongLoop (on entering): the backend was opened on another event loop.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Server:
         self.limits = limits or ServerLimits()
         self.requests = Requests(backend.app, self.limits.in_flight_max)
         self._observer = backend.observers
+        self._require_loop = backend.require_loop
         self._methods = Methods(backend, self.requests, tokens, self.limits, self.stats)
         self.handlers = self._methods.handlers
         self.readers: Mapping[Role | None, Callable[[bytes], Any]] = {
@@ -112,6 +114,7 @@ class Server:
     async def __aenter__(self) -> Self:
         if self._sweeping is not None:
             raise EngineClosed("served already: make a new Server")
+        self._require_loop()
         try:
             for address in self._listen:
                 listener = await listen(

@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 import msgspec
 
+from millstream.engine.application.validation import require_reached
 from millstream.engine.commits.body import UNREADABLE, body_reader
 from millstream.engine.commits.chain import unreadable
 from millstream.engine.commits.commit import Commit
@@ -63,6 +64,7 @@ async def stored_events(
         tag: only those of this type.
 
     Raises:
+        InvalidMessage: ``after`` is above the log's head.
         LogCorrupt: a commit can't be read; names it.
         LogRefused: one is nested too deeply to be read.
     """
@@ -94,11 +96,14 @@ async def event_pages(
         endless: at the end of the log wait for more, instead of ending.
 
     Raises:
+        InvalidMessage: ``after`` is above the log's head.
         LogCorrupt: a commit can't be read; names it.
         LogRefused: one is nested too deeply to be read.
     """
     slicer = Slicer(SLICE_MS)
-    number = await _last_before(log, after + 1)
+    head = await log.head()
+    require_reached(after, head.position)
+    number = await _last_before(log, after + 1, head.number)
     async with aclosing(log.follow(number, PAGE_BYTES) if endless else _until_end(log, number)) as pages:
         async for page in pages:
             for commit in page:
@@ -121,9 +126,15 @@ async def _until_end(log: Log, number: int) -> AsyncGenerator[Sequence[Commit], 
         number = page[-1].number
 
 
-async def _last_before(log: Log, position: int) -> int:
-    """The number of a commit after which the event at ``position`` comes, as late a one as can be told; 0 for none."""
-    low, high = 0, (await log.head()).number
+async def _last_before(log: Log, position: int, last: int) -> int:
+    """The number of a commit after which the event at ``position`` comes, as late a one as can be told; 0 for none.
+
+    Args:
+        log: open, or attached.
+        position: that of the event.
+        last: the number of the log's last commit.
+    """
+    low, high = 0, last
     while high - low > 1:
         middle = (low + high) // 2
         (commit, *_) = await log.read(middle - 1, 1)

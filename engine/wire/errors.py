@@ -75,6 +75,7 @@ CODES: Mapping[str, int] = {
     "SnapshotMismatch": 4007,
     "ViewIncomplete": 4008,
     "EventsUnreadable": 4009,
+    "WrongLoop": 4010,
 }
 
 #: For errors of an application's own: who must act is told, and their text.

@@ -201,6 +201,15 @@ class Writer:
         return self._life.status
 
     @property
+    def position_max(self) -> int | None:
+        """The highest position that anybody can have been told; None if that can't be told any more.
+
+        Nobody gets a receipt before its commit is durable here, but a replica may have read that commit by then: of
+        one that is being written, and of one that failed and may be there all the same.
+        """
+        return None if self.status is WriterStatus.STOPPED else self._sealed.position
+
+    @property
     def settled(self) -> WriteState | None:
         """The state, if it is that of `head` and nothing moves any more: `run` has ended in good order."""
         return self.state if self._settled else None
@@ -401,7 +410,8 @@ class Writer:
             self._fail(self._draft, too, error, before=failed)
             self._draft = None
         self._discard_state()
-        self._sealed = self.head
+        if not isinstance(error, OutcomeUnknown):
+            self._sealed = self.head
 
     def _discard_state(self) -> None:
         self.state = None
@@ -429,9 +439,10 @@ class Writer:
         self._has_said_who(rebuilt.state.index.term)
         self._life.must(WriterEvent.REBUILT)
         if rebuilt.head.number > self.head.number:
-            self.head = self._sealed = rebuilt.head
+            self.head = rebuilt.head
             for follower in self._followers:
                 follower.resync(rebuilt.head)
+        self._sealed = self.head
 
     async def _refuse_waiting(self, reason: str, error: BaseException) -> None:
         self._observer.rebuild_failed(log=self._store.name, error=error)

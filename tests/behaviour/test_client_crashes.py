@@ -114,6 +114,12 @@ async def test_a_client_that_names_commands_needs_no_ids_for_that_and_many_at_on
 ) -> None:
     outcomes: list[Receipt | Exception] = []
 
+    async def seen(client: Client, position: int) -> None:
+        async with client.watch(StockOf("a")) as answers:
+            async for answered in answers:
+                if answered.position >= position:
+                    return
+
     async def many(client: Client, name: str) -> None:
         outcomes.extend(await client.execute_many([Add(name, 1)] * 2_000))
 
@@ -126,7 +132,7 @@ async def test_a_client_that_names_commands_needs_no_ids_for_that_and_many_at_on
             for name in "ab":
                 group.start_soon(many, client, name)
             for position in (500, 2_000):
-                await client.ask(StockOf("a"), after=position)
+                await seen(client, position)
                 server.kill()
                 await server.start()
     assert {type(outcome) for outcome in outcomes} == {Receipt}

@@ -33,7 +33,17 @@ from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.handlers import Retired
 from tests.desk import Counted, Placed, Put, Said, Say, Seen, Swap, desk
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import Row, ScriptedLog, StoreBroke, published, sealed_rows, settled, start, views_of
+from tests.support import (
+    Row,
+    ScriptedLog,
+    StoreBroke,
+    published,
+    sealed_rows,
+    settled,
+    start,
+    views_held,
+    views_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -116,15 +126,16 @@ async def test_a_view_that_stops_is_faulted_as_ever_and_parks_nothing() -> None:
 
 async def test_a_query_still_waits_for_its_position() -> None:
     async with Engine(desk(), log=MemoryLog()) as engine, anyio.create_task_group() as group:
-        early = start(group, engine.ask(Seen(), after=2, incomplete=True))
-        await engine.execute(Put("a", "bad"))
-        await settled()
-        assert early.kind == "waiting"
-        await engine.execute(Put("a", "2"))
+        async with views_held(engine):
+            await engine.execute_many([Put("a", "bad"), Put("a", "2")])
+            early = start(group, engine.ask(Seen(), after=2, incomplete=True))
+            await settled()
+            assert early.kind == "waiting"
         await settled()
         assert early.value == ()
-        later = start(group, engine.ask(Seen(), after=3))
-        await engine.execute(Put("b", "1"))
+        async with views_held(engine):
+            later = start(group, engine.ask(Seen(), after=await engine.execute(Put("b", "1"))))
+            await settled()
         await settled()
         assert isinstance(later.error, ViewIncomplete)
         assert (later.error.position, later.error.answer) == (3, ("b 1",))

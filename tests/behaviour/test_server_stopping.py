@@ -14,7 +14,7 @@ from millstream.engine import Engine, EngineClosed, Limits
 from millstream.engine.server import Server, ServerLimits
 from tests.engine.server.caller import ADD, STOCK, calling, request, until
 from tests.shop import Add, shop
-from tests.support import ScriptedLog, settled
+from tests.support import ScriptedLog, settled, views_held
 
 pytestmark = pytest.mark.anyio
 
@@ -91,10 +91,13 @@ async def test_watches_are_told_and_so_is_one_that_was_just_asked_for() -> None:
             await caller.call("watch", {"query": STOCK})
             await caller.reply()
             await caller.call("follow")
-            await caller.send(request("watch", {"query": STOCK, "after": 99}, "never"))
-            await until(lambda: server.stats().watches == 3)
-            group.start_soon(server.__aexit__, None, None, None)
-            told = await caller.rest()
+            async with views_held(engine):
+                receipt = await engine.execute(Add("a", 1))
+                await caller.reply()
+                await caller.send(request("watch", {"query": STOCK, "after": receipt.position}, "never"))
+                await until(lambda: server.stats().watches == 3)
+                group.start_soon(server.__aexit__, None, None, None)
+                told = await caller.rest()
             closing = {"error": "EngineClosed", "state": "closing"}
             ended = {
                 each["method"]: (each["params"]["watch"], each["params"]["error"]["data"])

@@ -243,6 +243,14 @@ def test_show_says_when_there_is_nothing(log: Path, millstream: Millstream) -> N
     assert (ran.code, ran.out, ran.err) == (0, "", "no such events\n")
 
 
+@pytest.mark.parametrize("command", ["show", "tail"])
+def test_a_position_above_the_head_is_refused(log: Path, millstream: Millstream, command: str) -> None:
+    assert millstream("log", "show", "log.db", "--after", "7").err == "no such events\n"
+    ran = millstream("log", command, "log.db", "--after", "8")
+    assert (ran.code, ran.out) == (2, "")
+    assert "position 8 is above the head of the log, which is at 7" in ran.err
+
+
 def test_what_a_log_says_does_not_reach_the_terminal_as_commands(
     tmp_path: Path, millstream: Millstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ from millstream.engine.errors import (
     WatchesFull,
     WatchOverrun,
     WriterUnavailable,
+    WrongLoop,
 )
 
 #: Every error with its branch and its text: the thing, the state, the limit, the next step.
@@ -103,8 +104,8 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         TryAgainLater,
         NotYetVisible("Balances", 7, 9, 0.5),
-        "view Balances is at position 7 and did not reach 9 within 0.5 s; "
-        "the write itself stands: ask again with the same token",
+        "view Balances is at position 7 and did not reach 9 within 0.5 s: "
+        "ask again with the same token; a position that no receipt and no answer has named may never come",
     ),
     (TryAgainLater, WriterUnavailable("it stopped"), "the writer takes no commands: it stopped; views still answer"),
     (
@@ -192,6 +193,13 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         AuthorError,
+        WrongLoop("the engine of bank.db", "an event loop of thread 'a' that runs", "no event loop of thread 'b'"),
+        "the engine of bank.db was opened on an event loop of thread 'a' that runs, and is used on no event loop of thread "
+        "'b'; nothing was taken: open it on the loop that uses it, or get to its loop with "
+        "asyncio.run_coroutine_threadsafe or anyio.from_thread.run",
+    ),
+    (
+        AuthorError,
         EventsUnreadable(
             "bank.db",
             "bank",
@@ -266,6 +274,7 @@ FIELDS: list[tuple[MillstreamError, dict[str, object]]] = [
         {"view": "Balances", "position": 12, "parked": 3, "skipped": 1, "answer": "answer"},
     ),
     (EventsUnreadable("bank.db", "bank", []), {"log": "bank.db", "app": "bank", "events": []}),
+    (WrongLoop("it", "one", "two"), {"what": "it", "opened_on": "one", "used_on": "two"}),
 ]
 
 

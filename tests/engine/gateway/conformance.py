@@ -86,6 +86,9 @@ async def taken(answers: AsyncIterator[Answered[Any]]) -> tuple[Any, int]:
 class GatewayConformance(ABC):
     """Every promise of `millstream.engine.gateway.Gateway`."""
 
+    #: Whether questions are answered in the writer's process, which knows where its log ends.
+    knows_head = True
+
     @abstractmethod
     def running(self, app: App = shop, limits: Limits | None = None) -> AbstractAsyncContextManager[Running]:
         """The application, running, on a log of its own."""
@@ -369,12 +372,31 @@ class GatewayConformance(ABC):
             assert await gateway.ask(Notes(), after=receipt) == ("hello",)
 
     async def test_an_answer_that_does_not_come_in_time_says_how_far_the_view_is(self) -> None:
-        async with self.running() as (gateway, _, _):
+        async with self.running() as (gateway, engine, log), anyio.create_task_group() as group:
             receipt = await gateway.execute(Add("apple", 3))
             await gateway.ask(StockOf("apple"), after=receipt)
+            log.hold()
+            start(group, engine.execute(Add("apple", 3)))
+            await until(lambda: log.appends_started == 2)
             error = await error_of(gateway.ask(StockOf("apple"), after=2, timeout=0.3))
             assert isinstance(error, NotYetVisible)
             assert (error.view, error.position, error.after, error.timeout_seconds) == ("Shelf", 1, 2, 0.3)
+            log.release()
+
+    async def test_a_position_above_the_head_is_refused_by_who_knows_the_head(self) -> None:
+        async with self.running() as (gateway, _, _):
+            receipt = await gateway.execute(Add("apple", 3))
+            await gateway.ask(StockOf("apple"), after=receipt)
+            error = await error_of(gateway.answer(StockOf("apple"), after=10**9, timeout=0.3))
+            if self.knows_head:
+                problem = "position 1,000,000,000 is above the head of the log, which is at 1"
+                assert isinstance(error, InvalidMessage)
+                assert str(error) == (
+                    f"after is not valid: {problem}: give a receipt or an answer of this log, as it is now"
+                )
+            else:
+                assert isinstance(error, NotYetVisible)
+                assert (error.position, error.after) == (1, 10**9)
 
     async def test_a_view_that_fails_says_how(self) -> None:
         async with self.running() as (gateway, _, _):

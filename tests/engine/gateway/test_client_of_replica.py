@@ -18,6 +18,8 @@ pytestmark = pytest.mark.anyio
 class TestClientOfReplica(GatewayConformance):
     """Questions are answered by a replica over a socket; commands go from there over another one to the writer."""
 
+    knows_head = False
+
     @asynccontextmanager
     async def running(self, app: App = shop, limits: Limits | None = None) -> AsyncIterator[Running]:
         log, listen = ScriptedLog(), ["tcp://127.0.0.1:0"]

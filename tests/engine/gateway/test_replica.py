@@ -16,6 +16,8 @@ pytestmark = pytest.mark.anyio
 class TestReplica(GatewayConformance):
     """Questions are answered from the log, commands are passed on to an engine."""
 
+    knows_head = False
+
     @asynccontextmanager
     async def running(self, app: App = shop, limits: Limits | None = None) -> AsyncIterator[Running]:
         log = ScriptedLog()

@@ -10,12 +10,16 @@ import pytest
 
 from millstream.engine import (
     App,
+    CommitFailed,
     Engine,
     EngineClosed,
     Event,
+    Fenced,
+    InvalidMessage,
     Limits,
     MemoryLog,
     NotYetVisible,
+    OutcomeUnknown,
     Query,
     ViewBehind,
     ViewFaulted,
@@ -23,7 +27,14 @@ from millstream.engine import (
 from millstream.engine.stores.memory import MemoryStore
 from millstream.views import View, answers, applies
 from tests.shop import Add, Added, Book, Break, Broke, Everything, Note, Noted, Notes, Stock, StockOf, shop
-from tests.support import ScriptedLog, published, settled, start, views_of
+from tests.support import (
+    ScriptedLog,
+    published,
+    settled,
+    start,
+    views_held,
+    views_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -150,13 +161,15 @@ async def test_a_view_that_has_nothing_to_do_with_a_commit_moves_on_without_a_ta
 
 async def test_asking_for_a_position_waits_for_it_and_no_longer_than_it_is_told() -> None:
     async with Engine(shop, log="memory:") as engine, anyio.create_task_group() as group:
-        outcome = start(group, engine.ask(StockOf("a"), after=2))
         await engine.execute(Add("a", 1))
         await settled()
-        assert outcome.kind == "waiting"
-        with pytest.raises(NotYetVisible, match=r"view Shelf is at position 1 and did not reach 2 within 0.01 s"):
-            await engine.ask(StockOf("a"), after=2, timeout=0.01)
-        await engine.execute(Add("a", 1))
+        async with views_held(engine):
+            receipt = await engine.execute(Add("a", 1))
+            outcome = start(group, engine.ask(StockOf("a"), after=receipt))
+            await settled()
+            assert outcome.kind == "waiting"
+            with pytest.raises(NotYetVisible, match=r"view Shelf is at position 1 and did not reach 2 within 0.01 s"):
+                await engine.ask(StockOf("a"), after=2, timeout=0.01)
         await settled()
         assert outcome.value == 2
 
@@ -166,28 +179,123 @@ async def test_as_many_queries_as_the_limit_says_may_wait_for_a_view() -> None:
         Engine(shop, log="memory:", limits=Limits(view_waiters_max=2)) as engine,
         anyio.create_task_group() as group,
     ):
-        waiting = [start(group, engine.ask(StockOf("a"), after=1)) for _ in range(2)]
-        await settled()
-        with pytest.raises(ViewBehind, match=r"2 queries already wait for it, view_waiters_max=2"):
-            await engine.ask(StockOf("a"), after=1)
-        with anyio.move_on_after(0.01):
-            await engine.ask(Notes(), after=1)  # another view has its own limit; cancelled, it leaves no trace
-        assert len(views_of(engine)[1]._waiting) == 0
-        await engine.execute(Add("a", 1))
+        async with views_held(engine):
+            receipt = await engine.execute(Add("a", 1))
+            waiting = [start(group, engine.ask(StockOf("a"), after=receipt)) for _ in range(2)]
+            await settled()
+            with pytest.raises(ViewBehind, match=r"2 queries already wait for it, view_waiters_max=2"):
+                await engine.ask(StockOf("a"), after=1)
+            views_of(engine)[1].position = 0  # another view has its own limit; cancelled, a query leaves no trace
+            with anyio.move_on_after(0.01):
+                await engine.ask(Notes(), after=1)
+            assert len(views_of(engine)[1]._waiting) == 0
         await settled()
         assert [outcome.value for outcome in waiting] == [1, 1]
 
 
 async def test_whoever_waits_for_a_view_hears_that_it_faulted_or_closed() -> None:
-    async with anyio.create_task_group() as group, Engine(shop, log="memory:") as engine:
-        fragile = start(group, engine.ask(Broke("fine"), after=1))
-        shelf = start(group, engine.ask(StockOf("a"), after=99))
-        await settled()
-        await engine.execute(Break("view"))
+    log = ScriptedLog()
+    async with (
+        anyio.create_task_group() as group,
+        Engine(shop, log=log, limits=Limits(drain_seconds_max=0.01)) as engine,
+    ):
+        async with views_held(engine):
+            fragile = start(group, engine.ask(Broke("fine"), after=await engine.execute(Break("view"))))
+            await settled()
+            assert fragile.kind == "waiting"
         await settled()
         assert isinstance(fragile.error, ViewFaulted)
+        log.hold()
+        start(group, engine.execute(Add("a", 1)))
+        await settled()
+        shelf = start(group, engine.ask(StockOf("a"), after=2))
+        await settled()
         assert shelf.kind == "waiting"
     assert isinstance(shelf.error, EngineClosed)
+
+
+async def test_a_position_above_the_head_is_refused_at_once_and_a_receipts_never() -> None:
+    async with Engine(shop, log="memory:") as engine, anyio.create_task_group() as group:
+        with pytest.raises(InvalidMessage) as raised:
+            await engine.ask(StockOf("a"), after=1)
+        assert str(raised.value) == (
+            "after is not valid: position 1 is above the head of the log, which is at 0: "
+            "give a receipt or an answer of this log, as it is now"
+        )
+        with pytest.raises(InvalidMessage, match="position 1,000,000,000 is above"):
+            await engine.answer(StockOf("a"), after=10**9)
+        with pytest.raises(InvalidMessage, match="position 1 is above"):
+            async with engine.watch(StockOf("a"), after=1):
+                pass
+        assert len(views_of(engine)[0]._waiting) == 0
+
+        async def told_at_once() -> None:
+            receipt = await engine.execute(Add("a", 1))
+            seen.append(await engine.ask(StockOf("a"), after=receipt) >= receipt.position)
+
+        seen: list[bool] = []
+        for _ in range(100):
+            group.start_soon(told_at_once)
+    assert seen == [True] * 100
+
+
+async def test_a_position_that_is_being_written_is_waited_for_as_a_replica_may_have_shown_it() -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log) as engine, anyio.create_task_group() as group:
+        log.hold()
+        adding = start(group, engine.execute(Add("a", 1)))
+        await settled()
+        asked = start(group, engine.ask(StockOf("a"), after=1))
+        with pytest.raises(InvalidMessage, match="position 2 is above the head of the log, which is at 1"):
+            await engine.ask(StockOf("a"), after=2)
+        await settled()
+        assert (adding.kind, asked.kind) == ("waiting", "waiting")
+        log.release()
+        await settled()
+        assert asked.value == 1
+
+
+async def test_a_position_in_doubt_is_waited_for_and_one_that_was_refused_is_above_the_head() -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log) as engine, anyio.create_task_group() as group:
+        log.steps.extend(["refused", "written"])
+        with pytest.raises(CommitFailed):
+            await engine.execute(Add("a", 1))
+        await settled()
+        with pytest.raises(InvalidMessage, match="position 1 is above the head of the log, which is at 0"):
+            await engine.ask(StockOf("a"), after=1)
+        log.heads_fail = log.probes_fail = 2
+        with pytest.raises(OutcomeUnknown):
+            await engine.execute(Add("a", 1))
+        await settled()
+        asked = start(group, engine.ask(StockOf("a"), after=1))
+        await settled()
+        assert asked.kind == "waiting"
+        log.heads_fail = log.probes_fail = 0
+        assert (await engine.execute(Add("a", 1))).position == 2
+        await settled()
+        assert asked.value == 1
+
+
+async def test_a_writer_that_is_fenced_does_not_know_the_head_and_refuses_no_position() -> None:
+    store = MemoryStore()
+    async with Engine(shop, log=MemoryLog(store)) as engine:
+        await engine.execute(Add("a", 1))
+        store.commits.append(store.commits[0])
+        with pytest.raises(Fenced):
+            await engine.execute(Add("a", 1))
+        with pytest.raises(NotYetVisible):
+            await engine.ask(StockOf("a"), after=2, timeout=0.01)
+
+
+@pytest.mark.parametrize("nonsense", ["7", 7.0, (), object])
+async def test_what_is_no_token_is_refused_by_name(nonsense: Any) -> None:
+    async with Engine(shop, log="memory:") as engine:
+        with pytest.raises(InvalidMessage, match=r"after is not valid: .* is no receipt, no answer and no position"):
+            await engine.ask(StockOf("a"), after=nonsense)
+        with pytest.raises(InvalidMessage, match="is no receipt"):
+            async with engine.watch(StockOf("a"), after=nonsense):
+                pass
 
 
 async def test_a_view_that_faults_while_it_catches_up_stays_faulted(log_lines: list[Any]) -> None:

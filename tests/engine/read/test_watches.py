@@ -36,7 +36,13 @@ from millstream.handlers import WriteModel, handles
 from millstream.views import View, answers, applies
 from tests.desk import Put, Seen, desk
 from tests.shop import Add, Everything, Note, StockOf, Take, shop
-from tests.support import Outcome, settled, start, views_of
+from tests.support import (
+    Outcome,
+    settled,
+    start,
+    views_held,
+    views_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -193,10 +199,11 @@ async def test_a_watch_begins_with_an_answer_that_reflects_its_token() -> None:
                 assert first == (1, 2)  # not the position of the change, which is older than the token
         async with anyio.create_task_group() as group, engine.watch(StockOf("b"), every=True) as others:
             await anext(others)
-            begun = start(group, entered(engine, StockOf("a"), 3))
-            await settled()
-            assert begun.kind == "waiting"
-            await engine.execute(Add("a", 1))
+            async with views_held(engine):
+                await engine.execute(Add("a", 1))
+                begun = start(group, entered(engine, StockOf("a"), 3))
+                await settled()
+                assert begun.kind == "waiting"
         assert begun.value == Answered(2, 3)
         assert (await taken(answers, 1))[0][0] == 2
 

@@ -19,7 +19,7 @@ from millstream.engine.stores.port import Log
 from millstream.engine.wire import Address
 from tests.shop import shop
 
-__all__ = ["ADD", "SECONDS_MAX", "STOCK", "Caller", "calling", "request", "served", "until"]
+__all__ = ["ADD", "SECONDS_MAX", "STOCK", "Caller", "calling", "engine_of", "request", "served", "until"]
 
 #: How long anything that is sure to come may take.
 SECONDS_MAX = 10.0
@@ -144,6 +144,13 @@ async def served(
         Server(engine, listen=listen, tls=tls, **more) as server,
     ):
         yield server
+
+
+def engine_of(server: Server) -> Engine:
+    """What it serves."""
+    backend = server._methods._backend
+    assert isinstance(backend, Engine)
+    return backend
 
 
 async def until(condition: Callable[[], bool]) -> None:

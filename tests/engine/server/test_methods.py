@@ -10,8 +10,8 @@ from millstream.engine.server import ServerLimits
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.desk import desk
-from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
-from tests.support import ScriptedLog
+from tests.engine.server.caller import ADD, STOCK, Caller, calling, engine_of, request, served, until
+from tests.support import ScriptedLog, settled, views_held
 
 pytestmark = pytest.mark.anyio
 
@@ -154,22 +154,45 @@ async def test_the_store_failing_is_told_to_everyone_whose_command_it_concerned(
 
 async def test_a_question_that_waits_for_a_position_gets_it_or_is_told_that_it_did_not_come() -> None:
     async with served() as server, calling(server) as asking, calling(server) as telling:
-        late = await asking.call("ask", {"query": STOCK, "after": 1, "timeout": 0})
-        assert late == {
-            "code": 2004,
-            "message": "view Shelf is at position 0 and did not reach 1 within 0 s; the write itself stands: ask again "
-            "with the same token",
-            "data": {"error": "NotYetVisible", "view": "Shelf", "position": 0, "after": 1, "timeout_seconds": 0.0},
-        }
-        await asking.send(request("ask", {"query": STOCK, "after": 2}, "later"))
-        await until(lambda: server.stats().in_flight == 1)
-        for _ in range(2):
+        async with views_held(engine_of(server)):
             await telling.call("execute", {"command": ADD})
+            late = await asking.call("ask", {"query": STOCK, "after": 1, "timeout": 0})
+            assert late == {
+                "code": 2004,
+                "message": "view Shelf is at position 0 and did not reach 1 within 0 s: ask again with the same token; "
+                "a position that no receipt and no answer has named may never come",
+                "data": {"error": "NotYetVisible", "view": "Shelf", "position": 0, "after": 1, "timeout_seconds": 0.0},
+            }
+            await telling.call("execute", {"command": ADD})
+            await asking.send(request("ask", {"query": STOCK, "after": 2}, "later"))
+            await until(lambda: server.stats().in_flight == 1)
         assert await asking.reply() == {"jsonrpc": "2.0", "id": "later", "result": {"answer": 2, "position": 2}}
 
 
+@pytest.mark.parametrize(("method", "params"), [("ask", {"query": STOCK}), ("watch", {"query": STOCK}), ("follow", {})])
+async def test_a_position_above_the_head_is_refused_at_once(method: str, params: dict[str, Any]) -> None:
+    async with served() as server, calling(server) as caller:
+        await caller.call("execute", {"command": ADD})
+        problem = (
+            "position 1,000,000,000 is above the head of the log, which is at 1: "
+            "give a receipt or an answer of this log, as it is now"
+        )
+        assert await caller.call(method, {**params, "after": 10**9}) == {
+            "code": 1002,
+            "message": f"after is not valid: {problem}",
+            "data": {"error": "InvalidMessage", "message_type": "after", "problem": problem},
+        }
+        assert (server.stats().in_flight, server.stats().watches) == (0, 0)
+        assert "code" not in await caller.call(method, {**params, "after": 1})
+
+
 async def test_a_question_waits_no_longer_than_the_server_lets_it() -> None:
-    async with served(limits=ServerLimits(answer_seconds_max=0.01)) as server, calling(server) as caller:
+    async with (
+        served(limits=ServerLimits(answer_seconds_max=0.01)) as server,
+        calling(server) as caller,
+        views_held(engine_of(server)),
+    ):
+        await caller.call("execute", {"command": ADD})
         for params in ({"query": STOCK, "after": 1}, {"query": STOCK, "after": 1, "timeout": 1e9}):
             assert (await caller.call("ask", params))["data"]["error"] == "NotYetVisible"
         never = await caller.call("watch", {"query": STOCK, "after": 1})
@@ -400,10 +423,12 @@ async def test_who_watches_every_change_gets_each_of_them() -> None:
 
 async def test_a_watch_goes_on_after_a_token() -> None:
     async with served() as server, calling(server) as caller, calling(server) as other:
-        await caller.send(request("watch", {"query": STOCK, "after": 2}, "w"))
-        await until(lambda: server.stats().watches == 1)
-        for _ in range(2):
-            await other.call("execute", {"command": ADD})
+        async with views_held(engine_of(server)):
+            for _ in range(2):
+                await other.call("execute", {"command": ADD})
+            await caller.send(request("watch", {"query": STOCK, "after": 2}, "w"))
+            await until(lambda: server.stats().watches == 1)
+            await settled()
         assert (await caller.reply())["id"] == "w"
         assert (await caller.reply())["params"] == {"watch": 1, "answer": 2, "position": 2}
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from millstream.engine import LogCorrupt, MemoryLog
+from millstream.engine import InvalidMessage, LogCorrupt, MemoryLog
 from millstream.engine.commits.commit import Head
 from millstream.engine.stores import events
 from millstream.engine.upkeep import StoredEvent, attached, stored_events
@@ -77,8 +77,12 @@ async def test_events_are_chosen_by_position_key_and_type() -> None:
 async def test_the_first_event_after_any_position_is_found_however_commits_are_filled(sizes: list[int]) -> None:
     log = in_memory(sealed(*([deposit("ann", *range(size))] for size in sizes)))
     count = sum(sizes)
-    for after in range(count + 2):
+    for after in range(count + 1):
         assert await positions(log, after=after) == list(range(after + 1, count + 1))
+    with pytest.raises(
+        InvalidMessage, match=f"position {count + 1} is above the head of the log, which is at {count}:"
+    ):
+        await positions(log, after=count + 1)
 
 
 async def test_few_commits_are_read_before_the_first_event_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

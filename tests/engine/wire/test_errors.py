@@ -50,6 +50,7 @@ from millstream.engine.errors import (
     WatchesFull,
     WatchOverrun,
     WriterUnavailable,
+    WrongLoop,
 )
 from millstream.engine.upkeep.errors import DigestMissing
 from millstream.engine.wire import ErrorObject, error_from, error_object
@@ -122,6 +123,7 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
         4009,
         {"log": "bank.db", "app": "shop", "events": [_UNREADABLE]},
     ),
+    (WrongLoop("it", "one", "two"), 4010, {"what": "it", "opened_on": "one", "used_on": "two"}),
 )
 
 
