@@ -223,7 +223,7 @@ class Engine(Queries):
     def preview(self, command: Command, *, metadata: Metadata | None = None) -> list[Event]:
         """The events that a command would yield if it were decided now; nothing happens.
 
-        "Now" includes commands that are decided and not yet durable.
+        "Now" includes commands that are decided and not yet durable, so a refusal has no position here.
 
         Raises:
             Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler: as `execute`.

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar, dataclass_transf
 
 import msgspec
 
+from millstream.engine.errors import CommandIdReused, InvalidMessage, Rejected, VersionConflict, ViewIncomplete
+
 __all__ = [
     "KEY",
     "Answered",
@@ -93,13 +95,23 @@ class Answered(msgspec.Struct, Generic[Answer_co], frozen=True, gc=False):
     position: _Count
 
 
-#: What ``after=`` takes: a write or an answer that is to be seen, or a position.
-Token: TypeAlias = Receipt | Answered[Any] | int
+#: What ``after=`` takes: a write, a refusal or an answer whose state is to be seen, or a position.
+Token: TypeAlias = Receipt | Answered[Any] | Rejected | VersionConflict | CommandIdReused | ViewIncomplete | int
 
 
 def position_of(token: Token | None) -> int:
-    """The position that a token stands for; 0 for none."""
-    return 0 if token is None else token if isinstance(token, int) else token.position
+    """The position that a token stands for; 0 for none.
+
+    Raises:
+        InvalidMessage: a refusal that has none, as that of a preview.
+    """
+    if token is None or isinstance(token, int):
+        return token or 0
+    position = token.position
+    if position is None:
+        problem = f"this {type(token).__name__} has no position: take one that execute raised, not a preview's"
+        raise InvalidMessage("after", problem)
+    return position
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

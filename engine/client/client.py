@@ -237,12 +237,13 @@ class Client:
 
         Args:
             query: the question.
-            after: a receipt, an earlier answer, or a position: wait until the view has applied it.
+            after: a receipt, a refusal, an earlier answer, or a position: wait until the view has applied it.
             timeout: seconds for all of it, waiting for a connection included.
             incomplete: take an answer, too, from a view that has parked or skipped events.
 
         Raises:
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is a refusal without a position.
             NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
             ViewBehind, ViewFaulted, ViewIncomplete: the view can't answer now, not at all, or not with all events.
             AnswerFailed: the view raised while answering, or the answer is not what the query promises.
@@ -273,6 +274,7 @@ class Client:
 
         Raises:
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is a refusal without a position.
             NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
             ViewBehind, ViewFaulted, ViewIncomplete: the view can't answer now, not at all, or not with all events.
             AnswerFailed: the view raised while answering, or the answer is not what the query promises.

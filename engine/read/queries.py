@@ -74,12 +74,13 @@ class Queries:
 
         Args:
             query: the question.
-            after: a receipt, an earlier answer, or a position: wait until the view has applied it.
+            after: a receipt, a refusal, an earlier answer, or a position: wait until the view has applied it.
             timeout: seconds to wait for that.
             incomplete: take an answer, too, from a view that has parked or skipped events.
 
         Raises:
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is a refusal without a position.
             NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
@@ -112,6 +113,7 @@ class Queries:
 
         Raises:
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is a refusal without a position.
             NotYetVisible: the view did not get there in time; the write that the token stands for is not in doubt.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
@@ -162,6 +164,7 @@ class Queries:
 
         Raises (on entering, or while iterating):
             UnknownMessage: no view answers this query.
+            InvalidMessage: ``after`` is a refusal without a position.
             WatchesFull: ``watches_max`` watches are open.
             WatchOverrun: ``every`` change was wanted, and more than wait may came; all up to then were given.
             ViewBehind: too many queries wait for this view.

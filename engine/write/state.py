@@ -31,6 +31,7 @@ from millstream.engine.errors import (
 )
 from millstream.engine.snapshots.part import Part
 from millstream.engine.write.parts import WriteParts, apply_failed
+from millstream.engine.write.refusals import decided_at
 
 __all__ = ["WriteState"]
 
@@ -89,7 +90,7 @@ class WriteState:
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal
-            refusal = self.refusal(command, yielded, error)
+            refusal = decided_at(self.refusal(command, yielded, error), None)  # what it tells need not be durable
             raise refusal from refusal.__cause__
 
     def apply_failed(self, events: Sequence[Event], event: Event, position: int, error: BaseException) -> ApplyFailed:

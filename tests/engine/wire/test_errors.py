@@ -60,16 +60,20 @@ _UNREADABLE = {"type": "Paid", "count": 2, "commit": 3, "position": 4, "known": 
 
 #: One table, run both ways: an error, its code, and its fields as they travel.
 FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
-    (Rejected("no", "why", {"left": 3}), 1001, {"code": "no", "message": "why", "details": {"left": 3}}),
-    (Rejected("no"), 1001, {"code": "no", "message": "", "details": {}}),
+    (
+        Rejected("no", "why", {"left": 3}, position=7),
+        1001,
+        {"code": "no", "message": "why", "details": {"left": 3}, "position": 7},
+    ),
+    (Rejected("no"), 1001, {"code": "no", "message": "", "details": {}, "position": None}),
     (InvalidMessage("Add", "why"), 1002, {"message_type": "Add", "problem": "why"}),
     (
         UnknownMessage("command", "Ad", "shop", ("Add", "Take"), "here"),
         1003,
         {"kind": "command", "message_type": "Ad", "app": "shop", "known": ["Add", "Take"], "place": "here"},
     ),
-    (VersionConflict("a", 3, 4), 1004, {"key": "a", "expected": 3, "actual": 4}),
-    (CommandIdReused("id", "Add", 7), 1005, {"command_id": "id", "command": "Add", "commit": 7}),
+    (VersionConflict("a", 3, 4, 9), 1004, {"key": "a", "expected": 3, "actual": 4, "position": 9}),
+    (CommandIdReused("id", "Add", 7, 9), 1005, {"command_id": "id", "command": "Add", "commit": 7, "position": 9}),
     (CommitTooLarge("Add", 9, 8), 1006, {"command": "Add", "size_bytes": 9, "commit_bytes_max": 8}),
     (NotAuthenticated("why"), 1007, {"problem": "why"}),
     (NotPermitted("execute", "reader"), 1008, {"method": "execute", "role": "reader"}),
@@ -299,6 +303,9 @@ def test_a_rejection_with_what_is_no_text_is_sent_with_that_escaped() -> None:
         {"error": "Rejected"},
         {"error": "Rejected", "code": 3},
         {"error": "Rejected", "code": "no", "message": None},
+        {"error": "Rejected", "code": "no", "position": -1},
+        {"error": "Rejected", "code": "no", "position": 2**63},
+        {"error": "Rejected", "code": "no", "position": "7"},
         {"error": "VersionConflict", "key": "a", "expected": 1, "actual": 2},
         {"error": ["Rejected"], "code": "no"},
         {"error": "MillstreamError"},
