@@ -226,7 +226,7 @@ class Engine(Queries):
         "Now" includes commands that are decided and not yet durable, so a refusal has no position here.
 
         Raises:
-            Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler: as `execute`.
+            Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler, CommitTooLarge: as `execute`.
             WriterUnavailable, Fenced, EngineClosed: the engine takes no commands.
         """
         command = self.admission.command(command)
@@ -443,7 +443,8 @@ class Engine(Queries):
         return Reader(self.log, self.app, head, self.limits.read_bytes_max)
 
     def _write_state(self, parts: WriteParts) -> WriteState:
-        return WriteState(self.app, parts, check_purity=self._check_purity)
+        commit_bytes_max = self.limits.commit_bytes_max
+        return WriteState(self.app, parts, check_purity=self._check_purity, commit_bytes_max=commit_bytes_max)
 
     def _new_parts(self) -> list[Part]:
         """All parts as they are before the first event. What the views leave out the live ones have told already."""
