@@ -236,10 +236,10 @@ class Engine(Queries):
     def preview(self, command: Command, *, metadata: Metadata | None = None) -> list[Event]:
         """The events that a command would yield if it were decided now; nothing happens.
 
-        "Now" includes commands that are decided and not yet durable.
+        "Now" includes commands that are decided and not yet durable, so a refusal has no position here.
 
         Raises:
-            Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler: as `execute`.
+            Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler, CommitTooLarge: as `execute`.
             WriterUnavailable, Fenced, EngineClosed: the engine takes no commands.
             WrongLoop: it was opened on another event loop.
         """
@@ -478,7 +478,8 @@ class Engine(Queries):
         return Reader(self.log, self.app, head, self.limits.read_bytes_max)
 
     def _write_state(self, parts: WriteParts) -> WriteState:
-        return WriteState(self.app, parts, check_purity=self._check_purity)
+        commit_bytes_max = self.limits.commit_bytes_max
+        return WriteState(self.app, parts, check_purity=self._check_purity, commit_bytes_max=commit_bytes_max)
 
     def _new_parts(self) -> list[Part]:
         """All parts as they are before the first event. What the views leave out the live ones have told already."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar, dataclass_transf
 
 import msgspec
 
-from millstream.engine.errors import InvalidMessage
+from millstream.engine.errors import CommandIdReused, InvalidMessage, Rejected, VersionConflict, ViewIncomplete
 
 __all__ = [
     "KEY",
@@ -95,24 +95,28 @@ class Answered(msgspec.Struct, Generic[Answer_co], frozen=True, gc=False):
     position: _Count
 
 
-#: What ``after=`` takes: a write or an answer that is to be seen, or a position.
-Token: TypeAlias = Receipt | Answered[Any] | int
+#: What ``after=`` takes: a write, a refusal or an answer whose state is to be seen, or a position.
+Token: TypeAlias = Receipt | Answered[Any] | Rejected | VersionConflict | CommandIdReused | ViewIncomplete | int
 
 
 def position_of(token: Token | None) -> int:
     """The position that a token stands for; 0 for none.
 
     Raises:
-        InvalidMessage: it is no token.
+        InvalidMessage: it is no token, or a refusal that has no position, as that of a preview.
     """
     if token is None:
         return 0
     if isinstance(token, int):
         return token
     try:
-        return token.position
+        position = token.position
     except AttributeError as error:
         raise InvalidMessage("after", f"{token!r:.80} is no receipt, no answer and no position") from error
+    if position is None:
+        problem = f"this {type(token).__name__} has no position: take one that execute raised, not a preview's"
+        raise InvalidMessage("after", problem)
+    return position
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -238,13 +238,14 @@ class Client:
 
         Args:
             query: the question.
-            after: a receipt, an earlier answer, or a position: wait until the view has applied it.
+            after: a receipt, a refusal, an earlier answer, or a position: wait until the view has applied it.
             timeout: seconds for all of it, waiting for a connection included.
             incomplete: take an answer, too, from a view that has parked or skipped events.
 
         Raises:
             UnknownMessage: no view answers this query.
-            InvalidMessage: ``after`` is no token, or above the head of the server's log. A replica waits for it.
+            InvalidMessage: ``after`` is no token, a refusal without a position, or above the
+                head of the server's log. A replica waits for it.
             NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind, ViewFaulted, ViewIncomplete: the view can't answer now, not at all, or not with all events.
             AnswerFailed: the view raised while answering, or the answer is not what the query promises.
@@ -275,7 +276,8 @@ class Client:
 
         Raises:
             UnknownMessage: no view answers this query.
-            InvalidMessage: ``after`` is no token, or above the head of the server's log. A replica waits for it.
+            InvalidMessage: ``after`` is no token, a refusal without a position, or above the
+                head of the server's log. A replica waits for it.
             NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind, ViewFaulted, ViewIncomplete: the view can't answer now, not at all, or not with all events.
             AnswerFailed: the view raised while answering, or the answer is not what the query promises.

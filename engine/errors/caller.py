@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
 
 from millstream.engine.errors.root import CallerError
 
@@ -19,21 +21,36 @@ __all__ = [
     "VersionConflict",
 ]
 
+#: A place in the log: what comes from elsewhere is not believed to be below 0.
+_Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
 
 class Rejected(CallerError):
     """A rule of the application said no. Raised by handlers; nothing changes, and nothing is written.
 
     ``code`` is for programs (stable, like ``"no_such_account"``), ``message`` for people, ``details`` for both:
-    a mapping of whatever JSON can hold.
+    a mapping of whatever JSON can hold. ``position`` is that of the last event before the decision, and durable when
+    the caller hears of it, so the rejection is a token: ``ask(query, after=rejection)`` sees the state that said no.
+    It is the writer who says it; a handler leaves it out. None in a preview.
     """
 
-    def __init__(self, code: str, message: str = "", details: Mapping[str, Any] | None = None) -> None:
+    position: _Position | None = None
+
+    def __init__(
+        self,
+        code: str,
+        message: str = "",
+        details: Mapping[str, Any] | None = None,
+        position: _Position | None = None,
+    ) -> None:
         own = None if details is None else _own(details)
         super().__init__(code, message, own)
         self.code = code
         self.message = message
         #: Copies: what a handler tells of its state is not the state.
         self.details: Mapping[str, Any] = own or {}
+        if position is not None:  # else the class says None: an application's own class may mean another thing by it
+            self.position = position
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}" if self.message else self.code
@@ -85,13 +102,17 @@ class UnknownMessage(CallerError):
 
 
 class VersionConflict(CallerError):
-    """The key is not at the version that the caller expected. The command was not decided, and nothing changed."""
+    """The key is not at the version that the caller expected. The command was not decided, and nothing changed.
 
-    def __init__(self, key: str, expected: int, actual: int) -> None:
+    It is at ``actual`` at ``position``, which makes this a token: a read ``after=`` it sees that version.
+    """
+
+    def __init__(self, key: str, expected: int, actual: int, position: _Position | None = None) -> None:
         super().__init__(key, expected, actual)
         self.key = key
         self.expected = expected
         self.actual = actual
+        self.position = position
 
     def __str__(self) -> str:
         return (
@@ -101,13 +122,17 @@ class VersionConflict(CallerError):
 
 
 class CommandIdReused(CallerError):
-    """The command id belongs to another command, which is in the log. Nothing changed."""
+    """The command id belongs to another command, which is in the log. Nothing changed.
 
-    def __init__(self, command_id: str, command: str, commit: int) -> None:
+    At ``position`` that one is there, which makes this a token: a read ``after=`` it sees what that command did.
+    """
+
+    def __init__(self, command_id: str, command: str, commit: int, position: _Position | None = None) -> None:
         super().__init__(command_id, command, commit)
         self.command_id = command_id
         self.command = command
         self.commit = commit
+        self.position = position
 
     def __str__(self) -> str:
         return (

@@ -134,15 +134,26 @@ class ConnectionLost(TryAgainLater):
 
 
 class LimitReached(TryAgainLater):
-    """A bound of the server or the client is reached; ``limit`` is its name in `ServerLimits` or `ClientLimits`."""
+    """A bound of the server or the client is reached: ``limit`` is its name in `ServerLimits`, `ClientLimits` or
+    `Limits`.
 
-    def __init__(self, limit: str, value: int | float) -> None:
-        super().__init__(limit, value)
+    With ``held`` it is one that all connections share, and this one has that much of it: its share. It may have no
+    more than is left to all others.
+    """
+
+    def __init__(self, limit: str, value: int | float, held: int | None = None) -> None:
+        super().__init__(limit, value, held)
         self.limit = limit
         self.value = value
+        self.held = held
 
     def __str__(self) -> str:
-        return f"the limit {self.limit}={self.value:,} is reached: end something, or try again later"
+        if self.held is None:
+            return f"the limit {self.limit}={self.value:,} is reached: end something, or try again later"
+        return (
+            f"this connection has its share of the limit {self.limit}={self.value:,}: {self.held:,}, and no more are "
+            "left to all others; end something, or try again later"
+        )
 
 
 class NotLeader(TryAgainLater):

@@ -80,13 +80,14 @@ class Queries:
 
         Args:
             query: the question.
-            after: a receipt, an earlier answer, or a position: wait until the view has applied it.
+            after: a receipt, a refusal, an earlier answer, or a position: wait until the view has applied it.
             timeout: seconds to wait for that.
             incomplete: take an answer, too, from a view that has parked or skipped events.
 
         Raises:
             UnknownMessage: no view answers this query.
-            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
+            InvalidMessage: ``after`` is no token, a refusal without a position, or above the
+                log's head. A replica can't know the head, and waits.
             NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
@@ -123,7 +124,8 @@ class Queries:
 
         Raises:
             UnknownMessage: no view answers this query.
-            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
+            InvalidMessage: ``after`` is no token, a refusal without a position, or above the
+                log's head. A replica can't know the head, and waits.
             NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
@@ -176,7 +178,8 @@ class Queries:
 
         Raises (on entering, or while iterating):
             UnknownMessage: no view answers this query.
-            InvalidMessage: ``after`` is no token, or above the log's head. A replica can't know the head, and waits.
+            InvalidMessage: ``after`` is no token, a refusal without a position, or above the
+                log's head. A replica can't know the head, and waits.
             WatchesFull: ``watches_max`` watches are open.
             WatchOverrun: ``every`` change was wanted, and more than wait may came; all up to then were given.
             ViewBehind: too many queries wait for this view.

@@ -237,14 +237,19 @@ class Watches:
         #: How many are open.
         self.count = 0
         self.is_closed = False
-        #: Somebody wants every change.
-        self.has_every = False
+        #: Of these, how many want every change.
+        self._every = 0
         self._groups: dict[bytes, _Group] = {}
         #: Those with news for which nobody was woken yet.
         self._unwoken: deque[_Group] = deque()
         self._touches = 0
         self._news = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def has_every(self) -> bool:
+        """Somebody wants every change."""
+        return self._every > 0
 
     def join(self, question: Question, *, every: bool, incomplete: bool) -> Watch:
         """Watch from now on. The view is ready: not in the middle of a commit.
@@ -262,7 +267,7 @@ class Watches:
         group.position = self.view.position
         watch = Watch(self, group, every=every, incomplete=incomplete)
         (group.every if every else group.latest).add(watch)
-        self.has_every = self.has_every or every
+        self._every += every
         self.count += 1
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_on(), name=f"millstream-watches-{self.view.name}")
@@ -274,9 +279,9 @@ class Watches:
         if watch in members:
             members.remove(watch)
             self.count -= 1
+            self._every -= members is group.every
             if not group.members and self._groups.get(group.question.key) is group:
                 del self._groups[group.question.key]
-            self.has_every = any(each.every for each in self._groups.values()) if self.has_every else False
 
     def changed(self) -> None:
         """The view's state has changed, and is whole."""

@@ -13,6 +13,7 @@ import msgspec
 
 from millstream.engine.errors import LimitReached
 from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.shares import Shares
 
 __all__ = ["Asked"]
 
@@ -27,14 +28,13 @@ class Asked:
     """
 
     def __init__(self, limits: ServerLimits) -> None:
-        self._limits = limits
-        self._bytes = 0
-        self._by_connection: dict[object, int] = {}
+        self._connection_bytes_max = limits.connection_asked_bytes_max
+        self._shares = Shares("asked_bytes_max", limits.asked_bytes_max)
 
     @property
     def size_bytes(self) -> int:
         """What all connections ask."""
-        return self._bytes
+        return self._shares.total
 
     @contextmanager
     def holding(self, connection: object, question: Any) -> Iterator[None]:
@@ -43,17 +43,8 @@ class Asked:
         Raises:
             LimitReached: this connection, or all of them, hold as much as they may.
         """
-        size, held, limits = len(_encode(question)), self._by_connection, self._limits
-        if held.get(connection, 0) + size > limits.connection_asked_bytes_max:
-            raise LimitReached("connection_asked_bytes_max", limits.connection_asked_bytes_max)
-        if self._bytes + size > limits.asked_bytes_max:
-            raise LimitReached("asked_bytes_max", limits.asked_bytes_max)
-        self._bytes += size
-        held[connection] = held.get(connection, 0) + size
-        try:
+        size = len(_encode(question))
+        if self._shares.of(connection) + size > self._connection_bytes_max:
+            raise LimitReached("connection_asked_bytes_max", self._connection_bytes_max)
+        with self._shares.holding(connection, size):
             yield
-        finally:
-            self._bytes -= size
-            held[connection] -= size
-            if not held[connection]:
-                del held[connection]

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Query
 from millstream.engine.gateway import Gateway
+from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.read.watches import Watch
 from millstream.engine.stats import ViewStats
@@ -32,6 +33,11 @@ class Backend(Gateway, Protocol):
     @property
     def app(self) -> App:
         """What it runs."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """Its bounds."""
         ...
 
     @property

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from millstream.engine.errors import LimitReached
 from millstream.engine.gateway import Gateway
 from millstream.engine.server.connection import Connection
 from millstream.engine.server.output import Batch
+from millstream.engine.server.shares import Shares
 from millstream.engine.write.admission import Admission, Entering
 from millstream.engine.write.expiry import Expiry
 
@@ -145,16 +145,14 @@ class Forwarding:
 
     def __init__(self, backend: Gateway, forwards_max: int) -> None:
         self._backend = backend
-        self._forwards_max = forwards_max
-        self._forwards = 0
+        self._forwards = Shares("forwards_max", forwards_max)
 
     def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The handler of the method."""
-        if self._forwards >= self._forwards_max:
-            raise LimitReached("forwards_max", self._forwards_max)
-        self._forwards += 1
+        self._forwards.take(connection)
         connection.in_flight += 1
-        connection.spawn(self._forward(connection, request, batch)).add_done_callback(self._forwarded)
+        task = connection.spawn(self._forward(connection, request, batch))
+        task.add_done_callback(lambda _: self._forwards.give_back(connection))
 
     async def _forward(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         params = request.params
@@ -172,6 +170,3 @@ class Forwarding:
             connection.settled()
         else:
             connection.settle(request.id, receipt, batch)
-
-    def _forwarded(self, _: asyncio.Task[None]) -> None:
-        self._forwards -= 1

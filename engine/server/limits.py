@@ -12,6 +12,9 @@ __all__ = ["ServerLimits"]
 class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The server's bounds. Past one, a connection waits, is told `LimitReached`, or is closed.
 
+    Of what all connections share, ``asked_bytes_max``, ``follows_max`` and ``forwards_max``, and of the engine's
+    ``watches_max`` and ``view_waiters_max``, one connection has no more than is left to all others.
+
     Raises:
         DefinitionError: a limit is not positive.
     """
@@ -42,7 +45,7 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     #: Of these, by one connection.
     connection_follows_max: int = 20
     #: Commands that a replica has passed on and that are not answered yet; one more is told `LimitReached`.
-    forwards_max: int = 4_096
+    forwards_max: int = 8_192
     #: Bytes that wait for a slow reader. Past it nothing is read from it, and its watches wait; one answer may exceed
     #: it. In a batch, answers to questions past it are `LimitReached` instead.
     output_bytes_max: int = 1024 * 1024

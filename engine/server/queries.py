@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
 import anyio
 
-from millstream.engine.application.messages import Answered
+from millstream.engine.application.messages import Answered, Query
 from millstream.engine.errors import AnswerFailed, EngineClosed, LimitReached, MillstreamError, NotYetVisible
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.read.watches import Watch
@@ -20,6 +19,7 @@ from millstream.engine.server.backend import Backend
 from millstream.engine.server.connection import Connection
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
+from millstream.engine.server.shares import Shares
 from millstream.engine.stores.events import event_pages
 from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line
 
@@ -41,7 +41,13 @@ class Queries:
         self._backend = backend
         self._limits = limits
         self._asked = Asked(limits)
-        self._follows: Counter[Connection] = Counter()
+        self._follows = Shares("follows_max", limits.follows_max)
+        engine = backend.limits  # which counts for itself, too, as not all that it is asked comes through sockets
+        self._watches = Shares("watches_max", engine.watches_max, says_full=False)
+        #: Of questions that wait, by the place of their view in the application.
+        self._waiting = [
+            Shares("view_waiters_max", engine.view_waiters_max, says_full=False) for _ in backend.app.views
+        ]
 
     def ask(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """An answer, and the position at which it is true."""
@@ -50,13 +56,16 @@ class Queries:
         if found is not None:
             self._reply(connection, request, batch, Answered(*found))
         else:
+            waiting = self._waiting_for(params.query)
+            waiting.take(connection)
             connection.in_flight += 1
             connection.questions += 1
-            connection.spawn(self._answer_later(connection, request, batch))
+            task = connection.spawn(self._answer_later(connection, request, batch))
+            task.add_done_callback(lambda _: waiting.give_back(connection))
 
     def watch(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The answer now and each changed one, as notifications."""
-        connection.stream(partial(self._watch, connection, request, batch))
+        self._stream(self._watches, connection, partial(self._watch, connection, request, batch))
 
     def unwatch(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """No more of them: what `watch` or `follow` began ends before this is answered, if it has not already."""
@@ -65,15 +74,23 @@ class Queries:
 
     def follow(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The log's events from a position on, and then each new one, as notifications."""
-        limits = self._limits
         self._backend.require_position(request.params.after)
-        if self._follows[connection] >= limits.connection_follows_max:
-            raise LimitReached("connection_follows_max", limits.connection_follows_max)
-        if self._follows.total() >= limits.follows_max:
-            raise LimitReached("follows_max", limits.follows_max)
-        following = connection.stream(partial(self._follow, connection, request, batch))
-        self._follows[connection] += 1
-        following.add_done_callback(lambda _: self._followed(connection))
+        most = self._limits.connection_follows_max
+        if self._follows.of(connection) >= most:
+            raise LimitReached("connection_follows_max", most)
+        self._stream(self._follows, connection, partial(self._follow, connection, request, batch))
+
+    def _stream(self, shares: Shares, connection: Connection, work: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+        shares.take(connection)
+        try:
+            task = connection.stream(work)
+        except MillstreamError:
+            shares.give_back(connection)
+            raise
+        task.add_done_callback(lambda _: shares.give_back(connection))
+
+    def _waiting_for(self, query: Query[Any]) -> Shares:
+        return self._waiting[self._backend.app.queries[type(query)].view]
 
     # Answers.
 
@@ -128,7 +145,8 @@ class Queries:
 
     async def _watch_on(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
         try:
-            watch = await self._open(request.params)
+            with self._waiting_for(request.params.query).holding(connection):
+                watch = await self._open(request.params)
         except asyncio.CancelledError:
             connection.fail(request.id, EngineClosed("closing"), batch)
             raise
@@ -173,9 +191,6 @@ class Queries:
             raise EngineClosed("closed")
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
             _tell(connection, "follow", number, error)
-
-    def _followed(self, connection: Connection) -> None:
-        self._follows -= Counter((connection,))  # which forgets a connection that has none left
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Every one raises `BrokenPromise`, which says what was promised, to whom, and wha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -18,7 +18,7 @@ from millstream.engine.commits.body import read_anything
 from millstream.engine.commits.chain import Chain
 from millstream.engine.commits.commit import Commit
 from millstream.engine.engine import Engine
-from millstream.engine.errors import LogCorrupt
+from millstream.engine.errors import CommandIdReused, LogCorrupt, Rejected, VersionConflict
 from millstream.engine.stores.memory import MemoryLog, MemoryStore
 from millstream.engine.testing.errors import BrokenPromise
 from millstream.engine.testing.faulty import FaultyLog
@@ -52,7 +52,8 @@ async def check_history(history: History, engine: Engine) -> None:
     Raises:
         BrokenPromise: the log is not whole; an acknowledged command is not in it exactly once, at the place that its
             receipt names; one is in it of which the caller heard that it did not happen; somebody was answered before
-            the commit was durable; or the live state of a model or a view is not what a replay gives.
+            the commit was durable, or refused for a state that was not; or the live state of a model or a view is not
+            what a replay gives.
     """
     history.log.heal()
     await settled(engine)
@@ -85,8 +86,10 @@ def check_calls(calls: Sequence[Call], entries: Sequence[Entry]) -> None:
     Raises:
         BrokenPromise: see `check_history`.
     """
+    ends = {entry.commit: entry.position for entry in entries}
     for call in calls:
         _check_answer(call)
+        _check_refusal(call, ends)
     there: defaultdict[str | None, list[Entry]] = defaultdict(list)
     for entry in entries:
         there[entry.command_id].append(entry)
@@ -106,6 +109,19 @@ def _check_answer(call: Call) -> None:
         raise BrokenPromise(f"{name} was acknowledged with {receipt} when the log held {call.durable:,} commits")
     if isinstance(receipt, Receipt) and receipt.commit <= call.heard and not receipt.repeated:
         raise BrokenPromise(f"{name} was sent when commit {call.heard:,} was known, and stands before it: {receipt}")
+
+
+def _check_refusal(call: Call, ends: Mapping[int, int]) -> None:
+    """That who was refused for a state heard its position, which was durable, and not before what was known."""
+    name, refusal = call.command_id, call.outcome
+    if not isinstance(refusal, Rejected | VersionConflict | CommandIdReused):
+        return
+    if refusal.position is None:
+        raise BrokenPromise(f"{name} was refused without a position: {refusal!r}")
+    known, durable = ends.get(call.heard, 0), ends.get(call.durable, 0)
+    if not known <= refusal.position <= durable:
+        what = f"{name} was refused at position {refusal.position:,}: {refusal!r}"
+        raise BrokenPromise(f"{what}; position {known:,} was known when it was sent, and {durable:,} durable then")
 
 
 def _check_id(command_id: str, calls: Sequence[Call], entries: Sequence[Entry]) -> None:

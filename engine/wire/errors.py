@@ -176,7 +176,7 @@ def _sound(text: str) -> str:
 
 def _shape(cls: type[MillstreamError]) -> type[msgspec.Struct]:
     """The fields that an error is made with, as a Struct that checks them."""
-    hints = get_type_hints(cls.__init__)
+    hints = get_type_hints(cls.__init__, include_extras=True)  # with the bounds of what is a number
     fields: list[Any] = []
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
         kind: Any = hints[name]

@@ -27,6 +27,7 @@ from millstream.engine.commits.commit import Head
 from millstream.engine.commits.record import Tenure
 from millstream.engine.errors import ApplyFailed, CommitTooLarge, ImpureHandler, MillstreamError
 from millstream.engine.limits import Limits
+from millstream.engine.write.refusals import decided_at
 from millstream.engine.write.state import WriteState
 
 __all__ = ["Outcome", "Rows", "decide"]
@@ -163,7 +164,7 @@ def decide(
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
             failed = state.apply_failed(events, event, rows.position, error) if events else error
-            outcomes.append(state.refusal(command, yielded, failed))
+            outcomes.append(decided_at(state.refusal(command, yielded, failed), rows.position))
             rows.refused += 1
             if isinstance(failed, ApplyFailed | ImpureHandler):
                 rows.is_damaged = True

@@ -7,7 +7,7 @@ Invariant: a state changes by events alone, each checked before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from millstream.engine.application.app import App, CommandEntry
@@ -15,7 +15,7 @@ from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event
 from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.sides import WriteSide
-from millstream.engine.application.validation import problem_with
+from millstream.engine.application.validation import encode, problem_with
 from millstream.engine.commits.commit import Head
 from millstream.engine.errors import (
     ApplyFailed,
@@ -29,8 +29,11 @@ from millstream.engine.errors import (
     UnknownMessage,
     VersionConflict,
 )
+from millstream.engine.limits import Limits
 from millstream.engine.snapshots.part import Part
+from millstream.engine.write.endless import bounded, may_go_on
 from millstream.engine.write.parts import WriteParts, apply_failed
+from millstream.engine.write.refusals import decided_at
 
 __all__ = ["WriteState"]
 
@@ -45,19 +48,32 @@ class WriteState:
         app: the application.
         parts: the models and the index, all at the same commit.
         check_purity: look at the state before and after each handler.
+        commit_bytes_max: where a handler that goes on and on is stopped.
     """
 
     __slots__ = ("_parts", "app", "effects", "exact_bytes_max", "handlers", "index", "models")
 
-    def __init__(self, app: App, parts: WriteParts, *, check_purity: bool = False) -> None:
+    def __init__(
+        self,
+        app: App,
+        parts: WriteParts,
+        *,
+        check_purity: bool = False,
+        commit_bytes_max: int = Limits().commit_bytes_max,
+    ) -> None:
         self.app = app
         self.models: Sequence[WriteSide] = [part.state for part in parts.models]
         self.index = parts.index
         self._parts = parts
         bind = _purity_checked if check_purity else _bound
         self.handlers = {
-            command: (bind(self, entry), entry.method.wants_context, entry.tag, entry.key_of)
-            for command, entry in app.commands.items()
+            command: (
+                _ending(bind(self, each), each, commit_bytes_max),
+                each.method.wants_context,
+                each.tag,
+                each.key_of,
+            )
+            for command, each in app.commands.items()
         }
         models = self.models
         #: By type of event: what applies it, what its key is, and the check that it is as reading would give it.
@@ -83,6 +99,7 @@ class WriteState:
         Raises:
             Rejected: the handler said no.
             HandlerFailed: the handler failed, or yielded something that is not a valid event of this application.
+            CommitTooLarge: it went on yielding.
         """
         handler, wants_context, _, _ = self.handlers[type(command)]
         yielded: list[Event] = []
@@ -92,7 +109,7 @@ class WriteState:
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal
-            refusal = self.refusal(command, yielded, error)
+            refusal = decided_at(self.refusal(command, yielded, error), None)  # what it tells need not be durable
             raise refusal from refusal.__cause__
 
     def apply_failed(self, events: Sequence[Event], event: Event, position: int, error: BaseException) -> ApplyFailed:
@@ -142,6 +159,15 @@ def _never(_: Any) -> bool:
     return False
 
 
+def _ending(
+    handler: Callable[..., Iterable[Event]], entry: CommandEntry, commit_bytes_max: int
+) -> Callable[..., Iterable[Event]]:
+    """The handler, with somebody who counts where it could go on for ever."""
+    if not may_go_on(entry.method.function):
+        return handler
+    return bounded(handler, entry.tag, encode, commit_bytes_max)
+
+
 def _bound(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
     bound: Callable[..., Iterable[Event]] = entry.method.function.__get__(state.models[entry.model])
     return bound
@@ -151,10 +177,10 @@ def _purity_checked(state: WriteState, entry: CommandEntry) -> Callable[..., Ite
     """The handler, with a look at the state before and after it."""
     handler = _bound(state, entry)
 
-    def checked(*arguments: Any) -> list[Event]:
+    def checked(*arguments: Any) -> Iterator[Event]:
         before = fingerprint(state.models)
         try:
-            return list(handler(*arguments))
+            yield from handler(*arguments)
         finally:
             if fingerprint(state.models) != before:
                 raise ImpureHandler(entry.method.place, entry.tag)

@@ -222,7 +222,7 @@ class Writer:
         """What deciding the command now would yield; nothing happens.
 
         Raises:
-            Rejected, HandlerFailed, ImpureHandler: as deciding does.
+            Rejected, HandlerFailed, ImpureHandler, CommitTooLarge: as deciding does.
             WriterUnavailable: the state is being rebuilt. What the mailbox was closed with, if it is.
         """
         self.mailbox.require_open()

@@ -3,9 +3,9 @@
 An account's standing is its balance and its version, the number of its events. Every answer tells it, and every refusal
 too: so a decision on a state that is no more, or not yet, shows itself.
 
-A refusal is no receipt and has no position, so by itself it can't be a consistency token: whoever was refused has seen
-a state, and a view may not have it yet. This bank counts its events, which is the position that its state is at, and
-says it with every refusal. That makes a token of it.
+Whoever was refused has seen a state, and a view may not have it yet; so the writer says at which position that was,
+which makes a token of a refusal. This bank counts its events, which is the position that its state is at, and says it
+with every refusal: what the writer says is held against that.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Accounts(WriteModel):
         details: dict[str, Any] = {
             "version": standing.version,
             "balance": standing.balance,
-            "position": self.events,
+            "events": self.events,
         }
         return Rejected(code, f"account {account!r}", details)
 

@@ -6,7 +6,8 @@ against the log, for all accounts together:
 
 - The log has every command that was acknowledged, once, where the receipt said and with its events, none that was
   refused, and none that nobody sent.
-- What an answer or a refusal says is what the log adds up to at its position.
+- What an answer or a refusal says is what the log adds up to at its position; a refusal's is that of the very state
+  that refused.
 - An answer is not older than the position that it was asked after.
 - Positions respect real time: whatever is invoked after something has returned stands behind it, a command strictly.
 
@@ -54,6 +55,7 @@ class Kind(StrEnum):
     MISPLACED = "in the log elsewhere than the receipt said"
     ALTERED = "in the log with other events than its command yields"
     UNDONE = "refused for certain, and in the log"
+    ELSEWHERE = "refused at another position than that of the state which refused"
     MISTOLD = "not what the log adds up to at its position"
     UNREAL = "its position is not in the log"
     STALE = "older than what it was asked after"
@@ -151,7 +153,7 @@ def _wrong_alone(call: Call, written: Written) -> list[Problem]:
         case Refused() | Denied() if entry is not None:
             return [Problem(Kind.UNDONE, f"{call.line()}: {_place(entry)}")]
         case Refused():
-            return _mistold(call, call.output, written)
+            return [*_elsewhere(call, call.output), *_mistold(call, call.output, written)]
         case None if entry is not None:
             return _altered(call, call.asked, entry)
     return []
@@ -168,6 +170,11 @@ def _wrongly_accepted(call: Call, asked: Sent, output: Accepted, entry: Entry | 
 def _altered(call: Call, asked: Sent, entry: Entry) -> list[Problem]:
     right = [_yielded(asked.command)]
     return [] if entry.events == right else [Problem(Kind.ALTERED, f"{call.line()}: {entry.events}, not {right}")]
+
+
+def _elsewhere(call: Call, output: Refused) -> list[Problem]:
+    is_there = output.counted in (None, output.position)
+    return [] if is_there else [Problem(Kind.ELSEWHERE, call.line())]
 
 
 def _mistold(call: Call, output: Refused | Shown, written: Written) -> list[Problem]:

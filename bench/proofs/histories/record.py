@@ -86,7 +86,7 @@ class Record:
 
     def failed(self, client: str, asked: Asked, invoked_at: float, error: BaseException) -> None:
         """An error has come just now."""
-        if isinstance(error, Rejected):
+        if isinstance(error, Rejected) and error.position is not None:
             self._returned(client, asked, invoked_at, Refused.of(error))
             return
         self.errors[type(error).__name__] += 1

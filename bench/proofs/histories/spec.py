@@ -54,17 +54,23 @@ class Accepted(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """A rejection: why, and the standing on which it was decided, at which position."""
+    """A rejection: why, and the standing on which it was decided, at which position; and how many events the bank had
+    counted then, if it told that.
+    """
 
     code: str
     standing: Standing
     position: int
+    counted: int | None = None
 
     @classmethod
     def of(cls, rejection: Rejected) -> Refused:
         """What a rejection says."""
+        if rejection.position is None:
+            raise ValueError(f"every rejection of a command has a position, and {rejection!r} has none")
         details: Any = rejection.details
-        return cls(rejection.code, Standing(details["version"], details["balance"]), details["position"])
+        standing = Standing(details["version"], details["balance"])
+        return cls(rejection.code, standing, rejection.position, details["events"])
 
 
 class Denied(msgspec.Struct, frozen=True, tag=True):

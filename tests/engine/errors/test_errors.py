@@ -261,6 +261,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         LimitReached("connections_max", 2_000),
         "the limit connections_max=2,000 is reached: end something, or try again later",
     ),
+    (
+        TryAgainLater,
+        LimitReached("view_waiters_max", 10_000, held=5_000),
+        "this connection has its share of the limit view_waiters_max=10,000: 5,000, and no more are left to all others; "
+        "end something, or try again later",
+    ),
     (MillstreamError, RemoteError(4_711, "no such luck"), "the server says (4711): no such luck"),
 ]
 

@@ -65,6 +65,21 @@ async def test_who_is_cancelled_waits_no_more_and_the_others_do() -> None:
     assert line.came == ["two", "three"]
 
 
+async def test_many_who_are_cancelled_at_once_are_not_looked_for_one_by_one() -> None:
+    waiting = Waiting()
+    tasks = [asyncio.create_task(waiting.until(waiting.join(position))) for position in range(1_000)]
+    await settled()
+    for task in tasks[1:]:
+        task.cancel()
+    await settled()
+    assert len(waiting) == 1
+    assert len(waiting._line) < 100
+    waiting.moved_to(0)
+    await settled()
+    assert tasks[0].done()
+    assert len(waiting) == 0
+
+
 async def test_who_is_cancelled_when_its_turn_has_come_harms_nobody() -> None:
     line = Line()
     await line.add("one", 1)

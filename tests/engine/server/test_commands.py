@@ -99,13 +99,22 @@ async def test_other_requests_are_answered_while_a_command_is_under_way() -> Non
 
 
 async def test_no_more_commands_are_under_way_than_may_be() -> None:
-    async with beside(ServerLimits(forwards_max=2)) as (backend, server), calling(server) as caller:
+    async with beside(ServerLimits(forwards_max=4)) as (backend, server), calling(server) as caller:
         await caller.send(b"".join(request("execute", {"command": ADD}, number) for number in range(3)))
         refused = await caller.reply()
         assert (refused["id"], refused["error"]["data"]) == (
             2,
-            {"error": "LimitReached", "limit": "forwards_max", "value": 2},
+            {"error": "LimitReached", "limit": "forwards_max", "value": 4, "held": 2},
         )
+        async with calling(server) as other, calling(server) as last:
+            for each in (other, last):
+                await each.send(request("execute", {"command": ADD}))
+            await until(lambda: len(backend.given) == 4)
+            full = await last.call("execute", {"command": ADD})
+            assert full["data"] == {"error": "LimitReached", "limit": "forwards_max", "value": 4, "held": None}
+            other.vanish()
+            last.vanish()
+        await until(lambda: len(server.connections) == 1)
         backend.outcomes.put_nowait(Receipt(1, 1, 1))
         assert (await caller.reply())["id"] == 0
         await caller.send(request("execute", {"command": ADD}, 4))
@@ -115,7 +124,7 @@ async def test_no_more_commands_are_under_way_than_may_be() -> None:
 
 
 async def test_one_that_goes_leaves_none_of_its_commands_under_way() -> None:
-    async with beside(ServerLimits(forwards_max=3)) as (backend, server):
+    async with beside(ServerLimits(forwards_max=6)) as (backend, server):
         async with calling(server) as caller:
             await caller.send(request("execute", {"command": ADD}) * 3)
             await until(lambda: len(backend.given) == 3)

@@ -5,6 +5,7 @@ import gc
 import socket
 import weakref
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ async def test_one_connection_too_many_is_told_so_and_closed_and_there_is_room_a
                     "error": {
                         "code": 2011,
                         "message": "the limit connections_max=2 is reached: end something, or try again later",
-                        "data": {"error": "LimitReached", "limit": "connections_max", "value": 2},
+                        "data": {"error": "LimitReached", "limit": "connections_max", "value": 2, "held": None},
                     },
                 }
             assert (await two.call("health"))["live"] is True
@@ -268,33 +269,85 @@ async def test_a_connection_has_as_many_watches_as_it_may_have() -> None:
         assert await caller.call("follow") == {"watch": 2}
         for method, params in (("watch", {"query": STOCK}), ("follow", {})):
             full = await caller.call(method, params)
-            assert full["data"] == {"error": "LimitReached", "limit": "connection_watches_max", "value": 2}
+            assert full["data"] == {
+                "error": "LimitReached",
+                "limit": "connection_watches_max",
+                "value": 2,
+                "held": None,
+            }
         assert await other.call("watch", {"query": STOCK}) == {"watch": 1}
         await caller.call("unwatch", {"watch": 1})
         assert await caller.call("follow") == {"watch": 3}
 
 
 async def test_all_connections_together_follow_as_often_as_they_may() -> None:
-    async with served(limits=ServerLimits(follows_max=2)) as server, calling(server) as one, calling(server) as two:
+    async with (
+        served(limits=ServerLimits(follows_max=2)) as server,
+        calling(server) as one,
+        calling(server) as two,
+        calling(server) as three,
+    ):
         assert await one.call("follow") == {"watch": 1}
         assert await two.call("follow") == {"watch": 1}
-        full = await two.call("follow")
-        assert full["data"] == {"error": "LimitReached", "limit": "follows_max", "value": 2}
+        full = await three.call("follow")
+        assert full["data"] == {"error": "LimitReached", "limit": "follows_max", "value": 2, "held": None}
         one.close()
         await until(lambda: server.stats().watches == 1)
-        assert await two.call("follow") == {"watch": 2}
+        assert await three.call("follow") == {"watch": 1}
 
 
 async def test_one_connection_follows_no_more_often_than_its_share() -> None:
-    limits = ServerLimits(follows_max=3, connection_follows_max=2)
+    limits = ServerLimits(follows_max=9, connection_follows_max=2)
     async with served(limits=limits) as server, calling(server) as one, calling(server) as two:
         for number in (1, 2):
             assert await one.call("follow") == {"watch": number}
         full = await one.call("follow")
-        assert full["data"] == {"error": "LimitReached", "limit": "connection_follows_max", "value": 2}
+        assert full["data"] == {"error": "LimitReached", "limit": "connection_follows_max", "value": 2, "held": None}
         assert await two.call("follow") == {"watch": 1}
         await one.call("unwatch", {"watch": 1})
         assert await one.call("follow") == {"watch": 3}
+
+
+# Shares of what all have.
+
+
+async def greedy(caller: Caller, method: str, params: dict[str, Any], most: int) -> dict[str, Any]:
+    """Takes as much as it gets, and gives back the error that says it is enough, and how much it got."""
+    await caller.send(b"".join(request(method, params, number) for number in range(most)))
+    while True:
+        told = await caller.reply()
+        if "error" in told:
+            return {"got": told["id"], **told["error"]["data"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "limit", "value"),
+    [
+        ("ask", {"query": STOCK, "after": 99, "timeout": 100}, "view_waiters_max", 60),
+        ("watch", {"query": STOCK, "after": 99}, "view_waiters_max", 60),
+        ("watch", {"query": STOCK}, "watches_max", 40),
+        ("follow", {}, "follows_max", 60),
+    ],
+)
+async def test_however_many_connections_take_what_they_get_something_is_left_for_the_next_one(
+    method: str, params: dict[str, Any], limit: str, value: int
+) -> None:
+    limits = ServerLimits(follows_max=60, connection_follows_max=60)
+    engine_limits = Limits(view_waiters_max=60, watches_max=900 if "after" in params else 40)
+    async with served(limits=limits, engine_limits=engine_limits) as server, AsyncExitStack() as stack:
+        shares = []
+        for _ in range(5):
+            one = await stack.enter_async_context(calling(server))
+            told = await greedy(one, method, params, value)
+            shares.append(told.pop("got"))
+            assert told == {"error": "LimitReached", "limit": limit, "value": value, "held": shares[-1]}
+        assert shares == {60: [30, 15, 8, 4, 2], 40: [20, 10, 5, 3, 1]}[value]
+        last = await stack.enter_async_context(calling(server))
+        if params.get("after"):
+            await last.send(request(method, params))
+            await until(lambda: server.stats().in_flight + server.stats().watches == 60)
+        else:
+            assert await last.call(method, params) == {"watch": 1}
 
 
 # Bytes.
@@ -525,7 +578,12 @@ async def test_a_batch_has_no_more_answers_than_its_reader_may_leave() -> None:
         await caller.send(b"[" + b",".join(each.strip() for each in batch) + b"]\n")
         found = {each["id"]: each for each in await caller.reply()}
         assert [len(found[number]["result"]["answer"]) for number in (1, 2, 3)] == [3_000] * 3
-        assert found[4]["error"]["data"] == {"error": "LimitReached", "limit": "output_bytes_max", "value": 10_000}
+        assert found[4]["error"]["data"] == {
+            "error": "LimitReached",
+            "limit": "output_bytes_max",
+            "value": 10_000,
+            "held": None,
+        }
         assert found[5]["result"]["position"] == 2
 
 
@@ -555,7 +613,12 @@ async def test_a_connection_that_says_nothing_for_long_is_told_so_and_closed() -
         assert (only(server).status, server.stats().dropped) == ("open", {})
         server.sweep(elapsed() + 601)
         (told,) = await caller.rest()
-        assert told["error"]["data"] == {"error": "LimitReached", "limit": "idle_seconds_max", "value": 600.0}
+        assert told["error"]["data"] == {
+            "error": "LimitReached",
+            "limit": "idle_seconds_max",
+            "value": 600.0,
+            "held": None,
+        }
         caller.close()
         await until(lambda: not server.connections)
         assert server.stats().dropped == {"idle_seconds_max": 1}
@@ -587,7 +650,12 @@ async def test_one_who_does_not_authenticate_in_time_is_told_so_and_closed() -> 
         await silent.call("health")
         server.sweep(elapsed() + 11)
         (told,) = await silent.rest()
-        assert told["error"]["data"] == {"error": "LimitReached", "limit": "authenticate_seconds_max", "value": 10.0}
+        assert told["error"]["data"] == {
+            "error": "LimitReached",
+            "limit": "authenticate_seconds_max",
+            "value": 10.0,
+            "held": None,
+        }
         assert (await known.call("health"))["live"] is True
 
 

@@ -47,7 +47,7 @@ async def test_a_version_is_expected_and_metadata_is_kept() -> None:
         assert conflict == {
             "code": 1004,
             "message": "key 'a' is at version 1, not at 0: somebody changed it since; look again and decide anew",
-            "data": {"error": "VersionConflict", "key": "a", "expected": 0, "actual": 1},
+            "data": {"error": "VersionConflict", "key": "a", "expected": 0, "actual": 1, "position": 1},
         }
         note = {"type": "Note", "text": "x"}
         await caller.call("execute", {"command": note, "metadata": {"actor": "ann"}, "command_id": "n"})
@@ -402,10 +402,10 @@ async def test_a_watch_that_is_ended_with_the_same_breath_is_answered_and_never_
         await caller.call("execute", {"command": ADD})
         both = [request(method, params, "begin").strip(), request("unwatch", {"watch": 1}, "end").strip()]
         await caller.send(b"[" + b",".join(both) + b"]\n")
-        assert {each["id"]: each["result"] for each in await caller.reply()} == {
-            "begin": {"watch": 1},
-            "end": {"watch": 1},
-        }
+        found: Any
+        while not isinstance(found := await caller.reply(), list):
+            assert found["params"]["watch"] == 1  # on a busy machine the batch takes more than one turn
+        assert {each["id"]: each["result"] for each in found} == {"begin": {"watch": 1}, "end": {"watch": 1}}
         assert (await caller.call("execute", {"command": ADD}))["position"] == 2
         await until(lambda: server.stats().watches == 0)
         assert await caller.call("watch", {"query": STOCK}) == {"watch": 2}

@@ -14,13 +14,16 @@ from msgspec.structs import replace
 
 from millstream.engine import (
     App,
+    CommandIdReused,
     CommitFailed,
     DeadlineExceeded,
     Engine,
     EngineClosed,
+    MillstreamError,
     OutcomeUnknown,
     Receipt,
     Rejected,
+    VersionConflict,
 )
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.loop.clock import utc_now
@@ -67,8 +70,8 @@ def acknowledged(command_id: str, receipt: Receipt, *, heard: int = 0, durable: 
     return Call(Add("a", 1), command_id, heard, "answered", receipt, durable)
 
 
-def refused(command_id: str, error: Exception) -> Call:
-    return Call(Add("a", 1), command_id, 0, "answered", error, 2)  # type: ignore[arg-type]
+def refused(command_id: str, error: MillstreamError, *, heard: int = 0, durable: int = 2) -> Call:
+    return Call(Add("a", 1), command_id, heard, "answered", error, durable)
 
 
 # The log.
@@ -117,7 +120,9 @@ def test_calls_that_heard_the_truth_are_in_order() -> None:
             acknowledged("c1", Receipt(1, 1, 1, "c1", 1, repeated=True), heard=2),
             refused("c2", OutcomeUnknown(1, "it broke")),
             Call(Add("a", 1), "c3", 0, "cancelled"),
-            refused("c4", Rejected("no")),
+            refused("c4", Rejected("no", position=0)),
+            refused("c4", Rejected("no", position=3), heard=2),
+            refused("c4", VersionConflict("a", 1, 2, position=3), heard=1),
             refused("c5", OutcomeUnknown(3, "it broke")),
             Call(Add("a", 1), "c6", 0, "cancelled"),
         ],
@@ -135,7 +140,19 @@ def test_calls_that_heard_the_truth_are_in_order() -> None:
         (Call(Note("x"), "c1", 0, "answered", Receipt(1, 1, 1), 2), "c1 was acknowledged with"),
         (acknowledged("c1", Receipt(1, 1, 1), durable=0), "when the log held 0 commits"),
         (acknowledged("c1", Receipt(1, 1, 1), heard=1), "c1 was sent when commit 1 was known, and stands before it"),
-        (refused("c1", Rejected("no")), r"c1 was said not to have happened \(Rejected.*in the log: Add in commit 1"),
+        (
+            refused("c1", Rejected("no", position=0)),
+            r"c1 was said not to have happened \(Rejected.*log: Add in commit 1",
+        ),
+        (refused("c9", Rejected("no")), r"c9 was refused without a position: Rejected\('no', '', None\)"),
+        (refused("c9", VersionConflict("a", 1, 2)), "c9 was refused without a position"),
+        (refused("c9", CommandIdReused("c9", "Add", 1)), "c9 was refused without a position"),
+        (refused("c9", Rejected("no", position=4)), "c9 was refused at position 4: .* and 3 durable then"),
+        (refused("c9", Rejected("no", position=1), durable=0), "position 0 was known when it was sent, and 0 durable"),
+        (
+            refused("c9", Rejected("no", position=2), heard=1),
+            "at position 2: .*; position 3 was known when it was sent",
+        ),
         (refused("c1", CommitFailed(1, "full")), "c1 was said not to have happened"),
         (refused("c1", EngineClosed("closed")), "c1 was said not to have happened"),
         (refused("c1", DeadlineExceeded("Add", 1.0, decided=False)), "c1 was said not to have happened"),

@@ -191,6 +191,16 @@ WRONG: dict[str, tuple[dict[str, Call], list[Kind], bool]] = {
         [Kind.MISTOLD],
         True,
     ),
+    "a refusal at another position than that of the state which refused": (
+        changed("no funds", output=Refused("insufficient_funds", Standing(1, 0), position=2, counted=3)),
+        [Kind.ELSEWHERE],
+        False,
+    ),
+    "a refusal from behind the log's end": (
+        changed("no funds", output=Refused("insufficient_funds", Standing(1, 0), position=5, counted=2)),
+        [Kind.ELSEWHERE, Kind.UNREAL, Kind.ORDER, Kind.ORDER, Kind.ORDER, Kind.ORDER],
+        False,
+    ),
     "an answer from behind the log's end": (
         changed("late", output=Shown(Standing(3, 2), position=5)),
         [Kind.UNREAL],

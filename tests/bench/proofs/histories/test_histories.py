@@ -71,6 +71,15 @@ class Late(Standings):
 main(sys.argv[1:], App(models=[Accounts], views=[Late], name="millstream-histories"))
 """
 
+MISPLACED = """
+import sys
+from millstream.bench.proofs.histories.child import main
+from millstream.engine.write import kernel
+
+kernel.decided_at = lambda refusal, position, at=kernel.decided_at: at(refusal, max(0, position - 1))
+main(sys.argv[1:])
+"""
+
 FORGETFUL = """
 import sys, json
 from millstream.bench.proofs.histories.child import main
@@ -79,9 +88,9 @@ main([json.dumps({**json.loads(sys.argv[1]), "log": "memory:"})])
 """
 
 
-def lied(directory: Path, program: str) -> Tally:
+def lied(directory: Path, program: str, seconds: float = SECONDS, crashes: int = 1) -> Tally:
     """A run on servers of which each is such a program."""
-    orders = Histories(seconds=SECONDS, clients=CLIENTS, crashes=1, seed=SEED, directory=str(directory))
+    orders = Histories(seconds=seconds, clients=CLIENTS, crashes=crashes, seed=SEED, directory=str(directory))
     return run(orders, program=[sys.executable, "-c", program])
 
 
@@ -102,6 +111,12 @@ def test_a_server_that_answers_from_the_state_before_is_found_and_the_evidence_i
     assert {"bank.db", "history.jsonl", "problems.txt", "writer errors.txt"} <= {each.name for each in kept.iterdir()}
     assert tally.problems[0] in (kept / "problems.txt").read_text("utf-8")
     assert len((kept / "history.jsonl").read_bytes().splitlines()) == tally.operations
+
+
+def test_a_server_that_refuses_with_the_position_of_an_older_state_is_found(tmp_path: Path) -> None:
+    tally = lied(tmp_path, MISPLACED, seconds=0.2, crashes=0)
+    assert tally.wrong > 0
+    assert "refused at another position than that of the state which refused" in kinds(tally)
 
 
 def test_a_server_that_forgets_in_a_crash_what_it_had_acknowledged_is_found(

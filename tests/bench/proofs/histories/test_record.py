@@ -28,7 +28,8 @@ from millstream.engine.application.messages import Answered
 SENT = Sent("1.0.7", Deposit("ann", 5))
 ASKED = Question(StandingOf("ann"), after=3)
 RECEIPT = Receipt(commit=4, position=9, events=1, version=2)
-REJECTED = Rejected("no_such_account", details={"version": 0, "balance": 0, "position": 12})
+DETAILS = {"version": 0, "balance": 0, "events": 12}
+REJECTED = Rejected("no_such_account", details=DETAILS, position=12)
 
 
 def test_an_answer_is_recorded_with_its_times_and_makes_the_next_token() -> None:
@@ -41,7 +42,7 @@ def test_an_answer_is_recorded_with_its_times_and_makes_the_next_token() -> None
     assert record.token == 9
     record.failed("1.0", SENT, before, REJECTED)
     assert record.token == 12
-    outputs = [Accepted(2, 4, 9), Shown(Standing(2, 5), 8), Refused("no_such_account", Standing(0, 0), 12)]
+    outputs = [Accepted(2, 4, 9), Shown(Standing(2, 5), 8), Refused("no_such_account", Standing(0, 0), 12, 12)]
     assert [each.output for each in record.history] == outputs
     assert {each.key for each in record.history} == {"ann"}
     times = [each.returned_at for each in record.history if each.returned_at is not None]
@@ -107,6 +108,14 @@ def test_an_error_that_no_crash_explains_is_kept_in_words() -> None:
     assert record.unexpected == [
         "Deposit(account='ann', amount=5) as 1.0.7: HandlerFailed('Accounts', 'Deposit', \"KeyError('ann')\")"
     ]
+
+
+def test_a_rejection_without_a_position_is_no_token_and_is_kept_in_words() -> None:
+    record = Record()
+    record.failed("1.0", SENT, 1.0, Rejected("no_such_account", details=DETAILS))
+    assert ([each.output for each in record.history], record.token) == ([None], 0)
+    assert len(record.unexpected) == 1
+    assert "Deposit(account='ann', amount=5) as 1.0.7: Rejected('no_such_account'" in record.unexpected[0]
 
 
 def test_what_is_to_be_done_at_the_next_answer_is_done_once_and_before_it_counts() -> None:
