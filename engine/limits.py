@@ -6,7 +6,11 @@ import msgspec
 
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["Limits"]
+__all__ = ["BATCH_COMMANDS_MAX", "Limits"]
+
+
+#: The most that ``batch_commands_max`` can be.
+BATCH_COMMANDS_MAX = 1_000
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,8 +27,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_commands_max: int = 10_000
     #: Callers that may wait to get into a full mailbox; past it they get `Overloaded` too.
     mailbox_entering_max: int = 100_000
-    #: Commands in one commit.
-    batch_commands_max: int = 250
+    #: Commands in one commit, at most `BATCH_COMMANDS_MAX`.
+    batch_commands_max: int = 500
     #: Encoded bytes at which a batch closes.
     batch_bytes_max: int = 256 * 1024
     #: Encoded bytes that one command's events may have.
@@ -62,5 +66,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.__struct_fields__:
             if not getattr(self, name) > 0:
                 raise DefinitionError(f"{name} must be positive, not {getattr(self, name)!r}", "Limits")
+        if self.batch_commands_max > BATCH_COMMANDS_MAX:
+            raise DefinitionError(
+                f"batch_commands_max is at most {BATCH_COMMANDS_MAX:,}, not {self.batch_commands_max:,}: "
+                "a log's SQL view takes time with its square",
+                "Limits",
+            )
         if self.batch_bytes_max > self.commit_bytes_max:
             raise DefinitionError("batch_bytes_max is larger than commit_bytes_max", "Limits")

@@ -5,12 +5,14 @@ Here: the protocols. Not here: what is done where a log lacks one (`upkeep`, `cl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from millstream.engine.commits.commit import Commit
 from millstream.engine.stores.port import Log
 
-__all__ = ["Copyable", "Inspectable", "Sized", "Upgrading"]
+__all__ = ["Copyable", "Inspectable", "Launching", "Sized", "Upgrading"]
 
 
 @runtime_checkable
@@ -22,6 +24,24 @@ class Sized(Protocol):
 
         Raises:
             OSError: it can't be looked at.
+        """
+        ...
+
+
+@runtime_checkable
+class Launching(Protocol):
+    """A log that needs no task to append in."""
+
+    def launch(self, commit: Commit, landed: Callable[[Exception | None], None]) -> None:
+        """Begin to make a commit durable, as `Log.append` does.
+
+        Args:
+            commit: the next one. There is one at a time.
+            landed: is called on the loop, once, in a turn of its own: with None once the commit is durable, else with
+                what `Log.append` would have raised.
+
+        Raises:
+            CommitFailed: nothing is written, and ``landed`` is not called.
         """
         ...
 

@@ -121,6 +121,11 @@ class Mailbox:
                 self._reserved += 1
                 turn.set_result(None)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the reader waits for something to be taken in."""
+        return self._reader is not None
+
     async def wait(self) -> None:
         """Wait until something is taken in, or `wake` is called. Only the reader may."""
         self._reader = reader = asyncio.get_running_loop().create_future()

@@ -22,18 +22,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
-
-import msgspec
+from typing import Any
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
-from millstream.engine.commits.commit import Commit, Head, seal, timestamp
+from millstream.engine.commits.commit import Head, seal, timestamp
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
 from millstream.engine.commits.record import Tenure
@@ -52,23 +50,20 @@ from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.loop.threads import release_gil
 from millstream.engine.observers import Faults, Observer, has_hook
+from millstream.engine.stores.capabilities import Launching
 from millstream.engine.stores.port import Log
-from millstream.engine.write.append import write
+from millstream.engine.write.append import settle, write
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Promise
 from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue
+from millstream.engine.write.flight import Counts, Flight
 from millstream.engine.write.kernel import Outcome
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.state import WriteState
 
-__all__ = ["MOVES", "Counts", "Writer", "WriterEvent", "WriterStatus"]
+__all__ = ["MOVES", "Writer", "WriterEvent", "WriterStatus"]
 
-#: How long a busy loop holds still so that a store's thread can begin to write. That thread needs the interpreter's
-#: lock for a moment, and a loop that goes on working lets go of it only every 5 ms, so the write would begin when all
-#: work is done instead of beside it. Worth 15 % of throughput with 1,000 callers; costs 0.1 ms per commit.
-_RELEASE_SECONDS = 50e-6
 #: How many callers are woken in one turn of the loop, so that nobody else waits for all of a commit's to have run.
 _ANSWERS_MAX = 50
 
@@ -96,33 +91,6 @@ MOVES: Moves[WriterStatus, WriterEvent] = {
     WriterStatus.RECOVERING: {**_ALWAYS, WriterEvent.REBUILT: WriterStatus.DECIDING},
     WriterStatus.STOPPED: {},
 }
-
-
-class Counts(msgspec.Struct):
-    """What became of commands since the engine was opened."""
-
-    commits: int = 0
-    commands: int = 0
-    refused: int = 0
-    failed: int = 0
-    batch_last: int = 0
-    batch_max: int = 0
-
-    def committed(self, commands: int) -> None:
-        """One more commit, of so many commands."""
-        self.commits += 1
-        self.commands += commands
-        self.batch_last = commands
-        self.batch_max = max(self.batch_max, commands)
-
-
-class _Flight(NamedTuple):
-    """A commit that is being written."""
-
-    draft: Draft
-    commit: Commit
-    landing: asyncio.Task[None]
-    since: float
 
 
 class Writer:
@@ -158,6 +126,7 @@ class Writer:
         self.head = Head()
         self.counts = Counts()
         self._store = log
+        self._launching = log if isinstance(log, Launching) else None
         self._life = LifeCycle(MOVES, WriterStatus.DECIDING)
         self._repair = Repair(log, rebuild, observer)
         self._limits = limits
@@ -175,9 +144,11 @@ class Writer:
         self._slicer = Slicer(limits.slice_ms_max)
         self._sealed = Head()
         self._draft: Draft | None = None
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
         #: Outcomes that stand, and are to be told: in the order in which their commands were decided.
         self._outcomes: deque[tuple[Promise, Receipt | MillstreamError]] = deque()
+        #: What went wrong outside of `run`, which raises it.
+        self._defect: BaseException | None = None
         self._closing = False
         self._settled = False
 
@@ -247,7 +218,7 @@ class Writer:
         """
         reason: Callable[[], MillstreamError] = partial(EngineClosed, "closed")
         try:
-            while not self._closing or self.mailbox.queue or self._draft or self._flight or self._outcomes:
+            while self._has_work():
                 await self._step()
             self._settled = True
         except Fenced as error:
@@ -262,17 +233,29 @@ class Writer:
         finally:
             self.fail_all(reason)
 
-    async def _step(self) -> None:
-        """One turn: land what has arrived, decide what waits, launch what is ready, answer some who are owed; or wait.
+    def _has_work(self) -> bool:
+        return bool(
+            not self._closing
+            or self.mailbox.queue
+            or self._draft
+            or self._flight
+            or self._outcomes
+            or self._defect is not None
+        )
 
-        The next commit is launched before the callers of the last one are answered: they run while it is written.
+    async def _step(self) -> None:
+        """One turn: decide what waits, launch what is ready, answer some who are owed; or wait.
+
+        What has landed was published by `_arrived`, in a turn of its own.
         """
-        if self._flight is not None and self._flight.landing.done():
-            self._land(self._flight)
+        if self._defect is not None:
+            raise self._defect
+        if self._flight is not None and self._flight.error is not None:
+            self._lost(self._flight, self._flight.error)
         more = self._decide() and bool(self.mailbox.queue)
         if self._draft is not None and self._flight is None and self._draft.accepted:
-            await self._launch(self._draft)
-            more = bool(self.mailbox.queue)  # and if not: nothing to do holds the interpreter's lock from the store
+            self._launch(self._draft)
+            more = bool(self.mailbox.queue)
         if self._draft is not None and self._flight is None:  # refusals only, and all that they depend on is durable
             self._queue_outcomes(self._draft)
             self._draft = None
@@ -285,7 +268,7 @@ class Writer:
         elif self._flight is None:
             if not self._closing:
                 await self.mailbox.wait()
-        elif not self._flight.landing.done():
+        elif self._flight.error is None:
             await self.mailbox.wait()
 
     def _decide(self) -> bool:
@@ -320,36 +303,70 @@ class Writer:
             elif isinstance(outcome, ImpureHandler):
                 self._faults.tell(outcome.function, outcome.message_type, outcome)
 
-    async def _launch(self, draft: Draft) -> None:
+    def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""
         tenure = self._tenure(self._term + 1) if self._is_new else None
         commit = seal(self._sealed, timestamp(draft.now), draft.body(self._app, tenure))
         self._sealed = Head.after(commit, draft.position - draft.start)
-        landing = asyncio.create_task(self._write(commit), name=f"millstream-commit-{commit.number}")
-        self._flight, self._draft = _Flight(draft, commit, landing, elapsed()), None
-        if self._outcomes or self.mailbox.queue:
-            await asyncio.sleep(0)  # the append's first step: it hands the commit to the store
-            if not landing.done():
-                release_gil(_RELEASE_SECONDS)
-
-    async def _write(self, commit: Commit) -> None:
+        self._flight = flight = Flight(draft, commit)
+        self._draft = None
+        if self._launching is None:
+            flight.task = self._task(flight, write(self._store, commit))
+            return
         try:
-            await write(self._store, commit)
-        finally:
-            self.mailbox.wake()  # here and not in a callback of the task, which would come a turn of the loop later
+            self._launching.launch(commit, partial(self._arrived, flight))
+        except CommitFailed as error:
+            self._arrived(flight, error)
 
-    def _land(self, flight: _Flight) -> None:
-        """Durable, then visible, then acknowledged; or failed, and the state rolled back."""
+    def _task(self, flight: Flight, writing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        async def until_done() -> None:
+            try:
+                await writing
+            except Exception as error:  # noqa: BLE001 - it is what the commit ended with
+                self._arrived(flight, error)
+            else:
+                self._arrived(flight, None)
+
+        return asyncio.create_task(until_done(), name=f"millstream-commit-{flight.commit.number}")
+
+    def _arrived(self, flight: Flight, error: BaseException | None) -> None:
+        """The store says what became of a commit. Here between two turns of `run`, so nothing may be raised.
+
+        The next commit, if it is ready, is launched before the callers of this one are answered: they run while it is
+        written.
+        """
+        if flight is not self._flight:
+            return  # it was given up meanwhile
         try:
-            flight.landing.result()
-        except (CommitFailed, OutcomeUnknown) as error:
-            self._flight = None
+            if error is None:
+                self._land(flight)
+                draft = self._draft
+                if draft is not None and draft.accepted and (draft.is_full(self._limits) or not self.mailbox.queue):
+                    self._launch(draft)
+                if self.mailbox.is_waited_for:  # else `run` answers some in this very turn
+                    self._answer(_ANSWERS_MAX)
+            elif isinstance(error, Fenced | CommitFailed | OutcomeUnknown) or not isinstance(error, Exception):
+                flight.error = error
+            else:
+                flight.task = self._task(flight, settle(self._store, flight.commit, error))
+        except BaseException as defect:  # noqa: BLE001 - `run` raises it
+            self._defect = defect
+        self.mailbox.wake()
+
+    def _lost(self, flight: Flight, error: BaseException) -> None:
+        """A commit failed: it is rolled back, or the writer stops."""
+        self._flight = None
+        if isinstance(error, CommitFailed | OutcomeUnknown):
             self._roll_back(flight, error)
             return
-        except Fenced as error:
-            self._flight = None
+        if isinstance(error, Fenced):
             self._fail(flight.draft, partial(Fenced, error.log, error.commit, error.head))
-            raise
+        else:
+            self._flight = flight
+        raise error
+
+    def _land(self, flight: Flight) -> None:
+        """Durable, then visible, then acknowledged."""
         draft = flight.draft
         decoded = DecodedCommit.of(flight.commit, draft.position - draft.start, draft.events)
         self.head = decoded.head
@@ -399,7 +416,7 @@ class Writer:
             else:
                 promise.set_exception(outcome)
 
-    def _roll_back(self, flight: _Flight, error: CommitFailed | OutcomeUnknown) -> None:
+    def _roll_back(self, flight: Flight, error: CommitFailed | OutcomeUnknown) -> None:
         """Fail what was not written, and all that was decided on top of it."""
         self._repair.failed(flight.commit, error)
         number, problem = error.commit, error.problem
@@ -459,7 +476,8 @@ class Writer:
         unknown: Callable[[], MillstreamError] | None = None
         if self._flight is not None:
             number = self._flight.commit.number
-            self._flight.landing.cancel()
+            if self._flight.task is not None:
+                self._flight.task.cancel()
             unknown = partial(OutcomeUnknown, number, "the writer stopped while it was written")
             self._fail(self._flight.draft, unknown)
         if self._draft is not None:

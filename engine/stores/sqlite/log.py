@@ -18,9 +18,9 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 
@@ -31,7 +31,8 @@ from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.stores.sqlite import inspection
-from millstream.engine.stores.sqlite.connection import Database, connect, steps_of
+from millstream.engine.stores.sqlite.appending import Appender
+from millstream.engine.stores.sqlite.connection import Database, connect, runs_no_trigger, steps_of
 from millstream.engine.stores.sqlite.errors import (
     ERRORS,
     MAKE_ROOM,
@@ -113,12 +114,10 @@ class SqliteLog:
         self._snapshots = SqliteSnapshots(f"{self.path}-snapshots", like=self.path)
         self._place()
         self._lock: sqlite3.Connection | None = None
-        self._writer: Database | None = None
+        self._writer: Appender | None = None
         self._appended = AppendSignal()
         #: The format that it had, if opening has brought it to that of today.
         self.upgraded_from: int | None = None
-        #: Waits for a commit whose caller was cancelled.
-        self._telling: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -146,45 +145,43 @@ class SqliteLog:
         return await self._or_close(self._reader.attach)
 
     async def append(self, commit: Commit) -> None:
-        row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
+        promise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.launch(commit, partial(_tell, promise))
+        await promise
+
+    def launch(self, commit: Commit, landed: Callable[[Exception | None], None]) -> None:
         if self._writer is None:
             raise CommitFailed(commit.number, "this log is not open for writing")
         # Here and not in the store's thread: a call there gives up the interpreter's lock, and a busy loop takes 5 ms
         # to give it back.
         if lost := self._watch.lost():
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
-        try:
-            written = await self._insert(self._writer, row)
-        except asyncio.CancelledError:
-            self._telling = asyncio.create_task(self._tell_later(self._writer))
-            raise
-        except (sqlite3.Error, ValueError) as error:
-            await self._leave_transaction()
-            if nothing_written(error):
-                raise CommitFailed(commit.number, text_of(error)) from error
-            raise
-        self._appended.tell()
-        if not written:
-            raise Fenced(self.name, commit.number, (await self.head()).number)
+        row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
+        self._writer.launch(partial(_insert, row), partial(self._landed, commit.number, landed))
 
-    async def _insert(self, writer: Database, row: tuple[object, ...]) -> list[Sequence[Any]]:
-        try:
-            return await writer.rows(APPEND, row)
-        except sqlite3.DatabaseError as error:
-            if primary_code(error) != sqlite3.SQLITE_AUTH:
-                raise
-        await writer.rows(LAST)  # learns of the schema as it is now: somebody may have removed the trigger
-        return await writer.rows(APPEND, row)
+    def _landed(
+        self,
+        number: int,
+        landed: Callable[[Exception | None], None],
+        head: int | None,
+        error: BaseException | None,
+    ) -> None:
+        """What came of a commit: the log's head, if that is another one, or an error."""
+        if error is None:
+            self._appended.tell()
+            landed(None if head is None else Fenced(self.name, number, head))
+        elif isinstance(error, sqlite3.Error | ValueError) and nothing_written(error):
+            failed = CommitFailed(number, text_of(error))
+            failed.__cause__ = error
+            landed(failed)
+        else:
+            landed(error if isinstance(error, Exception) else RuntimeError(f"the store's thread ended: {error!r}"))
 
     async def probe(self) -> None:
         if self._writer is None:
             raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
         self._watch.require(self.name)
-        try:
-            await self._writer.rows(PROBE)
-        except sqlite3.Error:
-            await self._leave_transaction()
-            raise
+        await self._writer.rows(PROBE)
         self._appended.tell()  # of a commit whose append failed, and which is there after all
 
     async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
@@ -205,9 +202,6 @@ class SqliteLog:
 
     async def close(self) -> None:
         self._appended.end()
-        if self._telling is not None:
-            await asyncio.wait([self._telling])
-            self._telling = None
         await self._reader.close()
         self._watch.end()
         if self._writer is not None:
@@ -332,24 +326,37 @@ class SqliteLog:
         return lock
 
     async def _open(self, application: str) -> None:
-        self._writer = db = await connect(
-            self.path, busy_seconds_max=self._busy_seconds_max, steps_max=steps_of(self._checked_bytes_max)
-        )
-        if await is_empty(db):
-            meta = await create(db, application)
-        else:
-            meta = await meta_of(self.name, db)
-            require_owner(self.name, meta.application, application)
-        for pragma in _PRAGMAS:
-            await db.rows(f"PRAGMA {pragma}")
-        await self._settle(db)
-        await check_pages(self.name, db, self._checked_bytes_max)
-        if meta.format < FORMAT:
-            self.upgraded_from, meta = meta.format, await upgrade(db, meta)
-        self._reader.log_id = meta.log
-        await self._reader.open()
+        steps_max = steps_of(self._checked_bytes_max)
+        db = await connect(self.path, busy_seconds_max=self._busy_seconds_max, steps_max=steps_max)
+        try:
+            if await is_empty(db):
+                meta = await create(db, application)
+            else:
+                meta = await meta_of(self.name, db)
+                require_owner(self.name, meta.application, application)
+            for pragma in _PRAGMAS:
+                await db.rows(f"PRAGMA {pragma}")
+            await self._settle(db)
+            await check_pages(self.name, db, self._checked_bytes_max)
+            if meta.format < FORMAT:
+                self.upgraded_from, meta = meta.format, await upgrade(db, meta)
+            self._reader.log_id = meta.log
+            await self._reader.open()
+            self._writer = await Appender.opened(self._connect, steps_max)
+        finally:
+            await db.close()  # the last thing: while another one is open, closing it checkpoints nothing
         self._watch.begin()
         self._appended = AppendSignal()
+
+    def _connect(self) -> sqlite3.Connection:
+        """The connection that appends."""
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, timeout=self._busy_seconds_max, check_same_thread=False
+        )
+        runs_no_trigger(connection)
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
 
     async def _settle(self, db: Database) -> None:
         """Make what a crash left in the ``-wal`` as durable as the rest, and see that both files can be written.
@@ -364,13 +371,26 @@ class SqliteLog:
             if not no_room(error):  # the -wal is synced before the first page is written
                 raise
 
-    async def _tell_later(self, writer: Database) -> None:
-        """A commit whose caller was cancelled is written all the same: what its thread is asked next comes after it."""
-        with suppress(sqlite3.Error, ValueError):
-            await writer.rows("SELECT 1")
-        self._appended.tell()
 
-    async def _leave_transaction(self) -> None:
-        """After an error: SQLite has rolled back what failed, and nothing must keep a transaction open around it."""
-        if self._writer is not None and self._writer.in_transaction:
-            await self._writer.rows("ROLLBACK")
+def _insert(row: Sequence[object], connection: sqlite3.Connection) -> int | None:
+    """Write a commit; the head of the log, if that is not the commit before it."""
+    try:
+        written = connection.execute(APPEND, row).fetchall()
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) != sqlite3.SQLITE_AUTH:
+            raise
+        connection.execute(LAST).fetchall()  # learns of the schema as it is now: somebody may have removed the trigger
+        written = connection.execute(APPEND, row).fetchall()
+    if written:
+        return None
+    ((head,),) = connection.execute("SELECT coalesce(max(number), 0) FROM commits").fetchall()
+    return int(head)
+
+
+def _tell(promise: asyncio.Future[None], error: Exception | None) -> None:
+    if promise.done():
+        return
+    if error is None:
+        promise.set_result(None)
+    else:
+        promise.set_exception(error)

@@ -1,0 +1,51 @@
+"""What the writer keeps of a commit on its way, and what it counts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from millstream.engine.commits.commit import Commit
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.write.batch import Draft
+
+__all__ = ["Counts", "Flight"]
+
+
+class Counts(msgspec.Struct):
+    """What became of commands since the engine was opened."""
+
+    commits: int = 0
+    commands: int = 0
+    refused: int = 0
+    failed: int = 0
+    batch_last: int = 0
+    batch_max: int = 0
+
+    def committed(self, commands: int) -> None:
+        """One more commit, of so many commands."""
+        self.commits += 1
+        self.commands += commands
+        self.batch_last = commands
+        self.batch_max = max(self.batch_max, commands)
+
+
+class Flight:
+    """A commit that is being written.
+
+    Args:
+        draft: what it holds, and who waits for it.
+        commit: as it is written.
+    """
+
+    __slots__ = ("commit", "draft", "error", "since", "task")
+
+    def __init__(self, draft: Draft, commit: Commit) -> None:
+        self.draft = draft
+        self.commit = commit
+        self.since = elapsed()
+        #: What it failed with.
+        self.error: BaseException | None = None
+        #: What waits for the store, where that is needed.
+        self.task: asyncio.Task[None] | None = None
