@@ -53,7 +53,6 @@ class Rows:
         "now",
         "number",
         "outcomes",
-        "position",
         "refused",
         "sheet",
         "size_bytes",
@@ -63,8 +62,6 @@ class Rows:
     def __init__(self, head: Head, now: datetime) -> None:
         self.number = head.number + 1
         self.start = head.position
-        #: That of the last event so far.
-        self.position = head.position
         self.now = now
         #: Of the events that are encoded.
         self.size_bytes = 0
@@ -80,6 +77,11 @@ class Rows:
         self.is_damaged = False
         self._chunks: list[bytes] = []
         self._encoded = 0
+
+    @property
+    def position(self) -> int:
+        """That of the last event so far."""
+        return self.start + len(self.events)
 
     @property
     def accepted(self) -> int:
@@ -131,7 +133,7 @@ def decide(
     handlers, effects, index, now = state.handlers, state.effects, state.index, rows.now
     versions, version_of = index.versions, index.versions.get
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
-    few = limits.commit_bytes_max // state.exact_bytes_max
+    few, position = limits.commit_bytes_max // state.exact_bytes_max, rows.position
     for _, command, terms in commands:
         handler, wants_context, tag, key_of = handlers[type(command)]
         yielded: list[Event] = []
@@ -149,7 +151,7 @@ def decide(
                     events = yielded
                     apply(event)
                     if key is not None and terms is None and key == key_of(command):  # most are like this
-                        rows.position = position = rows.position + 1
+                        position += 1
                         versions[key] = version = version_of(key, 0) + 1
                         happened.append(event)
                         types.append(tag)
@@ -176,6 +178,7 @@ def decide(
         if chunk is not None or len(events) > 1:
             rows.pack(chunk)
         _enter(tag, key_of(command), terms, events, state, rows)
+        position = rows.position
         if rows.size_bytes >= limits.batch_bytes_max:
             return
     rows.pack()
@@ -206,7 +209,6 @@ def _enter(
     index, sheet, size = state.index, rows.sheet, len(events)
     keys = [state.effects[type(event)][1](event) for event in events]
     version = index.count(key, None if keys.count(key) == size else keys, size)
-    rows.position += size
     sheet.types.append(tag)
     if size != 1:
         sheet.note("counts", size, 1)
