@@ -222,8 +222,8 @@ class Replica(Queries):
             await self._recover()
         except BaseException:
             self._life.must(Turn.FAILED)
-            await to_the_end(self.log.close())
             self._home.leave()
+            await to_the_end(self.log.close())
             raise
         self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
         self._tasks.append(asyncio.create_task(self._feed.run(), name="millstream-feed"))
@@ -301,9 +301,9 @@ class Replica(Queries):
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
+            self._home.leave()
             await self.log.close()
             self._life.must(Turn.CLOSED)
-            self._home.leave()
         head = self._feed.head
         self.observers.replica_closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in ended:
