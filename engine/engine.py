@@ -79,6 +79,9 @@ class Engine(Queries):
             that it never walks over a large state again. It is for the whole process: for one that serves one engine.
         observers: are told what happens, beside the log lines, which are always written.
 
+    Raises:
+        DefinitionError: an observer is a class, or has a hook that is async or yields.
+
     Raises (on entering):
         LogLocked, LogRefused, LogCorrupt: the log can't be used.
         EventsUnreadable: the log holds events that today's application does not know or can't read.

@@ -68,6 +68,9 @@ class Replica(Queries):
         freeze_gc: as `Engine` takes it.
         observers: are told what happens, beside the log lines, which are always written.
 
+    Raises:
+        DefinitionError: an observer is a class, or has a hook that is async or yields.
+
     Raises (on entering):
         LogRefused, LogCorrupt: the log is not there, or can't be used.
         EventsUnreadable: it holds events that today's application does not know or can't read.
