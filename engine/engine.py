@@ -66,7 +66,7 @@ class Engine(Queries):
 
     Opening makes write models and views from their snapshots and the log; when it is done all of them are at the log's
     head. Closing makes durable what was accepted, answers everybody, takes a snapshot, and lets go of the log. An
-    engine is opened once.
+    engine is opened once. One that is never closed is named by a ResourceWarning, and keeps no program from ending.
 
     Args:
         app: what to run.
@@ -79,6 +79,9 @@ class Engine(Queries):
         freeze_gc: after opening, take everything that is alive out of the garbage collector's sight (`gc.freeze`), so
             that it never walks over a large state again. It is for the whole process: for one that serves one engine.
         observers: are told what happens, beside the log lines, which are always written.
+
+    Raises:
+        DefinitionError: an observer is a class, or has a hook that is async or yields.
 
     Raises (on entering):
         LogLocked, LogRefused, LogCorrupt: the log can't be used.
@@ -358,8 +361,8 @@ class Engine(Queries):
             await self._recover()
         except BaseException:
             self._life.must(Turn.FAILED)
-            await to_the_end(self._let_go())
             self._home.leave()
+            await to_the_end(self._let_go())
             raise
         self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="millstream-writer"))
@@ -457,9 +460,9 @@ class Engine(Queries):
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
+            self._home.leave()
             await self._let_go()
             self._life.must(Turn.CLOSED)
-            self._home.leave()
         head = self._writer.head
         self.observers.closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in reversed(ended):

@@ -68,6 +68,9 @@ class Replica(Queries):
         freeze_gc: as `Engine` takes it.
         observers: are told what happens, beside the log lines, which are always written.
 
+    Raises:
+        DefinitionError: an observer is a class, or has a hook that is async or yields.
+
     Raises (on entering):
         LogRefused, LogCorrupt: the log is not there, or can't be used.
         EventsUnreadable: it holds events that today's application does not know or can't read.
@@ -222,8 +225,8 @@ class Replica(Queries):
             await self._recover()
         except BaseException:
             self._life.must(Turn.FAILED)
-            await to_the_end(self.log.close())
             self._home.leave()
+            await to_the_end(self.log.close())
             raise
         self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
         self._tasks.append(asyncio.create_task(self._feed.run(), name="millstream-feed"))
@@ -301,9 +304,9 @@ class Replica(Queries):
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
+            self._home.leave()
             await self.log.close()
             self._life.must(Turn.CLOSED)
-            self._home.leave()
         head = self._feed.head
         self.observers.replica_closed(log=self.log.name, app=self.app.name, commits=head.number, events=head.position)
         for problem in ended:

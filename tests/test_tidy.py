@@ -47,8 +47,8 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
 
 #: The floors of the engine, from the ground up: a room stands on those below it, and never on one beside it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "lifecycle", "observers", "stats"),
-    ("loop",),
+    ("errors", "lifecycle", "stats"),
+    ("loop", "observers"),
     ("application", "limits"),
     ("commits", "gateway", "wire"),
     ("client", "snapshots"),

@@ -87,7 +87,7 @@ class Client:
         observers: are told when the connection is lost and there again, beside the log lines.
 
     Raises:
-        DefinitionError: the address is none.
+        DefinitionError: the address is none, or an observer is a class, or has a hook that is async or yields.
         ConnectionLost (on entering): nobody is there. Only one attempt is made.
         NotAuthenticated (on entering): the server does not know the token.
     """

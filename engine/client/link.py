@@ -124,7 +124,6 @@ class Link:
             self._closing = asyncio.create_task(self._close(), name="millstream-closing")
         if self._closing is not None:
             await to_the_end(self._closing)
-            self._home.leave()
 
     # Calling.
 
@@ -382,6 +381,7 @@ class Link:
                     self._drained = self._loop.create_future()
                     await self._drained
         self._life.must(Turn.CLOSED)
+        self._home.leave()
         self._calls.fail_all(self._closed)
         if connection is not None and not connection.closed.done():
             connection.transport.close()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
+from warnings import warn
+from weakref import WeakSet
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -60,11 +63,13 @@ class SyncClient:
             portal = stack.enter_context(start_blocking_portal(name="millstream-client"))
             stack.enter_context(portal.wrap_async_context_manager(self._client))
             self._open, self._portal = stack.pop_all(), portal
+        _open.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        _open.discard(self)
         self._portal, self._state = None, "closed"
         self._open.__exit__(kind, error, traceback)
 
@@ -164,3 +169,15 @@ class SyncClient:
 
 async def _next(answers: AsyncIterator[Answered[Answer]]) -> Answered[Answer]:
     return await anext(answers)
+
+
+@atexit.register
+def _exiting() -> None:
+    """Close what is open while its thread still runs: afterwards whoever closes it would wait for that without end."""
+    for client in list(_open):
+        problem = f"the client of {client._client.link.name} was never closed: use it inside 'with'"
+        warn(problem, ResourceWarning, stacklevel=1, source=client)
+        client.__exit__(None, None, None)
+
+
+_open: WeakSet[SyncClient] = WeakSet()

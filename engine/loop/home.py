@@ -6,12 +6,14 @@ are asyncio's and anyio's own.
 
 from __future__ import annotations
 
+import atexit
 import os
 from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable
 from functools import partial
 from threading import current_thread, get_ident
 from typing import Any
+from warnings import warn
 from weakref import WeakSet
 
 from millstream.engine.errors import WrongLoop
@@ -25,6 +27,8 @@ def _never() -> bool:
 
 class Home:
     """The home of one thing; none until `settle`.
+
+    A thing that is let go of before it was closed, or is open when the program ends, is named by a ResourceWarning.
 
     Whoever can't afford a call of `require` compares `thread` with ``threading.get_ident()``, 50 ns, and asks whether
     the loop `runs`, 30 to 60 ns: one loop runs in a thread at a time. To ask which one that is costs a system call.
@@ -40,6 +44,9 @@ class Home:
         #: The process is a child of the one in which the thing was opened, and has none of its threads.
         self.is_forked = False
         self.leave()
+
+    def __del__(self) -> None:
+        self._warn()
 
     def settle(self) -> None:
         """The running loop is its home from now on."""
@@ -62,6 +69,12 @@ class Home:
         if (get_ident() == self.thread and self.runs()) or self._loop is None:
             return
         raise WrongLoop(self.what, self._there(self._loop), self._here())
+
+    def _warn(self) -> None:
+        if self._loop is not None and not self.is_forked:
+            problem = f"{self.what} was never closed: use it inside 'async with'; what is durable stays so"
+            self.leave()
+            warn(problem, ResourceWarning, stacklevel=2, source=self)
 
     def _there(self, loop: AbstractEventLoop) -> str:
         state = "runs" if self.runs() else "is closed" if loop.is_closed() else "does not run now"
@@ -87,6 +100,12 @@ def _forked() -> None:
     """No thread of a child is one of its parent's, though it has the same number."""
     for home in _settled:
         home.thread, home.is_forked = None, True
+
+
+@atexit.register
+def _exiting() -> None:
+    for home in list(_settled):
+        home._warn()
 
 
 _settled: WeakSet[Home] = WeakSet()

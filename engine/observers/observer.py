@@ -14,6 +14,7 @@ class Observer:
     """Derive from it, and define the hooks that are wanted: ``Engine(app, log="bank.db", observers=[MyMetrics()])``.
 
     A hook is called on the loop, between two steps of an actor, and must not take long: it neither awaits nor blocks.
+    One that is ``async``, or yields, is a `DefinitionError`.
     None is ever called per command, and one that nobody defines costs nothing. A hook that raises is
     logged with its traceback (``observer_failed``), and changes nothing else.
 

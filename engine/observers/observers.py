@@ -10,8 +10,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, TypeAlias
 
+from millstream.engine.errors import DefinitionError
 from millstream.engine.observers.log_lines import LogLines, log_observer_failure
 from millstream.engine.observers.observer import Observer, has_hook
 
@@ -26,14 +28,34 @@ class Observers(Observer):
 
     Args:
         observers: who is told, in this order.
+
+    Raises:
+        DefinitionError: one of them is a class, or has a hook whose body would never run: it is async, or it yields.
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         everyone = (LogLines(), *observers)
+        for each in everyone:
+            if isinstance(each, type):
+                raise DefinitionError("an observer is an object, not its class", f"{each.__name__}()")
         for name in _HOOKS:
             defined = [each for each in everyone if has_hook(each, name)]
             if defined:
-                setattr(self, name, _telling(name, [(each, getattr(each, name)) for each in defined]))
+                setattr(self, name, _telling(name, [(each, _checked(each, name)) for each in defined]))
+
+
+def _checked(observer: Observer, name: str) -> _Hook:
+    """The hook, which runs when it is called."""
+    hook: _Hook = getattr(observer, name)
+    for function in (hook, type(hook).__call__):
+        if iscoroutinefunction(function) or isasyncgenfunction(function):
+            problem = "a hook is called and not awaited, so what is async in it would never run: start a task in it"
+        elif isgeneratorfunction(function):
+            problem = "a hook is called and not iterated, so what yields would never run"
+        else:
+            continue
+        raise DefinitionError(problem, f"{type(observer).__name__}.{name}")
+    return hook
 
 
 def _telling(name: str, hooks: list[tuple[Observer, _Hook]]) -> _Hook:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import aiosqlite
@@ -122,9 +123,21 @@ async def connect(
         runs_no_trigger(connection)
         return connection
 
+    connection = aiosqlite.Connection(opening, iter_chunk_size=1)
+    _let_exit(connection)
     with YieldingGil(), anyio.CancelScope(shield=True):
-        database = Database(await aiosqlite.Connection(opening, iter_chunk_size=1), steps[-1])
+        database = Database(await connection, steps[-1])
     if failures:
         await database.close()
         raise failures[0]
     return database
+
+
+def _let_exit(connection: aiosqlite.Connection) -> None:
+    """A program that ends without closing the connection does not wait for its thread, which would never end.
+
+    What the thread is doing then is whole or did not happen: that is what SQLite is for.
+    """
+    thread = getattr(connection, "_thread", connection)  # until 0.21 the connection is the thread
+    if isinstance(thread, Thread):
+        thread.daemon = True

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import structlog
 
-from millstream.engine import Engine, Limits, Observer, Rejected
+from millstream.engine import DefinitionError, Engine, Limits, MemoryLog, Observer, Rejected, Replica
+from millstream.engine.client import Client
 from millstream.engine.observers import LogLines, Observers
 from millstream.engine.observers.log_lines import LEVELS
 from tests.shop import Add, StockOf, Take, shop
@@ -52,6 +54,51 @@ def test_a_line_shows_errors_as_text_and_seconds_in_thousandths(log_lines: list[
     lines.commit_failed(log="bank.db", commit=3, error=OSError("full"), cause=None)
     assert [(line["seconds"], line["events_per_second"]) for line in log_lines[:1]] == [(0.001, 2430)]
     assert [(line["error"], line["cause"]) for line in log_lines[1:]] == [("OSError('full')", "None")]
+
+
+class Awaited(Observer):
+    async def committed(self, **_: Any) -> None:  # type: ignore[override]
+        raise AssertionError
+
+
+class Yielding(Observer):
+    def opened(self, **_: Any) -> Any:
+        yield
+
+
+class Streaming(Observer):
+    async def closed(self, **_: Any) -> Any:
+        yield
+
+
+class AsyncCall:
+    async def __call__(self, **_: Any) -> None: ...
+
+
+class Held(Observer):
+    def __init__(self) -> None:
+        self.fenced = AsyncCall()  # type: ignore[method-assign, assignment]
+
+
+@pytest.mark.parametrize(
+    ("observer", "text"),
+    [
+        (Awaited(), r"called and not awaited, .* start a task in it \(Awaited\.committed\)"),
+        (Yielding(), r"called and not iterated, .* \(Yielding\.opened\)"),
+        (Streaming(), r"called and not awaited, .* \(Streaming\.closed\)"),
+        (Held(), r"called and not awaited, .* \(Held\.fenced\)"),
+        (Awaited, r"an observer is an object, not its class \(Awaited\(\)\)"),
+    ],
+)
+def test_a_hook_whose_body_would_never_run_is_refused_where_it_is_given(observer: Any, text: str) -> None:
+    makers: tuple[Callable[[], object], ...] = (
+        lambda: Engine(shop, log="memory:", observers=[observer]),
+        lambda: Replica(shop, log=MemoryLog(), observers=[observer]),
+        lambda: Client("tcp://127.0.0.1:1", observers=[observer]),
+    )
+    for make in makers:
+        with pytest.raises(DefinitionError, match=text):
+            make()
 
 
 class Failing(Observer):
