@@ -23,6 +23,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_commands_max: int = 10_000
     #: Callers that may wait to get into a full mailbox; past it they get `Overloaded` too.
     mailbox_entering_max: int = 100_000
+    #: Bytes of the commands that were taken and not yet decided, of those that came over sockets on lines of more than
+    #: 16 kB; past it a server's connections wait, or are told `Overloaded`. A caller in process holds its own.
+    mailbox_bytes_max: int = 64 * 1024 * 1024
     #: Commands in one commit.
     batch_commands_max: int = 250
     #: Encoded bytes at which a batch closes.

@@ -85,6 +85,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         TryAgainLater,
+        Overloaded(9, 10_000, 64_000_000, 67_108_864),
+        "the mailbox is full: 64,000,000 bytes of large commands wait, mailbox_bytes_max=67,108,864; try again later, "
+        "or let execute() wait",
+    ),
+    (
+        TryAgainLater,
         DeadlineExceeded("Deposit", 2.5, decided=False),
         "Deposit still waited after 2.5 s and was not executed; it is safe to retry",
     ),

@@ -77,7 +77,16 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
     (CommitTooLarge("Add", 9, 8), 1006, {"command": "Add", "size_bytes": 9, "commit_bytes_max": 8}),
     (NotAuthenticated("why"), 1007, {"problem": "why"}),
     (NotPermitted("execute", "reader"), 1008, {"method": "execute", "role": "reader"}),
-    (Overloaded(5, 5), 2001, {"waiting": 5, "mailbox_commands_max": 5}),
+    (
+        Overloaded(5, 5),
+        2001,
+        {"waiting": 5, "mailbox_commands_max": 5, "waiting_bytes": None, "mailbox_bytes_max": None},
+    ),
+    (
+        Overloaded(5, 9, 70, 80),
+        2001,
+        {"waiting": 5, "mailbox_commands_max": 9, "waiting_bytes": 70, "mailbox_bytes_max": 80},
+    ),
     (
         DeadlineExceeded("Add", 1.5, decided=True),
         2002,
