@@ -46,6 +46,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     watches_max: int = 20_000
     #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.
     watch_answers_max: int = 1_000
+    #: Bytes of the answers that wait for all who watch every change of one view; one who has as many of them as are
+    #: left to all others gets `WatchOverrun`. An answer that several wait for counts once, and one may always wait.
+    watch_answers_bytes_max: int = 64 * 1024 * 1024
     #: Events that one view may have parked, those that wait behind them included; past it the view faults.
     view_parked_max: int = 10_000
     #: Events after which a snapshot is taken.

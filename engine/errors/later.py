@@ -180,17 +180,27 @@ class NotLeader(TryAgainLater):
 
 
 class WatchOverrun(TryAgainLater):
-    """Whoever watches every change did not take them in time. All up to ``position`` were given."""
+    """Whoever watches every change did not take them in time. All up to ``position`` were given.
 
-    def __init__(self, view: str, position: int, watch_answers_max: int) -> None:
-        super().__init__(view, position, watch_answers_max)
+    With ``watch_answers_bytes_max`` that was reached: by this watch alone, or with others of the view.
+    """
+
+    def __init__(
+        self, view: str, position: int, watch_answers_max: int, watch_answers_bytes_max: int | None = None
+    ) -> None:
+        super().__init__(view, position, watch_answers_max, watch_answers_bytes_max)
         self.view = view
         self.position = position
         self.watch_answers_max = watch_answers_max
+        self.watch_answers_bytes_max = watch_answers_bytes_max
 
     def __str__(self) -> str:
+        if self.watch_answers_bytes_max is None:
+            waited = f"watch_answers_max={self.watch_answers_max:,} answers waited"
+        else:
+            waited = f"its share of watch_answers_bytes_max={self.watch_answers_bytes_max:,} waited in answers"
         return (
-            f"a watch of view {self.view} fell behind: watch_answers_max={self.watch_answers_max:,} answers waited, "
+            f"a watch of view {self.view} fell behind: {waited}, "
             f"the last of them at position {self.position:,}; watch again, or without every=True"
         )
 

@@ -230,6 +230,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         TryAgainLater,
+        WatchOverrun("Balances", 1_007, 1_000, 64_000_000),
+        "a watch of view Balances fell behind: its share of watch_answers_bytes_max=64,000,000 waited in answers, "
+        "the last of them at position 1,007; watch again, or without every=True",
+    ),
+    (
+        TryAgainLater,
         WatchesFull(20_000, 20_000),
         "20,000 watches are open, watches_max=20,000: end some, or try again later",
     ),
