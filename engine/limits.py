@@ -27,6 +27,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_commands_max: int = 10_000
     #: Callers that may wait to get into a full mailbox; past it they get `Overloaded` too.
     mailbox_entering_max: int = 100_000
+    #: Bytes of the commands that were taken and not yet decided, of those that came over sockets on lines of more than
+    #: 16 kB; past it a server's connections wait, or are told `Overloaded`. A caller in process holds its own.
+    mailbox_bytes_max: int = 64 * 1024 * 1024
     #: Commands in one commit, at most `BATCH_COMMANDS_MAX`.
     batch_commands_max: int = 500
     #: Encoded bytes at which a batch closes.
@@ -47,6 +50,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     watches_max: int = 20_000
     #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.
     watch_answers_max: int = 1_000
+    #: Bytes of the answers that wait for all who watch every change of one view; one who has as many of them as are
+    #: left to all others gets `WatchOverrun`. An answer that several wait for counts once, and one may always wait.
+    watch_answers_bytes_max: int = 64 * 1024 * 1024
     #: Events that one view may have parked, those that wait behind them included; past it the view faults.
     view_parked_max: int = 10_000
     #: Events after which a snapshot is taken.

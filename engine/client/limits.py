@@ -28,6 +28,8 @@ class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     output_bytes_max: int = 1024 * 1024
     #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.
     watch_answers_max: int = 1_000
+    #: Bytes of these, of one watch; one answer may always wait.
+    watch_answers_bytes_max: int = 64 * 1024 * 1024
     #: Pages of events that may wait for whoever follows the log; past it they are let go of, and asked for again.
     stream_pages_max: int = 16
     #: How often one request is sent, if each time the connection is lost before its answer came.

@@ -232,10 +232,8 @@ class Link:
             MillstreamError: what the server answered.
             ConnectionLost: it can't be reached.
         """
-        waiting_max = self.limits.stream_pages_max if policy is Policy.STREAM else self.limits.watch_answers_max
-        subscription = Subscription(
-            self, method.encode(), encode(params)[1:-1], name or method, after, policy, waiting_max
-        )
+        data, called = encode(params)[1:-1], name or method
+        subscription = Subscription(self, method.encode(), data, called, after, policy, self.limits)
         try:
             await subscription.begin()
         except BaseException:

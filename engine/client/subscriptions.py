@@ -21,6 +21,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from millstream.engine.client.calls import Call, error_of
+from millstream.engine.client.limits import ClientLimits
 from millstream.engine.errors import ConnectionLost, EngineClosed, MillstreamError, RemoteError, WatchOverrun
 from millstream.engine.wire.errors import INTERNAL_ERROR
 from millstream.engine.wire.messages import Count, Notification
@@ -75,18 +76,20 @@ class Subscription:
         name: what errors call it.
         after: the position to begin with.
         policy: what is kept for whoever takes slowly.
-        waiting_max: how much of it.
+        limits: how much of it.
     """
 
     def __init__(
-        self, link: _Teller, method: bytes, params: bytes, name: str, after: int, policy: Policy, waiting_max: int
+        self, link: _Teller, method: bytes, params: bytes, name: str, after: int, policy: Policy, limits: ClientLimits
     ) -> None:
         self._link = link
         self._method = method
         self._params = params
         self._name = name
         self._policy = policy
-        self._waiting_max = waiting_max
+        self._waiting_max = limits.stream_pages_max if policy is Policy.STREAM else limits.watch_answers_max
+        self._waiting_bytes_max = limits.watch_answers_bytes_max
+        self._waiting_bytes = 0  # for who wants every answer
         self._waiting: deque[Told] = deque(maxlen=1 if policy is Policy.NEWEST else None)
         self._number: int | None = None
         self._error: MillstreamError | None = None
@@ -126,7 +129,10 @@ class Subscription:
                 await self._waiter
             finally:
                 self._waiter = None
-        return self._waiting.popleft()
+        told = self._waiting.popleft()
+        if self._policy is Policy.EVERY:
+            self._waiting_bytes -= len(told.content)
+        return told
 
     def close(self) -> None:
         """Take no more."""
@@ -148,6 +154,14 @@ class Subscription:
             if self._policy is Policy.EVERY:
                 self.end(WatchOverrun(f"that answers {self._name}", self.position, self._waiting_max))
             return
+        if self._policy is Policy.EVERY:
+            waiting_bytes = self._waiting_bytes + len(content)
+            if self._waiting and waiting_bytes > self._waiting_bytes_max:
+                self._leave()
+                most = self._waiting_max, self._waiting_bytes_max
+                self.end(WatchOverrun(f"that answers {self._name}", self.position, *most))
+                return
+            self._waiting_bytes = waiting_bytes
         self._waiting.append(Told(content, notification.position))
         self.position = notification.position
         self._wake()

@@ -20,18 +20,30 @@ __all__ = [
 
 
 class Overloaded(TryAgainLater):
-    """The mailbox is full, and the caller asked not to wait. The command was not taken."""
+    """The mailbox is full, and the caller asked not to wait. The command was not taken.
 
-    def __init__(self, waiting: int, mailbox_commands_max: int) -> None:
-        super().__init__(waiting, mailbox_commands_max)
+    With ``waiting_bytes`` it is full by the bytes of the large commands that came over sockets.
+    """
+
+    def __init__(
+        self,
+        waiting: int,
+        mailbox_commands_max: int,
+        waiting_bytes: int | None = None,
+        mailbox_bytes_max: int | None = None,
+    ) -> None:
+        super().__init__(waiting, mailbox_commands_max, waiting_bytes, mailbox_bytes_max)
         self.waiting = waiting
         self.mailbox_commands_max = mailbox_commands_max
+        self.waiting_bytes = waiting_bytes
+        self.mailbox_bytes_max = mailbox_bytes_max
 
     def __str__(self) -> str:
-        return (
-            f"the mailbox is full: {self.waiting:,} commands wait, mailbox_commands_max="
-            f"{self.mailbox_commands_max:,}; try again later, or let execute() wait"
-        )
+        if self.waiting_bytes is None or self.mailbox_bytes_max is None:
+            full = f"{self.waiting:,} commands wait, mailbox_commands_max={self.mailbox_commands_max:,}"
+        else:
+            full = f"{self.waiting_bytes:,} bytes of large commands wait, mailbox_bytes_max={self.mailbox_bytes_max:,}"
+        return f"the mailbox is full: {full}; try again later, or let execute() wait"
 
 
 class DeadlineExceeded(TryAgainLater):
@@ -169,17 +181,27 @@ class NotLeader(TryAgainLater):
 
 
 class WatchOverrun(TryAgainLater):
-    """Whoever watches every change did not take them in time. All up to ``position`` were given."""
+    """Whoever watches every change did not take them in time. All up to ``position`` were given.
 
-    def __init__(self, view: str, position: int, watch_answers_max: int) -> None:
-        super().__init__(view, position, watch_answers_max)
+    With ``watch_answers_bytes_max`` that was reached: by this watch alone, or with others of the view.
+    """
+
+    def __init__(
+        self, view: str, position: int, watch_answers_max: int, watch_answers_bytes_max: int | None = None
+    ) -> None:
+        super().__init__(view, position, watch_answers_max, watch_answers_bytes_max)
         self.view = view
         self.position = position
         self.watch_answers_max = watch_answers_max
+        self.watch_answers_bytes_max = watch_answers_bytes_max
 
     def __str__(self) -> str:
+        if self.watch_answers_bytes_max is None:
+            waited = f"watch_answers_max={self.watch_answers_max:,} answers waited"
+        else:
+            waited = f"its share of watch_answers_bytes_max={self.watch_answers_bytes_max:,} waited in answers"
         return (
-            f"a watch of view {self.view} fell behind: watch_answers_max={self.watch_answers_max:,} answers waited, "
+            f"a watch of view {self.view} fell behind: {waited}, "
             f"the last of them at position {self.position:,}; watch again, or without every=True"
         )
 

@@ -7,7 +7,8 @@ Here: which questions are looked at again and when, and what each watch gets. No
     ------           ----------------------------           -------------
     latest wins      gets the newest one only               nothing is kept for it; looked at in slices beside the view
     every change     gets `WatchOverrun` once more than     looked at as part of each commit, so that a view with many
-                     ``watch_answers_max`` wait             of them is slower
+                     ``watch_answers_max`` wait, or its     of them is slower; answers that wait, bounded in bytes
+                     share of what all have in bytes
 
 Invariants: an answer is that of a whole commit; each one given differs from the one before it and is not older; the
 newest one is always given; nothing here holds the loop for more than a slice, however many watch.
@@ -78,6 +79,17 @@ class Question:
         self.key = encode(query)
 
 
+class _Kept:
+    """An answer that waits for those who want every change, and for how many of them."""
+
+    __slots__ = ("data", "position", "waiting")
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self.data = data
+        self.position = position
+        self.waiting = 0
+
+
 class _Group:
     """All watches of equal questions: their answer is looked at once."""
 
@@ -115,7 +127,18 @@ class _Group:
 class Watch:
     """One open watch. `Queries.open_watch` makes it; whoever has it closes it, and takes its answers in one task."""
 
-    __slots__ = ("_every", "_group", "_incomplete", "_last", "_overrun", "_pending", "_seen", "_waiter", "_watches")
+    __slots__ = (
+        "_every",
+        "_group",
+        "_incomplete",
+        "_last",
+        "_overrun",
+        "_pending",
+        "_pending_bytes",
+        "_seen",
+        "_waiter",
+        "_watches",
+    )
 
     def __init__(self, watches: Watches, group: _Group, *, every: bool, incomplete: bool) -> None:
         self._watches = watches
@@ -124,9 +147,12 @@ class Watch:
         self._incomplete = incomplete
         self._seen = -1
         self._last: bytes | None = None
-        self._pending = deque([(group.data, group.position)] if every else ())
-        self._overrun = False
+        self._pending: deque[_Kept] = deque()
+        self._pending_bytes = 0
+        self._overrun: MillstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        if every:
+            self.push(_Kept(group.data, group.position))
 
     async def next(self) -> tuple[bytes, int]:
         """The next answer as JSON, and a position at which it is true. The first one is there at once.
@@ -166,13 +192,24 @@ class Watch:
     def close(self) -> None:
         """Watch no more. Closing twice is allowed."""
         self._watches.leave(self, self._group)
+        while self._pending:
+            self._taken()
 
-    def push(self, data: bytes, position: int) -> None:
+    def push(self, kept: _Kept) -> None:
         """One more change, for who wants each."""
-        if len(self._pending) < self._watches.limits.watch_answers_max and not self._overrun:
-            self._pending.append((data, position))
-        else:
-            self._overrun = True
+        watches, limits, pending = self._watches, self._watches.limits, self._pending
+        if self._overrun is not None:
+            return
+        left = limits.watch_answers_bytes_max - watches.kept_bytes
+        if len(pending) >= limits.watch_answers_max or (pending and self._pending_bytes >= left):
+            most = limits.watch_answers_bytes_max if len(pending) < limits.watch_answers_max else None
+            self._overrun = WatchOverrun(watches.view.name, pending[-1].position, limits.watch_answers_max, most)
+            return
+        pending.append(kept)
+        self._pending_bytes += len(kept.data)
+        if not kept.waiting:
+            watches.kept_bytes += len(kept.data)
+        kept.waiting += 1
 
     def wake(self) -> bool:
         """Let it look for news; whether it waited."""
@@ -184,12 +221,20 @@ class Watch:
 
     def _take(self) -> tuple[bytes, int] | None:
         if self._every:
-            return self._pending.popleft() if self._pending else None
+            return self._taken() if self._pending else None
         group = self._group
         if self._seen == group.version or group.data == self._last:
             return None
         self._seen, self._last = group.version, group.data
         return group.data, group.position
+
+    def _taken(self) -> tuple[bytes, int]:
+        kept = self._pending.popleft()
+        self._pending_bytes -= len(kept.data)
+        kept.waiting -= 1
+        if not kept.waiting:
+            self._watches.kept_bytes -= len(kept.data)
+        return kept.data, kept.position
 
     def _require_complete(self) -> None:
         view, group = self._watches.view, self._group
@@ -205,8 +250,8 @@ class Watch:
             raise EngineClosed("closed")
         if group.error is not None:
             raise group.error
-        if self._overrun:
-            raise WatchOverrun(view.name, group.position, self._watches.limits.watch_answers_max)
+        if self._overrun is not None:
+            raise self._overrun
 
 
 class _Turns(Slicer):
@@ -237,8 +282,9 @@ class Watches:
         #: How many are open.
         self.count = 0
         self.is_closed = False
-        #: Of these, how many want every change.
+        #: Of these, how many want every change, and the bytes of what waits for them.
         self._every = 0
+        self.kept_bytes = 0
         self._groups: dict[bytes, _Group] = {}
         #: Those with news for which nobody was woken yet.
         self._unwoken: deque[_Group] = deque()
@@ -327,8 +373,9 @@ class Watches:
             if not group.version or not group.is_same(data):
                 group.data, group.position = data, view.position
                 group.version += 1
+                kept = _Kept(data, view.position)
                 for watch in group.every:
-                    watch.push(data, view.position)
+                    watch.push(kept)
             if group.is_incomplete != view.read.is_incomplete:
                 group.is_incomplete = view.read.is_incomplete
                 group.version += 1

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from millstream.engine.errors import LimitReached
 from millstream.engine.gateway import Gateway
 from millstream.engine.server.connection import Connection
+from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
 from millstream.engine.server.shares import Shares
 from millstream.engine.write.admission import Admission, Entering
@@ -34,13 +36,13 @@ class Commands:
 
     def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The handler of the method."""
-        params = request.params
+        params, size_bytes = request.params, connection.large_bytes(batch)
         if params.timeout is None:
             execution = _Execution(connection, request.id, batch)
-            entered = self._admission.submit(params.command, params, execution)
+            entered = self._admission.submit(params.command, params, execution, size_bytes)
         else:
             execution = timed = _TimedExecution(connection, request.id, batch)
-            entered = self._admission.submit(params.command, params, timed)
+            entered = self._admission.submit(params.command, params, timed, size_bytes)
             timed.expiry = self._admission.expiry(params.command, timed, params.timeout)
             if isinstance(entered, int):
                 timed.expiry.ticket = entered
@@ -140,19 +142,33 @@ class Forwarding:
 
     Args:
         backend: the replica.
-        forwards_max: how many may be under way, of all connections together.
+        limits: the server's: how many may be under way, of all connections together, and of how many bytes.
     """
 
-    def __init__(self, backend: Gateway, forwards_max: int) -> None:
+    def __init__(self, backend: Gateway, limits: ServerLimits) -> None:
         self._backend = backend
-        self._forwards = Shares("forwards_max", forwards_max)
+        self._forwards = Shares("forwards_max", limits.forwards_max)
+        self._bytes = Shares("forwards_bytes_max", limits.forwards_bytes_max)
 
     def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The handler of the method."""
-        self._forwards.take(connection)
+        size_bytes = connection.large_bytes(batch)
+        if size_bytes:
+            self._bytes.take(connection, size_bytes)
+        try:
+            self._forwards.take(connection)
+        except LimitReached:
+            self._done(connection, size_bytes, 0)
+            raise
         connection.in_flight += 1
         task = connection.spawn(self._forward(connection, request, batch))
-        task.add_done_callback(lambda _: self._forwards.give_back(connection))
+        task.add_done_callback(lambda _: self._done(connection, size_bytes, 1))
+
+    def _done(self, connection: Connection, size_bytes: int, forwards: int) -> None:
+        if size_bytes:
+            self._bytes.give_back(connection, size_bytes)
+        if forwards:
+            self._forwards.give_back(connection)
 
     async def _forward(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         params = request.params

@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._lines = Lines(server.limits.frame_bytes_max)
         self._is_tls = is_tls
         self._large_bytes = 0  # of requests that were taken up since no command was in flight
+        self._line_bytes = 0  # of the line that is taken up just now, if it is large
         #: What was read and not taken up: lines, and requests of a batch that was begun.
         self._backlog: deque[bytes | tuple[Any, Batch]] = deque()
         self._output = Output(server.limits.output_bytes_max, partial(server.flush_soon, self))
@@ -227,12 +228,15 @@ class Connection(asyncio.Protocol):
             else:
                 if len(item) > _LARGE_BYTES:
                     self._large_bytes += len(item)
+                    self._line_bytes = len(item)
                 request = self._read_line(item)
                 if request.__class__ is list:
-                    batch = Batch(len(request))
+                    batch = Batch(len(request), self._line_bytes // len(request))
                     backlog.extendleft((each, batch) for each in reversed(request))
                 elif request is not None:
                     self._do(request, None)
+                if self._line_bytes:
+                    self._line_bytes = 0
             if self._large_bytes and self.in_flight == self.questions:
                 self._large_bytes = 0
             requests = requests - 1 if elapsed() < until else 0
@@ -242,6 +246,14 @@ class Connection(asyncio.Protocol):
             self._read(False)
             if self.is_done:
                 self._close()
+
+    def large_bytes(self, batch: Batch | None) -> int:
+        """What the request that is taken up just now has of its line, if that is large; else 0.
+
+        Args:
+            batch: the one that it is in.
+        """
+        return self._line_bytes if batch is None else batch.large_bytes
 
     @property
     def has_room(self) -> bool:

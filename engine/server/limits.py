@@ -12,8 +12,8 @@ __all__ = ["ServerLimits"]
 class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The server's bounds. Past one, a connection waits, is told `LimitReached`, or is closed.
 
-    Of what all connections share, ``asked_bytes_max``, ``follows_max`` and ``forwards_max``, and of the engine's
-    ``watches_max`` and ``view_waiters_max``, one connection has no more than is left to all others.
+    Of what all connections share, ``asked_bytes_max``, ``follows_max``, ``forwards_max`` and ``forwards_bytes_max``,
+    and of the engine's ``watches_max`` and ``view_waiters_max``, one connection has no more than is left to all others.
 
     Raises:
         DefinitionError: a limit is not positive.
@@ -46,6 +46,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     connection_follows_max: int = 20
     #: Commands that a replica has passed on and that are not answered yet; one more is told `LimitReached`.
     forwards_max: int = 8_192
+    #: Bytes of the large ones among them, over 16 kB each; one more is told `LimitReached`.
+    forwards_bytes_max: int = 64 * 1024 * 1024
     #: Bytes that wait for a slow reader. Past it nothing is read from it, and its watches wait; one answer may exceed
     #: it. In a batch, answers to questions past it are `LimitReached` instead.
     output_bytes_max: int = 1024 * 1024

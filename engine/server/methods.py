@@ -51,7 +51,7 @@ class Methods:
         self.commands = None if backend.admission is None else Commands(backend.admission)
         questions = Queries(backend, limits)
         table: dict[str, Handler] = {
-            "execute": (self.commands or Forwarding(backend, limits.forwards_max)).execute,
+            "execute": (self.commands or Forwarding(backend, limits)).execute,
             "ask": questions.ask,
             "watch": questions.watch,
             "unwatch": questions.unwatch,

@@ -25,10 +25,12 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 class Batch:
     """The replies to a batch, which go out together once all are there."""
 
-    __slots__ = ("left", "replies", "size_bytes")
+    __slots__ = ("large_bytes", "left", "replies", "size_bytes")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, large_bytes: int = 0) -> None:
         self.left = size
+        #: What each of its requests has of its line, if that is large.
+        self.large_bytes = large_bytes
         self.replies: list[Any] = []
         self.size_bytes = 0
 

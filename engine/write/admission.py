@@ -93,13 +93,16 @@ class Admission:
             return UnknownMessage("command", type(command).__name__, self._app.name, known)
         return InvalidMessage(type(command).__name__, str(error) or repr(error))
 
-    def submit(self, command: Command, options: Options | None, promise: Promise) -> int | Entering:
+    def submit(
+        self, command: Command, options: Options | None, promise: Promise, size_bytes: int = 0
+    ) -> int | Entering:
         """Put a command into the mailbox: the one way in.
 
         Args:
             command: a checked copy.
             options: the caller's; None if it asks for nothing.
             promise: is given the outcome.
+            size_bytes: of the command, where they are known and many.
 
         Returns:
             Its ticket; or, if there is no room and its caller waits for some, a function that enters it once there is:
@@ -115,7 +118,9 @@ class Admission:
         else:
             envelope = (promise, command, self._terms(command, options))
             if not options.wait:
-                return self.mailbox.put_nowait(envelope)
+                return self.mailbox.put_nowait(envelope, size_bytes)
+        if size_bytes:
+            return self.mailbox.try_put_sized(envelope, size_bytes) or partial(self.mailbox.put, envelope, size_bytes)
         return self._try_put(envelope) or partial(self.mailbox.put, envelope)
 
     async def execute_in_time(self, command: Command, options: Options, seconds: float) -> Receipt:

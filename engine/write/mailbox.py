@@ -4,6 +4,9 @@ Here: taking commands in and waking the one reader. Not here: deciding (`batch`)
 
 `try_put` is the primitive; the others wrap it. A command has left the queue if and only if its ticket is not above
 `taken_out`: it is first in, first out, so one number tells it for all, and no command needs a flag.
+
+Bytes are counted of commands whose size is given, the large ones that come over a socket: whoever calls in process
+holds the command itself.
 """
 
 from __future__ import annotations
@@ -24,18 +27,23 @@ class Mailbox:
     Args:
         commands_max: how many commands may wait.
         entering_max: how many callers may wait to get in.
+        bytes_max: how many bytes the commands whose size is given may have together; one alone may have more.
     """
 
-    def __init__(self, commands_max: int, entering_max: int) -> None:
+    def __init__(self, commands_max: int, entering_max: int, bytes_max: int) -> None:
         #: The commands that wait. The reader takes them from the left.
         self.queue: deque[Envelope] = deque()
         self.commands_max = commands_max
         self.entering_max = entering_max
+        self.bytes_max = bytes_max
+        #: What the commands have that wait, or were promised a place, and whose size was given.
+        self.size_bytes = 0
         #: The last ones that had given up when they were taken out: their commands were never decided.
         self.skipped: deque[Promise] = deque(maxlen=commands_max)
         self._taken_in = 0
         self._reserved = 0
-        self._entering: deque[asyncio.Future[None]] = deque()
+        self._entering: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._sizes: deque[tuple[int, int]] = deque()  # by ticket, of those that wait
         self._reader: asyncio.Future[None] | None = None
         self._closed: Callable[[], MillstreamError] | None = lambda: EngineClosed("not open yet")
 
@@ -71,54 +79,88 @@ class Mailbox:
             self.wake()
         return ticket
 
-    def put_nowait(self, envelope: Envelope) -> int:
+    def try_put_sized(self, envelope: Envelope, size_bytes: int) -> int:
+        """The same for a command whose size is known, where that is not 0: it finds no room, too, where there is none
+        for its bytes.
+
+        Raises:
+            EngineClosed: or what `close` was given; nothing is taken.
+        """
+        if not size_bytes:
+            return self.try_put(envelope)
+        if not self._has_room_for(size_bytes):
+            self.require_open()
+            return 0
+        ticket = self.try_put(envelope)
+        if ticket:
+            self.size_bytes += size_bytes
+            self._sizes.append((ticket, size_bytes))
+        return ticket
+
+    def put_nowait(self, envelope: Envelope, size_bytes: int = 0) -> int:
         """Take a command in; returns its ticket.
 
         Raises:
-            Overloaded: there is no room, as `try_put` says.
+            Overloaded: there is no room, as `try_put_sized` says.
             EngineClosed: or what `close` was given; nothing is taken.
         """
-        ticket = self.try_put(envelope)
-        if not ticket:
+        ticket = self.try_put_sized(envelope, size_bytes)
+        if ticket:
+            return ticket
+        if self._has_room_for(size_bytes):
             raise Overloaded(len(self.queue), self.commands_max)
-        return ticket
+        raise Overloaded(len(self.queue), self.commands_max, self.size_bytes, self.bytes_max)
 
-    async def put(self, envelope: Envelope) -> int:
+    async def put(self, envelope: Envelope, size_bytes: int = 0) -> int:
         """Take a command in once there is room, in the order of asking; returns its ticket.
+
+        Args:
+            envelope: the command.
+            size_bytes: of the command, if they count.
 
         Raises:
             Overloaded: as many callers as may wait to get in.
             EngineClosed: or what `close` was given; nothing is taken, perhaps since the caller began to wait.
         """
-        ticket = self.try_put(envelope)
+        ticket = self.try_put_sized(envelope, size_bytes)
         if ticket:
             return ticket
         if len(self._entering) >= self.entering_max:
             raise Overloaded(len(self.queue), self.commands_max)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._entering.append(turn)
+        self._entering.append((turn, size_bytes))
         try:
             await turn
         except asyncio.CancelledError:
-            if turn in self._entering:
-                self._entering.remove(turn)
+            if (turn, size_bytes) in self._entering:
+                self._entering.remove((turn, size_bytes))
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._reserved -= 1
+                self.size_bytes -= size_bytes
                 self.admit()
             raise
         self._reserved -= 1
         self.require_open()  # it may have closed since the place was promised, and nobody reads it any more
         self.queue.append(envelope)
         self._taken_in += 1
+        if size_bytes:
+            self._sizes.append((self._taken_in, size_bytes))
         self.wake()
         return self._taken_in
 
     def admit(self) -> None:
         """Let in as many of those who wait as there is room for now. The reader calls it after it took commands."""
+        sizes = self._sizes
+        while sizes and sizes[0][0] <= self.taken_out:
+            self.size_bytes -= sizes.popleft()[1]
         while self._entering and len(self.queue) + self._reserved < self.commands_max:
-            turn = self._entering.popleft()
+            turn, size_bytes = self._entering[0]
+            if not turn.done() and not self._has_room_for(size_bytes):
+                break
+            self._entering.popleft()
             if not turn.done():
                 self._reserved += 1
+                self.size_bytes += size_bytes
                 turn.set_result(None)
 
     @property
@@ -156,7 +198,10 @@ class Mailbox:
         """
         self._closed = reason
         while self._entering:
-            turn = self._entering.popleft()
+            turn, _ = self._entering.popleft()
             if not turn.done():
                 turn.set_exception(reason())
         self.wake()
+
+    def _has_room_for(self, size_bytes: int) -> bool:
+        return not size_bytes or not self.size_bytes or self.size_bytes + size_bytes <= self.bytes_max

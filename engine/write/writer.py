@@ -119,7 +119,7 @@ class Writer:
         rebuild: Callable[[Slicer], Awaitable[Rebuilt]],
         observer: Observer,
     ) -> None:
-        self.mailbox = Mailbox(limits.mailbox_commands_max, limits.mailbox_entering_max)
+        self.mailbox = Mailbox(limits.mailbox_commands_max, limits.mailbox_entering_max, limits.mailbox_bytes_max)
         #: The write side, ahead of `head` by what is in flight or in the draft; None while RECOVERING.
         self.state: WriteState | None = None
         #: The last commit that is durable.

@@ -247,6 +247,26 @@ async def test_a_watch_of_every_answer_holds_no_more_of_them_than_may_wait() -> 
         assert (watching.outcome.error.position, watching.outcome.error.watch_answers_max) == (4, 3)
 
 
+async def test_a_watch_of_every_answer_holds_no_more_bytes_of_them_than_may_wait() -> None:
+    limits = ClientLimits(watch_answers_bytes_max=20)
+    async with peer() as there, Client(there.address, limits=limits) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        watching = Watching()
+        group.start_soon(lambda: watching.run(client, StockOf("a"), every=True))
+        await begun(visit, 1)
+        watching.go_on = anyio.Event()
+        said: list[Any] = []
+        for position in range(1, 8):
+            visit.tell(1, 10**8 + position, position)
+            said += await heard(client.link, visit)
+        assert [request["params"] for request in said] == [{"watch": 1}]
+        watching.go_on.set()
+        await settled()
+        assert [position for _, position in watching.given] == [1, 2, 3]
+        assert isinstance(watching.outcome.error, WatchOverrun)
+        assert watching.outcome.error.watch_answers_bytes_max == 20
+
+
 async def test_an_error_on_entering_is_the_servers() -> None:
     async with peer() as there, Client(there.address) as client:
         visit = await there.visit()

@@ -86,6 +86,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         TryAgainLater,
+        Overloaded(9, 10_000, 64_000_000, 67_108_864),
+        "the mailbox is full: 64,000,000 bytes of large commands wait, mailbox_bytes_max=67,108,864; try again later, "
+        "or let execute() wait",
+    ),
+    (
+        TryAgainLater,
         DeadlineExceeded("Deposit", 2.5, decided=False),
         "Deposit still waited after 2.5 s and was not executed; it is safe to retry",
     ),
@@ -229,6 +235,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         WatchOverrun("Balances", 1_007, 1_000),
         "a watch of view Balances fell behind: watch_answers_max=1,000 answers waited, the last of them at position 1,007; "
         "watch again, or without every=True",
+    ),
+    (
+        TryAgainLater,
+        WatchOverrun("Balances", 1_007, 1_000, 64_000_000),
+        "a watch of view Balances fell behind: its share of watch_answers_bytes_max=64,000,000 waited in answers, "
+        "the last of them at position 1,007; watch again, or without every=True",
     ),
     (
         TryAgainLater,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import anyio
@@ -184,6 +185,46 @@ async def test_who_wants_every_change_and_does_not_take_them_gets_what_waited_an
                 await anext(answers)
             assert overrun.value.view == "Shelf"
         assert await engine.ask(StockOf("a")) == 5
+
+
+async def test_what_waits_for_those_who_want_every_change_is_bounded_in_bytes_and_each_has_a_share() -> None:
+    limits = Limits(watch_answers_bytes_max=10_000)
+    app = App(models=[Labels], views=[Tags])
+    async with Engine(app, log="memory:", limits=limits) as engine, AsyncExitStack() as stack:
+        (view,) = views_of(engine)
+        await engine.execute(Tag("a", "x"))
+        slow, like_it, other = [
+            await stack.enter_async_context(engine.watch(query, every=True))
+            for query in (Longest(), Longest(), TagsOf("a"))
+        ]
+        await taken(other, 1)
+        for count in range(1, 9):
+            await engine.execute(Tag("a", "x" * 1_000 * count))
+            await settled()
+            (last,) = [await anext(other)]
+            assert len(last.answer) == count + 1  # one that takes what it gets misses nothing
+            assert view.watches.kept_bytes <= 16_000
+        for answers in (slow, like_it):
+            given = await taken(answers, 4)
+            assert [len(answer) for answer, _ in given] == [1, 1_000, 2_000, 3_000]
+            with pytest.raises(WatchOverrun, match="its share of watch_answers_bytes_max=10,000") as overrun:
+                await anext(answers)
+            assert overrun.value.position == 4
+        assert view.watches.kept_bytes == 0
+
+
+async def test_what_waited_for_one_who_leaves_is_let_go_of() -> None:
+    async with Engine(shop, log="memory:") as engine:
+        (view, *_) = views_of(engine)
+        async with engine.watch(StockOf("a"), every=True) as one, engine.watch(StockOf("a"), every=True) as two:
+            for _ in range(3):
+                await engine.execute(Add("a", 1))
+            await settled()
+            assert await taken(one, 4) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+            assert view.watches.kept_bytes == 4  # what all wait for is there once, and as long as one does
+            await anext(two)
+            assert view.watches.kept_bytes == 3
+        assert view.watches.kept_bytes == 0
 
 
 async def test_a_watch_begins_with_an_answer_that_reflects_its_token() -> None:

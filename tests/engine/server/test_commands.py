@@ -123,6 +123,22 @@ async def test_no_more_commands_are_under_way_than_may_be() -> None:
         assert [each["id"] for each in await caller.replies(2)] == [1, 4]
 
 
+async def test_no_more_bytes_of_large_commands_are_under_way_than_may_be() -> None:
+    limits = ServerLimits(forwards_bytes_max=100_000)
+    large = request("execute", {"command": ADD, "metadata": {"actor": "x" * 40_000}})
+    async with beside(limits) as (backend, server), calling(server) as caller, calling(server) as other:
+        await caller.send(large * 3)
+        full = {"error": "LimitReached", "limit": "forwards_bytes_max", "value": 100_000, "held": None}
+        assert (await caller.reply())["error"]["data"] == full
+        await other.send(large)
+        assert (await other.reply())["error"]["data"] == full
+        for position in (1, 2, 3):
+            backend.outcomes.put_nowait(Receipt(position, position, 1))
+        assert [each["result"]["position"] for each in await caller.replies(2)] == [1, 2]
+        await other.send(large)
+        assert (await other.reply())["result"]["position"] == 3
+
+
 async def test_one_that_goes_leaves_none_of_its_commands_under_way() -> None:
     async with beside(ServerLimits(forwards_max=6)) as (backend, server):
         async with calling(server) as caller:

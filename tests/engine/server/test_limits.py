@@ -16,6 +16,7 @@ from millstream.engine import App, Command, DefinitionError, Event, Limits, Quer
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.server import Server, ServerLimits, Tokens
 from millstream.engine.server.connection import Connection
+from millstream.engine.write.mailbox import Mailbox
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.engine.server.caller import ADD, STOCK, Caller, calling, engine_of, request, served, until
@@ -79,6 +80,11 @@ def grow(size: int, to: Any = ...) -> bytes:
 def only(server: Server) -> Connection:
     (connection,) = server.connections
     return connection
+
+
+def mailbox_of(server: Server) -> Mailbox:
+    assert server._methods.commands is not None
+    return server._methods.commands._admission.mailbox
 
 
 def waiting_bytes(connection: Connection) -> int:
@@ -411,6 +417,36 @@ async def test_a_connection_has_no_more_bytes_of_large_requests_in_flight_than_i
             told = [each["id"] for each in await caller.replies(8)]
         assert sorted(told) == list(range(8))  # a question that waits holds nothing up
         assert (await caller.reply())["id"] == "slow"
+
+
+@pytest.mark.parametrize("in_batches", [False, True])
+async def test_large_commands_of_all_connections_together_have_no_more_bytes_in_the_mailbox_than_they_may(
+    in_batches: bool,
+) -> None:
+    log = ScriptedLog()
+    engine_limits = Limits(mailbox_bytes_max=100_000, batch_commands_max=1)
+    large_add = {"command": ADD, "metadata": {"actor": "x" * 40_000}}
+    async with served(log=log, engine_limits=engine_limits) as server, AsyncExitStack() as stack:
+        first = await stack.enter_async_context(calling(server))
+        log.hold()
+        await first.send(request("execute", {"command": ADD}) * 2)  # one is written, one is decided
+        await until(lambda: log.appends_started == 1)
+        callers = [await stack.enter_async_context(calling(server)) for _ in range(4)]
+        for caller in callers:
+            line = request("execute", large_add).strip()
+            await caller.send((b"[" + line + b"]" if in_batches else line) + b"\n")
+        await until(lambda: server.stats().in_flight == 6)
+        await settled()
+        mailbox = mailbox_of(server)
+        assert (len(mailbox.queue), mailbox.entering) == (2, 1)  # the next one waits at the server's door
+        assert 80_000 < mailbox.size_bytes <= 100_000
+        told = await first.call("execute", {"command": ADD, "wait": False})
+        assert told["data"]["error"] == "Overloaded"
+        log.release()
+        for caller in callers:
+            reply = await caller.reply()
+            assert (reply[0] if in_batches else reply)["result"]["events"] == 1
+        await until(lambda: mailbox.size_bytes == 0)
 
 
 async def test_large_requests_that_are_answered_at_once_hold_nothing_up() -> None:

@@ -125,10 +125,7 @@ async def test_a_command_that_finds_the_mailbox_full_waits_or_is_refused_as_it_w
         await one.send(request("execute", {"command": ADD}, 3))  # waits in the mailbox
         await until(lambda: server.stats().in_flight == 3)
         refused = await other.call("execute", {"command": ADD, "wait": False})
-        assert (refused["code"], refused["data"]) == (
-            2001,
-            {"error": "Overloaded", "waiting": 1, "mailbox_commands_max": 1},
-        )
+        assert (refused["code"], refused["data"]["error"], refused["data"]["waiting"]) == (2001, "Overloaded", 1)
         await other.send(b"".join(request("execute", {"command": {**ADD, "item": "b"}}, to) for to in (4, 5, 6)))
         await until(lambda: server.stats().in_flight == 4)  # one waits at the door, and those behind it are not read on
         late = request("execute", {"command": ADD, "timeout": 0.001}, 7)

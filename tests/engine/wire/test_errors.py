@@ -78,7 +78,16 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
     (CommitTooLarge("Add", 9, 8), 1006, {"command": "Add", "size_bytes": 9, "commit_bytes_max": 8}),
     (NotAuthenticated("why"), 1007, {"problem": "why"}),
     (NotPermitted("execute", "reader"), 1008, {"method": "execute", "role": "reader"}),
-    (Overloaded(5, 5), 2001, {"waiting": 5, "mailbox_commands_max": 5}),
+    (
+        Overloaded(5, 5),
+        2001,
+        {"waiting": 5, "mailbox_commands_max": 5, "waiting_bytes": None, "mailbox_bytes_max": None},
+    ),
+    (
+        Overloaded(5, 9, 70, 80),
+        2001,
+        {"waiting": 5, "mailbox_commands_max": 9, "waiting_bytes": 70, "mailbox_bytes_max": 80},
+    ),
     (
         DeadlineExceeded("Add", 1.5, decided=True),
         2002,
@@ -88,7 +97,11 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
     (NotYetVisible("Shelf", 3, 4, 0.5), 2004, {"view": "Shelf", "position": 3, "after": 4, "timeout_seconds": 0.5}),
     (WriterUnavailable("why"), 2005, {"reason": "why"}),
     (EngineClosed("closing"), 2006, {"state": "closing"}),
-    (WatchOverrun("Shelf", 3, 9), 2007, {"view": "Shelf", "position": 3, "watch_answers_max": 9}),
+    (
+        WatchOverrun("Shelf", 3, 9, 80),
+        2007,
+        {"view": "Shelf", "position": 3, "watch_answers_max": 9, "watch_answers_bytes_max": 80},
+    ),
     (WatchesFull(9, 9), 2008, {"watches": 9, "watches_max": 9}),
     (NotLeader(None), 2009, {"address": None}),
     (NotLeader("tcp://127.0.0.1:1"), 2009, {"address": "tcp://127.0.0.1:1"}),

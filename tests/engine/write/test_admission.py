@@ -38,7 +38,7 @@ ANN = Metadata(actor="ann")
 
 
 def opened(commands_max: int = 1_000) -> tuple[Admission, Mailbox]:
-    mailbox = Mailbox(commands_max, entering_max=10)
+    mailbox = Mailbox(commands_max, entering_max=10, bytes_max=1_000)
     mailbox.open()
     return Admission(shop, mailbox, Limits()), mailbox
 
@@ -253,7 +253,7 @@ async def test_a_short_series_is_taken_in_together_however_slow_the_machine_is()
 
 async def test_a_long_series_never_stands_before_the_commands_of_others_with_more_than_some_batches() -> None:
     batch = 64  # the series looks at how much is under way every 64 commands
-    mailbox = Mailbox(10_000, entering_max=10)
+    mailbox = Mailbox(10_000, entering_max=10, bytes_max=1_000)
     mailbox.open()
     admission = Admission(shop, mailbox, Limits(batch_commands_max=batch))
     count, number, before = 20 * batch, 0, 0
