@@ -3,12 +3,14 @@
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import (
     KEY,
+    PERSONAL,
     Answered,
     Command,
     Context,
     Event,
     Key,
     Metadata,
+    Personal,
     Query,
     Receipt,
     Token,
@@ -71,6 +73,7 @@ from millstream.engine.stores.sqlite.log import SqliteLog
 
 __all__ = [
     "KEY",
+    "PERSONAL",
     "AnswerFailed",
     "Answered",
     "App",
@@ -113,6 +116,7 @@ __all__ = [
     "OutcomeUnknown",
     "Overloaded",
     "Parked",
+    "Personal",
     "ProtocolViolated",
     "Query",
     "Receipt",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from millstream.engine.application.doors import without_nul
-from millstream.engine.application.exact import Exact, exact_check
+from millstream.engine.application.exact import Exact, MessageCheck, exact_check, exact_or_reason
 from millstream.engine.application.forms import require_event, require_message, require_readable
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Message, Query
@@ -132,6 +132,17 @@ class App:
         self.read_events: Callable[[bytes], list[Event]] = without_nul(self.read_plain_events, self._keys)
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
+
+    def describe(self) -> list[MessageCheck]:
+        """How each command and each event is checked, and why not in the quick way: to make a hot one quicker.
+
+        A message of two fields that passes its exact check costs 0.2 µs, one that is written and read back 0.4.
+        """
+        found = [(message, exact_or_reason(message, key_field(message))) for message in (*self.commands, *self.events)]
+        return [
+            MessageCheck(tag_of(message), not isinstance(exact, str), exact if isinstance(exact, str) else None)
+            for message, exact in found
+        ]
 
     def upcast(self, stored: list[Any]) -> list[Event]:
         """What events that were read from the log mean today.

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple, TypeAlias, get_origin
 import msgspec
 from msgspec import inspect
 
-__all__ = ["CHARS_MAX", "ITEMS_MAX", "Exact", "exact_check", "exact_or_reason"]
+__all__ = ["CHARS_MAX", "ITEMS_MAX", "Exact", "MessageCheck", "exact_check", "exact_or_reason"]
 
 #: Longer texts and tuples take the long way, so that the size of what passes is bounded beforehand.
 CHARS_MAX = 256
@@ -54,6 +54,18 @@ class Exact(NamedTuple):
     #: The message's key if it passes, None if its class has no key; False if it does not pass.
     check: _Check
     bytes_max: int
+
+
+class MessageCheck(msgspec.Struct, frozen=True):
+    """How messages of a class are checked when they are taken in.
+
+    ``exact`` says that there is an exact check, which most messages pass. Else each one is written as JSON and read
+    back, and ``reason`` says why.
+    """
+
+    message: str
+    exact: bool
+    reason: str | None = None
 
 
 class _HasNone(Exception):

@@ -18,6 +18,7 @@ from millstream.engine.errors import CommandIdReused, InvalidMessage, Rejected, 
 
 __all__ = [
     "KEY",
+    "PERSONAL",
     "Answered",
     "Command",
     "Context",
@@ -25,12 +26,14 @@ __all__ = [
     "Key",
     "Message",
     "Metadata",
+    "Personal",
     "Query",
     "Receipt",
     "Token",
     "position_of",
 ]
 
+T = TypeVar("T")
 Answer_co = TypeVar("Answer_co", covariant=True)
 
 #: What marks a field as the message's key. Use `Key`, or ``Annotated[str, KEY, Meta(max_length=40)]`` for more bounds.
@@ -38,6 +41,14 @@ KEY = msgspec.Meta(extra={"millstream": "key"})
 
 #: The stream that a command addresses or an event belongs to: a non-empty string, at most one field per message.
 Key = Annotated[str, KEY, msgspec.Meta(min_length=1)]
+
+#: What marks a field as personal. Use `Personal`, or ``Annotated[str, PERSONAL, Meta(max_length=40)]`` for bounds.
+PERSONAL = msgspec.Meta(extra={"millstream": "personal"})
+
+#: A field that holds data of a person, of whatever type: ``name: Personal[str]``. It changes nothing yet. What is to be
+#: forgotten one day must be marked before the first such event is written, as the log does not change. A `Key` can't be
+#: personal, and ids, actors, correlations and the like are public: name persons there by a number of your own.
+Personal = Annotated[T, PERSONAL]
 
 #: A number of something, or a place in an order: nothing that comes from elsewhere is believed to be below 0.
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

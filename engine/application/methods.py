@@ -129,6 +129,12 @@ def key_field(message: type[Message]) -> str | None:
             f"a message has one key; these are several: {', '.join(name for name, _ in keys)}", place_of(message)
         )
     for name, annotation in keys:
+        if any(_is_personal(mark) for mark in getattr(annotation, "__metadata__", ())):
+            raise DefinitionError(
+                f"a Key is in the open, in every commit and index, so field {name!r} can't be Personal: give the "
+                "person a number of your own as the key",
+                place_of(message),
+            )
         bare = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
         if bare is not str:
             raise DefinitionError(
@@ -145,6 +151,10 @@ def _mentions_key(annotation: Any) -> bool:
     ):
         return True
     return any(_mentions_key(part) for part in get_args(annotation))
+
+
+def _is_personal(mark: Any) -> bool:
+    return isinstance(mark, msgspec.Meta) and (mark.extra or {}).get("millstream") == "personal"
 
 
 def yielded_events(method: Method) -> tuple[type[Event], ...]:

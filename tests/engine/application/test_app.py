@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import pytest
 
 from millstream.engine import KEY, App, Command, Context, DefinitionError, Event, Key, Query
+from millstream.engine.application.app import tag_of
 from millstream.handlers import Retired, WriteModel, applies, handles
 from millstream.views import View, answers
+from tests.shop import shop
 
 
 class Do(Command):
@@ -417,3 +419,10 @@ def test_a_code_version_that_is_no_whole_number_is_refused(version: Any) -> None
 def test_a_code_version_or_policy_that_became_a_field_of_the_state_is_refused() -> None:
     assert "no field of the state: write it without an annotation" in refused("AsField", views=[AsField])
     assert "poison is one of" in refused("PoisonAsField", views=[PoisonAsField])
+
+
+def test_an_application_says_how_each_message_is_checked_and_why() -> None:
+    described = {each.message: (each.exact, each.reason) for each in shop.describe()}
+    assert described["Add"] == (True, None)
+    assert all(exact == (reason is None) for exact, reason in described.values())
+    assert set(described) == {tag_of(message) for message in (*shop.commands, *shop.events)}
