@@ -32,13 +32,14 @@ class Sized(Protocol):
 class Launching(Protocol):
     """A log that needs no task to append in."""
 
-    def launch(self, commit: Commit, landed: Callable[[Exception | None], None]) -> None:
+    def launch(self, commit: Commit, landed: Callable[[Exception | None], None], *, alone: bool) -> None:
         """Begin to make a commit durable, as `Log.append` does.
 
         Args:
             commit: the next one. There is one at a time.
-            landed: is called on the loop, once, in a turn of its own: with None once the commit is durable, else with
-                what `Log.append` would have raised.
+            landed: is called on the loop, once: with None once the commit is durable, else with what `Log.append` would
+                have raised.
+            alone: nobody else needs the loop now. ``landed`` may be called before this returns.
 
         Raises:
             CommitFailed: nothing is written, and ``landed`` is not called.

@@ -314,7 +314,8 @@ class Writer:
             flight.task = self._task(flight, write(self._store, commit))
             return
         try:
-            self._launching.launch(commit, partial(self._arrived, flight))
+            alone = len(draft.outcomes) == 1 and not self.mailbox.queue and not self._outcomes
+            self._launching.launch(commit, partial(self._arrived, flight), alone=alone)
         except CommitFailed as error:
             self._arrived(flight, error)
 

@@ -32,6 +32,10 @@ _Work: TypeAlias = Callable[[sqlite3.Connection], Any]
 _HOLD_SECONDS = 150e-6
 #: What is done sooner needs no help: the thread gets the lock when the loop looks for events.
 _FIRST_SECONDS = 3e-3
+#: For how long nothing is done on the loop's thread after something took too long there.
+_APART_SECONDS = 1.0
+#: Of the last ones, how many count for what is usual.
+_USUAL_OF = 16
 
 
 class Appender:
@@ -39,9 +43,21 @@ class Appender:
 
     What was handed over is done, whoever still waits for it. Statements raise SQLite's errors, and ValueError once it
     is closed.
+
+    Args:
+        busy_seconds_max: how long a statement waits for somebody else's lock.
+        here_ms_max: up to how long a statement may usually take to be executed on the loop's thread, where its caller
+            asks for that. None: never.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, busy_seconds_max: float, here_ms_max: float | None = None) -> None:
+        self._busy_ms_max = round(busy_seconds_max * 1e3)
+        self._here_seconds_max = None if here_ms_max is None else here_ms_max / 1e3
+        #: How long the last statements took. The first ones go to the thread, which finds out.
+        self._usual_seconds = float("inf") if here_ms_max is None else 2 * here_ms_max / 1e3
+        self._apart_until = 0.0
+        #: Whether the connection waits for somebody else's lock now.
+        self._waits_for_locks = True
         self._jobs: SimpleQueue[tuple[_Work, Landed] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._connection: sqlite3.Connection | None = None
@@ -54,17 +70,25 @@ class Appender:
         self._thread = threading.Thread(target=self._run, name="millstream-append", daemon=True)
 
     @classmethod
-    async def opened(cls, connect: Callable[[], sqlite3.Connection], steps_max: int) -> Appender:
+    async def opened(
+        cls,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        steps_max: int,
+        busy_seconds_max: float,
+        here_ms_max: float | None = None,
+    ) -> Appender:
         """One whose connection is open.
 
         Args:
             connect: makes the connection, in the thread.
             steps_max: how many steps of SQLite's virtual machine a statement may take.
+            busy_seconds_max, here_ms_max: as the class says.
 
         Raises:
             sqlite3.Error: it can't be opened.
         """
-        appender = cls()
+        appender = cls(busy_seconds_max, here_ms_max)
         appender._thread.start()
         try:
             await appender._waited(lambda _: appender._open(connect, steps_max))
@@ -77,7 +101,7 @@ class Appender:
     def in_transaction(self) -> bool:
         return self._connection is not None and self._connection.in_transaction
 
-    def launch(self, work: _Work, landed: Landed) -> None:
+    def launch(self, work: _Work, landed: Landed, *, alone: bool = False) -> None:
         """Let the thread do something; ``landed`` hears what came of it.
 
         If it raises, and leaves a transaction open, that is rolled back before ``landed`` hears of it.
@@ -85,12 +109,16 @@ class Appender:
         Args:
             work: is given the connection.
             landed: is called on the loop, once. What it raises is the loop's own to report.
+            alone: nobody else needs the loop now. It is done here and now, if ``here_ms_max`` allows it, and ``landed``
+                is called before this returns.
 
         Raises:
             ValueError: it is closed.
         """
         if self._is_closing:
             raise ValueError("no active connection")
+        if alone and not self._underway and self._is_quick and self._done_here(work, landed):
+            return
         self._underway += 1
         if self._since is None:
             self._since = elapsed()
@@ -124,6 +152,45 @@ class Appender:
         self._connection = connect()
         self._steps = Steps(self._connection, steps_max)
 
+    @property
+    def _is_quick(self) -> bool:
+        """Whether a statement is likely to hold the loop no longer than it may."""
+        most = self._here_seconds_max
+        return most is not None and self._usual_seconds < most and elapsed() > self._apart_until
+
+    def _done_here(self, work: _Work, landed: Landed) -> bool:
+        """Do it on the loop's thread; False if somebody else holds a lock, for which the thread is to wait."""
+        since = elapsed()
+        result, error = self._do(work, waits_for_locks=False)
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return False
+        self._took(elapsed() - since)
+        landed(result, error)
+        return True
+
+    def _took(self, seconds: float) -> None:
+        """Note how long a statement took. After one that took long the thread does it for a while."""
+        if self._here_seconds_max is not None:
+            self._usual_seconds += (seconds - self._usual_seconds) / _USUAL_OF
+            if seconds > 4 * self._here_seconds_max:
+                self._apart_until = elapsed() + _APART_SECONDS
+
+    def _do(self, work: _Work, *, waits_for_locks: bool) -> tuple[Any, BaseException | None]:
+        """What came of it: in the thread, or on the loop's while the thread has nothing to do."""
+        connection = self._connection
+        try:
+            if self._steps is not None:
+                self._steps.renew()
+            if waits_for_locks != self._waits_for_locks and connection is not None:
+                connection.execute(f"PRAGMA busy_timeout={self._busy_ms_max if waits_for_locks else 0}")
+                self._waits_for_locks = waits_for_locks
+            return work(connection), None  # type: ignore[arg-type]  # none before the first one, which makes it
+        except BaseException as failure:  # noqa: BLE001 - told to whoever waits
+            if self.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.rollback()  # type: ignore[union-attr]
+            return None, failure
+
     def _beat(self) -> None:
         """One timer for all that is written. Beside callbacks that never end the thread would wait for the lock."""
         self._timer = None
@@ -133,7 +200,8 @@ class Appender:
             release_gil(_HOLD_SECONDS)
         self._timer = self._loop.call_later(_FIRST_SECONDS, self._beat)
 
-    def _tell(self, landed: Landed, result: Any, error: BaseException | None) -> None:
+    def _tell(self, landed: Landed, result: Any, error: BaseException | None, seconds: float) -> None:
+        self._took(seconds)
         self._underway -= 1
         self._since = elapsed() if self._underway else None
         landed(result, error)
@@ -143,18 +211,10 @@ class Appender:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             work, landed = job
-            result, error = None, None
+            since = elapsed()
+            result, error = self._do(work, waits_for_locks=True)
             try:
-                if self._steps is not None:
-                    self._steps.renew()
-                result = work(self._connection)  # type: ignore[arg-type]  # none before the first job, which makes it
-            except BaseException as failure:  # noqa: BLE001 - told to whoever waits
-                error = failure
-                if self.in_transaction:
-                    with suppress(sqlite3.Error):
-                        self._connection.rollback()  # type: ignore[union-attr]
-            try:
-                self._loop.call_soon_threadsafe(self._tell, landed, result, error)
+                self._loop.call_soon_threadsafe(self._tell, landed, result, error, elapsed() - since)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 break
             del job, work, landed, result, error

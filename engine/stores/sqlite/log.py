@@ -96,6 +96,10 @@ class SqliteLog:
             to 3 GB/s (https://www.sqlite.org/pragma.html#pragma_quick_check). Larger ones are to be verified at times.
         permissions: of a log that is made, whatever the umask. An empty file that is there already keeps its own, and
             what lies beside a log has those of the log.
+        alone_ms_max: write a commit on the loop's own thread while nothing else needs the loop and commits usually take
+            less than so many milliseconds: a caller who waits alone is answered sooner, and whatever becomes ready
+            meanwhile waits until the disk has answered, for as long as that takes. After one that took four times as
+            long the store's thread writes again, for a second. None: never.
     """
 
     def __init__(
@@ -105,10 +109,12 @@ class SqliteLog:
         busy_seconds_max: float = 5.0,
         checked_bytes_max: int = 256 * 1024 * 1024,
         permissions: int = OWNER_ONLY,
+        alone_ms_max: float | None = None,
     ) -> None:
         self.path = Path(path)
         self._name = str(self.path)
         self._permissions = permissions
+        self._alone_ms_max = alone_ms_max
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
         self._snapshots = SqliteSnapshots(f"{self.path}-snapshots", like=self.path)
@@ -149,7 +155,7 @@ class SqliteLog:
         self.launch(commit, partial(_tell, promise))
         await promise
 
-    def launch(self, commit: Commit, landed: Callable[[Exception | None], None]) -> None:
+    def launch(self, commit: Commit, landed: Callable[[Exception | None], None], *, alone: bool = False) -> None:
         if self._writer is None:
             raise CommitFailed(commit.number, "this log is not open for writing")
         # Here and not in the store's thread: a call there gives up the interpreter's lock, and a busy loop takes 5 ms
@@ -157,7 +163,7 @@ class SqliteLog:
         if lost := self._watch.lost():
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
         row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
-        self._writer.launch(partial(_insert, row), partial(self._landed, commit.number, landed))
+        self._writer.launch(partial(_insert, row), partial(self._landed, commit.number, landed), alone=alone)
 
     def _landed(
         self,
@@ -342,7 +348,12 @@ class SqliteLog:
                 self.upgraded_from, meta = meta.format, await upgrade(db, meta)
             self._reader.log_id = meta.log
             await self._reader.open()
-            self._writer = await Appender.opened(self._connect, steps_max)
+            self._writer = await Appender.opened(
+                self._connect,
+                steps_max=steps_max,
+                busy_seconds_max=self._busy_seconds_max,
+                here_ms_max=self._alone_ms_max,
+            )
         finally:
             await db.close()  # the last thing: while another one is open, closing it checkpoints nothing
         self._watch.begin()
