@@ -150,6 +150,7 @@ class Appender:
 
     def _open(self, connect: Callable[[], sqlite3.Connection], steps_max: int) -> None:
         self._connection = connect()
+        self._connection.execute(f"PRAGMA busy_timeout={self._busy_ms_max}")
         self._steps = Steps(self._connection, steps_max)
 
     @property
