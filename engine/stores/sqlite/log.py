@@ -25,7 +25,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import anyio
 
 from millstream.engine.commits.commit import Commit, Head
-from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from millstream.engine.errors import CommitFailed, Fenced, LogCorrupt, LogLocked, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.owner import require_owner
@@ -58,6 +58,7 @@ from millstream.engine.stores.sqlite.schema import (
     owner_of,
 )
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
+from millstream.engine.stores.sqlite.wal import WalSize
 
 __all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
 
@@ -115,6 +116,7 @@ class SqliteLog:
         self._lock: sqlite3.Connection | None = None
         self._writer: Database | None = None
         self._appended = AppendSignal()
+        self._wal = WalSize()
         #: Waits for a commit whose caller was cancelled.
         self._telling: asyncio.Task[None] | None = None
 
@@ -147,6 +149,11 @@ class SqliteLog:
         # to give it back.
         if lost := self._watch.lost():
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
+        if self._wal.is_shorter():
+            try:
+                await self._require_whole(commit.number - 1)
+            except LogCorrupt as error:
+                raise CommitFailed(commit.number, str(error)) from error
         try:
             written = await self._insert(self._writer, row)
         except asyncio.CancelledError:
@@ -157,9 +164,31 @@ class SqliteLog:
             if nothing_written(error):
                 raise CommitFailed(commit.number, text_of(error)) from error
             raise
+        self._wal.note()
         self._appended.tell()
         if not written:
             raise Fenced(self.name, commit.number, (await self.head()).number)
+
+    async def _require_whole(self, number: int) -> None:
+        """After the ``-wal`` has become shorter: somebody has moved it into the database, or cut it.
+
+        A cut takes the end, where the last commit was written, and a connection that has nothing in memory misses it.
+
+        Raises:
+            LogCorrupt: that commit can't be read.
+        """
+        try:
+            fresh = await connect(self.path, busy_seconds_max=self._busy_seconds_max)
+            try:
+                last = await fresh.rows(LAST)
+            finally:
+                await fresh.close()
+            problem = None if number == 0 or (last and last[0][0] >= number) else f"commit {number:,} is not there"
+        except ERRORS as error:
+            problem = text_of(error)
+        if problem:
+            raise LogCorrupt(self.name, 1, f"its -wal was cut while it was open: {problem}")
+        self._wal.note()
 
     async def _insert(self, writer: Database, row: tuple[object, ...]) -> list[Sequence[Any]]:
         try:
@@ -174,6 +203,8 @@ class SqliteLog:
         if self._writer is None:
             raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
         self._watch.require(self.name)
+        if self._wal.is_shorter():
+            await self._require_whole(0)
         try:
             await self._writer.rows(PROBE)
         except sqlite3.Error:
@@ -204,6 +235,7 @@ class SqliteLog:
             self._telling = None
         await self._reader.close()
         self._watch.end()
+        self._wal.end()
         if self._writer is not None:
             await self._writer.close()
             self._writer = None
@@ -340,6 +372,7 @@ class SqliteLog:
         await self._mark(db, application)
         await self._reader.open()
         self._watch.begin()
+        self._wal.begin(self.path)
         self._appended = AppendSignal()
 
     async def _settle(self, db: Database) -> None:
