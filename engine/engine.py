@@ -22,12 +22,7 @@ from millstream.engine.application.options import Options
 from millstream.engine.application.validation import checked_metadata, require_reached
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import (
-    EngineClosed,
-    MillstreamError,
-    UnknownMessage,
-    ViewFaulted,
-)
+from millstream.engine.errors import EngineClosed, MillstreamError, UnknownMessage, ViewFaulted
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now

@@ -11,7 +11,13 @@ from typing import NamedTuple
 
 from millstream.engine.application.messages import Receipt
 from millstream.engine.commits.commit import Commit, Head
-from millstream.engine.errors import CommitFailed, Fenced, MillstreamError, OutcomeUnknown
+from millstream.engine.errors import (
+    CommitFailed,
+    Fenced,
+    LogCorrupt,
+    MillstreamError,
+    OutcomeUnknown,
+)
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer
@@ -82,6 +88,8 @@ class Repair:
                 await self._log.probe()
                 self._is_store_down = False
                 self._observer.store_recovered(log=self._log.name, commit=head.number)
+        except LogCorrupt:
+            raise
         except Exception as error:
             raise NotYet(f"the store takes no commits: {error}") from error
         try:

@@ -5,6 +5,7 @@ No fakes here. What can't be done to the process of the tests is done to a child
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -15,11 +16,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from millstream.engine import CommitFailed, LogRefused, SqliteLog
+from millstream.engine import CommitFailed, Engine, LogCorrupt, LogRefused, SqliteLog, WriterUnavailable
 from millstream.engine.commits.commit import Commit
 from tests.engine.stores.conformance import APP, append_all, commits, head_of, read_all
 from tests.engine.stores.sqlite import children
 from tests.engine.stores.sqlite.children import child, in_own_mounts
+from tests.shop import Add, StockOf, shop
+from tests.support import settled
 
 pytestmark = pytest.mark.anyio
 #: For what happens in a process of its own, whatever loop waits for it here.
@@ -458,4 +461,61 @@ async def test_an_append_that_fails_leaves_no_transaction_open(tmp_path: Path) -
     await log._writer.rows("PRAGMA max_page_count=1000000")
     await log.append(written[1])
     assert await read_image(image(tmp_path, tmp_path / "image")) == written
+    await log.close()
+
+
+# A -wal that is cut.
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, -1])
+async def test_a_wal_that_was_cut_is_noticed_by_the_next_commit(left: float, tmp_path: Path) -> None:
+    written = commits(6)
+    log, wal = await opened(tmp_path / "log.db", written[:4]), tmp_path / "log.db-wal"
+    size = wal.stat().st_size
+    os.truncate(wal, size - 1 if left < 0 else int(size * left))
+    for _ in range(2):
+        with pytest.raises(CommitFailed, match=r"log\.db is damaged at commit 1: its -wal was cut while it was open"):
+            await log.append(written[4])
+    with pytest.raises(LogCorrupt, match="its -wal was cut while it was open"):
+        await log.probe()
+    await log.close()
+
+
+async def test_an_engine_whose_wal_was_cut_takes_nothing_more_and_still_answers(tmp_path: Path) -> None:
+    engine = Engine(shop, log=tmp_path / "log.db")
+    await engine.__aenter__()
+    receipt = await engine.execute(Add("a", 1))
+    os.truncate(tmp_path / "log.db-wal", 0)
+    with pytest.raises(CommitFailed, match="its -wal was cut"):
+        await engine.execute(Add("a", 1))
+    await settled()
+    with pytest.raises(WriterUnavailable, match="it stopped: LogCorrupt"):
+        await engine.execute(Add("a", 1))
+    assert await engine.ask(StockOf("a"), after=receipt) == 1
+    with pytest.raises(LogCorrupt):
+        await engine.__aexit__(None, None, None)
+
+
+async def test_a_wal_that_is_shorter_because_all_of_it_was_moved_is_none_that_was_cut(tmp_path: Path) -> None:
+    written = commits(4)
+    log, wal = await opened(tmp_path / "log.db", written[:2]), tmp_path / "log.db-wal"
+    for commit in written[2:]:
+        with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as shell:
+            assert shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+        assert wal.stat().st_size == 0
+        await log.append(commit)
+    await log.probe()
+    assert await read_all(log) == written
+    await log.close()
+
+
+async def test_the_part_of_a_wal_that_holds_nothing_any_more_may_be_cut(tmp_path: Path) -> None:
+    written = commits(12)
+    log, wal = await opened(tmp_path / "log.db", written[:10]), tmp_path / "log.db-wal"
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as shell:
+        shell.execute("PRAGMA wal_checkpoint(RESTART)")
+    await log.append(written[10])
+    os.truncate(wal, wal.stat().st_size // 2)
+    await log.append(written[11])
+    assert await read_all(log) == written
     await log.close()

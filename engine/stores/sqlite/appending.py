@@ -91,7 +91,7 @@ class Appender:
         appender = cls(busy_seconds_max, here_ms_max)
         appender._thread.start()
         try:
-            await appender._waited(lambda _: appender._open(connect, steps_max))
+            await appender.done(lambda _: appender._open(connect, steps_max))
         except BaseException:
             await appender.close()
             raise
@@ -128,7 +128,7 @@ class Appender:
 
     async def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Sequence[Any]]:
         """Execute a statement; all rows that it yields."""
-        found: list[Sequence[Any]] = await self._waited(
+        found: list[Sequence[Any]] = await self.done(
             lambda connection: connection.execute(statement, parameters).fetchall()
         )
         return found
@@ -143,7 +143,8 @@ class Appender:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def _waited(self, work: _Work) -> Any:
+    async def done(self, work: _Work) -> Any:
+        """What the thread makes of the connection."""
         promise: asyncio.Future[Any] = self._loop.create_future()
         self.launch(work, partial(_settle, promise))
         return await promise

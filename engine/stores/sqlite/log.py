@@ -18,6 +18,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -25,7 +26,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 
 from millstream.engine.commits.commit import FORMAT, Commit, Head
-from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
+from millstream.engine.errors import CommitFailed, Fenced, LogCorrupt, LogLocked, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.owner import require_owner
@@ -59,6 +60,7 @@ from millstream.engine.stores.sqlite.schema import (
     upgrade,
 )
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
+from millstream.engine.stores.sqlite.wal import WalSize
 
 __all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
 
@@ -124,6 +126,7 @@ class SqliteLog:
         self._appended = AppendSignal()
         #: The format that it had, if opening has brought it to that of today.
         self.upgraded_from: int | None = None
+        self._wal = WalSize()
 
     @property
     def name(self) -> str:
@@ -163,7 +166,10 @@ class SqliteLog:
         if lost := self._watch.lost():
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
         row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
-        self._writer.launch(partial(_insert, row), partial(self._landed, commit.number, landed), alone=alone)
+        work = partial(_insert, row)
+        if self._wal.is_shorter():
+            work = partial(_after_a_look, self._wal_is_whole, commit.number - 1, work)
+        self._writer.launch(work, partial(self._landed, commit.number, landed), alone=alone)
 
     def _landed(
         self,
@@ -174,19 +180,44 @@ class SqliteLog:
     ) -> None:
         """What came of a commit: the log's head, if that is another one, or an error."""
         if error is None:
+            self._wal.note()
             self._appended.tell()
             landed(None if head is None else Fenced(self.name, number, head))
-        elif isinstance(error, sqlite3.Error | ValueError) and nothing_written(error):
+        elif isinstance(error, LogCorrupt) or (
+            isinstance(error, sqlite3.Error | ValueError) and nothing_written(error)
+        ):
             failed = CommitFailed(number, text_of(error))
             failed.__cause__ = error
             landed(failed)
         else:
             landed(error if isinstance(error, Exception) else RuntimeError(f"the store's thread ended: {error!r}"))
 
+    def _wal_is_whole(self, number: int) -> None:
+        """After the ``-wal`` has become shorter: somebody has moved it into the database, or cut it.
+
+        A cut takes the end, where the last commit was written, and a connection that has nothing in memory misses it.
+        Blocks: in the thread.
+
+        Raises:
+            LogCorrupt: that commit can't be read.
+        """
+        try:
+            with closing(sqlite3.connect(self.path, isolation_level=None, timeout=self._busy_seconds_max)) as fresh:
+                runs_no_trigger(fresh)
+                last = fresh.execute(LAST).fetchall()
+            problem = None if number == 0 or (last and last[0][0] >= number) else f"commit {number:,} is not there"
+        except ERRORS as error:
+            problem = text_of(error)
+        if problem:
+            raise LogCorrupt(self.name, 1, f"its -wal was cut while it was open: {problem}")
+
     async def probe(self) -> None:
         if self._writer is None:
             raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
         self._watch.require(self.name)
+        if self._wal.is_shorter():
+            await self._writer.done(lambda _: self._wal_is_whole(0))
+            self._wal.note()
         await self._writer.rows(PROBE)
         self._appended.tell()  # of a commit whose append failed, and which is there after all
 
@@ -210,6 +241,7 @@ class SqliteLog:
         self._appended.end()
         await self._reader.close()
         self._watch.end()
+        self._wal.end()
         if self._writer is not None:
             await self._writer.close()
             self._writer = None
@@ -357,6 +389,7 @@ class SqliteLog:
         finally:
             await db.close()  # the last thing: while another one is open, closing it checkpoints nothing
         self._watch.begin()
+        self._wal.begin(self.path)
         self._appended = AppendSignal()
 
     def _connect(self) -> sqlite3.Connection:
@@ -381,6 +414,13 @@ class SqliteLog:
         except sqlite3.OperationalError as error:
             if not no_room(error):  # the -wal is synced before the first page is written
                 raise
+
+
+def _after_a_look(
+    look: Callable[[int], None], number: int, work: Callable[[sqlite3.Connection], int | None], db: sqlite3.Connection
+) -> int | None:
+    look(number)
+    return work(db)
 
 
 def _insert(row: Sequence[object], connection: sqlite3.Connection) -> int | None:
