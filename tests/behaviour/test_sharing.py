@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from millstream.engine import App, Command, Engine, Event, Key, MemoryLog, Query, Rejected
+from millstream.engine import App, ChangingEventWarning, Command, Engine, Event, Key, MemoryLog, Query, Rejected
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
@@ -107,7 +107,8 @@ class Counting(View):
         self.items[event.cart].clear()
 
 
-app = App(models=[Carts, Others], views=[Shown, Counting])
+with pytest.warns(ChangingEventWarning, match=r"Filled holds what can change.*Filled.items: tuple\[str, ...\]"):
+    app = App(models=[Carts, Others], views=[Shown, Counting])
 
 
 async def test_what_one_side_does_with_an_event_no_other_side_sees_live_and_in_a_replay() -> None:
