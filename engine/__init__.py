@@ -1,6 +1,7 @@
 """The runtime: messages, errors, the log, the writer, the views' actors, and the `Engine` that holds them together."""
 
 from millstream.engine.application.app import App
+from millstream.engine.application.changing import ChangingEventWarning
 from millstream.engine.application.messages import (
     KEY,
     PERSONAL,
@@ -80,6 +81,7 @@ __all__ = [
     "ApplyFailed",
     "AuthorError",
     "CallerError",
+    "ChangingEventWarning",
     "Command",
     "CommandIdReused",
     "CommitFailed",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from millstream.engine.application.changing import warn_of_changing
 from millstream.engine.application.doors import without_nul
 from millstream.engine.application.exact import Exact, MessageCheck, exact_check, exact_or_reason
 from millstream.engine.application.forms import require_event, require_message, require_readable
@@ -84,6 +85,9 @@ class App:
 
     Raises:
         DefinitionError: the parts contradict each other; names both places.
+
+    Warns:
+        ChangingEventWarning: an event holds what can change, and is copied for each side; how to spell it instead.
     """
 
     def __init__(
@@ -132,6 +136,7 @@ class App:
         self.read_events: Callable[[bytes], list[Event]] = without_nul(self.read_plain_events, self._keys)
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
+        warn_of_changing(self.events, level=2)
 
     def describe(self) -> list[MessageCheck]:
         """How each command and each event is checked, and why not in the quick way: to make a hot one quicker.

@@ -11,7 +11,7 @@ an event with one short list costs 0.3 µs for each side (CPython 3.11), and not
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -24,7 +24,7 @@ from msgspec.structs import force_setattr
 
 from millstream.engine.application.kinds import can_change, kind_of
 
-__all__ = ["copier", "own", "with_own_answer", "with_own_event"]
+__all__ = ["copier", "own", "own_event", "with_own_answer", "with_own_event"]
 
 _Copier: TypeAlias = Callable[[Any], Any]
 
@@ -39,13 +39,21 @@ def with_own_event(apply: Callable[[Any, Any], Any], event: type[Any]) -> Callab
 
     @wraps(apply)
     def applied(state: Any, message: Any) -> Any:
-        try:
-            mine = copied(message)
-        except RecursionError:  # a log of 0.1 may hold what is nested more deeply than Python's own calls
-            mine = msgspec.json.decode(msgspec.json.encode(message), type=event)
-        return apply(state, mine)
+        return apply(state, _own_event(message, copied))
 
     return applied
+
+
+def own_event(event: Any) -> Any:
+    """A copy of an event."""
+    return _own_event(event, own)
+
+
+def _own_event(event: Any, copied: _Copier) -> Any:
+    try:
+        return copied(event)
+    except RecursionError:  # a log of 0.1 may hold what is nested more deeply than Python's own calls
+        return msgspec.json.decode(msgspec.json.encode(event), type=type(event))
 
 
 def with_own_answer(answer: Callable[[Any, Any], Any], promised: Any) -> Callable[[Any, Any], Any]:
@@ -61,9 +69,13 @@ def with_own_answer(answer: Callable[[Any, Any], Any], promised: Any) -> Callabl
 
 
 def own(value: Any) -> Any:
-    """A copy of a value, as deep as it can change. What is of no known class is given as it is.
+    """A copy of a value, as deep as it can change.
 
-    Known are those that msgspec reads and writes: collections of Python itself, Structs, dataclasses, named tuples.
+    Known are the classes that msgspec reads and writes: collections of Python itself, Structs, dataclasses, named
+    tuples. What is of another class is copied as `copy.deepcopy` does it: an ``Any`` may hold it.
+
+    Raises:
+        TypeError: it holds what can't be copied, such as a generator.
     """
     kind = type(value)
     if kind in _ATOMS:
@@ -74,10 +86,17 @@ def own(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         return _own_struct(value)
     if isinstance(value, tuple):
-        return kind(*map(own, value)) if hasattr(kind, "_fields") else value
+        return kind(*map(own, value)) if hasattr(kind, "_fields") else _deep(value)
     if is_dataclass(value) and not isinstance(value, type):
         return _own_dataclass(value)
-    return copy(value) if isinstance(value, dict | list | set) else value
+    return _deep(value)
+
+
+def _deep(value: Any) -> Any:
+    try:
+        return deepcopy(value)
+    except Exception as error:
+        raise TypeError(f"it holds a {type(value).__name__}, of which nobody else can have a copy: {error}") from error
 
 
 def _own_list(value: list[Any]) -> list[Any]:

@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 from threading import get_ident
 from typing import Any, Self, TypeVar, cast
 
+from msgspec.structs import replace
+
 from millstream.engine.application.app import App
-from millstream.engine.application.copies import with_own_answer
+from millstream.engine.application.copies import own_event, with_own_answer
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Answered, Query, Token, position_of
 from millstream.engine.application.methods import answer_type
@@ -226,8 +228,9 @@ class Queries:
         self._home.require()
 
     def parked(self) -> list[Parked]:
-        """The events that views have parked, view by view, in order; see `View.poison`."""
-        parked = [each for view in self._views for each in view.read.left_out]
+        """The events that views have parked, view by view, in order; see `View.poison`. They are the caller's own."""
+        there = (each for view in self._views for each in view.read.left_out)
+        parked = [replace(each, event=own_event(each.event)) for each in there]
         return sorted(parked, key=lambda each: (each.view, each.position))
 
     # Inside.

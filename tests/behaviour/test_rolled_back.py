@@ -65,11 +65,11 @@ class PaidHowToday(Event, tag="Paid"):
     how: HowToday
 
 
-class Strict(msgspec.Struct, forbid_unknown_fields=True):
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cents: int
 
 
-class StrictToday(msgspec.Struct, forbid_unknown_fields=True):
+class StrictToday(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cents: int
     tax: int = 0
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import pytest
 
-from millstream.engine import App, Command, Engine, Event, Key, MemoryLog, Query, Rejected
+from millstream.engine import App, ChangingEventWarning, Command, Engine, Event, Key, MemoryLog, Query, Rejected
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
@@ -106,7 +107,8 @@ class Counting(View):
         self.items[event.cart].clear()
 
 
-app = App(models=[Carts, Others], views=[Shown, Counting])
+with pytest.warns(ChangingEventWarning, match=r"Filled holds what can change.*Filled.items: tuple\[str, ...\]"):
+    app = App(models=[Carts, Others], views=[Shown, Counting])
 
 
 async def test_what_one_side_does_with_an_event_no_other_side_sees_live_and_in_a_replay() -> None:
@@ -159,3 +161,52 @@ async def test_what_a_refusal_tells_of_the_state_is_not_the_state() -> None:
             assert raised.value.details == {"items": ["a", "b", "c"], "by_cart": {"ann": ["a", "b", "c"]}}
             raised.value.details["items"].clear()
             raised.value.details["by_cart"]["ann"].clear()
+
+
+class Parcel:
+    """msgspec does not know it."""
+
+    def __init__(self) -> None:
+        self.stamps = ["first"]
+
+
+class Held(Query[Any]):
+    pass
+
+
+class Fussy(View):
+    poison: ClassVar = "park"
+    parcel: ClassVar = Parcel()
+
+    @applies
+    def filled(self, event: Filled) -> None:
+        if "bad" in event.items:
+            raise ValueError(event.items)
+
+    @answers
+    def held(self, query: Held) -> Any:
+        return {"parcel": self.parcel}
+
+
+fussy = App(models=[Carts], views=[Fussy], name="carts")
+
+
+async def test_an_answer_of_a_class_that_nobody_knows_is_its_callers_own_too() -> None:
+    async with Engine(fussy, log=MemoryLog()) as engine:
+        for _ in range(2):
+            parcel = (await engine.ask(Held()))["parcel"]
+            assert parcel.stamps == ["first"]
+            parcel.stamps.append("mine")
+
+
+async def test_what_is_done_with_a_parked_event_does_not_change_what_is_parked() -> None:
+    async with Engine(fussy, log=MemoryLog()) as engine:
+        receipt = await engine.execute(Put("ann", ["bad"]))
+        await engine.ask(Held(), after=receipt, incomplete=True)
+        for _ in range(2):
+            (parked,) = engine.parked()
+            assert parked.event == Filled("ann", ["bad"])
+            assert isinstance(parked.event, Filled)
+            parked.event.items.clear()
+        await engine.replay_parked()
+        assert [each.cause for each in engine.parked()] == ["ValueError(['bad'])"]

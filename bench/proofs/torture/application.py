@@ -37,7 +37,7 @@ class Audit(Command):
 
 
 class Audited(Event):
-    balances: dict[str, int]
+    balances: tuple[tuple[str, int], ...]
 
 
 class EventsSeen(Query[int]):
@@ -59,7 +59,7 @@ class Till(Bank):
 
     @handles
     def audit(self, command: Audit) -> Iterator[Event]:
-        yield Audited(dict(self.balances))
+        yield Audited(tuple(self.balances.items()))
 
     @applies
     def withdrawn(self, event: Withdrawn) -> None:

@@ -47,4 +47,4 @@ async def _ask(log: Path) -> Reopened:
         (audited,) = engine.preview(Audit())
         if not isinstance(audited, Audited):
             raise TypeError(f"an audit yielded {audited!r:.100}")
-        return Reopened(writer.commit, view, audited.balances)
+        return Reopened(writer.commit, view, dict(audited.balances))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
@@ -14,6 +16,10 @@ from hypothesis import given
 from millstream.engine import Event, Key
 from millstream.engine.application.copies import copier, own, with_own_answer, with_own_event
 from tests.engine.snapshots.states import FREE, form
+
+
+class Color(Enum):
+    RED = "red"
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -135,10 +141,33 @@ def test_what_can_not_change_by_its_type_is_not_copied_and_not_even_looked_at() 
     assert with_own_answer(apply, list[int]) is not apply
 
 
-def test_what_is_of_a_class_that_nobody_knows_is_given_as_it_is() -> None:
-    thing, several = object(), (1, object())
-    assert own(thing) is thing
-    assert own([thing, several])[0] is thing
+class Cart:
+    """msgspec does not know it."""
+
+    def __init__(self, *items: str) -> None:
+        self.items = list(items)
+
+
+class Carts(list[Cart]):
+    pass
+
+
+class Couple(tuple[Any, Any]):
+    pass
+
+
+def test_what_is_of_a_class_that_nobody_knows_is_copied_as_deep_as_it_goes() -> None:
+    cart, inside = Cart("a"), defaultdict(list, {"b": ["c"]})
+    one, (two,), three, four, kept = own([cart, Carts([cart]), Couple((cart, 1)), inside, Color.RED])
+    for copied in (one, two, three[0]):
+        assert (type(copied), copied.items) == (Cart, ["a"])
+        assert copied.items is not cart.items
+    assert (four, four["b"] is inside["b"], kept) == (inside, False, Color.RED)
+
+
+def test_what_nobody_can_have_a_copy_of_is_refused() -> None:
+    with pytest.raises(TypeError, match="it holds a generator, of which nobody else can have a copy"):
+        own({"a": [1], "b": (each for each in range(3))})
 
 
 class Deep(Event):

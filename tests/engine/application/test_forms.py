@@ -154,7 +154,7 @@ class Omitting(Event, omit_defaults=True):
     note: str = ""
 
 
-class BriefWithout(msgspec.Struct, omit_defaults=True):
+class BriefWithout(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int
     colour: str | msgspec.UnsetType = msgspec.UNSET
 
