@@ -27,6 +27,7 @@ from millstream.engine.commits.commit import Head
 from millstream.engine.commits.record import Tenure
 from millstream.engine.errors import ApplyFailed, CommitTooLarge, ImpureHandler, MillstreamError
 from millstream.engine.limits import Limits
+from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.refusals import decided_at
 from millstream.engine.write.state import WriteState
 
@@ -150,12 +151,15 @@ def decide(
                 if key is not False:
                     events = yielded
                     apply(event)
-                    if key is not None and terms is None and key == key_of(command):  # most are like this
+                    if key is not None and key == key_of(command):  # most are like this
                         position += 1
                         versions[key] = version = version_of(key, 0) + 1
                         happened.append(event)
                         types.append(tag)
-                        outcomes.append(Receipt(number, position, 1, None, version))
+                        if terms is None:
+                            outcomes.append(Receipt(number, position, 1, None, version))
+                        else:
+                            _note(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
                         continue
             chunk = None
             if not events:
@@ -217,13 +221,18 @@ def _enter(
     if terms is None:
         rows.outcomes.append(Receipt(rows.number, rows.position, size, None, version))
         return
-    receipt = Receipt(rows.number, rows.position, size, terms.command_id, version)
+    _note(terms, Receipt(rows.number, rows.position, size, terms.command_id, version), index, rows)
+
+
+def _note(terms: Terms, receipt: Receipt, index: WriteIndex, rows: Rows) -> None:
+    """What a command's caller told of it; and its receipt, for when it comes again."""
+    command_id, metadata = terms.command_id, terms.metadata
     rows.outcomes.append(receipt)
-    if terms.command_id is not None:
-        sheet.note_id(terms.command_id, terms.payload)
-        index.remember(terms.command_id, terms.payload, receipt, terms.actor)
-    if terms.metadata is not None:
-        sheet.note_metadata(terms.metadata)
+    if metadata is not None:
+        rows.sheet.note_metadata(metadata)
+    if command_id is not None:
+        rows.sheet.note_id(command_id, terms.payload)
+        index.remember(command_id, terms.payload, receipt, None if metadata is None else metadata.actor)
 
 
 def _context(now: datetime, terms: Terms | None) -> Context:
