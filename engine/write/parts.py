@@ -42,6 +42,7 @@ class ModelPart:
         """Be new again."""
         self.state = self._model()
         self.head = Head()
+        self._appliers = {event: each.function.__get__(self.state) for event, each in self._model.__appliers__.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -56,17 +57,17 @@ class ModelPart:
         """
         if decoded.head.number <= self.head.number:
             return ()
-        appliers, state = self._model.__appliers__, self.state
-        if not appliers.keys().isdisjoint(decoded.types):
-            for event in decoded.events:
-                method = appliers.get(type(event))
-                if method is not None:
-                    try:
-                        method.function(state, event)
-                    except INTERRUPTS:
-                        raise
-                    except BaseException as error:
-                        raise apply_failed((method,), decoded.events, event, decoded.start, error) from error
+        if not self._appliers.keys().isdisjoint(decoded.types):
+            try:
+                for event in decoded.events:
+                    apply = self._appliers.get(type(event))
+                    if apply is not None:
+                        apply(event)
+            except INTERRUPTS:
+                raise
+            except BaseException as error:
+                methods = (self._model.__appliers__[type(event)],)
+                raise apply_failed(methods, decoded.events, event, decoded.start, error) from error
         self.head = decoded.head
         return ()
 
