@@ -20,6 +20,7 @@ from millstream.bench.engine_runs import LOG_NAME
 from millstream.bench.job import Job, Result
 from millstream.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
 from millstream.bench.systems import ENGINE, read_back
+from millstream.engine.commits.columns import Sheet
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.stores.sqlite.log import CHECKPOINT_PAGES
 
@@ -125,11 +126,11 @@ def _rows(commands: Sequence[Open | Deposit], events_per_row: int, number: int) 
     for start in range(0, len(commands), events_per_row):
         number += 1
         batch = commands[start : start + events_per_row]
-        body = [{"type": type(each).__name__, "key": each.account, "events": [_event(each)]} for each in batch]
+        sheet = Sheet()
+        sheet.types += [type(each).__name__ for each in batch]
+        body = sheet.body([_encode([_event(each) for each in batch])], {"Deposited": "account", "Opened": "account"})
         at = "2013-01-01T00:00:00.000000Z"
-        rows.append(
-            {"number": number, "position": start + 1, "at": at, "body": _encode(body).decode(), "digest": bytes(32)}
-        )
+        rows.append({"number": number, "position": start + 1, "at": at, "body": body.decode(), "digest": bytes(32)})
     return rows
 
 
