@@ -33,7 +33,7 @@ from millstream.engine.cli.output import (
     show_table,
     show_verified,
 )
-from millstream.engine.cli.tail import Wanted, event_row, tail_lines, tail_log, tail_server
+from millstream.engine.cli.tail import TOLD, Wanted, event_row, tail_lines, tail_log, tail_server
 from millstream.engine.commits.commit import DIGEST_BYTES, FORMAT
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.recovery.readability import Readability, check_events
@@ -61,8 +61,6 @@ __all__ = ["app"]
 _COLUMNS: tuple[str, ...] = (
     "position#", "commit#", "recorded at", "type", "key", "command id", "told by its caller", "event"
 )  # fmt: skip
-#: The one that is left out where it is empty.
-_TOLD = _COLUMNS.index("told by its caller")
 
 app = typer.Typer(
     no_args_is_help=True, help="Verify, back up, export, import, show and check a log.", rich_markup_mode="rich"
@@ -272,8 +270,8 @@ def _show(
         show_note("no such events", err=True)
     else:
         columns, rows = _COLUMNS, list(map(event_row, events))
-        if not any(row[_TOLD] for row in rows):
-            columns, *rows = [(*row[:_TOLD], *row[_TOLD + 1 :]) for row in (columns, *rows)]
+        if not any(row[TOLD] for row in rows):
+            columns, *rows = [(*row[:TOLD], *row[TOLD + 1 :]) for row in (columns, *rows)]
         show_table(columns, rows)
         if more:
             show_note(f"more follow: --after {events[-1].position}", err=True)

@@ -13,11 +13,13 @@ from millstream.engine.client.subscriptions import Policy
 from millstream.engine.stores.events import event_pages
 from millstream.engine.upkeep import StoredEvent, attached
 
-__all__ = ["Show", "Wanted", "event_row", "tail_lines", "tail_log", "tail_server"]
+__all__ = ["TOLD", "Show", "Wanted", "event_row", "tail_lines", "tail_log", "tail_server", "without_told"]
 
 #: Events that are shown of those that are there already.
 _LAST = 10
 
+#: The cell of `event_row` for what the caller of the command told.
+TOLD = 6
 _read_events = msgspec.json.Decoder(list[StoredEvent]).decode
 
 
@@ -42,7 +44,12 @@ def tail_lines(*, json: bool) -> Show:
     """What shows an event: a line of JSON, or of a table."""
     if json:
         return lambda event: show_json(event, flush=True)
-    return lambda event: show_row(event_row(event))
+    return lambda event: show_row(without_told(event_row(event)))
+
+
+def without_told(row: tuple[str, ...]) -> tuple[str, ...]:
+    """A row without the cell for what its caller told, if that is nothing."""
+    return row if row[TOLD] else (*row[:TOLD], *row[TOLD + 1 :])
 
 
 def event_row(event: StoredEvent) -> tuple[str, ...]:

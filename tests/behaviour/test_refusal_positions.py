@@ -30,7 +30,7 @@ from millstream.engine.server import Server
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import WriteModel, applies, handles
 from tests.shop import Add, Break, Nothing, StockOf, Take, shop
-from tests.support import ScriptedLog, settled, start
+from tests.support import ScriptedLog, settled, start, views_held
 
 pytestmark = pytest.mark.anyio
 
@@ -81,11 +81,14 @@ async def test_each_refusal_of_a_batch_has_the_position_of_what_was_decided_befo
 
 async def test_a_read_after_a_refusal_waits_until_the_view_is_there() -> None:
     async with Engine(shop, log=MemoryLog()) as engine:
-        await engine.execute(Add("a", 2))
-        rejection = Rejected("out_of_stock", position=9)
-        with pytest.raises(NotYetVisible) as raised:
-            await engine.ask(StockOf("a"), after=rejection, timeout=0.01)
-        assert (raised.value.position, raised.value.after) == (1, 9)
+        await engine.execute(Add("a", 1))
+        async with views_held(engine):
+            await engine.execute(Add("a", 1))
+            with pytest.raises(Rejected) as refused:
+                await engine.execute(Take("a", 9))
+            with pytest.raises(NotYetVisible) as raised:
+                await engine.ask(StockOf("a"), after=refused.value, timeout=0.01)
+        assert (raised.value.position, raised.value.after) == (1, 2)
 
 
 # It is durable when the caller hears of it.

@@ -329,8 +329,8 @@ async def greedy(caller: Caller, method: str, params: dict[str, Any], most: int)
 @pytest.mark.parametrize(
     ("method", "params", "limit", "value"),
     [
-        ("ask", {"query": STOCK, "after": 99, "timeout": 100}, "view_waiters_max", 60),
-        ("watch", {"query": STOCK, "after": 99}, "view_waiters_max", 60),
+        ("ask", {"query": STOCK, "after": 1, "timeout": 100}, "view_waiters_max", 60),
+        ("watch", {"query": STOCK, "after": 1}, "view_waiters_max", 60),
         ("watch", {"query": STOCK}, "watches_max", 40),
         ("follow", {}, "follows_max", 60),
     ],
@@ -341,6 +341,9 @@ async def test_however_many_connections_take_what_they_get_something_is_left_for
     limits = ServerLimits(follows_max=60, connection_follows_max=60)
     engine_limits = Limits(view_waiters_max=60, watches_max=900 if "after" in params else 40)
     async with served(limits=limits, engine_limits=engine_limits) as server, AsyncExitStack() as stack:
+        if "after" in params:
+            await stack.enter_async_context(views_held(engine_of(server)))
+            await (await stack.enter_async_context(calling(server))).call("execute", {"command": ADD})
         shares = []
         for _ in range(5):
             one = await stack.enter_async_context(calling(server))
@@ -425,7 +428,7 @@ async def test_large_commands_of_all_connections_together_have_no_more_bytes_in_
 ) -> None:
     log = ScriptedLog()
     engine_limits = Limits(mailbox_bytes_max=100_000, batch_commands_max=1)
-    large_add = {"command": ADD, "metadata": {"actor": "x" * 40_000}}
+    large_note = {"command": {"type": "Note", "text": "x" * 40_000}}
     async with served(log=log, engine_limits=engine_limits) as server, AsyncExitStack() as stack:
         first = await stack.enter_async_context(calling(server))
         log.hold()
@@ -433,7 +436,7 @@ async def test_large_commands_of_all_connections_together_have_no_more_bytes_in_
         await until(lambda: log.appends_started == 1)
         callers = [await stack.enter_async_context(calling(server)) for _ in range(4)]
         for caller in callers:
-            line = request("execute", large_add).strip()
+            line = request("execute", large_note).strip()
             await caller.send((b"[" + line + b"]" if in_batches else line) + b"\n")
         await until(lambda: server.stats().in_flight == 6)
         await settled()
