@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from enum import Flag
+from enum import Enum, Flag
 from typing import Any, NamedTuple, TypeAlias, get_origin
 
 import msgspec
@@ -196,13 +196,18 @@ class _Text:
         """A member of an enum."""
         if issubclass(kind.cls, Flag):
             raise _HasNone("a Flag has values that are no members")
+        if getattr(kind.cls._missing_, "__func__", None) is not getattr(Enum._missing_, "__func__", None):
+            raise _HasNone(f"{kind.cls.__name__} makes members in _missing_")
         longest = max(len(msgspec.json.encode(each.value)) for each in kind.cls)
         return f"type({v}) is {self.named(kind.cls)}", longest
 
     def literal(self, v: str, kind: inspect.LiteralType) -> tuple[str, int]:
         """One of some values: 1 and True are not the same one."""
+        types = self.named({type(each) for each in kind.values})  # looked at first: another value may have no hash
         values = self.named({(type(each), each) for each in kind.values})
-        return f"(type({v}), {v}) in {values}", max(len(msgspec.json.encode(each)) for each in kind.values)
+        return f"type({v}) in {types} and (type({v}), {v}) in {values}", max(
+            len(msgspec.json.encode(each)) for each in kind.values
+        )
 
     def moment(self, v: str, kind: inspect.DateTimeType) -> tuple[str, int]:
         """A datetime."""

@@ -9,6 +9,7 @@ is the class's name, or its ``tag="…"``. Names of fields are the class's own a
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_origin
 
 import msgspec
@@ -38,6 +39,12 @@ def require_message(message: type[Any]) -> None:
         raise DefinitionError(
             f'a message says its type, and tag={config.tag!r} says none: write tag="…", or leave it out for the '
             "class's name",
+            place_of(message),
+        )
+    if re.search(r'["\\\x00-\x1f]', str(config.tag)):
+        raise DefinitionError(
+            f"a type's name stands in paths of a log's SQL view, so tag={config.tag!r} may hold no quote, no backslash "
+            "and no control character",
             place_of(message),
         )
     if config.tag_field != "type":

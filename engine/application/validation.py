@@ -2,7 +2,7 @@
 
 What goes on with the command is the copy that was read back. So a wrong type never reaches a handler, nobody can change
 a command after it was taken, and the event that is applied is the very one that a replay will see. Cost: 0.29 µs a
-message of two fields (CPython 3.11), which is why there is no second, cleverer check.
+message of two fields (CPython 3.11). Whatever an exact check (`exact`) does not let pass comes here.
 """
 
 from __future__ import annotations

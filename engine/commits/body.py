@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from millstream.engine.application.validation import encode, union_of
-from millstream.engine.commits.columns import UnknownFeature, column_reader, require_features
+from millstream.engine.commits.columns import UnknownFeature, column_reader
 from millstream.engine.commits.record import Body
 from millstream.engine.commits.rows import row_reader
 
@@ -44,31 +44,17 @@ class _Unread(msgspec.Struct, gc=False):
     """An event that is counted and not looked at."""
 
 
-class _CountedRow(msgspec.Struct, gc=False):
-    events: list[_Unread] = []
-
-
-class _CountedColumns(msgspec.Struct, gc=False):
-    events: list[_Unread]
-    needs: list[str] | None = None
-
-
-_read_row_counts = msgspec.json.Decoder(list[_CountedRow]).decode
-_read_count = msgspec.json.Decoder(_CountedColumns).decode
+_read_rows = row_reader((_Unread,))
+_read_columns = column_reader((_Unread,))
 
 
 def events_in(body: bytes) -> int:
-    """How many events a body holds, whatever they are.
+    """How many events a body holds, whatever they are. What it says of their commands goes together.
 
     Raises:
         msgspec.DecodeError, RecursionError, UnknownFeature: as a `body_reader`.
     """
-    if body[0:1] == b"{":
-        counted = _read_count(body)
-        if counted.needs is not None:
-            require_features(counted.needs)
-        return len(counted.events)
-    return sum([len(row.events) for row in _read_row_counts(body)])
+    return len((_read_columns(body) if body[0:1] == b"{" else _read_rows(body)).events)
 
 
 def mismatches(body: bytes, events: Sequence[type[Any]]) -> list[tuple[int, str, bool, str]]:

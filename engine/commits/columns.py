@@ -22,7 +22,16 @@ from millstream.engine.application.messages import Metadata
 from millstream.engine.application.validation import encode, union_of
 from millstream.engine.commits.record import Record, Tenure
 
-__all__ = ["FEATURES", "ColumnBody", "Columns", "Sheet", "UnknownFeature", "column_reader", "require_features"]
+__all__ = [
+    "FEATURES",
+    "ColumnBody",
+    "Columns",
+    "Sheet",
+    "UnknownFeature",
+    "column_reader",
+    "problem_with",
+    "require_features",
+]
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -280,16 +289,18 @@ def column_reader(events: Sequence[type[Any]]) -> Callable[[bytes], ColumnBody[A
         columns = decode(body)
         if columns.needs is not None:
             require_features(columns.needs)
-        if problem := _problem(columns):
+        if problem := problem_with(columns):
             raise msgspec.ValidationError(problem)
         return ColumnBody(body, columns, keys)
 
     return read
 
 
-def _problem(columns: Columns[Any]) -> str | None:
+def problem_with(columns: Columns[Any]) -> str | None:
     """What is wrong with the columns' lengths, or None."""
     commands, of = columns.commands, columns.of
+    if commands < 0 or (columns.ids is None) != (columns.payloads is None):
+        return "`commands` is no number of them, or there are `ids` without `payloads`"
     for name in _PER_COMMAND:
         values = getattr(columns, name)
         if values is not None and len(values) != commands:

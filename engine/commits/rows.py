@@ -36,12 +36,7 @@ class RowBody(Generic[E]):
         """The key of each event, as the record says it."""
         keys: list[str | None] = []
         for record in self._records:
-            if record.keys is None:
-                keys += [record.key] * len(record.events)
-            elif len(record.keys) == len(record.events):
-                keys += record.keys
-            else:
-                raise msgspec.ValidationError(f"{len(record.keys)} keys for {len(record.events)} events")
+            keys += [record.key] * len(record.events) if record.keys is None else record.keys
         return keys
 
     def records(self) -> Iterator[Record[E]]:
@@ -52,7 +47,15 @@ class RowBody(Generic[E]):
 def row_reader(events: Sequence[type[Any]]) -> Callable[[bytes], RowBody[Any]]:
     """The function that reads such a body, its events checked against ``events``; raises msgspec.DecodeError."""
     read = msgspec.json.Decoder(list[Record[union_of(events)]]).decode  # type: ignore[misc]
-    return lambda body: RowBody(read(body))
+
+    def checked(body: bytes) -> RowBody[Any]:
+        records = read(body)
+        for record in records:
+            if record.keys is not None and len(record.keys) != len(record.events):
+                raise msgspec.ValidationError(f"{len(record.keys):,} `keys` for {len(record.events):,} events")
+        return RowBody(records)
+
+    return checked
 
 
 class _Row(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):

@@ -19,7 +19,8 @@ from millstream.engine.errors import CommitTooLarge, ImpureHandler
 
 __all__ = ["bounded", "may_go_on"]
 
-#: How many events are taken between two looks at how many bytes they are.
+#: How many events are taken before the first look at how many bytes they are, and at most between two of them.
+_FIRST = 8
 _AT_ONCE = 64
 
 _JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
@@ -61,10 +62,10 @@ def bounded(
         made = iter(made)
         some: list[Any] = []
         try:
-            some += islice(made, _AT_ONCE)
+            some += islice(made, _FIRST)
         except BaseException as error:  # noqa: BLE001 - raised when what came before it has been taken
             return _then(some, error)
-        return some if len(some) < _AT_ONCE else _counted(some, made, command, encode, commit_bytes_max)
+        return some if len(some) < _FIRST else _counted(some, made, command, encode, commit_bytes_max)
 
     return stopping
 
@@ -78,16 +79,18 @@ def _then(some: list[Any], error: BaseException) -> Iterator[Any]:
 def _counted(
     some: list[Any], made: Iterator[Any], command: str, encode: Callable[[list[Any]], bytes], commit_bytes_max: int
 ) -> Iterator[Any]:
-    size = 0
+    size, taken = 0, 0
     while some:
         yield from some
         size += len(encode(some))
+        taken += len(some)
         if size > commit_bytes_max:
             _close(made, error := CommitTooLarge(command, size, commit_bytes_max))
             raise error
         some = []
         try:
-            some += islice(made, _AT_ONCE)
+            room = (commit_bytes_max - size) * taken // size  # for so many of those that came so far
+            some += islice(made, max(1, min(_AT_ONCE, room)))
         except BaseException as error:  # noqa: BLE001 - raised when what came before it has been taken
             yield from _then(some, error)
 

@@ -51,7 +51,7 @@ class WriteState:
         commit_bytes_max: where a handler that goes on and on is stopped.
     """
 
-    __slots__ = ("_parts", "app", "effects", "exact_bytes_max", "handlers", "index", "models")
+    __slots__ = ("_commit_bytes_max", "_parts", "app", "effects", "exact_bytes_max", "handlers", "index", "models")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class WriteState:
         self.models: Sequence[WriteSide] = [part.state for part in parts.models]
         self.index = parts.index
         self._parts = parts
+        self._commit_bytes_max = commit_bytes_max
         bind = _purity_checked if check_purity else _bound
         self.handlers = {
             command: (
@@ -99,13 +100,16 @@ class WriteState:
         Raises:
             Rejected: the handler said no.
             HandlerFailed: the handler failed, or yielded something that is not a valid event of this application.
-            CommitTooLarge: it went on yielding.
+            CommitTooLarge: it yielded more than ``commit_bytes_max``.
         """
         handler, wants_context, _, _ = self.handlers[type(command)]
         yielded: list[Event] = []
         try:
             yielded += handler(command, context) if wants_context else handler(command)
-            return self.app.read_events(self.app.encode_events(yielded))
+            data = self.app.encode_events(yielded)
+            if len(data) > self._commit_bytes_max:
+                raise CommitTooLarge(self.app.commands[type(command)].tag, len(data), self._commit_bytes_max)
+            return self.app.read_events(data)
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal

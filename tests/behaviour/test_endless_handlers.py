@@ -7,6 +7,7 @@ from itertools import count, repeat
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from millstream.engine import (
@@ -21,7 +22,7 @@ from millstream.engine import (
     MemoryLog,
     Receipt,
 )
-from millstream.engine.write.endless import may_go_on
+from millstream.engine.write.endless import bounded, may_go_on
 from millstream.handlers import WriteModel, applies, handles
 from tests.support import settled, start, write_state
 
@@ -185,3 +186,33 @@ def test_only_what_could_go_on_is_counted() -> None:
         yield from two(self, command)
 
     assert [may_go_on(each) for each in (two, loops, turns, passes_on, lambda: [1], print)] == [False, *[True] * 5]
+
+
+def test_of_large_events_hardly_more_are_taken_than_a_commit_holds() -> None:
+    taken = count()
+    made = ({"text": "x" * 2_000, "number": next(taken)} for _ in repeat(None))
+    handler = bounded(lambda: made, "Print", msgspec.json.encode, 10_000)
+    with pytest.raises(CommitTooLarge):
+        list(handler())
+    assert next(taken) <= 8
+
+
+def test_of_small_events_many_are_taken_between_two_looks() -> None:
+    looks: list[int] = []
+
+    def encode(events: list[Any]) -> bytes:
+        looks.append(len(events))
+        return msgspec.json.encode(events)
+
+    assert len(list(bounded(lambda: iter(range(1_000)), "Print", encode, 100_000)())) == 1_000
+    assert looks[:3] == [8, 64, 64]
+
+
+async def test_a_preview_refuses_what_execute_refuses() -> None:
+    app = App(models=[Printer])
+    async with Engine(app, log=MemoryLog(), limits=LIMITS) as engine:
+        for stack in (Stack("a4", 5_000), Copy("a4", 5_000)):
+            with pytest.raises(CommitTooLarge):
+                await engine.execute(stack)
+            with pytest.raises(CommitTooLarge):
+                engine.preview(stack)

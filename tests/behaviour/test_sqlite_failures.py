@@ -481,6 +481,24 @@ async def test_a_wal_that_was_cut_is_noticed_by_the_next_commit(left: float, tmp
     await log.close()
 
 
+@pytest.mark.parametrize("left", [0.0, 0.5])
+async def test_a_wal_that_was_cut_and_is_as_long_again_is_noticed_by_the_next_commit(
+    left: float, tmp_path: Path
+) -> None:
+    """As one is that was cut while a commit was written: SQLite writes where it would have written, behind a gap."""
+    written = commits(6)
+    log, wal = await opened(tmp_path / "log.db", written[:4]), tmp_path / "log.db-wal"
+    size = wal.stat().st_size
+    os.truncate(wal, int(size * left))
+    os.truncate(wal, size)
+    for commit in written[4:]:
+        with pytest.raises(CommitFailed, match="its -wal was cut while it was open: there is a gap in it"):
+            await log.append(commit)
+    with pytest.raises(LogCorrupt, match="its -wal was cut while it was open: there is a gap in it"):
+        await log.probe()
+    await log.close()
+
+
 async def test_an_engine_whose_wal_was_cut_takes_nothing_more_and_still_answers(tmp_path: Path) -> None:
     engine = Engine(shop, log=tmp_path / "log.db")
     await engine.__aenter__()

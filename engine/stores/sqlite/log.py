@@ -180,6 +180,14 @@ class SqliteLog:
     ) -> None:
         """What came of a commit: the log's head, if that is another one, or an error."""
         if error is None:
+            try:
+                has_gap = self._wal.has_gap()
+            except OSError as failed:  # what it means is asked, as after any unclear failure
+                landed(failed)
+                return
+            if has_gap:
+                landed(CommitFailed(number, str(self._cut("there is a gap in it, before what was written last"))))
+                return
             self._wal.note()
             self._appended.tell()
             landed(None if head is None else Fenced(self.name, number, head))
@@ -209,12 +217,17 @@ class SqliteLog:
         except ERRORS as error:
             problem = text_of(error)
         if problem:
-            raise LogCorrupt(self.name, 1, f"its -wal was cut while it was open: {problem}")
+            raise self._cut(problem)
+
+    def _cut(self, problem: str) -> LogCorrupt:
+        return LogCorrupt(self.name, 1, f"its -wal was cut while it was open: {problem}")
 
     async def probe(self) -> None:
         if self._writer is None:
             raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
         self._watch.require(self.name)
+        if self._wal.has_gap():
+            raise self._cut("there is a gap in it")
         if self._wal.is_shorter():
             await self._writer.done(lambda _: self._wal_is_whole(0))
             self._wal.note()
@@ -379,6 +392,7 @@ class SqliteLog:
             if meta.format < FORMAT:
                 self.upgraded_from, meta = meta.format, await upgrade(db, meta)
             self._reader.log_id = meta.log
+            ((page_bytes,),) = await db.rows("PRAGMA page_size")
             await self._reader.open()
             self._writer = await Appender.opened(
                 self._connect,
@@ -389,7 +403,7 @@ class SqliteLog:
         finally:
             await db.close()  # the last thing: while another one is open, closing it checkpoints nothing
         self._watch.begin()
-        self._wal.begin(self.path)
+        self._wal.begin(self.path, page_bytes)
         self._appended = AppendSignal()
 
     def _connect(self) -> sqlite3.Connection:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 __all__ = ["WalSize"]
 
+_FRAME_HEADER_BYTES = 24
+
 
 class WalSize:
     """Notices when it has become shorter. That can be right: SQLite's shell may have moved it into the database."""
@@ -22,14 +24,20 @@ class WalSize:
     def __init__(self) -> None:
         self._file: int | None = None
         self._bytes = 0
+        self._frame_bytes = 0
 
-    def begin(self, database: Path) -> None:
+    def begin(self, database: Path, page_bytes: int) -> None:
         """The database is open, and will be written.
+
+        Args:
+            database: its file.
+            page_bytes: the size of its pages.
 
         Raises:
             OSError: it has no ``-wal``.
         """
         self._file = os.open(f"{os.path.realpath(database)}-wal", os.O_RDONLY)
+        self._frame_bytes = _FRAME_HEADER_BYTES + page_bytes
         self.note()
 
     def note(self) -> None:
@@ -40,6 +48,21 @@ class WalSize:
     def is_shorter(self) -> bool:
         """Whether it is shorter than it was."""
         return self._file is not None and os.lseek(self._file, 0, os.SEEK_END) < self._bytes
+
+    def has_gap(self) -> bool:
+        """Whether it was cut since it was noted, and has been written behind the gap, which is all zeros then.
+
+        The header of the last frame that was there is looked at: no frame's is zeros
+        (https://www.sqlite.org/fileformat2.html#wal_file_format). 1 µs.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        last = self._bytes - self._frame_bytes
+        if self._file is None or last < 0:
+            return False
+        os.lseek(self._file, last, os.SEEK_SET)
+        return os.read(self._file, _FRAME_HEADER_BYTES) == bytes(_FRAME_HEADER_BYTES)
 
     def end(self) -> None:
         """The database is not open any more."""

@@ -170,6 +170,7 @@ def test_what_passes_is_its_own_copy(awkward: dict[str, Any], likely: dict[str, 
         ("color", Color.GREEN),
         ("rank", Rank.TWO),
         ("one_of", 1),
+        ("one_of", None),
         ("moment", datetime(2026, 1, 1, tzinfo=UTC)),
         ("tagged", Tagged("x", Seat(3, 4))),
         ("seats", (Seat(1, 1),) * ITEMS_MAX),
@@ -181,6 +182,11 @@ def test_what_is_usual_passes(field: str, value: Any) -> None:
     message = Everything(**{"key": "a", field: value})
     assert EXACT.check(message) == message.key
     require_same(message, EXACT)
+
+
+@pytest.mark.parametrize("value", [[], {}, set(), bytearray(), float("nan"), True])
+def test_what_no_literal_is_does_not_pass_whatever_it_is(value: Any) -> None:
+    assert EXACT.check(Everything("a", one_of=value)) is False
 
 
 class Open(msgspec.Struct):
@@ -226,6 +232,20 @@ class Allowed(msgspec.Struct, frozen=True):
     a: Rights = Rights.READ
 
 
+class Odd(enum.Enum):
+    ONE = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Odd:
+        made = object.__new__(cls)
+        made._value_ = value
+        return made
+
+
+class Oddly(msgspec.Struct, frozen=True):
+    a: Odd = Odd.ONE
+
+
 class Money(msgspec.Struct, frozen=True):
     a: Decimal = Decimal(1)
 
@@ -247,6 +267,7 @@ class Nested(msgspec.Struct, frozen=True):
         (Stepped, "a: multiple_of has no exact check"),
         (Either, "a: of unions, X | None alone has an exact check"),
         (Allowed, "a: a Flag has values that are no members"),
+        (Oddly, "a: Odd makes members in _missing_"),
         (Money, "a: decimal has no exact check"),
         (Nested, "a: Open is not frozen=True"),
         (int, "int is no Struct"),

@@ -83,6 +83,12 @@ FORMS: list[tuple[dict[str, Any], str]] = [
     ({"tag": False}, "says its type, and tag=None says none"),
     ({"tag": ""}, "says its type, and tag='' says none"),
     ({"tag": "a\0b"}, r"says its type, and tag='a\\x00b' says none"),
+    (
+        {"tag": 'a"b'},
+        "paths of a log's SQL view, so tag='a\"b' may hold no quote, no backslash and no control character",
+    ),
+    ({"tag": "a\\b"}, "paths of a log's SQL view"),
+    ({"tag": "a\nb"}, "paths of a log's SQL view"),
 ]
 
 

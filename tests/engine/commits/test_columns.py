@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.bench.proofs.bodies import commands_in
-from millstream.engine import Event, Key, LogRefused, Metadata, SqliteLog
+from millstream.engine import Event, Key, LogCorrupt, LogRefused, Metadata, SqliteLog
 from millstream.engine.commits.body import body_reader, events_in, mismatches
 from millstream.engine.commits.chain import Chain
 from millstream.engine.commits.columns import Sheet, UnknownFeature
@@ -171,7 +171,9 @@ ODD: list[tuple[dict[str, Any], str]] = [
     ({"commands": 1}, "it does not say of which type its commands are"),
     ({"commands": 2, "type": "A"}, "it has 1 events of 2 commands, and does not say whose each is"),
     ({"commands": 2, "types": ["A"], "of": [0]}, "`types` has 1 places for 2 commands"),
-    ({"commands": 1, "type": "A", "ids": []}, "`ids` has 0 places for 1 commands"),
+    ({"commands": 1, "type": "A", "ids": [], "payloads": []}, "`ids` has 0 places for 1 commands"),
+    ({"commands": 1, "type": "A", "ids": ["a"]}, "there are `ids` without `payloads`"),
+    ({"commands": -1, "of": []}, "`commands` is no number of them"),
     ({"commands": 1, "type": "A", "of": [1]}, "`of` does not say for each event which command it is of"),
     ({"commands": 2, "type": "A", "of": [-1]}, "`of` does not say"),
     ({"commands": 1, "type": "A", "of": [0, 0]}, "`of` does not say"),
@@ -186,7 +188,23 @@ def test_a_body_that_contradicts_itself_is_refused(members: dict[str, Any], prob
     body = msgspec.json.encode({"events": [{"type": "Noted", "text": "x"}], **members})
     with pytest.raises(msgspec.DecodeError, match=problem):
         read(body)
+    with pytest.raises(LogCorrupt, match="its body is not that of a commit"):
+        Chain("bank.db").take(seal(Head(), AT, body))
     assert mismatches(body, [Paid, Noted, Moved]) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"type": "Pay", "keys": ["a", "b"], "events": [{"type": "Noted", "text": "x"}]}, "2 `keys` for 1 events"),
+    ],
+)
+def test_a_body_of_format_1_that_contradicts_itself_is_refused(row: dict[str, Any], problem: str) -> None:
+    body = msgspec.json.encode([row])
+    with pytest.raises(msgspec.DecodeError, match=problem):
+        read(body)
+    with pytest.raises(LogCorrupt, match=problem):
+        Chain("bank.db").take(seal(Head(), AT, body))
 
 
 def test_an_unknown_member_is_passed_over_and_an_unknown_need_is_refused_by_name() -> None:
