@@ -121,6 +121,14 @@ WORKLOADS = {
         Workload(callers=1, commands=3_000, warmup=300),
         Workload(callers=1, commands=20, warmup=10, accounts=10),
     ),
+    "peers-slow": Sizes(
+        Workload(callers=1_000, commands=2_000, warmup=200),
+        Workload(callers=20, commands=20, warmup=5, accounts=10),
+    ),
+    "peers-slow-one-caller": Sizes(
+        Workload(callers=1, commands=1_000, warmup=100),
+        Workload(callers=1, commands=20, warmup=5, accounts=10),
+    ),
     "connections-1": Sizes(
         Workload(callers=1, commands=20_000, warmup=2_000),
         Workload(callers=1, commands=50, warmup=10, accounts=10),
