@@ -21,7 +21,7 @@ class Beside(msgspec.Struct, frozen=True):
     label: str
     #: What it is, for a reader who knows nothing of the project.
     words: str
-    #: What a run of it takes, with a second and a half to start its process and to make its commands.
+    #: What a run of it takes, with two seconds to start its process and to make its commands.
     seconds: float
 
     @property
@@ -62,48 +62,48 @@ QUESTIONS = (
     Question(
         done="1,000 callers at once; each waits until its change is on disk",
         unit="changes a second",
-        millstream=Beside("many-callers", "millstream", "millstream", 4),
+        millstream=Beside("many-callers", "millstream", "millstream", 4.5),
         beside=(
-            Beside("many-callers", "minimum", _MINIMUM, 2),
-            Beside("many-callers", "raw SQLite", "SQLite alone, rows of many changes, made beforehand", 2),
-            Beside("peers", "eventsourcing", "the library eventsourcing", 3),
-            Beside("peers", "eventsource-py", "the library eventsource-py", 7),
+            Beside("many-callers", "minimum", _MINIMUM, 2.5),
+            Beside("many-callers", "raw SQLite", "SQLite alone, rows of many changes, made beforehand", 2.5),
+            Beside("peers", "eventsourcing", "the library eventsourcing", 3.5),
+            Beside("peers", "eventsource-py", "the library eventsource-py", 7.5),
         ),
     ),
     Question(
         done="one caller; each change is on disk before it makes the next",
         unit="changes a second",
-        millstream=Beside("one-caller", "millstream", "millstream", 3),
+        millstream=Beside("one-caller", "millstream", "millstream", 3.5),
         beside=(
-            Beside("one-caller", "autocommit", "SQLite alone, a transaction each", 2),
-            Beside("one-caller", "fdatasync", "the disk alone: 4 KiB and a sync each", 2),
-            Beside("peers-one-caller", "eventsourcing", "the library eventsourcing", 2.5),
+            Beside("one-caller", "autocommit", "SQLite alone, a transaction each", 2.5),
+            Beside("one-caller", "fdatasync", "the disk alone: 4 KiB and a sync each", 2.5),
+            Beside("peers-one-caller", "eventsourcing", "the library eventsourcing", 3),
         ),
     ),
     Question(
         done="many changes in one call, as an import makes them",
         unit="changes a second",
-        millstream=Beside("execute-many", "millstream", "millstream", 5),
-        beside=(Beside("execute-many", "minimum", _MINIMUM, 3),),
+        millstream=Beside("execute-many", "millstream", "millstream", 5.5),
+        beside=(Beside("execute-many", "minimum", _MINIMUM, 3.5),),
     ),
     Question(
         done="questions, one after another, answered from memory",
         unit="questions a second",
-        millstream=Beside("ask", "millstream", "millstream", 2),
-        beside=(Beside("ask", "dict lookup", "an async function that looks into a dict", 2),),
+        millstream=Beside("ask", "millstream", "millstream", 2.5),
+        beside=(Beside("ask", "dict lookup", "an async function that looks into a dict", 2.5),),
     ),
     Question(
         done="a question while 1,000 callers write: 99 of 100 are answered within",
         unit="ms",
-        millstream=Beside("ask-latency", "1,000 callers", "millstream", 6),
-        beside=(Beside("ask-latency", "idle loop", "an event loop with nothing else to do", 5),),
+        millstream=Beside("ask-latency", "1,000 callers", "millstream", 6.5),
+        beside=(Beside("ask-latency", "idle loop", "an event loop with nothing else to do", 5.5),),
     ),
     Question(
         done="a restart: the state is made from all events in the log",
         unit="events a second",
-        millstream=Beside("replay", "millstream", "millstream", 2),
-        beside=(Beside("replay", "plain reader", "SQLite, JSON and a dict; nothing is checked", 2),),
-        prepare_seconds=5,
+        millstream=Beside("replay", "millstream", "millstream", 2.5),
+        beside=(Beside("replay", "plain reader", "SQLite, JSON and a dict; nothing is checked", 2.5),),
+        prepare_seconds=5.5,
     ),
 )
 

@@ -74,6 +74,7 @@ def test_a_plan_takes_the_quick_size_of_a_workload_that_has_one() -> None:
     plan = Plan(loops=["asyncio"], directory="", quick=True)
     assert plan.workload(quick) == WORKLOADS["many-callers"].quick
     assert plan.workload(other) == WORKLOADS["flood"].full
+    assert Plan(loops=[], directory="").workload(quick) == WORKLOADS["many-callers"].full
     assert Plan(loops=[], directory="", quick=True, smoke=True).workload(quick) == WORKLOADS["many-callers"].smoke
 
 
