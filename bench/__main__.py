@@ -2,6 +2,7 @@
 
 A missed goal is shown and does not change the exit code: it says as much about the machine as about the engine.
 
+``python -m millstream.bench quick`` gives one table in minutes (`millstream.bench.quick`).
 ``python -m millstream.bench run APP --commands FILE`` measures a user's own application (`millstream.bench.user_app`).
 ``python -m millstream.bench show REPORT.json`` shows earlier reports again (`millstream.bench.show_command`).
 ``python -m millstream.bench compare OLD NEW`` runs two versions of the engine in pairs (`millstream.bench.pairs`).
@@ -33,6 +34,7 @@ __all__ = ["main", "options"]
 #: Programs of their own, and their command lines.
 _OTHERS = {
     "run": "millstream.bench.user_app.command",
+    "quick": "millstream.bench.quick.command",
     "show": "millstream.bench.show_command",
     "compare": "millstream.bench.pairs.command",
     "torture": "millstream.bench.proofs.torture.command",
@@ -108,7 +110,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m millstream.bench",
         description="millstream's figures on this machine",
-        epilog="'python -m millstream.bench run' measures an application of your own; "
+        epilog="'python -m millstream.bench quick' gives one table in minutes; "
+        "'python -m millstream.bench run' measures an application of your own; "
         "'python -m millstream.bench show' shows earlier reports again; "
         "'python -m millstream.bench compare' runs two versions of the engine in pairs; "
         "'python -m millstream.bench torture' kills processes instead, and looks for what is lost; "

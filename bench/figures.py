@@ -399,7 +399,9 @@ FIGURES = (
             umadb="umadb",
             NATS="nats",
             **{"py-event-sourcing": "py-event-sourcing", "py-event-sourcing*": "py-event-sourcing-as-it-comes"},
-        ),
+            **{"eventsource-py": "eventsource-py"},
+        )
+        + _limits("peers-slow", DBOS="dbos"),
     ),
     Figure(
         name="peers-one-caller",
@@ -412,8 +414,9 @@ FIGURES = (
             eventsourcing="eventsourcing",
             umadb="umadb",
             NATS="nats",
-            **{"py-event-sourcing": "py-event-sourcing"},
+            **{"py-event-sourcing": "py-event-sourcing", "eventsource-py": "eventsource-py"},
         )
+        + _limits("peers-slow-one-caller", DBOS="dbos")
         + _limits("connections-1", **{"Redis SET": "redis-set"}),
     ),
     Figure(

@@ -44,12 +44,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     runs: int = 3
     smoke: bool = False
+    #: Sizes for minutes instead of hours, of the workloads that have one.
+    quick: bool = False
     #: Contenders that run at the same time. More than one only where the time that they take means nothing.
     lanes: int = 1
 
     def workload(self, entry: Entry) -> Workload:
         sizes = WORKLOADS[entry.workload]
-        return sizes.smoke if self.smoke else sizes.full
+        if self.smoke:
+            return sizes.smoke
+        return sizes.quick if self.quick and sizes.quick else sizes.full
 
 
 def contenders(figure: Figure, loops: Iterable[str]) -> list[Contender]:

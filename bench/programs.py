@@ -229,6 +229,19 @@ PROGRAMS = {
         on_loop=True,
         run="run_as_it_comes",
     ),
+    "eventsource-py": _library(
+        "eventsource_py_sqlite",
+        "a stream for each account, which an append expects to exist; no aggregates",
+        "durable: SQLite in WAL mode, synchronous=FULL, a transaction each",
+        "eventsource",
+        on_loop=True,
+    ),
+    "dbos": _library(
+        "dbos_sqlite",
+        "a workflow without a step for each, recorded when it begins and when it ends, two threads; no log of events",
+        "durable: SQLite in WAL mode, for which it has no setting, synchronous=FULL, two transactions each",
+        "dbos",
+    ),
     "nats": _library(
         "nats_jetstream",
         "JetStream, its server, a message each that expects the last sequence; the rule in Python",

@@ -1,6 +1,7 @@
 """What is to be done, as data: how many accounts, commands, callers, questions. Not here: who does it, and how.
 
-Every workload has two sizes: the full one, and a smoke size that shows only that it runs.
+Every workload has two sizes: the full one, and a smoke size that shows only that it runs. What `millstream.bench.quick`
+asks for has a third.
 """
 
 from __future__ import annotations
@@ -54,28 +55,33 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Sizes(NamedTuple):
-    """A workload large enough to measure, and one just large enough to run."""
+    """A workload large enough to measure, one just large enough to run, and one for those who have minutes."""
 
     full: Workload
     smoke: Workload
+    quick: Workload | None = None
 
 
 WORKLOADS = {
     "many-callers": Sizes(
         Workload(callers=1_000, commands=300_000, warmup=50_000),
         Workload(callers=1_000, commands=2_000, warmup=1_000),
+        Workload(callers=1_000, commands=100_000, warmup=20_000),
     ),
     "one-caller": Sizes(
         Workload(callers=1, commands=4_000, warmup=500),
         Workload(callers=1, commands=50, warmup=10, accounts=10),
+        Workload(callers=1, commands=2_000, warmup=300),
     ),
     "asks": Sizes(
         Workload(commands=0, warmup=10_000, asks=500_000),
         Workload(commands=0, warmup=100, asks=1_000, accounts=10),
+        Workload(commands=0, warmup=10_000, asks=200_000),
     ),
     "history": Sizes(
         Workload(commands=1_000_000, warmup=0),
         Workload(commands=2_000, warmup=0, accounts=10),
+        Workload(commands=200_000, warmup=0),
     ),
     "own-accounts": Sizes(
         Workload(callers=1_000, commands=300_000, warmup=50_000, own_accounts=True),
@@ -100,6 +106,7 @@ WORKLOADS = {
     "asks-beside-many-callers": Sizes(
         Workload(callers=1_000, commands=50_000, warmup=50_000, asks=4_000),
         Workload(callers=1_000, commands=2_000, warmup=1_000, asks=50),
+        Workload(callers=1_000, commands=50_000, warmup=20_000, asks=1_500),
     ),
     "asks-beside-many-callers-frozen": Sizes(
         Workload(callers=1_000, commands=50_000, warmup=50_000, asks=4_000, gc_frozen=True),
@@ -112,14 +119,25 @@ WORKLOADS = {
     "one-call": Sizes(
         Workload(commands=500_000, warmup=50_000),
         Workload(commands=2_000, warmup=100, accounts=10),
+        Workload(commands=200_000, warmup=20_000),
     ),
     "peers": Sizes(
         Workload(callers=1_000, commands=20_000, warmup=2_000),
         Workload(callers=20, commands=60, warmup=20, accounts=10),
+        Workload(callers=1_000, commands=2_000, warmup=200, accounts=200),
     ),
     "peers-one-caller": Sizes(
         Workload(callers=1, commands=3_000, warmup=300),
         Workload(callers=1, commands=20, warmup=10, accounts=10),
+        Workload(callers=1, commands=1_000, warmup=100, accounts=200),
+    ),
+    "peers-slow": Sizes(
+        Workload(callers=1_000, commands=2_000, warmup=200),
+        Workload(callers=20, commands=20, warmup=5, accounts=10),
+    ),
+    "peers-slow-one-caller": Sizes(
+        Workload(callers=1, commands=1_000, warmup=100),
+        Workload(callers=1, commands=20, warmup=5, accounts=10),
     ),
     "connections-1": Sizes(
         Workload(callers=1, commands=20_000, warmup=2_000),

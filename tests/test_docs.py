@@ -34,6 +34,7 @@ import millstream.engine.cli.root
 from examples.bank import app as bank
 from millstream.bench.__main__ import options as bench_options
 from millstream.bench.pairs.command import options as compare_options
+from millstream.bench.quick.command import options as quick_options
 from millstream.engine import Limits, MillstreamError, SqliteLog, errors
 from millstream.engine.client import ClientLimits
 from millstream.engine.observers.log_lines import LEVELS
@@ -204,6 +205,8 @@ def check_command(command: str) -> None:
         case ["python", "-m", program]:
             file = ROOT.joinpath(*program.removeprefix("millstream.").split("."))
             assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), command
+        case ["millstream", "bench", "quick", *arguments]:
+            quick_options(arguments)
         case ["millstream", "bench", "compare", *arguments]:
             compare_options(arguments)
         case ["millstream", "bench", *arguments]:

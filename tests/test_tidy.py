@@ -32,7 +32,7 @@ SHIPPED = frozenset({*PURE, "bench"})
 OURS = frozenset({*SHIPPED, "examples", "tests"})
 
 #: Of the dependency group ``peers``, as they are imported; each by its own module, which is loaded only to run it.
-PEERS = {"eventsourcing", "nats", "py_event_sourcing", "umadb"}
+PEERS = {"dbos", "eventsource", "eventsourcing", "nats", "py_event_sourcing", "umadb"}
 
 #: Who may import what of ours, by folder. The arrows: handlers → engine ← views; bench sees what is shipped.
 MAY_IMPORT: Mapping[str, tuple[str, ...]] = {

@@ -1,4 +1,6 @@
-"""Peers: other libraries and servers that keep events, put to the same bank, each set up as its own documentation says.
+"""Peers: other libraries and servers that keep events, put to the same bank, each as its own documentation says.
+
+DBOS stands among them and keeps no events, but which workflows were begun and what came of them.
 
 What is compared: accounts are opened, then deposits are made under the rule that the account must be open, each durable
 before it is acknowledged. At the end every event is read back through the peer's own interface, and the balances must
@@ -10,7 +12,8 @@ Who is favoured where there is a choice: the peer.
   thread is called by one, in a plain loop. The figure says how many there were.
 - Each may remember that an account is open, as it may be opened by nobody else here: no query before each deposit.
 - Each has the settings that its documentation names for speed, except those that give up what it promises.
-- They do fewer commands than the engine, which would be done too early to measure: rates are compared.
+- They do fewer commands than the engine, which would be done too early to measure, and the slowest the fewest: rates
+  are compared.
 
 What each is, and how it is made durable, stands in `millstream.bench.programs`, and in each module here, why. Redis is
 beside them with the programs of `millstream.bench.socket`: it keeps values, not events, and nothing is decided there,

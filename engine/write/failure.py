@@ -6,27 +6,31 @@ Here: failing a draft, failing those who wait, and the way back. Not here: when 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from millstream.engine.application.messages import Receipt
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import (
+    ApplyFailed,
     CommitFailed,
     Fenced,
+    HandlerFailed,
+    ImpureHandler,
     LogCorrupt,
     MillstreamError,
     OutcomeUnknown,
 )
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.observers import Observer
+from millstream.engine.observers import Faults, Observer
 from millstream.engine.stores.port import Log
 from millstream.engine.write.batch import Draft
 from millstream.engine.write.envelope import Envelope
+from millstream.engine.write.kernel import Outcome
 from millstream.engine.write.state import WriteState
 
-__all__ = ["NotYet", "Rebuilt", "Repair", "fail_draft", "fail_queue"]
+__all__ = ["NotYet", "Rebuilt", "Repair", "fail_draft", "fail_queue", "tell_faults"]
 
 
 class Rebuilt(NamedTuple):
@@ -159,3 +163,14 @@ def fail_queue(queue: deque[Envelope], error: Callable[[], MillstreamError], cau
             promise.set_exception(refused)
             failed += 1
     return failed
+
+
+def tell_faults(faults: Faults, outcomes: Iterable[Outcome]) -> None:
+    """Tell of what user code raised, and who raised it."""
+    for outcome in outcomes:
+        if isinstance(outcome, HandlerFailed):
+            faults.tell(outcome.handler, outcome.command, outcome.__cause__ or outcome)
+        elif isinstance(outcome, ApplyFailed):
+            faults.tell(outcome.model, outcome.event, outcome.__cause__ or outcome)
+        elif isinstance(outcome, ImpureHandler):
+            faults.tell(outcome.function, outcome.message_type, outcome)

