@@ -29,7 +29,6 @@ __all__ = [
     "Sheet",
     "UnknownFeature",
     "column_reader",
-    "problem_with",
     "require_features",
 ]
 
@@ -289,14 +288,14 @@ def column_reader(events: Sequence[type[Any]]) -> Callable[[bytes], ColumnBody[A
         columns = decode(body)
         if columns.needs is not None:
             require_features(columns.needs)
-        if problem := problem_with(columns):
+        if problem := _problem(columns):
             raise msgspec.ValidationError(problem)
         return ColumnBody(body, columns, keys)
 
     return read
 
 
-def problem_with(columns: Columns[Any]) -> str | None:
+def _problem(columns: Columns[Any]) -> str | None:
     """What is wrong with the columns' lengths, or None."""
     commands, of = columns.commands, columns.of
     if commands < 0 or (columns.ids is None) != (columns.payloads is None):
