@@ -29,6 +29,7 @@ from millstream.engine.application.sides import (
 )
 from millstream.engine.application.validation import list_reader, reader, union_of, writer
 from millstream.engine.errors import DefinitionError, HandlerFailed
+from millstream.engine.errors.said import said_by
 
 __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
 
@@ -179,7 +180,7 @@ class App:
         except (HandlerFailed, *INTERRUPTS):
             raise
         except BaseException as error:
-            raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), repr(error)) from error
+            raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), said_by(error)) from error
 
     def _keys(self, events: Iterable[Event]) -> list[str | None]:
         return [self.events[type(event)].key_of(event) for event in events]

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from millstream.engine.errors.said import said_by
 from millstream.engine.observers.observer import Observer
 
 __all__ = ["LEVELS", "LogLines", "log_observer_failure"]
@@ -84,7 +85,9 @@ def _line(hook: str) -> Callable[..., None]:
 def _shown(name: str, fact: Any) -> Any:
     if name == "raised":
         return None
-    if isinstance(fact, BaseException) or name == "cause":
+    if isinstance(fact, BaseException):
+        return said_by(fact)
+    if name == "cause":
         return repr(fact)
     return round(fact, 3) if name == "seconds" else fact
 

@@ -16,6 +16,7 @@ import msgspec
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.validation import encode
+from millstream.engine.errors.said import said_by
 
 __all__ = ["LeftOut", "Parked", "text_of"]
 
@@ -147,8 +148,4 @@ def _tried_again(
 
 def text_of(error: BaseException) -> str:
     """What an error says of itself, as text that can be written down."""
-    try:
-        text = repr(error)
-    except Exception:  # noqa: BLE001 - its own fault: then its name has to do
-        text = type(error).__name__
-    return text[:_CAUSE_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
+    return said_by(error)[:_CAUSE_CHARS_MAX].encode("utf-8", "backslashreplace").decode()

@@ -29,6 +29,7 @@ from millstream.engine.errors import (
     ViewIncomplete,
     WatchesFull,
 )
+from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
 from millstream.engine.loop.home import Home
 from millstream.engine.read.actor import ViewActor
@@ -245,7 +246,7 @@ class Queries:
             raise
         except BaseException as error:
             view.faults.tell(f"{view.name}.{_name_of(answer)}", type(query).__name__, error)
-            raise AnswerFailed(view.name, type(query).__name__, repr(error)) from error
+            raise AnswerFailed(view.name, type(query).__name__, said_by(error)) from error
         if read.is_incomplete and not incomplete:
             left_out = read.left_out
             raise ViewIncomplete(view.name, view.position, left_out.count, left_out.skipped, answered)

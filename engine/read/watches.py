@@ -39,6 +39,7 @@ from millstream.engine.errors import (
     ViewIncomplete,
     WatchOverrun,
 )
+from millstream.engine.errors.said import message_of
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
@@ -385,7 +386,7 @@ class Watches:
 
     def _failed(self, question: Question, error: BaseException) -> AnswerFailed:
         self.view.faults.tell(self.view.name, type(question.query).__name__, error)
-        failed = AnswerFailed(self.view.name, type(question.query).__name__, str(error) or repr(error))
+        failed = AnswerFailed(self.view.name, type(question.query).__name__, message_of(error))
         failed.__cause__ = error
         return failed
 

@@ -16,6 +16,7 @@ from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import model_part
 from millstream.engine.errors import ApplyFailed
+from millstream.engine.errors.said import said_by
 from millstream.engine.snapshots.part import Part
 from millstream.engine.snapshots.shape import fingerprint_of
 from millstream.engine.write.index import WriteIndex
@@ -120,6 +121,6 @@ def apply_failed(
     """
     places = ", ".join(method.place for method in methods)
     index = next(index for index, each in enumerate(events) if each is event)
-    failed = ApplyFailed(places, type(event).__name__, position + index + 1, repr(error))
+    failed = ApplyFailed(places, type(event).__name__, position + index + 1, said_by(error))
     failed.__cause__ = error
     return failed

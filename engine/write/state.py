@@ -29,6 +29,7 @@ from millstream.engine.errors import (
     UnknownMessage,
     VersionConflict,
 )
+from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
 from millstream.engine.snapshots.part import Part
 from millstream.engine.write.endless import bounded, may_go_on
@@ -131,7 +132,7 @@ class WriteState:
         """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""
         if isinstance(error, _AS_THEY_ARE):
             return error
-        cause, text = error, repr(error)
+        cause, text = error, said_by(error)
         for event in yielded:
             problem = problem_with(event, self.app.read_event)
             if problem is not None:

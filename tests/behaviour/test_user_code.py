@@ -47,6 +47,15 @@ class Own(BaseException):
     pass
 
 
+class Mute(Exception):
+    """One that can't even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    __str__ = __repr__
+
+
 #: What tests raise, by a name that each has only once.
 RAISED: dict[str, BaseException] = {}
 
@@ -93,7 +102,13 @@ app, skipping = App(models=[Doer], views=[Counting]), App(models=[Doer], views=[
 
 
 @pytest.fixture(
-    params=[pytest.fail.Exception("a test's own"), asyncio.CancelledError("raised by hand"), GeneratorExit(), Own("x")],
+    params=[
+        pytest.fail.Exception("a test's own"),
+        asyncio.CancelledError("raised by hand"),
+        GeneratorExit(),
+        Own("x"),
+        Mute(),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def raised(request: pytest.FixtureRequest) -> BaseException:
