@@ -127,6 +127,8 @@ class SqliteLog:
         #: The format that it had, if opening has brought it to that of today.
         self.upgraded_from: int | None = None
         self._wal = WalSize()
+        #: A commit that was written found it so, and nothing is taken any more.
+        self._is_cut = False
 
     @property
     def name(self) -> str:
@@ -165,6 +167,8 @@ class SqliteLog:
         # to give it back.
         if lost := self._watch.lost():
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
+        if self._is_cut:
+            raise CommitFailed(commit.number, str(self._cut("there is a gap in it")))
         row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
         work = partial(_insert, row)
         if self._wal.is_shorter():
@@ -182,13 +186,14 @@ class SqliteLog:
         if error is None:
             try:
                 has_gap = self._wal.has_gap()
+                self._wal.note()
             except OSError as unclear:  # what it means is asked, as after any unclear failure
                 landed(unclear)
                 return
             if has_gap:
+                self._is_cut = True
                 landed(CommitFailed(number, str(self._cut("there is a gap in it, before what was written last"))))
                 return
-            self._wal.note()
             self._appended.tell()
             landed(None if head is None else Fenced(self.name, number, head))
         elif isinstance(error, LogCorrupt) or (
@@ -226,7 +231,7 @@ class SqliteLog:
         if self._writer is None:
             raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
         self._watch.require(self.name)
-        if self._wal.has_gap():
+        if self._is_cut:
             raise self._cut("there is a gap in it")
         if self._wal.is_shorter():
             await self._writer.done(lambda _: self._wal_is_whole(0))
@@ -404,6 +409,7 @@ class SqliteLog:
             await db.close()  # the last thing: while another one is open, closing it checkpoints nothing
         self._watch.begin()
         self._wal.begin(self.path, page_bytes)
+        self._is_cut = False
         self._appended = AppendSignal()
 
     def _connect(self) -> sqlite3.Connection:
