@@ -184,18 +184,7 @@ class SqliteLog:
     ) -> None:
         """What came of a commit: the log's head, if that is another one, or an error."""
         if error is None:
-            try:
-                has_gap = self._wal.has_gap()
-                self._wal.note()
-            except OSError as unclear:  # what it means is asked, as after any unclear failure
-                landed(unclear)
-                return
-            if has_gap:
-                self._is_cut = True
-                landed(CommitFailed(number, str(self._cut("there is a gap in it, before what was written last"))))
-                return
-            self._appended.tell()
-            landed(None if head is None else Fenced(self.name, number, head))
+            self._written(number, landed, head)
         elif isinstance(error, LogCorrupt) or (
             isinstance(error, sqlite3.Error | ValueError) and nothing_written(error)
         ):
@@ -204,6 +193,35 @@ class SqliteLog:
             landed(failed)
         else:
             landed(error if isinstance(error, Exception) else RuntimeError(f"the store's thread ended: {error!r}"))
+
+    def _written(self, number: int, landed: Callable[[Exception | None], None], head: int | None) -> None:
+        """It is written, unless somebody has cut the ``-wal`` meanwhile."""
+        try:
+            if self._wal.has_gap():
+                landed(self._failed_by(number, self._cut("there is a gap in it, before what was written last")))
+                return
+            is_shorter = self._wal.is_shorter()
+            self._wal.note()
+        except OSError as unclear:  # what it means is asked, as after any unclear failure
+            landed(unclear)
+            return
+        told = None if head is None else Fenced(self.name, number, head)
+        if not is_shorter or self._writer is None:
+            self._appended.tell()
+            landed(told)
+            return
+
+        def looked(_: object, problem: BaseException | None) -> None:
+            self._appended.tell()
+            landed(self._failed_by(number, problem) if isinstance(problem, Exception) else told)
+
+        self._writer.launch(lambda _: self._wal_is_whole(number if head is None else 0), looked)
+
+    def _failed_by(self, number: int, problem: Exception) -> CommitFailed:
+        self._is_cut = True
+        failed = CommitFailed(number, str(problem))
+        failed.__cause__ = problem
+        return failed
 
     def _wal_is_whole(self, number: int) -> None:
         """After the ``-wal`` has become shorter: somebody has moved it into the database, or cut it.

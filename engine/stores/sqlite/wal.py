@@ -17,6 +17,8 @@ __all__ = ["WalSize"]
 
 #: What a gap has in place of a frame's header.
 _ZEROS = bytes(24)
+#: Of the file, before its first frame.
+_HEADER_BYTES = 32
 
 
 class WalSize:
@@ -61,20 +63,32 @@ class WalSize:
         """Whether it was cut since it was noted, and has been written behind the gap, which is all zeros then.
 
         The header of the last frame that was there is looked at: no frame's is zeros
-        (https://www.sqlite.org/fileformat2.html#wal_file_format). 1 µs.
+        (https://www.sqlite.org/fileformat2.html#wal_file_format). 2 µs. Where it is shorter, which is rare and may be
+        right, those of all frames are: 1 ms for 1,000.
 
         Raises:
             OSError: it can't be read.
         """
+        if self.is_shorter():
+            return self._has_holes()
         return self._ends_in_a_frame and self._last_header() == _ZEROS
+
+    def _has_holes(self) -> bool:
+        if self._file is None:
+            return False
+        size = os.lseek(self._file, 0, os.SEEK_END)
+        return any(self._read(place) == _ZEROS for place in (0, *range(_HEADER_BYTES, size, self._frame_bytes)))
+
+    def _read(self, place: int) -> bytes:
+        if self._file is None:
+            return b""
+        os.lseek(self._file, place, os.SEEK_SET)
+        return os.read(self._file, len(_ZEROS))
 
     def _last_header(self) -> bytes:
         """What lies where the last frame began when it was noted; nothing if it is shorter now."""
         last = self._bytes - self._frame_bytes
-        if self._file is None or last < 0:
-            return b""
-        os.lseek(self._file, last, os.SEEK_SET)
-        return os.read(self._file, len(_ZEROS))
+        return b"" if last < 0 else self._read(last)
 
     def end(self) -> None:
         """The database is not open any more."""
