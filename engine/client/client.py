@@ -40,6 +40,7 @@ from millstream.engine.client.executions import (
 )
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.link import Link
+from millstream.engine.client.outcomes import Outcomes
 from millstream.engine.client.randomness import command_ids as new_command_ids
 from millstream.engine.client.subscriptions import Policy
 from millstream.engine.client.timeouts import Alarm
@@ -51,7 +52,6 @@ from millstream.engine.errors import (
     NotYetVisible,
 )
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.outcomes import Outcomes
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire.address import Address

@@ -27,11 +27,11 @@ from millstream.engine.application.validation import (
 from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, UnknownMessage
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.outcomes import Outcomes
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.write.envelope import Envelope, Promise
 from millstream.engine.write.expiry import Expiry
 from millstream.engine.write.mailbox import Mailbox
+from millstream.engine.write.together import Together
 
 __all__ = ["Admission", "Entering"]
 
@@ -41,6 +41,8 @@ Entering: TypeAlias = Callable[[], Awaitable[int]]
 #: How many batches of one `execute_many` are under way at most: one that is written, one that is decided, and two that
 #: wait, so that the writer never does. More would only stand before the commands of others, and in no cache.
 _BATCHES_AHEAD = 4
+#: How many commands of one `execute_many` are taken in together, however slow the machine is.
+_AT_ONCE = 64
 
 
 class Admission:
@@ -149,10 +151,8 @@ class Admission:
         timeout: float | None,
     ) -> list[Receipt | MillstreamError]:
         """Submit commands one after another and wait for all outcomes; see `Engine.execute_many`."""
-        if metadata is not None:
-            metadata = checked_metadata(metadata)
         ids = checked_command_ids(command_ids, len(todo))
-        outcomes: Outcomes[Receipt, int] = Outcomes()
+        together = Together()
 
         def late(index: int, ticket: int) -> MillstreamError:
             decided = self.mailbox.has_taken(ticket)
@@ -160,11 +160,11 @@ class Admission:
 
         try:
             with anyio.move_on_after(timeout):
-                await self._submit_all(todo, ids, metadata, outcomes)
-                await outcomes.come_down_to(0)
+                await self._submit_all(todo, ids, metadata, together)
+                await together.come_down_to(0)
         finally:
-            outcomes.end(late)
-        return [*outcomes.outcomes, *(late(index, 0) for index in range(len(outcomes.outcomes), len(todo)))]
+            together.give_up()
+        return together.results(len(todo), late)
 
     def expiry(self, command: Command, promise: Promise, seconds: float) -> Expiry:
         """What gives a command up after so many seconds."""
@@ -197,30 +197,46 @@ class Admission:
         return Terms(command_id, payload, expected_version, metadata, deadline)
 
     async def _submit_all(
-        self,
-        todo: Sequence[Command],
-        ids: Sequence[str | None],
-        metadata: Metadata | None,
-        outcomes: Outcomes[Receipt, int],
+        self, todo: Sequence[Command], ids: Sequence[str | None], metadata: Metadata | None, together: Together
     ) -> None:
-        slicer, new_promise = Slicer(self._limits.slice_ms_max), asyncio.get_running_loop().create_future
-        batch = self._limits.batch_commands_max
-        for index, command in enumerate(todo):
-            promise: asyncio.Future[Receipt] = new_promise()
-            ticket = 0
-            try:
-                command = self.command(command)
-                if metadata is None and ids[index] is None:  # as `submit` does, a call less
-                    envelope: Envelope = (promise, command, None)
-                    ticket = self._try_put(envelope) or await self.mailbox.put(envelope)
+        """Put all commands into the mailbox, some batches ahead of the writer.
+
+        Raises:
+            InvalidMessage: the metadata is not what it should be.
+        """
+        slicer, batch = Slicer(self._limits.slice_ms_max), self._limits.batch_commands_max
+        same = None if metadata is None else Terms(metadata=checked_metadata(metadata))
+        for first in range(0, len(todo), _AT_ONCE):
+            envelopes: list[Envelope] = []
+            places: list[int] = []
+            for index in range(first, min(first + _AT_ONCE, len(todo))):
+                try:
+                    command, command_id = self.command(todo[index]), ids[index]
+                    terms = same if command_id is None else self._named(command, command_id, same)
+                except MillstreamError as error:
+                    together.refuse(index, error)
                 else:
-                    entered = self.submit(command, Options(ids[index], metadata=metadata), promise)
-                    ticket = entered if isinstance(entered, int) else await entered()
+                    envelopes.append((together, command, terms))
+                    places.append(index)
+            await self._put_all(envelopes, places, together)
+            if together.underway >= _BATCHES_AHEAD * batch:
+                await together.come_down_to((_BATCHES_AHEAD - 1) * batch)
+            elif slicer.is_over:
+                await slicer.rest()
+
+    async def _put_all(self, envelopes: list[Envelope], places: list[int], together: Together) -> None:
+        """Put some of an `execute_many` into the mailbox, in order; those that it does not take are refused."""
+        taken = self.mailbox.try_put_some(envelopes)
+        together.tickets.extend(taken)
+        for later in range(len(taken), len(envelopes)):
+            try:
+                ticket = await self.mailbox.put(envelopes[later])
             except MillstreamError as error:
-                promise.set_exception(error)
-            outcomes.add((promise, ticket))
-            if index & 63 == 63:  # up to 64 are taken in together, however slow the machine is
-                if outcomes.underway >= _BATCHES_AHEAD * batch:
-                    await outcomes.come_down_to((_BATCHES_AHEAD - 1) * batch)
-                elif slicer.is_over:
-                    await slicer.rest()
+                together.refuse(places[later], error)
+            else:
+                together.tickets.append(ticket)
+
+    @staticmethod
+    def _named(command: Command, command_id: str, terms: Terms | None) -> Terms:
+        metadata = None if terms is None else terms.metadata
+        return Terms(checked_command_id(command_id), payload_digest(command), None, metadata)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from millstream.engine.errors import EngineClosed, MillstreamError, Overloaded
 from millstream.engine.write.envelope import Envelope, Promise
@@ -78,6 +78,20 @@ class Mailbox:
         if self._reader is not None:
             self.wake()
         return ticket
+
+    def try_put_some(self, envelopes: Sequence[Envelope]) -> range:
+        """Take the first of some commands in, as many as there is room for; returns their tickets. None is taken where
+        `try_put` would take none, or would raise.
+        """
+        queue = self.queue
+        takes_none = self._closed is not None or self._entering or self._reserved
+        taken = 0 if takes_none else min(len(envelopes), max(0, self.commands_max - len(queue)))
+        queue.extend(envelopes if taken == len(envelopes) else envelopes[:taken])
+        first = self._taken_in + 1
+        self._taken_in += taken
+        if taken and self._reader is not None:
+            self.wake()
+        return range(first, first + taken)
 
     def try_put_sized(self, envelope: Envelope, size_bytes: int) -> int:
         """The same for a command whose size is known, where that is not 0: it finds no room, too, where there is none

@@ -444,6 +444,7 @@ class Writer:
         cause: BaseException | None = None,
         before: Callable[[], MillstreamError] | None = None,
     ) -> None:
+        self._answer(len(self._outcomes))  # in the order in which commands were decided: some share a promise
         self.counts.failed += fail_draft(draft, self.head.number, error, cause, before)
 
     async def _rebuild(self) -> None:

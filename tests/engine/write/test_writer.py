@@ -220,6 +220,25 @@ async def test_a_store_failure_fails_exactly_what_did_not_become_durable(step: S
     assert (events.count("commit_failed"), events.count("state_rebuilt"), events.count("store_recovered")) == (1, 1, 1)
 
 
+async def test_outcomes_of_an_execute_many_stay_with_their_commands_when_a_commit_fails_before_all_are_told() -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log, limits=Limits(batch_commands_max=200, slice_ms_max=60_000)) as engine:
+        log.steps.extend(["ok", "refused"])
+        todo = [Add("a", 1), Take("b", 1), Add(7, 1)] * 200  # type: ignore[arg-type]
+        outcomes = await engine.execute_many(todo)
+        assert len(outcomes) == 600
+        accepted, refused, wrong = outcomes[::3], outcomes[1::3], outcomes[2::3]
+        assert kinds(wrong) == {"InvalidMessage"}
+        stand = [outcome for outcome in accepted if isinstance(outcome, Receipt)]
+        assert [receipt.version for receipt in stand] == list(range(1, 101)), (
+            "the first commit is the first 200 decided"
+        )
+        assert accepted[:100] == stand
+        assert kinds(accepted[100:]) == {"CommitFailed"}
+        assert kinds(refused[:100]) == {"Rejected"}
+        assert kinds(refused[100:]) == {"CommitFailed"}
+
+
 async def test_a_store_that_keeps_failing_is_asked_before_the_state_is_rebuilt_and_commands_hear_why() -> None:
     log = ScriptedLog()
     async with Engine(shop, log=log, limits=Limits(slice_ms_max=60_000)) as engine:  # 20 commands are one commit

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from millstream.engine import EngineClosed, Overloaded
-from millstream.engine.loop.outcomes import Outcomes
+from millstream.engine.client.outcomes import Outcomes
 from tests.support import settled
 
 pytestmark = pytest.mark.anyio
