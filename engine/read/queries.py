@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import wraps
 from threading import get_ident
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
@@ -60,12 +61,15 @@ class Queries:
         self.limits = limits
         self._views = views
         self._home = home
-        self._check_purity = check_purity
-        self._as_json = {query: (views[entry.view], entry.method.function) for query, entry in app.queries.items()}
-        #: The same for those who get the answer itself, and not as JSON: what can change is a copy.
-        self._answers = {
-            query: (view, with_own_answer(answer, _promised(query))) for query, (view, answer) in self._as_json.items()
-        }
+        #: By query, who answers it, and how: for those who get the answer as JSON.
+        self._as_json: dict[type[Query[Any]], tuple[ViewActor, Callable[[Any, Any], Any]]] = {}
+        #: The same for those who get the answer itself: what can change is a copy.
+        self._answers: dict[type[Query[Any]], tuple[ViewActor, Callable[[Any, Any], Any]]] = {}
+        for query, entry in app.queries.items():
+            view, answer = views[entry.view], entry.method.function
+            own_answer = with_own_answer(answer, _promised(query))
+            self._as_json[query] = view, _purity_checked(view, answer) if check_purity else answer
+            self._answers[query] = view, _purity_checked(view, own_answer) if check_purity else own_answer
         self._decoders: dict[type[Query[Any]], Callable[[bytes], Any]] = {}
 
     async def ask(
@@ -107,7 +111,14 @@ class Queries:
             if not view.ready or view.position < position:
                 self._home.require()
                 await view.reach(position, timeout)
-        return cast(Answer, self._answer(view, answer, query, incomplete))
+        read = view.read
+        try:  # as `_answer` does, a call less: 10 % of a question
+            answered: Answer = answer(read.state, query)
+        except BaseException as error:
+            raise _failed(view, answer, query, error) from error
+        if read.is_incomplete and not incomplete:
+            raise _incomplete(view, answered)
+        return answered
 
     async def answer(
         self,
@@ -215,7 +226,7 @@ class Queries:
         self._home.require()
         view, answer = self._as_json.get(type(query)) or self._unknown(query)
         self._require_room()
-        question = Question(query, self._purity_checked(view, answer), self._decoder(view, type(query)))
+        question = Question(query, answer, self._decoder(view, type(query)))
         await view.reach(after, None)
         self._require_room()
         return view.watches.join(question, every=every, incomplete=incomplete)
@@ -237,23 +248,13 @@ class Queries:
     # Inside.
 
     def _answer(self, view: ViewActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool) -> Any:
-        read = view.read
-        if self._check_purity:
-            answer = _purity_checked(view, answer)
         try:
-            answered = answer(read.state, query)
-        except (MillstreamError, *INTERRUPTS):
-            raise
+            answered = answer(view.read.state, query)
         except BaseException as error:
-            view.faults.tell(f"{view.name}.{_name_of(answer)}", type(query).__name__, error)
-            raise AnswerFailed(view.name, type(query).__name__, said_by(error)) from error
-        if read.is_incomplete and not incomplete:
-            left_out = read.left_out
-            raise ViewIncomplete(view.name, view.position, left_out.count, left_out.skipped, answered)
+            raise _failed(view, answer, query, error) from error
+        if view.read.is_incomplete and not incomplete:
+            raise _incomplete(view, answered)
         return answered
-
-    def _purity_checked(self, view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        return _purity_checked(view, answer) if self._check_purity else answer
 
     def _unknown(self, query: Query[Any]) -> tuple[ViewActor, Callable[[Any, Any], Any]]:
         known = tuple(entry.tag for entry in self.app.queries.values())
@@ -306,6 +307,25 @@ class _AnswersOf:
         return Answered(self._watch.decode(data), position)
 
 
+def _failed(
+    view: ViewActor, answer: Callable[[Any, Any], Any], query: Query[Any], error: BaseException
+) -> AnswerFailed:
+    """What the caller hears when answering failed with ``error``.
+
+    Raises:
+        MillstreamError, KeyboardInterrupt, SystemExit: ``error`` itself, if it is one.
+    """
+    if isinstance(error, (MillstreamError, *INTERRUPTS)):
+        raise error
+    view.faults.tell(f"{view.name}.{_name_of(answer)}", type(query).__name__, error)
+    return AnswerFailed(view.name, type(query).__name__, said_by(error))
+
+
+def _incomplete(view: ViewActor, answered: Any) -> ViewIncomplete:
+    left_out = view.read.left_out
+    return ViewIncomplete(view.name, view.position, left_out.count, left_out.skipped, answered)
+
+
 def _name_of(answer: Callable[..., Any]) -> str:
     return getattr(answer, "__name__", "answer")
 
@@ -321,6 +341,7 @@ def _promised(query: type[Query[Any]]) -> Any:
 def _purity_checked(view: ViewActor, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """The answering method, with a look at the view's state before and after it."""
 
+    @wraps(answer)
     def checked(state: Any, query: Query[Any]) -> Any:
         before = fingerprint(state)
         try:

@@ -95,6 +95,32 @@ class Admission:
             return UnknownMessage("command", type(command).__name__, self._app.name, known)
         return InvalidMessage(type(command).__name__, str(error) or repr(error))
 
+    def terms(
+        self,
+        command: Command,
+        command_id: str | None,
+        expected_version: int | None = None,
+        metadata: Metadata | None = None,
+        timeout: float | None = None,
+    ) -> Terms:
+        """What the writer has to know beside a checked command, from what its caller gives.
+
+        Raises:
+            InvalidMessage: an option is not what it should be, or a version is expected of a command without a key.
+        """
+        payload, deadline = "", None
+        if command_id is not None:
+            command_id, payload = checked_command_id(command_id), payload_digest(command)
+        if metadata is not None:
+            metadata = checked_metadata(metadata)
+        if expected_version is not None:
+            expected_version = checked_version(expected_version)
+            if self._app.commands[type(command)].key_of(command) is None:
+                raise InvalidMessage("expected_version", f"{type(command).__name__} has no Key field to have a version")
+        if timeout is not None:
+            deadline = Deadline(elapsed() + timeout, timeout)
+        return Terms(command_id, payload, expected_version, metadata, deadline)
+
     def submit(
         self, command: Command, options: Options | None, promise: Promise, size_bytes: int = 0
     ) -> int | Entering:
@@ -118,7 +144,11 @@ class Admission:
         if options is None:
             envelope: Envelope = (promise, command, None)
         else:
-            envelope = (promise, command, self._terms(command, options))
+            command_id, version, metadata = options.command_id, options.expected_version, options.metadata
+            terms = None
+            if command_id is not None or version is not None or metadata is not None or options.timeout is not None:
+                terms = self.terms(command, command_id, version, metadata, options.timeout)
+            envelope = (promise, command, terms)
             if not options.wait:
                 return self.mailbox.put_nowait(envelope, size_bytes)
         if size_bytes:
@@ -177,24 +207,6 @@ class Admission:
         """
         if self.mailbox.has_taken(ticket) and promise not in self.mailbox.skipped:
             error.add_note("millstream: the command was decided before it was cancelled; it stands once it is durable")
-
-    def _terms(self, command: Command, options: Options) -> Terms | None:
-        """The options, checked; None if they ask the writer for nothing."""
-        command_id, expected_version, metadata = options.command_id, options.expected_version, options.metadata
-        timeout, payload, deadline = options.timeout, "", None
-        if command_id is None and expected_version is None and metadata is None and timeout is None:
-            return None
-        if command_id is not None:
-            command_id, payload = checked_command_id(command_id), payload_digest(command)
-        if metadata is not None:
-            metadata = checked_metadata(metadata)
-        if expected_version is not None:
-            expected_version = checked_version(expected_version)
-            if self._app.commands[type(command)].key_of(command) is None:
-                raise InvalidMessage("expected_version", f"{type(command).__name__} has no Key field to have a version")
-        if timeout is not None:
-            deadline = Deadline(elapsed() + timeout, timeout)
-        return Terms(command_id, payload, expected_version, metadata, deadline)
 
     async def _submit_all(
         self, todo: Sequence[Command], ids: Sequence[str | None], metadata: Metadata | None, together: Together

@@ -52,7 +52,7 @@ class WriteIndex:
         receipts_max: how many receipts are kept; the oldest is forgotten first.
     """
 
-    __slots__ = ("_forgot", "_order", "_receipts", "_receipts_max", "head", "term", "versions")
+    __slots__ = ("_forgot", "_order", "_receipts_max", "head", "kept", "term", "versions")
 
     name = LEDGER
     #: The version of its pieces.
@@ -72,7 +72,8 @@ class WriteIndex:
         self.term = 0
         #: How many events each key has.
         self.versions: dict[str, int] = {}
-        self._receipts: dict[str, _Kept] = {}
+        #: By id, what was executed under it.
+        self.kept: dict[str, _Kept] = {}
         #: The same ids, oldest first. A dict would look for its first entry behind all those that were deleted before
         #: it: 20 µs among 50,000. An OrderedDict takes 0.3 µs more for each command than these two.
         self._order: deque[str] = deque()
@@ -86,7 +87,7 @@ class WriteIndex:
     @property
     def receipts(self) -> list[tuple[str, Receipt]]:
         """What is remembered, oldest first: the digest of the command, and its receipt."""
-        return [(kept.payload, kept.receipt) for kept in self._receipts.values()]
+        return [(kept.payload, kept.receipt) for kept in self.kept.values()]
 
     def count(self, key: str | None, keys: Sequence[str | None] | None, events: int) -> int | None:
         """Count a command's events to their keys; returns the version of the command's own key.
@@ -116,7 +117,7 @@ class WriteIndex:
             CommandIdReused: the id belongs to another command, or to another actor's.
             VersionConflict: the key is at another version.
         """
-        if terms.command_id is not None and (found := self._receipts.get(terms.command_id)) is not None:
+        if terms.command_id is not None and (found := self.kept.get(terms.command_id)) is not None:
             if found.payload != terms.payload or found.actor not in (True, terms.actor):
                 raise CommandIdReused(terms.command_id, command, found.receipt.commit)
             return replace(found.receipt, repeated=True)
@@ -135,7 +136,7 @@ class WriteIndex:
             receipt: what it was given.
             actor: who asked; True if that is not known.
         """
-        receipts, order = self._receipts, self._order
+        receipts, order = self.kept, self._order
         before = len(receipts)
         receipts[command_id] = _Kept(payload, receipt, actor)
         if len(receipts) == before:  # it had been forgotten when the command came again, under a smaller limit
@@ -175,7 +176,7 @@ class WriteIndex:
         yield from in_pieces("window", [self._receipts_max, int(self._forgot)])
         yield from in_pieces("term", [self.term])
         yield from in_pieces("versions", self.versions)
-        yield from in_pieces("receipts", list(self._receipts.values()))
+        yield from in_pieces("receipts", list(self.kept.values()))
 
     def restore(self, piece: bytes) -> None:
         """Take up the next piece.

@@ -132,7 +132,7 @@ def decide(
             be used any more.
     """
     handlers, effects, index, now = state.handlers, state.effects, state.index, rows.now
-    versions, version_of = index.versions, index.versions.get
+    versions, version_of, known = index.versions, index.versions.get, index.kept
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
     few, position = limits.commit_bytes_max // state.exact_bytes_max, rows.position
     for _, command, terms in commands:
@@ -140,9 +140,11 @@ def decide(
         yielded: list[Event] = []
         events: Sequence[Event] = ()
         try:
-            if terms is not None and (before := index.look_back(terms, tag, key_of(command))) is not None:
-                outcomes.append(before)
-                continue
+            if terms is not None and (terms.command_id in known or terms.expected_version is not None):
+                before = index.look_back(terms, tag, key_of(command))
+                if before is not None:
+                    outcomes.append(before)
+                    continue
             yielded += handler(command, _context(now, terms)) if wants_context else handler(command)
             if len(yielded) == 1 and few:
                 event = yielded[0]

@@ -40,7 +40,11 @@ class Mailbox:
         self.size_bytes = 0
         #: The last ones that had given up when they were taken out: their commands were never decided.
         self.skipped: deque[Promise] = deque(maxlen=commands_max)
-        self._taken_in = 0
+        #: How many commands were taken in, ever: the ticket of the last one.
+        self.taken_in = 0
+        #: It is open, its reader is awake, and nobody is to come in before: whoever looks at this and at the queue's
+        #: length, appends to it and counts `taken_in` up does what `try_put` does.
+        self.is_free = False
         self._reserved = 0
         self._entering: deque[tuple[asyncio.Future[None], int]] = deque()
         self._sizes: deque[tuple[int, int]] = deque()  # by ticket, of those that wait
@@ -50,7 +54,7 @@ class Mailbox:
     @property
     def taken_out(self) -> int:
         """How many commands have left the queue, ever."""
-        return self._taken_in - len(self.queue)
+        return self.taken_in - len(self.queue)
 
     def has_taken(self, ticket: int) -> bool:
         """Whether the reader has taken the command with this ticket. 0 is the ticket of none."""
@@ -74,7 +78,7 @@ class Mailbox:
         if self._entering or self._reserved or len(queue) >= self.commands_max:
             return 0
         queue.append(envelope)
-        self._taken_in = ticket = self._taken_in + 1
+        self.taken_in = ticket = self.taken_in + 1
         if self._reader is not None:
             self.wake()
         return ticket
@@ -87,8 +91,8 @@ class Mailbox:
         takes_none = self._closed is not None or self._entering or self._reserved
         taken = 0 if takes_none else min(len(envelopes), max(0, self.commands_max - len(queue)))
         queue.extend(envelopes if taken == len(envelopes) else envelopes[:taken])
-        first = self._taken_in + 1
-        self._taken_in += taken
+        first = self.taken_in + 1
+        self.taken_in += taken
         if taken and self._reader is not None:
             self.wake()
         return range(first, first + taken)
@@ -143,6 +147,7 @@ class Mailbox:
             raise Overloaded(len(self.queue), self.commands_max)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._entering.append((turn, size_bytes))
+        self._look()
         try:
             await turn
         except asyncio.CancelledError:
@@ -154,13 +159,14 @@ class Mailbox:
                 self.admit()
             raise
         self._reserved -= 1
+        self._look()
         self.require_open()  # it may have closed since the place was promised, and nobody reads it any more
         self.queue.append(envelope)
-        self._taken_in += 1
+        self.taken_in += 1
         if size_bytes:
-            self._sizes.append((self._taken_in, size_bytes))
+            self._sizes.append((self.taken_in, size_bytes))
         self.wake()
-        return self._taken_in
+        return self.taken_in
 
     def admit(self) -> None:
         """Let in as many of those who wait as there is room for now. The reader calls it after it took commands."""
@@ -176,6 +182,7 @@ class Mailbox:
                 self._reserved += 1
                 self.size_bytes += size_bytes
                 turn.set_result(None)
+        self._look()
 
     @property
     def is_waited_for(self) -> bool:
@@ -185,14 +192,17 @@ class Mailbox:
     async def wait(self) -> None:
         """Wait until something is taken in, or `wake` is called. Only the reader may."""
         self._reader = reader = asyncio.get_running_loop().create_future()
+        self.is_free = False
         try:
             await reader
         finally:
             self._reader = None
+            self._look()
 
     def wake(self) -> None:
         """Wake the reader, if it waits."""
         reader, self._reader = self._reader, None
+        self._look()
         if reader is not None and not reader.done():
             reader.set_result(None)
 
@@ -204,6 +214,7 @@ class Mailbox:
     def open(self) -> None:
         """Take commands from now on."""
         self._closed = None
+        self._look()
 
     def close(self, reason: Callable[[], MillstreamError]) -> None:
         """Take nothing any more: callers get the error that ``reason`` makes, also those who wait to get in.
@@ -216,6 +227,10 @@ class Mailbox:
             if not turn.done():
                 turn.set_exception(reason())
         self.wake()
+
+    def _look(self) -> None:
+        others = self._entering or self._reserved
+        self.is_free = self._closed is None and self._reader is None and not others
 
     def _has_room_for(self, size_bytes: int) -> bool:
         return not size_bytes or not self.size_bytes or self.size_bytes + size_bytes <= self.bytes_max

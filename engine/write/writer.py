@@ -21,7 +21,6 @@ So a store that keeps failing costs a small write per command, and no rebuild un
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,7 +29,7 @@ from typing import Any
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
-from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
+from millstream.engine.application.messages import Command, Context, Event, Metadata
 from millstream.engine.commits.commit import Head, seal, timestamp
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
@@ -53,10 +52,10 @@ from millstream.engine.stores.capabilities import Launching
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import settle, write
 from millstream.engine.write.batch import Draft, fill
-from millstream.engine.write.envelope import Promise
 from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue, tell_faults
 from millstream.engine.write.flight import Counts, Flight
 from millstream.engine.write.mailbox import Mailbox
+from millstream.engine.write.owed import Owed
 from millstream.engine.write.state import WriteState
 
 __all__ = ["MOVES", "Writer", "WriterEvent", "WriterStatus"]
@@ -143,7 +142,7 @@ class Writer:
         self._draft: Draft | None = None
         self._flight: Flight | None = None
         #: Outcomes that stand, and are to be told: in the order in which their commands were decided.
-        self._outcomes: deque[tuple[Promise, Receipt | MillstreamError]] = deque()
+        self._owed = Owed()
         #: What went wrong outside of `run`, which raises it.
         self._defect: BaseException | None = None
         self._closing = False
@@ -236,7 +235,7 @@ class Writer:
             or self.mailbox.queue
             or self._draft
             or self._flight
-            or self._outcomes
+            or self._owed
             or self._defect is not None
         )
 
@@ -259,10 +258,10 @@ class Writer:
             self._queue_outcomes(self._draft)
             self._draft = None
             more = True
-        self._answer(_ANSWERS_MAX)
-        if self.state is None and self._flight is None and self._draft is None and not self._outcomes:
+        self._owed.tell(_ANSWERS_MAX)
+        if self.state is None and self._flight is None and self._draft is None and not self._owed:
             await self._rebuild()
-        elif more or self._outcomes:
+        elif more or self._owed:
             await self._slicer.rest()
         elif self._flight is None:
             if not self._closing:
@@ -299,7 +298,7 @@ class Writer:
         While many are to be answered it waits for what they send next: with 1,000 callers 500 share a commit then, and
         not 130, which is worth 15 %.
         """
-        return draft.accepted > 0 and (len(self._outcomes) <= _ANSWERS_MAX or draft.is_full(self._limits))
+        return draft.accepted > 0 and (len(self._owed) <= _ANSWERS_MAX or draft.is_full(self._limits))
 
     def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""
@@ -312,7 +311,7 @@ class Writer:
             flight.task = self._task(flight, write(self._store, commit))
             return
         try:
-            alone = len(draft.outcomes) == 1 and not self.mailbox.queue and not self._outcomes
+            alone = len(draft.outcomes) == 1 and not self.mailbox.queue and not self._owed
             self._launching.launch(commit, partial(self._arrived, flight), alone=alone)
         except CommitFailed as error:
             self._arrived(flight, error)
@@ -347,7 +346,7 @@ class Writer:
                 ):
                     self._launch(draft)
                 if self.mailbox.is_waited_for:  # else `run` answers some in this very turn
-                    self._answer(_ANSWERS_MAX)
+                    self._owed.tell(_ANSWERS_MAX)
             elif isinstance(error, Fenced | CommitFailed | OutcomeUnknown) or not isinstance(error, Exception):
                 flight.error = error
             else:
@@ -404,20 +403,8 @@ class Writer:
 
     def _queue_outcomes(self, draft: Draft) -> None:
         """What the draft's callers are to hear stands."""
-        self._outcomes.extend(zip(draft.promises, draft.outcomes, strict=True))
+        self._owed.add(draft.promises, draft.outcomes)
         self.counts.refused += draft.refused
-
-    def _answer(self, most: int) -> None:
-        """Tell so many of those who are owed an outcome; who has given up hears nothing."""
-        owed = self._outcomes
-        for _ in range(min(most, len(owed))):
-            promise, outcome = owed.popleft()
-            if promise.done():
-                continue
-            if isinstance(outcome, Receipt):
-                promise.set_result(outcome)
-            else:
-                promise.set_exception(outcome)
 
     def _roll_back(self, flight: Flight, error: CommitFailed | OutcomeUnknown) -> None:
         """Fail what was not written, and all that was decided on top of it."""
@@ -444,7 +431,7 @@ class Writer:
         cause: BaseException | None = None,
         before: Callable[[], MillstreamError] | None = None,
     ) -> None:
-        self._answer(len(self._outcomes))  # in the order in which commands were decided: some share a promise
+        self._owed.tell(len(self._owed))  # in the order in which commands were decided: some share a promise
         self.counts.failed += fail_draft(draft, self.head.number, error, cause, before)
 
     async def _rebuild(self) -> None:
@@ -476,7 +463,7 @@ class Writer:
         """Stop, and answer everyone who is left: what is in flight may yet land, all else never happened."""
         self._life.on(WriterEvent.ENDED)
         self.mailbox.close(reason)
-        self._answer(len(self._outcomes))
+        self._owed.tell(len(self._owed))
         unknown: Callable[[], MillstreamError] | None = None
         if self._flight is not None:
             number = self._flight.commit.number

@@ -162,18 +162,38 @@ async def test_a_watch_on_a_replica_goes_on_from_writer_to_writer(place: Place) 
     assert seen == [(1, 1), (2, 3), (3, 5)]
 
 
+class Emptied(Query[int]):
+    pass
+
+
+class Leaky(View):
+    stock: dict[str, int] = {}
+
+    @applies
+    def added(self, event: Added) -> None:
+        self.stock[event.item] = event.count
+
+    @answers
+    def stock_of(self, query: StockOf) -> int:
+        return self.stock.get(query.item, 0)
+
+    @answers
+    def emptied(self, query: Emptied) -> int:
+        self.stock.clear()
+        return 0
+
+
+leaky = App(models=[Stock, Book], views=[Leaky], name="shop")
+
+
 async def test_an_answer_that_changes_the_view_is_found_out(place: Place) -> None:
-    async with both(place, check_purity=True) as (_, replica):
+    async with both(place, leaky, check_purity=True) as (_, replica):
         receipt = await replica.execute(Add("a", 1))
         assert await replica.ask(StockOf("a"), after=receipt, timeout=10) == 1
-
-        class Impure(Query[int]):
-            pass
-
-        shelf = views_of(replica)[0]
-        replica._answers[Impure] = (shelf, lambda state, query: state.stock.clear())
-        with pytest.raises(ImpureHandler):
-            await replica.ask(Impure())
+        with pytest.raises(ImpureHandler, match=r"Leaky\.emptied"):
+            await replica.ask(Emptied())
+        with pytest.raises(ViewFaulted):
+            await replica.ask(StockOf("a"))
 
 
 # Commands.
