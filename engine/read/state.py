@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from millstream.engine.application.app import App
+from millstream.engine.application.applying import apply_all
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.sides import ReadSide, code_version_of, poison_of
@@ -159,11 +160,14 @@ class ReadState:
         left = iter(events)
         while True:
             try:
+                if not parked:
+                    apply_all(appliers, left, decoded.types)
+                    return True
                 for event in left:
                     apply = appliers.get(type(event))
                     if apply is None:
                         continue
-                    if parked and (key := self._key_of(event)) is not None and key in parked:
+                    if (key := self._key_of(event)) is not None and key in parked:
                         self._park(decoded, start + len(events) - length_hint(left) - 1, "")
                         if self.fault is not None:
                             return False

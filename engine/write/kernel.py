@@ -128,8 +128,7 @@ def decide(
         limits: ``commit_bytes_max`` bounds the events of one command; at ``batch_bytes_max`` the rows are full.
 
     Raises:
-        KeyboardInterrupt, SystemExit: a handler or an applier raised it. The command has no row, and the state must not
-            be used any more.
+        KeyboardInterrupt, SystemExit: user code raised it. The command has no row; the state must not be used any more.
     """
     handlers, effects, index, now = state.handlers, state.effects, state.index, rows.now
     versions, version_of, known = index.versions, index.versions.get, index.kept
@@ -141,8 +140,7 @@ def decide(
         events: Sequence[Event] = ()
         try:
             if terms is not None and (terms.command_id in known or terms.expected_version is not None):
-                before = index.look_back(terms, tag, key_of(command))
-                if before is not None:
+                if before := index.look_back(terms, tag, key_of(command)):
                     outcomes.append(before)
                     continue
             yielded += handler(command, _context(now, terms)) if wants_context else handler(command)

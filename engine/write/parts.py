@@ -6,8 +6,10 @@ Here: a model as something that follows the log. Not here: deciding (`state`), a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import length_hint
 
 from millstream.engine.application.app import App
+from millstream.engine.application.applying import apply_all
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.methods import Method
@@ -59,16 +61,16 @@ class ModelPart:
         if decoded.head.number <= self.head.number:
             return ()
         if not self._appliers.keys().isdisjoint(decoded.types):
+            events = decoded.events
+            left = iter(events)
             try:
-                for event in decoded.events:
-                    apply = self._appliers.get(type(event))
-                    if apply is not None:
-                        apply(event)
+                apply_all(self._appliers, left, decoded.types)
             except INTERRUPTS:
                 raise
             except BaseException as error:
+                event = events[len(events) - length_hint(left) - 1]
                 methods = (self._model.__appliers__[type(event)],)
-                raise apply_failed(methods, decoded.events, event, decoded.start, error) from error
+                raise apply_failed(methods, events, event, decoded.start, error) from error
         self.head = decoded.head
         return ()
 
