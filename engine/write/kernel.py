@@ -139,10 +139,13 @@ def decide(
         yielded: list[Event] = []
         events: Sequence[Event] = ()
         try:
-            if terms is not None and (terms.command_id in known or terms.expected_version is not None):
-                if before := index.look_back(terms, tag, key_of(command)):
-                    outcomes.append(before)
-                    continue
+            if (
+                terms is not None
+                and (terms.command_id in known or terms.expected_version is not None)
+                and (before := index.look_back(terms, tag, key_of(command)))
+            ):
+                outcomes.append(before)
+                continue
             yielded += handler(command, _context(now, terms)) if wants_context else handler(command)
             if len(yielded) == 1 and few:
                 event = yielded[0]
