@@ -89,6 +89,19 @@ class Rows:
         """How many commands stand."""
         return len(self.sheet.types)
 
+    def add(self, events: Sequence[Event], chunk: bytes | None = None) -> None:
+        """The events of one command.
+
+        Args:
+            events: in order.
+            chunk: the same, if somebody has encoded them. Those of a command that has but one wait for others'.
+        """
+        if chunk is not None:
+            self.pack()
+        self.events += events
+        if chunk is not None or len(events) > 1:
+            self.pack(chunk)
+
     def pack(self, chunk: bytes | None = None) -> None:
         """Encode the events that are not encoded yet.
 
@@ -179,11 +192,7 @@ def decide(
                 rows.is_damaged = True
                 return
             continue
-        if chunk is not None:
-            rows.pack()
-        happened += events
-        if chunk is not None or len(events) > 1:
-            rows.pack(chunk)
+        rows.add(events, chunk)
         _enter(tag, key_of(command), terms, events, state, rows)
         position = rows.position
         if rows.size_bytes >= limits.batch_bytes_max:
