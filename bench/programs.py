@@ -19,6 +19,7 @@ from millstream.bench.socket import runs as socket_runs
 from millstream.bench.socket.children import found
 from millstream.bench.systems import (
     ENGINE,
+    ENGINE_ALONE,
     ENGINE_WATCHED,
     ENGINE_WITH_IDS,
     ENGINE_WITH_VERSIONS,
@@ -83,6 +84,9 @@ def _library(module: str, what: str, durability: str, *needs: str, on_loop: bool
 
 PROGRAMS = {
     "engine-callers": _on_loop(partial(by_callers, ENGINE), "the engine with everything on", _GROUP),
+    "engine-callers-alone": _on_loop(
+        partial(by_callers, ENGINE_ALONE), "a commit of one command is written on the loop's own thread", _GROUP
+    ),
     "minimum-callers": _on_loop(partial(by_callers, MINIMUM), "the least engine, written by hand, no features", _GROUP),
     "engine-callers-with-ids": _on_loop(
         partial(by_callers, ENGINE_WITH_IDS), "a command id with each, so durable receipts", _GROUP

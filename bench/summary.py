@@ -33,6 +33,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     high: float
     #: By the limit's label: the median of the ratios of this to the limit within each run. Empty for limits.
     ratios: dict[str, float] = {}
+    #: By how much it is above the limit that its goal names: the median within each run.
+    above: float | None = None
     #: Medians of whatever else was counted.
     details: dict[str, float] = {}
     #: Curves, of the run with that median.
@@ -92,10 +94,12 @@ def _row(figure: Figure, contender: Contender, results: Mapping[Contender, Seque
     beside = {limit.label: _beside(results, limit, contender.loop) for limit in limits}
     ratios = {label: _ratio(mine, theirs) for label, theirs in beside.items() if theirs is not None}
     goal = entry.goal
-    met = None
-    if goal is not None and not smoke and (goal.of is None or goal.of in ratios):
-        met = goal.is_met(median(values) if goal.of is None else ratios[goal.of])
-        met = met or (goal.enough is not None and median(values) >= goal.enough)
+    met = above = None
+    if goal is not None:
+        below = beside.get(goal.above or "")
+        above = None if below is None else _difference(mine, below)
+        counts = above if goal.above else ratios.get(goal.of) if goal.of else median(values)
+        met = None if smoke or counts is None else goal.is_met(counts)
     return Row(
         label=entry.label,
         loop=contender.loop,
@@ -106,6 +110,7 @@ def _row(figure: Figure, contender: Contender, results: Mapping[Contender, Seque
         low=min(values),
         high=max(values),
         ratios=ratios,
+        above=above,
         details={name: median(result.details[name] for result in mine) for name in mine[0].details},
         series=mine[values.index(median_low(values))].series,
         is_limit=entry not in figure.subjects,
@@ -121,3 +126,7 @@ def _beside(results: Mapping[Contender, Sequence[Result]], limit: Entry, loop: s
 
 def _ratio(mine: Sequence[Result], theirs: Sequence[Result]) -> float:
     return median(one.value / other.value for one, other in zip(mine, theirs, strict=True))
+
+
+def _difference(mine: Sequence[Result], theirs: Sequence[Result]) -> float:
+    return median(one.value - other.value for one, other in zip(mine, theirs, strict=True))

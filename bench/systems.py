@@ -18,10 +18,11 @@ from typing import NamedTuple, TypeAlias
 
 from millstream.bench.bank import AllBalances, BalanceOf, account_name, bank
 from millstream.bench.minimum import minimum
-from millstream.engine import App, Command, Engine
+from millstream.engine import App, Command, Engine, SqliteLog
 
 __all__ = [
     "ENGINE",
+    "ENGINE_ALONE",
     "ENGINE_WATCHED",
     "ENGINE_WITH_IDS",
     "ENGINE_WITH_VERSIONS",
@@ -74,6 +75,13 @@ def _system(engine: Engine, execute: Callable[[Command], Awaitable[object]]) -> 
 @asynccontextmanager
 async def _engine(path: Path) -> AsyncIterator[System]:
     async with Engine(bank, log=path) as engine:
+        yield _system(engine, engine.execute)
+
+
+@asynccontextmanager
+async def _engine_alone(path: Path) -> AsyncIterator[System]:
+    """A commit of one command is written on the loop's own thread, as long as that takes 4 ms at most."""
+    async with Engine(bank, log=SqliteLog(path, alone_ms_max=4.0)) as engine:
         yield _system(engine, engine.execute)
 
 
@@ -159,6 +167,7 @@ def _changes(event: str, source: str) -> str:
 _EVENTS = _changes("data", "events")
 
 ENGINE = Adapter(_engine, _EVENTS)
+ENGINE_ALONE = Adapter(_engine_alone, _EVENTS)
 ENGINE_WITH_IDS = Adapter(_engine_with_ids, _EVENTS)
 ENGINE_WITH_VERSIONS = Adapter(_engine_with_versions, _EVENTS)
 ENGINE_WATCHED = Adapter(_engine_watched, _EVENTS)

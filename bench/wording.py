@@ -53,14 +53,16 @@ def wanted(goal: Goal | None) -> str:
     """What a goal asks for; empty without one."""
     if goal is None:
         return ""
-    enough = "" if goal.enough is None else f", or {number(goal.enough)}"
-    return f"{'≤' if goal.at_most else '≥'} {number(goal.bound)}" + (f" of {goal.of}" if goal.of else "") + enough
+    beside = f" of {goal.of}" if goal.of else f" above {goal.above}" if goal.above else ""
+    return f"{'≤' if goal.at_most else '≥'} {number(goal.bound)}{beside}"
 
 
 def reached(row: Row) -> str:
     """What came of it, in the terms of its goal."""
     if row.goal is not None and row.goal.of in row.ratios:
         return f"{row.ratios[row.goal.of]:.2f} of {row.goal.of}"
+    if row.goal is not None and row.above is not None:
+        return f"{number(row.above)} above {row.goal.above}"
     return number(row.median)
 
 

@@ -445,5 +445,5 @@ def test_the_whole_program_runs_and_writes_its_report(tmp_path: Path) -> None:
         "values",
         "what",
     ]
-    assert row["goal"] == {"bound": 0.6, "at_most": False, "of": "autocommit", "enough": None}
+    assert row["goal"] == {"bound": 0.5, "at_most": False, "of": "autocommit", "above": None}
     assert list((tmp_path / "out").iterdir()) == []
