@@ -33,6 +33,3 @@ class SnapshotProcessFailed(StorageError):
             f"the process that takes snapshots of log {self.log} {ended}: {self.problem or 'it said nothing'}; "
             "the snapshots before it are whole, and the next one is tried when it is due"
         )
-
-    def __repr__(self) -> str:
-        return f"SnapshotProcessFailed({str(self)!r})"

@@ -77,14 +77,11 @@ class SnapshotProcess:
         self._limits = limits
         self._observer = observer
 
-    async def take(self, without: frozenset[str]) -> Taken | None:
+    async def take(self, without: frozenset[str]) -> Taken:
         """Start a process, and wait until it has taken snapshots. If this is cancelled, it is ended, and gone then.
 
         Args:
             without: names of parts to leave out.
-
-        Returns:
-            None where there was nothing to take.
 
         Raises:
             SnapshotProcessFailed: it could not be started, failed, or was killed.
@@ -105,7 +102,7 @@ class SnapshotProcess:
         ended, before = _read(said)
         if ended is not None:
             ended.tell(self._observer, self._log.name)
-        if ended is None or ended.problem is not None or code:
+        if ended is None or ended.taken is None or code:
             problem = before if ended is None or ended.problem is None else ended.problem
             raise SnapshotProcessFailed(self._log.name, code, problem)
         return ended.taken

@@ -128,23 +128,20 @@ class Snapshotter:
         async with self._busy, self._catalog.taking():
             yield
 
-    async def _take(self) -> Taken | None:
+    async def _take(self) -> Taken:
         """Make the states beside the live ones, store those that have moved, and empty them."""
         slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
         async with self.alone():
             return await take(self._recovery, self._catalog, self._new(), slicer, beside=True)
 
-    async def _have_taken(self, process: SnapshotProcess) -> Taken | None:
+    async def _have_taken(self, process: SnapshotProcess) -> Taken:
         """The same in another process, which sees to it that nobody else does."""
         async with self._busy:
             taken = await process.take(self._catalog.broken)
-        if taken is not None:
-            self._catalog.give_up(taken.broken)
+        self._catalog.give_up(taken.broken)
         return taken
 
-    def _note(self, taken: Taken | None) -> None:
-        if taken is None:
-            return
+    def _note(self, taken: Taken) -> None:
         if taken.is_whole:
             self.position = taken.position
             self._catalog.trust()

@@ -58,9 +58,7 @@ def new_parts(app: App, limits: Limits) -> list[Part]:
     return [*WriteParts(app, limits.receipts_max).all, *views]
 
 
-async def take(
-    recovery: Recovery, catalog: Catalog, parts: Sequence[Part], slicer: Slicer, *, beside: bool
-) -> Taken | None:
+async def take(recovery: Recovery, catalog: Catalog, parts: Sequence[Part], slicer: Slicer, *, beside: bool) -> Taken:
     """Bring parts to the log's head, store those that have moved, and empty them. Within `Catalog.taking`.
 
     Args:
@@ -70,21 +68,16 @@ async def take(
         slicer: says when to rest.
         beside: as `Recovery.recover` takes it.
 
-    Returns:
-        None where there is nothing to take.
-
     Raises:
         Exception: the log failed.
     """
     started = elapsed()
     parts = [part for part in parts if catalog.wants(part)]
-    if not parts:
-        return None
     stored_bytes = catalog.stored_bytes
     with collecting_young_only():
         recovered = await recovery.recover(parts, slicer, beside=beside)
         try:
-            moved = await catalog.moved(part for part in parts if part.is_sound)
+            moved = await catalog.moved(part for part in parts if part.is_sound and part.head.number)
             stored = [part.name for part in moved if await catalog.keep(part, slicer)]
         finally:
             await _empty(parts, slicer)
@@ -121,7 +114,7 @@ async def take_attached(
     *,
     log_id: str | None = None,
     without: Collection[str] = (),
-) -> Taken | None:
+) -> Taken:
     """Take snapshots of a log, beside its writer or without one.
 
     Args:
@@ -131,9 +124,6 @@ async def take_attached(
         observer: is told what is wrong with snapshots.
         log_id: the log that it must be.
         without: names of parts to leave out.
-
-    Returns:
-        None where there is nothing to take.
 
     Raises:
         LogRefused: the log is not there, is another one or another application's, or no other process can read it.
