@@ -2,9 +2,10 @@
 
 Here: starting it, waiting for it, ending it. Not here: what it does (`child`), and when it is due (`snapshotter`).
 
-It is started by a thread, with `subprocess`, which on Linux stops this process for 0.5 ms however large it is. A loop's
-own way need not: uvloop forks, and copying the tables of 800 MB takes 145 ms. It is a fresh interpreter in a session of
-its own, so that a key pressed in a terminal ends the engine, and the engine this process.
+It is started by a thread, with `subprocess`, which on Linux stops this process for 0.5 to 4 ms however large it is. A
+loop's own way need not: uvloop forks, and copying the tables of 800 MB takes 145 ms. It is a fresh interpreter in a
+process group of its own, so that a key pressed in a terminal ends the engine, and the engine this process; and in the
+same session, as Linux may share out the cores by sessions, and its niceness would count for nothing.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                process_group=0,
             )
         with process:  # closes its input, and leaves no zombie
             assert process.stdin is not None
