@@ -9,6 +9,7 @@ import asyncio
 import gc
 import sys
 from pathlib import Path
+from typing import Literal
 
 from millstream.bench.bank import AllBalances, Deposit, bank, fingerprint, streams
 from millstream.bench.engine_runs import LOG_NAME
@@ -18,7 +19,16 @@ from millstream.engine import Engine, Limits, SqliteLog
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.upkeep import verify_log
 
-__all__ = ["idle", "memory", "open_it", "open_without_snapshots", "plain_memory", "snapshot", "verify"]
+__all__ = [
+    "idle",
+    "memory",
+    "open_it",
+    "open_without_snapshots",
+    "plain_memory",
+    "snapshot",
+    "snapshot_elsewhere",
+    "verify",
+]
 
 _MB = 1e6
 
@@ -45,11 +55,21 @@ async def _opened(job: Job, *, snapshots: bool) -> Result:
 
 async def snapshot(job: Job) -> Result:
     """The longest stall of the loop, in milliseconds, while a snapshot of all states is taken in the running engine."""
+    return await _snapshot(job, "loop")
+
+
+async def snapshot_elsewhere(job: Job) -> Result:
+    """The same while another process takes it, the start of that one included."""
+    return await _snapshot(job, "process")
+
+
+async def _snapshot(job: Job, where: Literal["loop", "process"]) -> Result:
     path = Path(job.directory) / LOG_NAME
-    async with Engine(bank, log=path, limits=Limits(snapshot_events_every=1)) as engine:
+    async with Engine(bank, log=path, limits=Limits(snapshot_events_every=1), snapshots=where) as engine:
         account = streams(job.workload).opening[0].account
         before = engine.stats().snapshot_position
         gc.collect()
+        held = resident_bytes()
         receipt = await engine.execute(Deposit(account, 1))
 
         async def taken() -> None:
@@ -59,9 +79,10 @@ async def snapshot(job: Job) -> Result:
         started = elapsed()
         longest = await stall_ms(taken)
         seconds = elapsed() - started
+        grown = resident_bytes() - held
         assert engine.stats().snapshot_position >= receipt.position
     size = sum(file.stat().st_size for file in path.parent.glob(f"{LOG_NAME}-snapshots*"))
-    return Result(value=longest, details={"seconds": seconds, "MB": size / _MB})
+    return Result(value=longest, details={"seconds": seconds, "MB": size / _MB, "grown MB": grown / _MB})
 
 
 async def idle(job: Job) -> Result:

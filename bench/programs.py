@@ -146,6 +146,9 @@ PROGRAMS = {
     "engine-snapshot": _on_loop(
         opening.snapshot, "a snapshot of write model, index and view beside the running engine", "not synced"
     ),
+    "engine-snapshot-process": _on_loop(
+        opening.snapshot_elsewhere, "the same by another process, its start included", "not synced"
+    ),
     "idle-loop": _on_loop(opening.idle, "the same look at a loop in which nothing happens", _NOTHING),
     "engine-verify": _on_loop(
         opening.verify, "digests, numbers and positions of every commit, and the file", "reads only"

@@ -34,10 +34,11 @@ from millstream.engine.observers import Observer, Observers
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.queries import Queries
-from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.catalog import Catalog
+from millstream.engine.recovery.process import snapshot_process
 from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.recovery.snapshotter import Snapshotter
+from millstream.engine.recovery.taking import new_parts
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stats import EngineStats, WriterStats
 from millstream.engine.stores.address import log_at
@@ -70,13 +71,17 @@ class Engine(Queries):
         check_purity: compare the state before and after each handler and answer, and fail those that changed it.
             Costs a pass over the state each time: for development and tests.
         clock: tells the time of day for the record, as an aware datetime.
-        snapshots: take them and use them. False: every opening replays the whole log.
+        snapshots: take them and use them. True is ``"loop"``: the second state that one is made of is made in this
+            process, in slices. ``"process"``: another process makes it, so that this one's loop is never held and its
+            memory not doubled; the app's classes must be importable there. False: every opening replays the whole log.
         freeze_gc: after opening, take everything that is alive out of the garbage collector's sight (`gc.freeze`), so
             that it never walks over a large state again. It is for the whole process: for one that serves one engine.
         observers: are told what happens, beside the log lines, which are always written.
 
     Raises:
-        DefinitionError: an observer is a class, or has a hook that is async or yields.
+        DefinitionError: an observer is a class, or has a hook that is async or yields; ``snapshots`` is another word;
+            another process can't import the app to take its snapshots.
+        LogRefused: no store knows the log's address; no other process can read it to take its snapshots.
 
     Raises (on entering):
         LogLocked, LogRefused, LogCorrupt: the log can't be used.
@@ -93,7 +98,7 @@ class Engine(Queries):
         limits: Limits | None = None,
         check_purity: bool = False,
         clock: Clock = utc_now,
-        snapshots: bool = True,
+        snapshots: bool | Literal["loop", "process"] = True,
         freeze_gc: bool = False,
         observers: Iterable[Observer] = (),
     ) -> None:
@@ -113,6 +118,7 @@ class Engine(Queries):
         self._check_purity = check_purity
         self._clock = clock
         self._freeze_gc = freeze_gc
+        self._process = snapshot_process(snapshots, app, self.log, limits, self.observers)
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery: Recovery
         self._catalog: Catalog | None = None
@@ -265,6 +271,7 @@ class Engine(Queries):
             UnknownMessage: there is no such view.
             ViewFaulted: the view has faulted. Without ``view``, such a one is passed over.
             EngineClosed: the engine is not open, or was closed meanwhile.
+            SnapshotsLocked: ``millstream snapshot take`` is at work: try again when it is done.
             WrongLoop: it was opened on another event loop.
         """
         self._home.require()
@@ -278,7 +285,7 @@ class Engine(Queries):
             if view == each.name and each.read.fault is not None:
                 raise ViewFaulted(each.name, *each.read.fault) from each.read.fault[1]
             if each.read.left_out.parked and view in (None, each.name):
-                async with nullcontext() if snapshotter is None else snapshotter.busy:
+                async with nullcontext() if snapshotter is None else snapshotter.alone():
                     await each.replay_parked(None if self._catalog is None else self._catalog.keep)
         return [each for each in self.parked() if view in (None, each.view)]
 
@@ -398,10 +405,11 @@ class Engine(Queries):
                 self._recovery,
                 catalog,
                 self.limits,
-                new=self._new_parts,
+                new=partial(new_parts, self.app, self.limits),
                 live=self._settled_parts,
                 saved=recovered.saved,
                 observer=self.observers,
+                process=self._process,
             )
             self.followers.append(self._snapshotter)
         self._writer.start(self._write_state(write), head, store_failed=not await self._takes_commits())
@@ -479,12 +487,6 @@ class Engine(Queries):
     def _write_state(self, parts: WriteParts) -> WriteState:
         commit_bytes_max = self.limits.commit_bytes_max
         return WriteState(self.app, parts, check_purity=self._check_purity, commit_bytes_max=commit_bytes_max)
-
-    def _new_parts(self) -> list[Part]:
-        """All parts as they are before the first event. What the views leave out the live ones have told already."""
-        app, limits, nobody = self.app, self.limits, Observer()
-        views = [ReadState(app, view, parked_max=limits.view_parked_max, observer=nobody) for view in app.views]
-        return [*WriteParts(app, limits.receipts_max).all, *views]
 
     def _settled_parts(self) -> list[Part]:
         """The parts when nothing moves any more. The write side's are left out if they are not those of the head."""

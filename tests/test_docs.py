@@ -46,7 +46,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
 CODE = ("engine", "handlers", "views", "bench", "examples", "tests")
 #: What programs leave behind; in no checkout.
-MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-snapshots)?")
+MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-snapshots(-lock)?)?")
 UNITS = ("_max", "_ms", "_seconds")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -10,8 +10,8 @@ taken at. Otherwise it is set aside: its part is then made from the first commit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from typing import TypeAlias
 
 from millstream.engine.commits.commit import Commit, Head
@@ -50,6 +50,23 @@ class Catalog:
         #: Parts that could not be put into pieces. They are not made again beside the live ones, which costs a replay
         #: of the whole log; closing tries them once more.
         self._broken: set[str] = set()
+        #: Of the pieces that were stored, all together.
+        self.stored_bytes = 0
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """The names of parts that could not be put into pieces."""
+        return frozenset(self._broken)
+
+    def give_up(self, names: Iterable[str]) -> None:
+        """These parts could not be put into pieces elsewhere: `wants` says no of them."""
+        self._broken.update(names)
+
+    @asynccontextmanager
+    async def taking(self) -> AsyncIterator[None]:
+        """A block in which nobody else takes snapshots: see `SnapshotStore.taking`, and what it raises."""
+        async with nullcontext() if self._store is None else self._store.taking():
+            yield
 
     def wants(self, part: Part) -> bool:
         """Whether a part, as new, is to be stored beside the live one: it has snapshots, and they could be made."""
@@ -204,6 +221,7 @@ class Catalog:
         for piece in pieces:
             await store.add(part.name, sealing.pieces, piece)
             sealing.add(piece)
+            self.stored_bytes += len(piece)
             if slicer.is_over:
                 await slicer.rest()
         snapshot = sealing.seal(part.name, part.head, part.fingerprint, part.notes())

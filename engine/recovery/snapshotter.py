@@ -5,27 +5,27 @@ Here: when they are taken and of what. Not here: which are believed, and storing
 While the engine runs a snapshot is never taken of the live state, which would have to stand still for as long as that
 takes, and is ahead of the log besides. It is made the way an opening makes states: from the snapshot before it and the
 log, beside the live state, in slices with a rest after each, and emptied in slices when it is stored. The price is
-the memory for a second state meanwhile, and the replay of the events since the last one. At closing nothing moves any
-more, and the live state itself is stored.
+the memory for a second state meanwhile, and the replay of the events since the last one. Another process can pay it
+(`process`). At closing nothing moves any more, and the live state itself is stored.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.limits import Limits
-from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.collector import collecting_young_only
-from millstream.engine.loop.releasing import drained
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer
 from millstream.engine.recovery.catalog import Catalog
+from millstream.engine.recovery.process import SnapshotProcess
 from millstream.engine.recovery.recovery import Recovery
+from millstream.engine.recovery.taking import Taken, take
 from millstream.engine.snapshots.part import Part
 
 __all__ = ["Snapshotter"]
@@ -42,6 +42,7 @@ class Snapshotter:
         live: the parts as they are, once nothing moves any more.
         saved: up to which event all parts are in snapshots.
         observer: is told of snapshots.
+        process: takes those that are due while the engine runs; without it this one's loop does.
     """
 
     task_name = "millstream-snapshotter"
@@ -56,6 +57,7 @@ class Snapshotter:
         live: Callable[[], Iterable[Part]],
         saved: int,
         observer: Observer,
+        process: SnapshotProcess | None = None,
     ) -> None:
         self._recovery = recovery
         self._catalog = catalog
@@ -63,13 +65,15 @@ class Snapshotter:
         self._new = new
         self._live = live
         self._observer = observer
+        self._process = process
         #: Up to which event the states are in snapshots.
         self.position = saved
         self._next = saved + limits.snapshot_events_every
         self._due = asyncio.Event()
         self._life = anyio.CancelScope()
-        #: Held from taking states up to having stored them: one made from older snapshots never replaces a later one.
-        self.busy = asyncio.Lock()
+        #: Held from taking states up to having stored them, also by another process: one that is made from older
+        #: snapshots never replaces a later one.
+        self._busy = asyncio.Lock()
 
     def start(self, head: Head) -> None:
         """Count from here on; what the log had before counts, too."""
@@ -93,8 +97,7 @@ class Snapshotter:
                 await self._due.wait()
                 self._due.clear()
                 try:
-                    async with self.busy:
-                        await self._take_all()
+                    self._note(await (self._take() if self._process is None else self._have_taken(self._process)))
                 except Exception as error:  # noqa: BLE001 - the log failed: whoever needs it will hear of it
                     self._observer.snapshot_failed(part="all", error=error)
 
@@ -106,38 +109,41 @@ class Snapshotter:
         """Store the live parts that differ from their last snapshots, and drop those of no part."""
         parts, slicer = [part for part in self._live() if part.is_sound], Slicer(self._limits.slice_ms_max)
         with anyio.move_on_after(self._limits.drain_seconds_max):
-            async with self.busy:
-                try:
+            try:
+                async with self.alone():
                     for part in await self._catalog.moved(parts):
                         await self._catalog.keep(part, slicer)
                     await self._catalog.forget_others(part.name for part in self._new())
-                except Exception as error:  # noqa: BLE001 - as above
-                    self._observer.snapshot_failed(part="all", error=error)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._observer.snapshot_failed(part="all", error=error)
 
-    async def _take_all(self) -> None:
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """A block in which nobody else takes snapshots of this log, here or in another process.
+
+        Raises:
+            SnapshotsLocked: another process does, and not for this engine.
+            Exception: the store failed.
+        """
+        async with self._busy, self._catalog.taking():
+            yield
+
+    async def _take(self) -> Taken:
         """Make the states beside the live ones, store those that have moved, and empty them."""
-        started = elapsed()
-        parts = [part for part in self._new() if self._catalog.wants(part)]
-        if not parts:
-            return
         slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
-        with collecting_young_only():
-            recovered = await self._recovery.recover(parts, slicer, beside=True)
-            try:
-                moved = await self._catalog.moved(part for part in parts if part.is_sound)
-                stored = [part.name for part in moved if await self._catalog.keep(part, slicer)]
-            finally:
-                await _empty(parts, slicer)
-        if len(stored) == len(moved):
-            self.position = recovered.head.position
+        async with self.alone():
+            return await take(self._recovery, self._catalog, self._new(), slicer, beside=True)
+
+    async def _have_taken(self, process: SnapshotProcess) -> Taken:
+        """The same in another process, which sees to it that nobody else does."""
+        async with self._busy:
+            taken = await process.take(self._catalog.broken)
+        self._catalog.give_up(taken.broken)
+        return taken
+
+    def _note(self, taken: Taken) -> None:
+        if taken.is_whole:
+            self.position = taken.position
             self._catalog.trust()
-        if stored:
-            position, seconds = recovered.head.position, elapsed() - started
-            self._observer.snapshots_taken(position=position, parts=len(stored), seconds=seconds)
-
-
-async def _empty(parts: Iterable[Part], slicer: Slicer) -> None:
-    for part in parts:
-        for _ in drained(part.state):
-            if slicer.is_over:
-                await slicer.rest()
+        if taken.stored:
+            self._observer.snapshots_taken(position=taken.position, parts=len(taken.stored), seconds=taken.seconds)

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from millstream.engine.commits.commit import Commit
 from millstream.engine.stores.port import Log
 
-__all__ = ["Copyable", "Inspectable", "Launching", "Sized", "Upgrading"]
+__all__ = ["Copyable", "Inspectable", "Launching", "Reachable", "Sized", "Upgrading"]
 
 
 @runtime_checkable
@@ -25,6 +25,16 @@ class Sized(Protocol):
         Raises:
             OSError: it can't be looked at.
         """
+        ...
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """A log that other processes of this machine can open, beside whoever writes it."""
+
+    @property
+    def address(self) -> str:
+        """What `stores.address` makes another handle from, whatever folder that process is in."""
         ...
 
 

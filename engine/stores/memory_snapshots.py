@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Snapshot
+from millstream.engine.stores.errors import SnapshotsLocked
 
 __all__ = ["MemorySnapshots"]
 
@@ -18,10 +20,20 @@ class _Kept(NamedTuple):
     pieces: list[bytes]
 
 
+class _Turn:
+    """Whether somebody takes snapshots. A copy of the store is another store, of which nobody does."""
+
+    is_taken = False
+
+    def __deepcopy__(self, _: object) -> _Turn:
+        return _Turn()
+
+
 class MemorySnapshots:
     """The `SnapshotStore` port on two dicts."""
 
     def __init__(self) -> None:
+        self._turn = _Turn()
         self._whole: dict[str, _Kept] = {}
         self._begun: dict[str, list[bytes]] = {}
 
@@ -30,6 +42,16 @@ class MemorySnapshots:
 
     async def attach(self) -> None:
         """Nothing to do."""
+
+    @asynccontextmanager
+    async def taking(self) -> AsyncIterator[None]:
+        if self._turn.is_taken:
+            raise SnapshotsLocked("memory:")
+        self._turn.is_taken = True
+        try:
+            yield
+        finally:
+            self._turn.is_taken = False
 
     async def latest(self) -> Sequence[Snapshot]:
         return [self._whole[part].snapshot for part in sorted(self._whole)]

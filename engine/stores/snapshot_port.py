@@ -6,6 +6,7 @@ What such a store holds is derived from the log and may be lost at any time: not
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from millstream.engine.observers import Observer
@@ -17,8 +18,8 @@ __all__ = ["SnapshotStore"]
 class SnapshotStore(Protocol):
     """Keeps one whole snapshot of each part.
 
-    Several tasks may use it at once, but only one at a time takes a snapshot of the same part. Every method may raise
-    what it likes; whoever reads looks at the checksum. This contract is a suite for every store:
+    Several tasks may use it at once, and processes, but only one of them takes snapshots, within `taking`. Every method
+    may raise what it likes; whoever reads looks at the checksum. This contract is a suite for every store:
     `tests/engine/stores/snapshot_conformance.py`.
     """
 
@@ -31,6 +32,19 @@ class SnapshotStore(Protocol):
 
         Raises:
             Exception: there is nothing to read, or it can't be read.
+        """
+        ...
+
+    def taking(self) -> AbstractAsyncContextManager[None]:
+        """A block in which nobody else takes snapshots, neither by another handle nor in another process.
+
+        It begins before states are taken up, which may be before `open`, and ends when they are stored: what is made
+        from older snapshots never replaces a later one, and pieces of two takers are never mixed. Whoever holds it and
+        dies lets go of it.
+
+        Raises:
+            SnapshotsLocked: somebody does, or this handle does already; raised at once, without waiting.
+            Exception: it can't be told.
         """
         ...
 

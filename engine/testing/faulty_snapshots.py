@@ -6,6 +6,7 @@ Here: a store for snapshots in memory behind something that takes time and may f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Snapshot
@@ -33,6 +34,9 @@ class FaultySnapshots:
     async def attach(self) -> None:
         await self._work()
         await self._inner.attach()
+
+    def taking(self) -> AbstractAsyncContextManager[None]:
+        return self._inner.taking()
 
     async def latest(self) -> Sequence[Snapshot]:
         await self._work()

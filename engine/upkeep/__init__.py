@@ -6,6 +6,7 @@ from millstream.engine.upkeep.backup import backup_log
 from millstream.engine.upkeep.downgrade import Downgrade
 from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportDamaged, ExportRefused, TargetRefused
 from millstream.engine.upkeep.exchange import export_log, import_log
+from millstream.engine.upkeep.snapshots import TakenSnapshots, take_snapshots
 from millstream.engine.upkeep.states import ComparedState, compared_states, differing_parts, parked_in
 from millstream.engine.upkeep.verified import Verified
 from millstream.engine.upkeep.verify import verify_log
@@ -18,6 +19,7 @@ __all__ = [
     "ExportDamaged",
     "ExportRefused",
     "StoredEvent",
+    "TakenSnapshots",
     "TargetRefused",
     "Verified",
     "attached",
@@ -28,5 +30,6 @@ __all__ = [
     "import_log",
     "parked_in",
     "stored_events",
+    "take_snapshots",
     "verify_log",
 ]

@@ -63,7 +63,7 @@ async def test_an_engine_reads_writes_and_takes_snapshots_where_it_was_opened(tm
         assert (await backup_log(log, "copy.db")).commits == 1
         assert log.size_bytes() > 0
     assert log.name == "log.db"
-    assert files(tmp_path / "data") == ["log.db", "log.db-lock", "log.db-snapshots"]
+    assert files(tmp_path / "data") == ["log.db", "log.db-lock", "log.db-snapshots", "log.db-snapshots-lock"]
     assert files(elsewhere) == ["copy.db"]
     async with Engine(shop, log=tmp_path / "data" / "log.db") as engine:
         assert await engine.ask(StockOf("tea")) == 1
@@ -76,7 +76,10 @@ async def test_a_log_is_opened_where_the_program_is_then_and_not_where_it_was_na
     os.chdir(elsewhere)
     async with engine:
         await engine.execute(Add("tea", 1))
-    assert (files(tmp_path / "data"), files(elsewhere)) == ([], ["log.db", "log.db-lock", "log.db-snapshots"])
+    assert (files(tmp_path / "data"), files(elsewhere)) == (
+        [],
+        ["log.db", "log.db-lock", "log.db-snapshots", "log.db-snapshots-lock"],
+    )
 
 
 async def test_a_folder_that_is_gone_is_named(elsewhere: Path) -> None:

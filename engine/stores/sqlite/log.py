@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -45,6 +44,7 @@ from millstream.engine.stores.sqlite.errors import (
     text_of,
 )
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
+from millstream.engine.stores.sqlite.locks import locked
 from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, make_with
 from millstream.engine.stores.sqlite.reading import SqliteReader
@@ -77,9 +77,6 @@ _PRAGMAS = (
     f"wal_autocheckpoint={CHECKPOINT_PAGES}",
     f"journal_size_limit={_WAL_BYTES_KEPT_MAX}",
 )
-
-#: When a file is closed that was just made, the process loses all of its locks on it, also one taken by another thread.
-_MAKING_A_LOCK = threading.Lock()
 
 T = TypeVar("T")
 _Arguments = TypeVarTuple("_Arguments")
@@ -287,6 +284,10 @@ class SqliteLog:
 
     # What other stores can't do: `stores.capabilities`.
 
+    @property
+    def address(self) -> str:
+        return f"sqlite:{self.path.absolute()}"
+
     def size_bytes(self) -> int:
         files = (self.path, Path(f"{self.path}-wal"))
         return sum(file.stat().st_size for file in files if file.is_file())
@@ -363,10 +364,7 @@ class SqliteLog:
         # Before SQLite makes a -wal for it, which would be read-only, too, and stay so.
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise LogRefused(self.name, "it can't be written", WRITABLE)
-        path = f"{os.path.realpath(self.path)}-lock"  # one for all names that the file has by symbolic links
-        with _MAKING_A_LOCK:
-            self._made("lock", lambda: make_like(path, self.path, self._permissions))
-            lock = self._locked(path)
+        lock = self._locked(f"{os.path.realpath(self.path)}-lock")  # one for all names that it has by symbolic links
         try:
             if full := lacking_room(self.path):
                 raise LogRefused(self.name, full, MAKE_ROOM)
@@ -385,18 +383,13 @@ class SqliteLog:
 
     def _locked(self, path: str) -> sqlite3.Connection:
         try:
-            lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
-        except sqlite3.OperationalError as error:
-            raise LogRefused(self.name, f"its lock can't be made: {error}", "the folder must be writable") from error
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
+            lock = locked(path, lambda: self._made("lock", lambda: make_like(path, self.path, self._permissions)))
         except sqlite3.DatabaseError as error:
-            lock.close()
-            if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise LogLocked(self.name) from error
             if no_room(error):
                 raise refusal(self.name, error) from error
             raise LogRefused(self.name, f"its lock can't be taken: {error}", "the folder must be writable") from error
+        if lock is None:
+            raise LogLocked(self.name)
         return lock
 
     async def _open(self, application: str) -> None:

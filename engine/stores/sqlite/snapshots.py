@@ -5,10 +5,14 @@ for, damage here can't reach the log, and whoever wants the room back deletes it
 
 Each attempt to take a snapshot has a number, and its pieces have ids that begin with it; the row in ``snapshots`` names
 the attempt that was finished, so that one row makes a snapshot whole and lets go of the one before.
+
+Several processes may have the file open, of which one at a time takes snapshots: who has the lock beside it
+(``bank.db-snapshots-lock``). If it begins a new file in the place of a damaged one, the others go over to that.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -23,9 +27,11 @@ from millstream.engine.commits.marks import SNAPSHOTS_APPLICATION_ID
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.snapshots.part import Snapshot
+from millstream.engine.stores.errors import SnapshotsLocked
 from millstream.engine.stores.sqlite.connection import Database, connect
+from millstream.engine.stores.sqlite.locks import locked
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like
-from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address
+from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address, stat_of
 
 __all__ = ["SqliteSnapshots"]
 
@@ -53,6 +59,8 @@ _SCHEMA = f"""
 PRAGMA application_id={SNAPSHOTS_APPLICATION_ID};
 PRAGMA user_version={_FORMAT};
 """
+#: Two processes may find the file empty at once.
+_MAKING = _SCHEMA.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
 _AS_MADE = {name: " ".join(sql.split()) for name, sql in _TABLES.items()}
 _LATEST = """
 SELECT part, number, position, recorded_at, digest, fingerprint, pieces, checksum, notes FROM snapshots ORDER BY part
@@ -104,6 +112,8 @@ class SqliteSnapshots:
         self._last_attempt: int | None = None
         self._damage: Exception | None = None
         self._attached = False
+        #: Which file is open, by inode and device.
+        self._file: tuple[int, int] | None = None
         self._observer: Observer = Observers()
 
     def place(self, path: Path, like: Path) -> None:
@@ -143,8 +153,25 @@ class SqliteSnapshots:
             raise
         self._db, self._attached = db, True
 
+    @asynccontextmanager
+    async def taking(self) -> AsyncIterator[None]:
+        lock = await in_thread(self._take_lock)
+        if lock is None:
+            raise SnapshotsLocked(str(self._like))
+        try:
+            self._attempts.clear()
+            self._last_attempt = None  # somebody else may have made some meanwhile
+            yield
+        finally:
+            lock.close()
+
+    def _take_lock(self) -> sqlite3.Connection | None:
+        path = f"{os.path.realpath(self.path)}-lock"
+        return locked(path, lambda: make_like(path, self._like, OWNER_ONLY))
+
     async def latest(self) -> Sequence[Snapshot]:
         try:
+            await self._go_over()
             rows = await self._all(_LATEST)
             return [_snapshot(row) for row in rows]
         except (sqlite3.Error, msgspec.ValidationError) as error:
@@ -170,6 +197,8 @@ class SqliteSnapshots:
         if not snapshot.pieces:
             await self._begin(part)
         attempt = self._attempts.pop(part)
+        if _file_at(self.path) != self._file:
+            raise FileNotFoundError(f"{self.path} was deleted or replaced while it was written")
         row = (part, attempt, head.number, head.position, head.recorded_at, head.digest, snapshot.fingerprint)
         async with self._noticing_damage():
             before = await self._all("SELECT attempt FROM snapshots WHERE part = ?", part)
@@ -197,6 +226,13 @@ class SqliteSnapshots:
         self._attached = False
         if db is not None:
             await db.close()
+
+    async def _go_over(self) -> None:
+        """If whoever has taken snapshots has begun a new file, use that."""
+        if self._db is not None and not self._attached and _file_at(self.path) != self._file:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+                self._db = await self._opened()
 
     async def _begin(self, part: str) -> None:
         if self._damage is not None:
@@ -238,7 +274,7 @@ class SqliteSnapshots:
         db = await connect(self.path)
         try:
             if await _is_empty(db):
-                await db.script(f"PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA} COMMIT;")
+                await db.script(f"PRAGMA journal_mode=WAL; BEGIN IMMEDIATE; {_MAKING} COMMIT;")
             else:
                 await _require_ours(self.path, db)
             # A snapshot that is lost with the machine is only a slower opening: no fsync but at checkpoints.
@@ -248,12 +284,18 @@ class SqliteSnapshots:
         except BaseException:
             await db.close()
             raise
+        self._file = _file_at(self.path)
         return db
 
     def _set_aside(self) -> None:
         for suffix in ("-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         self.path.replace(f"{self.path}-damaged")
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    found = stat_of(str(path))
+    return None if found is None else (found.st_ino, found.st_dev)
 
 
 async def _is_empty(db: Database) -> bool:

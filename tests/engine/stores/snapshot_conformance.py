@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from millstream.engine.commits.commit import Head
+from millstream.engine.errors import LogLocked
 from millstream.engine.snapshots.part import Sealing, Snapshot
+from millstream.engine.stores.errors import SnapshotsLocked
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
 
@@ -104,6 +106,35 @@ class SnapshotConformance(ABC):
             assert some
             assert list(some) == made[start : start + len(some)]
         assert list(await store.pieces(snapshot, 40)) == []
+
+    async def test_one_at_a_time_takes_snapshots_whatever_handle_it_has_and_whether_that_is_open(self) -> None:
+        store, other = await self.opened(), self.make()
+        async with store.taking():
+            for each in (other, store):
+                with pytest.raises(SnapshotsLocked, match="are being taken already, and by one at a time: wait until"):
+                    async with each.taking():
+                        pytest.fail("two take snapshots")
+            snapshot = await take(store, "view A", 3, pieces(2))
+        async with other.taking():
+            with pytest.raises(LogLocked):
+                async with store.taking():
+                    pytest.fail("two take snapshots")
+        async with store.taking():
+            assert list(await store.latest()) == [snapshot]
+
+    async def test_what_several_handles_have_taken_one_after_another_is_never_mixed(self) -> None:
+        handles = [await self.opened(), await self.opened()]
+        async with handles[0].taking():
+            await begin(handles[0], "view A", pieces(5, "left over"))
+        for number in range(1, 5):
+            store, other = handles[number % 2], handles[1 - number % 2]
+            made = {part: pieces(20 + number, f"{part} {number}") for part in ("model A", "view A")}
+            async with store.taking():
+                snapshots = [await take(store, part, number, made[part]) for part in made]
+            assert list(await other.latest()) == snapshots
+            for snapshot in snapshots:
+                assert await read(other, snapshot) == made[snapshot.part]
+            assert await self.held(store) == 2 * (20 + number)
 
     async def test_a_snapshot_that_is_not_finished_is_not_there(self) -> None:
         store = await self.opened()

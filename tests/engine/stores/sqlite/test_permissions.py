@@ -14,7 +14,15 @@ from tests.shop import Add, shop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name != "posix", reason="only POSIX has these permissions")]
 
-FILES = {"log.db", "log.db-lock", "log.db-snapshots", "log.db-wal", "log.db-shm", "log.db-snapshots-wal"}
+FILES = {
+    "log.db",
+    "log.db-lock",
+    "log.db-snapshots",
+    "log.db-wal",
+    "log.db-shm",
+    "log.db-snapshots-wal",
+    "log.db-snapshots-lock",
+}
 
 
 @pytest.fixture(autouse=True, params=[0o022, 0o000, 0o077])
@@ -56,7 +64,7 @@ async def test_an_empty_file_keeps_its_permissions_and_gives_them_to_what_lies_b
 
 async def test_a_log_that_others_may_read_stays_so(tmp_path: Path) -> None:
     await used(SqliteLog(tmp_path / "log.db", permissions=0o644))
-    for name in ("log.db-lock", "log.db-snapshots"):
+    for name in ("log.db-lock", "log.db-snapshots", "log.db-snapshots-lock"):
         (tmp_path / name).unlink()
     assert set((await used(SqliteLog(tmp_path / "log.db"))).values()) == {0o644}
 

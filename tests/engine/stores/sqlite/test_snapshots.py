@@ -45,6 +45,34 @@ class TestSqliteSnapshots(SnapshotConformance):
         assert count(self.path) == 2
 
 
+async def test_a_handle_goes_over_to_the_file_that_another_one_has_begun_in_the_place_of_a_damaged_one(
+    tmp_path: Path, log_lines: list[Any]
+) -> None:
+    path = tmp_path / "log.db-snapshots"
+    await written(path)
+    async with opened(path) as store, opened(path) as other:
+        async with other.taking():
+            other.doubt("its pieces are damaged")
+            snapshot = await take(other, "view A", 9, pieces(3, "anew"))
+        assert lines(log_lines) == ["warning snapshots_damaged"]
+        assert list(await store.latest()) == [snapshot]
+        async with store.taking():
+            later = await take(store, "model A", 9, pieces(2))
+        assert list(await other.latest()) == [later, snapshot]
+    async with opened(path) as store:
+        assert list(await store.latest()) == [later, snapshot]
+        assert await read(store, snapshot) == pieces(3, "anew")
+
+
+async def test_a_snapshot_in_a_file_that_was_deleted_meanwhile_is_not_taken_for_stored(tmp_path: Path) -> None:
+    path = tmp_path / "log.db-snapshots"
+    async with opened(path) as store:
+        await begin(store, "view A", pieces(3))
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match="was deleted or replaced while it was written"):
+            await store.finish(sealed("view A", 3, pieces(3)))
+
+
 def count(path: Path) -> int:
     db = sqlite3.connect(path)
     try:

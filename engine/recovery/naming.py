@@ -1,0 +1,86 @@
+"""An application by the names of its classes, so that another process can import it.
+
+Here: from an `App` to names, and back. An `App` is nothing but its classes, so that it needs no name of its own: it may
+be bound to any variable, or be made by a function.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from functools import reduce
+from importlib import import_module
+from typing import Any
+
+import msgspec
+
+from millstream.engine.application.app import App
+from millstream.engine.application.methods import place_of
+from millstream.engine.errors import DefinitionError
+
+__all__ = ["NamedApp"]
+
+
+class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
+    """What an `App` is made of, each class as ``module:qualified name``."""
+
+    models: tuple[str, ...]
+    views: tuple[str, ...]
+    retired: tuple[str, ...]
+    name: str
+    version: str | None
+
+    @classmethod
+    def of(cls, app: App) -> NamedApp:
+        """The names of an application's classes.
+
+        Raises:
+            DefinitionError: one is not found by its name in a fresh process; says which, and why.
+        """
+        return cls(
+            models=_names(app.models),
+            views=_names(app.views),
+            retired=tuple(sorted(_names(app.retired))),
+            name=app.name,
+            version=app.version,
+        )
+
+    def load(self) -> App:
+        """Import the classes, and make the application of them.
+
+        Raises:
+            Exception: whatever importing a module raises.
+        """
+        models, views, retired = (list(map(_named, names)) for names in (self.models, self.views, self.retired))
+        return App(models=models, views=views, retired=retired, name=self.name, version=self.version)
+
+
+def _names(classes: Iterable[type[Any]]) -> tuple[str, ...]:
+    return tuple(map(_name_of, classes))
+
+
+def _name_of(cls: type[Any]) -> str:
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    if cls.__module__ == "__main__":
+        problem = "it is in the program's main module, which another process does not import"
+    elif "<" in cls.__qualname__:
+        problem = "it is made within a function"
+    elif _found(name) is not cls:
+        problem = "its module has something else under that name"
+    else:
+        return name
+    raise DefinitionError(
+        f"another process can't import {name}: {problem}; move it to the top of a module of its own, "
+        'or take snapshots in this process: Engine(…, snapshots="loop")',
+        place_of(cls),
+    )
+
+
+def _found(name: str) -> Any:
+    module, _, path = name.partition(":")
+    return reduce(lambda found, each: getattr(found, each, None), path.split("."), sys.modules.get(module))
+
+
+def _named(name: str) -> Any:
+    module, _, path = name.partition(":")
+    return reduce(getattr, path.split("."), import_module(module))

@@ -1,0 +1,42 @@
+"""Locks between processes that the operating system drops when their holder ends, however it ends.
+
+A lock is an exclusive transaction on an empty database of its own, so that readers of what it guards are not disturbed.
+Here: taking one. Not here: what each guards (`log`, `snapshots`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+
+from millstream.engine.stores.sqlite.errors import primary_code
+
+__all__ = ["locked"]
+
+#: When a file is closed that was just made, the process loses all of its locks on it, also one taken by another thread.
+_MAKING_A_LOCK = threading.Lock()
+
+
+def locked(path: str, make: Callable[[], None]) -> sqlite3.Connection | None:
+    """Take the lock in a file. Closing the connection lets go of it. None: somebody has it. Blocks: in a thread.
+
+    Args:
+        path: the file: one for all names that what it guards may have.
+        make: makes an empty file there, if there is none.
+
+    Raises:
+        sqlite3.Error: it can't be taken.
+        Exception: what ``make`` raises.
+    """
+    with _MAKING_A_LOCK:
+        make()
+        lock = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.DatabaseError as error:
+            lock.close()
+            if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return None
+            raise
+    return lock
