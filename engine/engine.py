@@ -45,7 +45,6 @@ from millstream.engine.stores.address import log_at
 from millstream.engine.stores.capabilities import Upgrading
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
-from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.failure import Rebuilt
@@ -391,15 +390,14 @@ class Engine(Queries):
         require_zone(self._clock())
         if isinstance(self.log, Upgrading) and self.log.upgraded_from is not None:
             self.observers.log_upgraded(log=self.log.name, from_format=self.log.upgraded_from, to_format=FORMAT)
-        store = None if self._snapshots is None else await self._opened(self._snapshots)
-        catalog = Catalog(store, self.log, self.observers)
+        catalog = await Catalog.opened(self._snapshots, self.log, self.observers)
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)
         write = WriteParts(self.app, self.limits.receipts_max)
         with frozen() if self._freeze_gc else nullcontext():
             parts = [*write.all, *(view.read for view in self._views)]
             recovered = await self._recovery.recover(parts, Slicer(self.limits.slice_ms_max))
         head = recovered.head
-        if store is not None:
+        if catalog.is_kept:
             self._catalog = catalog
             self._snapshotter = Snapshotter(
                 self._recovery,
@@ -436,14 +434,6 @@ class Engine(Queries):
             self.observers.store_failed(log=self.log.name, error=error)
             return False
         return True
-
-    async def _opened(self, store: SnapshotStore) -> SnapshotStore | None:
-        try:
-            await to_the_end(store.open(self.observers))
-        except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
-            self.observers.snapshots_unavailable(log=self.log.name, error=error)
-            return None
-        return store
 
     async def _close(self) -> None:
         """Drain the writer, then what follows the log; let go of the log; what a task died of is raised last."""

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import LogCorrupt, SnapshotMismatch
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Part, Sealing, Snapshot
 from millstream.engine.snapshots.shape import fits
@@ -52,6 +53,24 @@ class Catalog:
         self._broken: set[str] = set()
         #: Of the pieces that were stored, all together.
         self.stored_bytes = 0
+
+    @classmethod
+    async def opened(cls, store: SnapshotStore | None, log: Log, observer: Observer) -> Catalog:
+        """The catalog of a store that is opened for it. Where it can't be, there are no snapshots: opening is slower
+        then, and nothing else.
+        """
+        try:
+            if store is not None:
+                await to_the_end(store.open(observer))
+        except Exception as error:  # noqa: BLE001 - told
+            observer.snapshots_unavailable(log=log.name, error=error)
+            store = None
+        return cls(store, log, observer)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a store."""
+        return self._store is not None
 
     @property
     def broken(self) -> frozenset[str]:

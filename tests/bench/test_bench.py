@@ -424,12 +424,14 @@ def test_the_whole_program_runs_and_writes_its_report(tmp_path: Path) -> None:
     assert [(figure.name, figure.unit) for figure in found.figures] == [("one-caller", "commands/s"), ("ask", "asks/s")]
     assert [(row.label, row.loop) for row in found.figures[0].rows] == [
         ("millstream", "asyncio"),
+        ("on the loop's thread", "asyncio"),
         ("autocommit", None),
         ("fdatasync", None),
         ("minimum", "asyncio"),
     ]
     row = msgspec.json.decode(written)["figures"][0]["rows"][0]
     assert sorted(row) == [
+        "above",
         "details",
         "durability",
         "goal",
