@@ -63,7 +63,7 @@ class Host(Protocol):
     limits: ServerLimits
     requests: Requests
     #: By role: what reads its lines. One who has not authenticated is told nothing about the application.
-    readers: Mapping[Role | None, Callable[[bytes], Any]]
+    readers: Mapping[Role | None, Requests]
     #: By role, and by class of request: what is done.
     handlers: Mapping[Role | None, Mapping[type[Any], Handler]]
     #: The role of a connection that has not authenticated.
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         self._large_bytes = 0  # of requests that were taken up since no command was in flight
         self._line_bytes = 0  # of the line that is taken up just now, if it is large
         #: What was read and not taken up: lines, and requests of a batch that was begun.
-        self._backlog: deque[bytes | tuple[Any, Batch]] = deque()
+        self._backlog: deque[bytes | tuple[Any, Batch | None]] = deque()
         self._output = Output(server.limits.output_bytes_max, partial(server.flush_soon, self))
         self._is_reading = True
         self._is_scheduled = False
@@ -145,6 +145,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.status is not ConnectionStatus.OPEN:
             return
+        if not (self._backlog or self._is_stranger or self._is_scheduled) and self._take_together(data):
+            return
         try:
             lines = self._lines.feed(data)
         except FrameTooLarge as error:
@@ -158,6 +160,18 @@ class Connection(asyncio.Protocol):
             self._backlog.extend(lines)
             if not self._is_scheduled:
                 self.work()
+
+    def _take_together(self, data: bytes) -> bool:
+        """Read what one receive brought at once, if it is whole lines, of a few good requests. Returns False if not."""
+        if len(data) > _LARGE_BYTES or not self._lines.are_whole(data):
+            return False
+        requests = self._requests.read_lines(data)
+        if requests is None or len(requests) > self._limits.turn_requests_max:
+            return False
+        self.heard_at = elapsed()
+        self._backlog.extend([(request, None) for request in requests])
+        self.work()
+        return True
 
     def _knows(self, lines: Sequence[bytes]) -> bool:
         """Whether the first line begins the protocol; whoever begins another one is told so and closed."""
@@ -210,26 +224,34 @@ class Connection(asyncio.Protocol):
         """Do what this role may do, from the next request on."""
         self.role = role
         self._handlers = self.server.handlers[role]
-        self._read_line = self.server.readers[role]
+        self._requests = self.server.readers[role]
         self._lines.allow(self._limits.stranger_frame_bytes_max if role is None else self._limits.frame_bytes_max)
 
     def work(self) -> None:
         """Take up what was read, as far as this connection may; then read on, or don't."""
         self._is_scheduled = False
-        backlog, limits = self._backlog, self._limits
+        backlog, limits, output = self._backlog, self._limits, self._output
         requests, until = limits.turn_requests_max, elapsed() + limits.turn_ms_max / 1e3
-        while backlog and self.may_take:
+        in_flight_max, large_bytes_max = limits.in_flight_max, limits.connection_large_bytes_max
+        while backlog and not (  # `may_take`, 0.2 µs less
+            self.in_flight >= in_flight_max
+            or self.is_held
+            or self.is_gone
+            or output.slow_since is not None
+            or output.size_bytes >= output.bytes_max
+            or self._large_bytes >= large_bytes_max
+        ):
             if not requests:
                 self._schedule()
                 break
             item = backlog.popleft()
-            if isinstance(item, tuple):
+            if type(item) is tuple:
                 self._do(*item)
             else:
                 if len(item) > _LARGE_BYTES:
                     self._large_bytes += len(item)
                     self._line_bytes = len(item)
-                request = self._read_line(item)
+                request = self._requests.read(item)
                 if request.__class__ is list:
                     batch = Batch(len(request), self._line_bytes // len(request))
                     backlog.extendleft((each, batch) for each in reversed(request))
@@ -290,7 +312,7 @@ class Connection(asyncio.Protocol):
     def _do(self, request: Any, batch: Batch | None) -> None:
         handler = self._handlers.get(request.__class__)
         if handler is None and isinstance(request, Unread) and self.role is not None:
-            request = self._read_line(request.line)  # this very batch has authenticated
+            request = self._requests.read(request.line)  # this very batch has authenticated
             handler = self._handlers.get(request.__class__)
         try:
             if handler is None:
@@ -336,11 +358,14 @@ class Connection(asyncio.Protocol):
 
     def confirm(self, to: Any, result: Any, batch: Batch | None) -> None:
         """Answer with what can surely be written, such as a receipt: all that are due are written together."""
-        self._output.deliver(to, Result(to, result), 0, batch)
+        if batch is None and to is not UNSET:
+            self._output.put(Result(to, result))
+        else:
+            self._output.deliver(to, Result(to, result), 0, batch)
 
     def settle(self, to: Any, receipt: Any, batch: Batch | None) -> None:
         """Answer a command that was in flight."""
-        self._output.deliver(to, Result(to, receipt), 0, batch)
+        self.confirm(to, receipt, batch)
         self.settled()
 
     def settled(self) -> None:

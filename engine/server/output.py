@@ -49,7 +49,7 @@ class Output:
         self.slow_since: float | None = None
         #: Nothing is taken any more.
         self.is_closed = False
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._flush_soon = flush_soon
         #: About how many bytes wait, receipts not counted.
         self.size_bytes = 0
@@ -60,7 +60,7 @@ class Output:
     @property
     def has_room(self) -> bool:
         """Whether the other side takes what it is sent."""
-        return self.slow_since is None and self.size_bytes < self._bytes_max
+        return self.slow_since is None and self.size_bytes < self.bytes_max
 
     def deliver(self, to: Any, reply: Any, size: int, batch: Batch | None) -> None:
         """Let a reply wait to be written.
@@ -87,6 +87,14 @@ class Output:
             self._flush_soon()
         self._waiting.append(reply)
         self.size_bytes += size
+
+    def put(self, reply: Any) -> None:
+        """The same for a small reply that is in no batch."""
+        if self.is_closed:
+            return
+        if not self._waiting:
+            self._flush_soon()
+        self._waiting.append(reply)
 
     def flush(self) -> bool:
         """Give the transport what waits to be written. Returns False if that was nothing."""

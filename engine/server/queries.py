@@ -27,6 +27,9 @@ __all__ = ["Queries"]
 
 #: Events in one notification of `follow`.
 _FOLLOW_EVENTS_MAX = 500
+_INT_MAX = 2**63 - 1
+#: A longer text is written by itself, so that its bytes are counted.
+_SMALL_CHARS = 256
 
 
 class Queries:
@@ -54,7 +57,10 @@ class Queries:
         params = request.params
         found = self._backend.answer_now(params.query, params.after, params.incomplete)
         if found is not None:
-            self._reply(connection, request, batch, Answered(*found))
+            if batch is None and _is_small(found[0]):
+                connection.confirm(request.id, Answered(*found), batch)
+            else:
+                self._reply(connection, request, batch, Answered(*found))
         else:
             waiting = self._waiting_for(params.query)
             waiting.take(connection)
@@ -191,6 +197,16 @@ class Queries:
             raise EngineClosed("closed")
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
             _tell(connection, "follow", number, error)
+
+
+def _is_small(answer: Any) -> bool:
+    """Whether an answer is short, and surely written as JSON: it is written with all that go out together."""
+    kind = type(answer)
+    if kind is int:
+        return -_INT_MAX <= answer <= _INT_MAX
+    if kind is str:
+        return len(answer) <= _SMALL_CHARS and answer.isascii()
+    return answer is None or kind is bool or kind is float
 
 
 @contextmanager

@@ -9,9 +9,9 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
 
@@ -85,9 +85,9 @@ class Server:
         self._require_loop = backend.require_loop
         self._methods = Methods(backend, self.requests, tokens, self.limits, self.stats)
         self.handlers = self._methods.handlers
-        self.readers: Mapping[Role | None, Callable[[bytes], Any]] = {
-            **dict.fromkeys(Role, self.requests.read),
-            None: self.requests.only(MAY[None]).read,
+        self.readers: Mapping[Role | None, Requests] = {
+            **dict.fromkeys(Role, self.requests),
+            None: self.requests.only(MAY[None]),
         }
         self.first_role = Role.WRITER if tokens is None else None
         #: Where it listens, with the ports that it got.

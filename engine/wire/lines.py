@@ -64,13 +64,17 @@ class Lines:
         """How many bytes of an unfinished line are kept."""
         return len(self._rest)
 
+    def are_whole(self, data: bytes) -> bool:
+        """Whether ``data`` begins and ends with a line, and none in it can be too long: it need not be fed."""
+        return not self._rest and data.endswith(b"\n") and len(data) <= self._whole_bytes_max
+
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that ``data`` completes, without their ends.
 
         Raises:
             FrameTooLarge: a line is too long; nothing more can be read from this stream. Not with ``cuts``.
         """
-        if not self._rest and data.endswith(b"\n") and len(data) <= self._whole_bytes_max:  # whole, as nearly always
+        if self.are_whole(data):  # as nearly always
             lines = data.split(b"\n")
             lines.pop()
             return lines

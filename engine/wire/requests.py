@@ -15,8 +15,9 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from millstream.engine.application.app import App, tag_of
-from millstream.engine.application.doors import without_nul
+from millstream.engine.application.doors import BACKSLASH, NUL, without_nul
 from millstream.engine.application.forms import require_readable
+from millstream.engine.application.kinds import kind_of, nests
 from millstream.engine.application.messages import Metadata
 from millstream.engine.application.options import Options
 from millstream.engine.application.validation import problem_with, reader, union_of
@@ -75,6 +76,8 @@ class Requests:
         self._is_limited = False
         self._decode = without_nul(reader(union, _AROUND), lambda request: self._keys((request,)))
         self._decode_batch = without_nul(reader(list[union], _AROUND + 1), self._keys)
+        #: What can be nested without end has to be looked at by itself.
+        self._decode_lines = None if nests(kind_of(union)) else msgspec.json.Decoder(union).decode_lines
 
     def _keys(self, requests: Iterable[Any]) -> list[str | None]:
         """Those of the commands in them."""
@@ -91,6 +94,7 @@ class Requests:
         found.types = {name: self.types[name] for name in methods}
         union: Any = union_of(found.types.values())
         found._decode, found._decode_batch, found._is_limited = reader(union), reader(list[union]), True
+        found._decode_lines = None
         return found
 
     def read(self, line: bytes) -> Any:
@@ -99,6 +103,31 @@ class Requests:
             return self._decode(line)
         except Exception:  # noqa: BLE001 - whatever it is, the line is to blame, and looked at again with care
             return self._looked_at(line)
+
+    def read_lines(self, data: bytes) -> list[Any] | None:
+        """The requests of some lines, read at once; None where one of them has to be looked at by itself, with `read`.
+
+        The decoder is more lenient about line ends than `read` is: it takes one request that stands in two lines, and
+        two that stand in one. The first can't be where each line ends with ``}`` and the next begins with ``{``: no
+        JSON has that within a value. Then as many requests as lines means one in each.
+
+        Args:
+            data: lines with their ends.
+        """
+        lines = data.count(b"\n")
+        if (
+            self._decode_lines is None
+            or data[:1] != b"{"
+            or data[-2:] != b"}\n"
+            or data.count(b"}\n{") != lines - 1
+            or (BACKSLASH in data and data.find(NUL) >= 0)
+        ):
+            return None
+        try:
+            found: list[Any] = self._decode_lines(data)
+        except Exception:  # noqa: BLE001 - which line is to blame is found by looking at each
+            return None
+        return found if len(found) == lines else None
 
     def _looked_at(self, line: bytes) -> Any:
         start = line.lstrip()[:1]
