@@ -39,7 +39,9 @@ class Observers(Observer):
             if isinstance(each, type):
                 raise DefinitionError("an observer is an object, not its class", f"{each.__name__}()")
         for name in _HOOKS:
-            told = [(lines, getattr(lines, name))] if has_hook(lines, name) else []  # ours: not checked at each opening
+            told: list[tuple[Observer, _Hook]] = []
+            if has_hook(lines, name):
+                told.append((lines, getattr(lines, name)))  # ours: not checked at each opening
             told += [(each, _checked(each, name)) for each in given if has_hook(each, name)]
             if told:
                 setattr(self, name, _telling(name, told))

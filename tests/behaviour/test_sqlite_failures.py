@@ -21,9 +21,9 @@ import pytest
 
 from millstream.engine import CommitFailed, Engine, LogCorrupt, LogRefused, SqliteLog, WriterUnavailable
 from millstream.engine.commits.commit import Commit
-from tests.engine.stores.conformance import APP, append_all, commits, head_of, read_all
 from tests.engine.stores.sqlite import children
 from tests.engine.stores.sqlite.children import child, in_own_mounts
+from tests.engine.stores.written import APP, append_all, commits, head_of, read_all
 from tests.shop import Add, StockOf, shop
 from tests.support import settled
 
@@ -584,7 +584,7 @@ async def landed_after(path: Path, log: SqliteLog, commit: Commit, meanwhile: Ca
         meanwhile()
         landed(*said)
 
-    log._landed = moved_first  # type: ignore[method-assign]
+    log._landed = moved_first  # type: ignore[method-assign, assignment]
     log.launch(commit, told.set_result)
     with anyio.fail_after(10):
         return await told
