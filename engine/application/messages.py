@@ -50,8 +50,10 @@ PERSONAL = msgspec.Meta(extra={"millstream": "personal"})
 #: personal, and ids, actors, correlations and the like are public: name persons there by a number of your own.
 Personal = Annotated[T, PERSONAL]
 
+#: What SQLite, and the protocol, can hold.
+_POSITION_MAX = 2**63 - 1
 #: A number of something, or a place in an order: nothing that comes from elsewhere is believed to be below 0.
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_POSITION_MAX)]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
@@ -114,11 +116,14 @@ def position_of(token: Token | None) -> int:
     """The position that a token stands for; 0 for none.
 
     Raises:
-        InvalidMessage: it is no token, or a refusal that has no position, as that of a preview.
+        InvalidMessage: it is no token, a position above what any log can have, or a refusal that has no position, as
+            that of a preview.
     """
     if token is None:
         return 0
     if isinstance(token, int):
+        if token > _POSITION_MAX:
+            raise InvalidMessage("after", f"no log comes to a position above {_POSITION_MAX:,}")
         return token
     try:
         position = token.position

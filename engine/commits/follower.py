@@ -34,6 +34,10 @@ class Follower(Protocol):
         """The log has commits up to ``head`` that were not offered: the next one that is follows ``head``."""
         ...
 
+    def recede(self, head: Head) -> None:
+        """What was being written after ``head`` is not in the log, and will not be: nobody need wait for it."""
+        ...
+
     async def run(self) -> None:
         """Its life, until `stop`.
 

@@ -34,14 +34,17 @@ class Observers(Observer):
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        everyone = (LogLines(), *observers)
-        for each in everyone:
+        lines, given = LogLines(), tuple(observers)
+        for each in given:
             if isinstance(each, type):
                 raise DefinitionError("an observer is an object, not its class", f"{each.__name__}()")
         for name in _HOOKS:
-            defined = [each for each in everyone if has_hook(each, name)]
-            if defined:
-                setattr(self, name, _telling(name, [(each, _checked(each, name)) for each in defined]))
+            told: list[tuple[Observer, _Hook]] = []
+            if has_hook(lines, name):
+                told.append((lines, getattr(lines, name)))  # ours: not checked at each opening
+            told += [(each, _checked(each, name)) for each in given if has_hook(each, name)]
+            if told:
+                setattr(self, name, _telling(name, told))
 
 
 def _checked(observer: Observer, name: str) -> _Hook:

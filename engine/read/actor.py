@@ -191,6 +191,10 @@ class ViewActor:
         self._queue.clear()
         self._signal()
 
+    def recede(self, head: Head) -> None:
+        """The log ends at ``head``: who waits for more looks again whether it will come."""
+        self._waiting.wake_beyond(head.position)
+
     def start(self, head: Head) -> None:
         """The state is that of the log at ``head``: answer from now on, and take what is offered."""
         self.position, self._published = self.read.head.position, head

@@ -52,6 +52,14 @@ class Waiting:
         while line and line[0][0] <= position:
             self._wake(heappop(line)[2])
 
+    def wake_beyond(self, position: int) -> None:
+        """Wake those who wait for a position after this one."""
+        for entry in self._line:
+            if entry[0] > position:
+                self._wake(entry[2])
+        self._line = [entry for entry in self._line if entry[0] <= position]
+        heapify(self._line)
+
     def wake_all(self) -> None:
         """Wake everybody, wherever the view is."""
         for _, _, turn in self._line:

@@ -90,6 +90,9 @@ class Snapshotter:
             self._next = head.position + self._limits.snapshot_events_every
             self._due.set()
 
+    def recede(self, head: Head) -> None:
+        """Only what is durable was counted."""
+
     async def run(self) -> None:
         """Take snapshots when they are due, until `stop`; one that fails is told, and costs nothing but itself."""
         with self._life:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from typing import Any, get_origin
+from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import inspect
@@ -24,6 +25,8 @@ __all__ = ["fingerprint_of", "fits"]
 
 #: The version of how states become pieces: another one makes all snapshots useless.
 _FORMAT = 2
+#: By class, as no class changes: to walk over one took 2 ms, at each opening, and at each snapshot of each part.
+_known: WeakKeyDictionary[type[Side], str] = WeakKeyDictionary()
 
 
 def fingerprint_of(side: type[Side]) -> str:
@@ -32,6 +35,13 @@ def fingerprint_of(side: type[Side]) -> str:
     A class that msgspec does not understand makes its pieces itself; its annotations are taken as they are written.
     After a space it says what the events could say, which need not be the same: `fits` compares two.
     """
+    found = _known.get(side)
+    if found is None:
+        found = _known[side] = _made(side)
+    return found
+
+
+def _made(side: type[Side]) -> str:
     try:
         kind = inspect.type_info(side)
         shape: Any = _shape(kind, ())

@@ -6,10 +6,11 @@ says why; nothing else is raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from copy import copy
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -49,6 +50,30 @@ class Unread(NamedTuple):
     line: bytes
 
 
+class _Known(NamedTuple):
+    """What all that read requests for one application have in common: classes made for it, and their readers."""
+
+    params: Mapping[str, type[msgspec.Struct]]
+    types: Mapping[str, type[msgspec.Struct]]
+    read: Callable[[bytes], Any]
+    read_batch: Callable[[bytes], Any]
+    #: None where a request can be nested without end, and has to be looked at by itself.
+    read_lines: Callable[[bytes], list[Any]] | None
+
+    @classmethod
+    def of(cls, app: App) -> _Known:
+        params = params_of(app)
+        types = {name: _request(name, each) for name, each in params.items()}
+        union: Any = union_of(types.values())
+        require_readable(union, f"a command or query of {app!r}")
+        lines = None if nests(kind_of(union)) else msgspec.json.Decoder(union).decode_lines
+        return cls(params, types, reader(union, _AROUND), reader(list[union], _AROUND + 1), lines)
+
+
+#: By application: to make them takes 10 ms, and a program, or its tests, may serve one application many times.
+_known: WeakKeyDictionary[App, _Known] = WeakKeyDictionary()
+
+
 class Requests:
     """Reads requests for one application.
 
@@ -66,18 +91,16 @@ class Requests:
     def __init__(self, app: App, batch_max: int) -> None:
         self._app = app
         self._batch_max = batch_max
-        self._params = params_of(app)
+        known = _known.get(app)
+        if known is None:
+            known = _known[app] = _Known.of(app)
+        self._params = known.params
         #: By method: the class of its requests.
-        self.types: Mapping[str, type[msgspec.Struct]] = {
-            name: _request(name, params) for name, params in self._params.items()
-        }
-        union: Any = union_of(self.types.values())
-        require_readable(union, f"a command or query of {app!r}")
+        self.types = known.types
         self._is_limited = False
-        self._decode = without_nul(reader(union, _AROUND), lambda request: self._keys((request,)))
-        self._decode_batch = without_nul(reader(list[union], _AROUND + 1), self._keys)
-        #: What can be nested without end has to be looked at by itself.
-        self._decode_lines = None if nests(kind_of(union)) else msgspec.json.Decoder(union).decode_lines
+        self._decode = without_nul(known.read, lambda request: self._keys((request,)))
+        self._decode_batch = without_nul(known.read_batch, self._keys)
+        self._decode_lines = known.read_lines
 
     def _keys(self, requests: Iterable[Any]) -> list[str | None]:
         """Those of the commands in them."""

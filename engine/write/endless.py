@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.errors import CommitTooLarge, ImpureHandler
@@ -24,6 +25,8 @@ _FIRST = 8
 _AT_ONCE = 64
 
 _JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
+#: By handler, as its text does not change: to read one takes 0.3 ms, and each state of the writer asks for all.
+_known: WeakKeyDictionary[Callable[..., Any], bool] = WeakKeyDictionary()
 
 
 def may_go_on(function: Callable[..., Any]) -> bool:
@@ -34,10 +37,13 @@ def may_go_on(function: Callable[..., Any]) -> bool:
     """
     if not inspect.isfunction(function) or not inspect.isgeneratorfunction(function):
         return True
-    return any(
-        each.opname == "GET_YIELD_FROM_ITER" or (each.opcode in _JUMPS and each.argval <= each.offset)
-        for each in dis.get_instructions(function)
-    )
+    found = _known.get(function)
+    if found is None:
+        found = _known[function] = any(
+            each.opname == "GET_YIELD_FROM_ITER" or (each.opcode in _JUMPS and each.argval <= each.offset)
+            for each in dis.get_instructions(function)
+        )
+    return found
 
 
 def bounded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from millstream.engine.application.app import App
@@ -19,8 +20,13 @@ def tenure_of(app: App, term: int) -> Tenure:
         app: the application.
         term: which opening it is, of those that have written.
     """
+    return Tenure(term, f"{socket.gethostname()}:{os.getpid()}", f"millstream {_release()}", app.version)
+
+
+@cache
+def _release() -> str:
+    """Of the code that runs, whatever is installed meanwhile; to read it takes 1 ms."""
     try:
-        release = version("millstream")
+        return version("millstream")
     except PackageNotFoundError:  # it runs from a folder that nobody installed
-        release = "unknown"
-    return Tenure(term, f"{socket.gethostname()}:{os.getpid()}", f"millstream {release}", app.version)
+        return "unknown"

@@ -21,6 +21,7 @@ So a store that keeps failing costs a small write per command, and no rebuild un
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -213,6 +214,7 @@ class Writer:
             Exception: a defect.
         """
         reason: Callable[[], MillstreamError] = partial(EngineClosed, "closed")
+        process = os.getpid()
         try:
             while self._has_work():
                 await self._step()
@@ -222,7 +224,8 @@ class Writer:
             self._observer.fenced(log=error.log, commit=error.commit, head=error.head)
         except BaseException as error:
             reason = partial(WriterUnavailable, f"it stopped: {error!r}")
-            self._observer.writer_stopped(log=self._store.name, commit=self.head.number, error=error)
+            if os.getpid() == process:  # a forked child says nothing of its parent's writer
+                self._observer.writer_stopped(log=self._store.name, commit=self.head.number, error=error)
             if isinstance(error, INTERRUPTS):
                 raise Interrupted("the writer") from error
             raise
@@ -230,14 +233,8 @@ class Writer:
             self.fail_all(reason)
 
     def _has_work(self) -> bool:
-        return bool(
-            not self._closing
-            or self.mailbox.queue
-            or self._draft
-            or self._flight
-            or self._owed
-            or self._defect is not None
-        )
+        underway = self.mailbox.queue or self._draft or self._flight or self._owed or self._defect
+        return bool(not self._closing or underway)
 
     async def _step(self) -> None:
         """One turn: decide what waits, launch what is ready, answer some who are owed; or wait.
@@ -339,11 +336,7 @@ class Writer:
             if error is None:
                 self._land(flight)
                 draft = self._draft
-                if (
-                    draft is not None
-                    and self._is_due(draft)
-                    and (not self.mailbox.queue or draft.is_full(self._limits))
-                ):
+                if draft and self._is_due(draft) and (not self.mailbox.queue or draft.is_full(self._limits)):
                     self._launch(draft)
                 if self.mailbox.is_waited_for:  # else `run` answers some in this very turn
                     self._owed.tell(_ANSWERS_MAX)
@@ -418,7 +411,7 @@ class Writer:
             self._draft = None
         self._discard_state()
         if not isinstance(error, OutcomeUnknown):
-            self._sealed = self.head
+            self._recede()
 
     def _discard_state(self) -> None:
         self.state = None
@@ -450,7 +443,13 @@ class Writer:
             self.head = rebuilt.head
             for follower in self._followers:
                 follower.resync(rebuilt.head)
+        self._recede()
+
+    def _recede(self) -> None:
+        """What was sealed and is not durable never will be."""
         self._sealed = self.head
+        for follower in self._followers:
+            follower.recede(self.head)
 
     async def _refuse_waiting(self, reason: str, error: BaseException) -> None:
         self._observer.rebuild_failed(log=self._store.name, error=error)

@@ -152,4 +152,5 @@ asyncio.run(main())
     assert (ended.returncode, ended.stdout) == (0, f"{code} 2\nlocked\n")
     assert ("WrongLoop" in ended.stderr) == ("return" in leaves)
     assert not warned(ended, "engine of shop.db")
+    assert "writer_stopped" not in ended.stdout + ended.stderr
     assert stock(tmp_path / "shop.db") == 2

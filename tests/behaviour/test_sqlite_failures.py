@@ -5,22 +5,25 @@ No fakes here. What can't be done to the process of the tests is done to a child
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from millstream.engine import CommitFailed, Engine, LogCorrupt, LogRefused, SqliteLog, WriterUnavailable
 from millstream.engine.commits.commit import Commit
-from tests.engine.stores.conformance import APP, append_all, commits, head_of, read_all
 from tests.engine.stores.sqlite import children
 from tests.engine.stores.sqlite.children import child, in_own_mounts
+from tests.engine.stores.written import APP, append_all, commits, head_of, read_all
 from tests.shop import Add, StockOf, shop
 from tests.support import settled
 
@@ -537,3 +540,93 @@ async def test_the_part_of_a_wal_that_holds_nothing_any_more_may_be_cut(tmp_path
     await log.append(written[11])
     assert await read_all(log) == written
     await log.close()
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """A block in which this process can open no file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def move_wal(path: Path) -> None:
+    """As SQLite's shell may do: the -wal is empty, and nothing is lost."""
+    with contextlib.closing(sqlite3.connect(path)) as shell:
+        assert shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+
+
+async def test_a_shorter_wal_that_cannot_be_looked_at_for_now_is_none_that_was_cut(tmp_path: Path) -> None:
+    written = commits(3)
+    log = await opened(tmp_path / "log.db", written[:2])
+    move_wal(tmp_path / "log.db")
+    with no_more_files():
+        with pytest.raises(CommitFailed, match="its file can't be looked at: unable to open database file"):
+            await log.append(written[2])
+        with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+            await log.probe()
+    await log.probe()
+    await log.append(written[2])
+    assert await read_all(log) == written
+    await log.close()
+
+
+async def landed_after(path: Path, log: SqliteLog, commit: Commit, meanwhile: Callable[[], object]) -> Exception | None:
+    """What is told of a commit, if the ``-wal`` is moved once that commit lies in it, and then something happens."""
+    told: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    landed = log._landed
+
+    def moved_first(*said: Any) -> None:
+        move_wal(path)
+        meanwhile()
+        landed(*said)
+
+    log._landed = moved_first  # type: ignore[method-assign, assignment]
+    log.launch(commit, told.set_result)
+    with anyio.fail_after(10):
+        return await told
+
+
+async def test_a_commit_that_cannot_be_seen_for_now_is_in_doubt_and_seen_by_a_probe(tmp_path: Path) -> None:
+    written = commits(3)
+    log = await opened(tmp_path / "log.db", written[:2])
+    with contextlib.ExitStack() as until_then:
+        unclear = await landed_after(
+            tmp_path / "log.db", log, written[2], lambda: until_then.enter_context(no_more_files())
+        )
+        assert isinstance(unclear, RuntimeError)
+        assert str(unclear).startswith("commit 3 was written, and can't be seen in ")
+    await log.probe()
+    assert await log.head() == head_of(written[2])
+    await log.close()
+
+
+async def test_a_commit_that_was_cut_away_while_it_could_not_be_seen_is_missed_by_a_probe(tmp_path: Path) -> None:
+    written = commits(3)
+    log = await opened(tmp_path / "log.db", written[:2])
+    with contextlib.ExitStack() as until_then:
+        await landed_after(tmp_path / "log.db", log, written[2], lambda: until_then.enter_context(no_more_files()))
+    log._unseen += 1  # as if it had been one more
+    with pytest.raises(LogCorrupt, match="its -wal was cut while it was open: commit 4 is not there"):
+        await log.probe()
+    await log.close()
+
+
+async def test_a_commit_that_lands_in_a_shorter_wal_while_its_log_closes_is_told_of_once(tmp_path: Path) -> None:
+    written = commits(3)
+    log = await opened(tmp_path / "log.db", written[:2])
+    async with anyio.create_task_group() as group:
+
+        def closing() -> None:
+            assert log._writer is not None
+            log._writer._is_closing = True
+            log._writer._jobs.put(None)
+
+        unclear = await landed_after(tmp_path / "log.db", log, written[2], closing)
+        assert isinstance(unclear, RuntimeError)
+        assert "commit 3 was written, and can't be seen" in str(unclear)
+        group.start_soon(log.close)
+    assert await read_image(tmp_path / "log.db") == written

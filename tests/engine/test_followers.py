@@ -35,6 +35,8 @@ class Counting:
 
     def resync(self, head: Head) -> None: ...
 
+    def recede(self, head: Head) -> None: ...
+
     async def run(self) -> None:
         await self.stopped.wait()
 

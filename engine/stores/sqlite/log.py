@@ -17,7 +17,6 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -39,7 +38,6 @@ from millstream.engine.stores.sqlite.errors import (
     WRITABLE,
     no_room,
     nothing_written,
-    primary_code,
     refusal,
     text_of,
 )
@@ -50,17 +48,16 @@ from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, m
 from millstream.engine.stores.sqlite.reading import SqliteReader
 from millstream.engine.stores.sqlite.resting import lacking_room
 from millstream.engine.stores.sqlite.schema import (
-    APPEND,
-    LAST,
     PROBE,
     check_pages,
     create,
+    insert,
     is_empty,
     meta_of,
     upgrade,
 )
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
-from millstream.engine.stores.sqlite.wal import WalSize
+from millstream.engine.stores.sqlite.wal import WalSize, missing_from
 
 __all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
 
@@ -124,6 +121,8 @@ class SqliteLog:
         #: The format that it had, if opening has brought it to that of today.
         self.upgraded_from: int | None = None
         self._wal = WalSize()
+        #: A commit that was written, and that a look at the file could not be taken for.
+        self._unseen = 0
         #: A commit that was written found it so, and nothing is taken any more.
         self._is_cut = False
 
@@ -167,7 +166,7 @@ class SqliteLog:
         if self._is_cut:
             raise CommitFailed(commit.number, str(self._cut("there is a gap in it")))
         row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
-        work = partial(_insert, row)
+        work = partial(insert, row)
         if self._wal.is_shorter():
             work = partial(_after_a_look, self._wal_is_whole, commit.number - 1, work)
         self._writer.launch(work, partial(self._landed, commit.number, landed), alone=alone)
@@ -188,7 +187,7 @@ class SqliteLog:
             failed = CommitFailed(number, text_of(error))
             failed.__cause__ = error
             landed(failed)
-        else:
+        else:  # also a CommitFailed: that is one
             landed(error if isinstance(error, Exception) else RuntimeError(f"the store's thread ended: {error!r}"))
 
     def _written(self, number: int, landed: Callable[[Exception | None], None], head: int | None) -> None:
@@ -198,21 +197,56 @@ class SqliteLog:
                 landed(self._failed_by(number, self._cut("there is a gap in it, before what was written last")))
                 return
             is_shorter = self._wal.is_shorter()
-            self._wal.note()
+            if not is_shorter:
+                self._wal.note()
         except OSError as unclear:  # what it means is asked, as after any unclear failure
             landed(unclear)
             return
         told = None if head is None else Fenced(self.name, number, head)
-        if not is_shorter or self._writer is None:
+        if not is_shorter:
             self._appended.tell()
             landed(told)
-            return
+        else:
+            self._look_again(number if head is None else 0, partial(self._looked, number, landed, told))
 
-        def looked(_: object, problem: BaseException | None) -> None:
-            self._appended.tell()
-            landed(self._failed_by(number, problem) if isinstance(problem, Exception) else told)
+    def _look_again(self, number: int, looked: Callable[[object, BaseException | None], None]) -> None:
+        """Whoever cut it may have taken what was written last. What can't be seen stays in doubt."""
+        self._unseen = number
+        try:
+            if self._writer is None:
+                raise ValueError("it is closed")
+            self._writer.launch(lambda _: self._wal_is_whole(number), looked)
+        except ValueError as closing:
+            looked(None, closing)
 
-        self._writer.launch(lambda _: self._wal_is_whole(number if head is None else 0), looked)
+    def _looked(
+        self,
+        number: int,
+        landed: Callable[[Exception | None], None],
+        told: Fenced | None,
+        _: object,
+        problem: BaseException | None,
+    ) -> None:
+        self._appended.tell()
+        if problem is None:
+            problem = self._noted()
+        if isinstance(problem, LogCorrupt):
+            landed(self._failed_by(number, problem))
+        elif problem is not None:
+            unclear = RuntimeError(f"commit {number:,} was written, and can't be seen in {self.name}: {problem}")
+            unclear.__cause__ = problem
+            landed(unclear)
+        else:
+            landed(told)
+
+    def _noted(self) -> OSError | None:
+        """All that was written is there: so is the ``-wal``, as short as it is."""
+        try:
+            self._wal.note()
+        except OSError as unclear:
+            return unclear
+        self._unseen = 0
+        return None
 
     def _failed_by(self, number: int, problem: Exception) -> CommitFailed:
         self._is_cut = True
@@ -221,22 +255,7 @@ class SqliteLog:
         return failed
 
     def _wal_is_whole(self, number: int) -> None:
-        """After the ``-wal`` has become shorter: somebody has moved it into the database, or cut it.
-
-        A cut takes the end, where the last commit was written, and a connection that has nothing in memory misses it.
-        Blocks: in the thread.
-
-        Raises:
-            LogCorrupt: that commit can't be read.
-        """
-        try:
-            with closing(sqlite3.connect(self.path, isolation_level=None, timeout=self._busy_seconds_max)) as fresh:
-                runs_no_trigger(fresh)
-                last = fresh.execute(LAST).fetchall()
-            problem = None if number == 0 or (last and last[0][0] >= number) else f"commit {number:,} is not there"
-        except ERRORS as error:
-            problem = text_of(error)
-        if problem:
+        if problem := missing_from(self.path, number, self._busy_seconds_max):
             raise self._cut(problem)
 
     def _cut(self, problem: str) -> LogCorrupt:
@@ -249,8 +268,9 @@ class SqliteLog:
         if self._is_cut:
             raise self._cut("there is a gap in it")
         if self._wal.is_shorter():
-            await self._writer.done(lambda _: self._wal_is_whole(0))
-            self._wal.note()
+            await self._writer.done(lambda _: self._wal_is_whole(self._unseen))
+            if unclear := self._noted():
+                raise unclear
         await self._writer.rows(PROBE)
         self._appended.tell()  # of a commit whose append failed, and which is there after all
 
@@ -420,7 +440,7 @@ class SqliteLog:
             await db.close()  # the last thing: while another one is open, closing it checkpoints nothing
         self._watch.begin()
         self._wal.begin(self.path, page_bytes)
-        self._is_cut = False
+        self._is_cut, self._unseen = False, 0
         self._appended = AppendSignal()
 
     def _connect(self) -> sqlite3.Connection:
@@ -450,23 +470,11 @@ class SqliteLog:
 def _after_a_look(
     look: Callable[[int], None], number: int, work: Callable[[sqlite3.Connection], int | None], db: sqlite3.Connection
 ) -> int | None:
-    look(number)
-    return work(db)
-
-
-def _insert(row: Sequence[object], connection: sqlite3.Connection) -> int | None:
-    """Write a commit; the head of the log, if that is not the commit before it."""
     try:
-        written = connection.execute(APPEND, row).fetchall()
-    except sqlite3.DatabaseError as error:
-        if primary_code(error) != sqlite3.SQLITE_AUTH:
-            raise
-        connection.execute(LAST).fetchall()  # learns of the schema as it is now: somebody may have removed the trigger
-        written = connection.execute(APPEND, row).fetchall()
-    if written:
-        return None
-    ((head,),) = connection.execute("SELECT coalesce(max(number), 0) FROM commits").fetchall()
-    return int(head)
+        look(number)
+    except sqlite3.Error as error:
+        raise CommitFailed(number + 1, f"its file can't be looked at: {text_of(error)}") from error
+    return work(db)
 
 
 def _tell(promise: asyncio.Future[None], error: Exception | None) -> None:

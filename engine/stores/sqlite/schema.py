@@ -5,6 +5,7 @@ Here: everything that names a table or a column. Not here: connections, threads,
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -17,10 +18,9 @@ from millstream.engine.commits.marks import LOG_APPLICATION_ID
 from millstream.engine.errors import LogCorrupt, LogRefused
 from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.stores.sqlite.connection import Database
-from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, text_of
+from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, primary_code, text_of
 
 __all__ = [
-    "APPEND",
     "LAST",
     "META",
     "PROBE",
@@ -33,6 +33,7 @@ __all__ = [
     "commit_of",
     "create",
     "first_unreadable",
+    "insert",
     "is_empty",
     "meta_in",
     "meta_of",
@@ -122,7 +123,7 @@ _SCHEMAS = {
 _SCHEMA = _SCHEMAS[FORMAT]
 
 #: The rule of the log is inside the statement, so no time passes between looking at the head and writing after it.
-APPEND = """
+_APPEND = """
 INSERT INTO commits (number, position, recorded_at, body, digest)
 SELECT ?1, ?2, ?3, CAST(?4 AS TEXT), ?5
 WHERE ?1 = (SELECT coalesce(max(number), 0) + 1 FROM commits)
@@ -363,3 +364,26 @@ async def first_unreadable(db: Database, after: int) -> tuple[int, bool]:
             after = number
         if not found:
             return after + 1, False
+
+
+def insert(row: Sequence[object], connection: sqlite3.Connection) -> int | None:
+    """Write a commit; the head of the log, if that is not the commit before it. Blocks.
+
+    Args:
+        row: number, position, recorded_at, body, digest.
+        connection: the one that appends.
+
+    Raises:
+        sqlite3.Error: it is not written, or may be: see `errors`.
+    """
+    try:
+        written = connection.execute(_APPEND, row).fetchall()
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) != sqlite3.SQLITE_AUTH:
+            raise
+        connection.execute(LAST).fetchall()  # learns of the schema as it is now: somebody may have removed the trigger
+        written = connection.execute(_APPEND, row).fetchall()
+    if written:
+        return None
+    ((head,),) = connection.execute("SELECT coalesce(max(number), 0) FROM commits").fetchall()
+    return int(head)

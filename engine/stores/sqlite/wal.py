@@ -11,9 +11,15 @@ attributes would make the next sync dearer: see `files`.
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-__all__ = ["WalSize"]
+from millstream.engine.stores.sqlite.connection import runs_no_trigger
+from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, text_of
+from millstream.engine.stores.sqlite.schema import LAST
+
+__all__ = ["WalSize", "missing_from"]
 
 #: What a gap has in place of a frame's header.
 _ZEROS = bytes(24)
@@ -95,3 +101,29 @@ class WalSize:
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
+
+
+def missing_from(database: Path, number: int, busy_seconds_max: float) -> str | None:
+    """What a log lacks whose ``-wal`` has become shorter: nothing, if that was moved into the database and not cut.
+
+    A cut takes the end, where the last commit was written, and a connection that has nothing in memory misses it.
+    Blocks: for the store's thread.
+
+    Args:
+        database: its file.
+        number: a commit that must be there; 0 where any will do.
+        busy_seconds_max: how long to wait for another program's lock.
+
+    Raises:
+        sqlite3.Error: nothing can be read now, which says nothing of the file: another program has it locked, or this
+            one has as many files open as it may.
+    """
+    try:
+        with closing(sqlite3.connect(database, isolation_level=None, timeout=busy_seconds_max)) as fresh:
+            runs_no_trigger(fresh)
+            last = fresh.execute(LAST).fetchall()
+    except ERRORS as error:
+        if not is_damage(error):
+            raise
+        return text_of(error)
+    return None if number == 0 or (last and last[0][0] >= number) else f"commit {number:,} is not there"

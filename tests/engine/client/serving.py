@@ -13,7 +13,6 @@ from typing import IO
 
 import anyio
 import anyio.to_thread
-import pytest
 import structlog
 
 from millstream.engine import Engine
@@ -42,6 +41,8 @@ class Served:
         assert self._process.stdout is not None
         said = await anyio.to_thread.run_sync(_line, self._process.stdout)
         if not said:
+            import pytest
+
             pytest.fail(f"the server ended with exit code {self._process.wait()}")
 
     def freeze(self) -> None:

@@ -398,6 +398,17 @@ class GatewayConformance(ABC):
                 assert isinstance(error, NotYetVisible)
                 assert (error.position, error.after) == (1, 10**9)
 
+    async def test_a_position_that_no_log_can_have_is_refused_by_all(self) -> None:
+        async with self.running() as (gateway, _, _):
+            text = "after is not valid: no log comes to a position above 9,223,372,036,854,775,807"
+            for asking in (gateway.ask(StockOf("a"), after=2**63), gateway.answer(StockOf("a"), after=2**63)):
+                error = await error_of(asking)
+                assert (type(error), str(error)) == (InvalidMessage, text)
+            with pytest.raises(InvalidMessage, match="no log comes to a position above"):
+                async with gateway.watch(StockOf("a"), after=2**63):
+                    pass
+            assert await gateway.ask(StockOf("a")) == 0
+
     async def test_a_view_that_fails_says_how(self) -> None:
         async with self.running() as (gateway, _, _):
             failed = await error_of(gateway.ask(Broke("raise")))

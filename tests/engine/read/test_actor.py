@@ -29,6 +29,7 @@ from millstream.views import View, answers, applies
 from tests.shop import Add, Added, Book, Break, Broke, Everything, Note, Noted, Notes, Stock, StockOf, shop
 from tests.support import (
     ScriptedLog,
+    Step,
     published,
     settled,
     start,
@@ -253,6 +254,27 @@ async def test_a_position_that_is_being_written_is_waited_for_as_a_replica_may_h
         log.release()
         await settled()
         assert asked.value == 1
+
+
+@pytest.mark.parametrize("step", ["refused", "lost"])
+async def test_who_waits_for_a_position_whose_commit_fails_is_told_that_it_is_above_the_head(step: Step) -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log) as engine, anyio.create_task_group() as group:
+        first = await engine.execute(Add("a", 1))
+        async with views_held(engine):
+            log.steps.append(step)
+            log.hold()
+            adding = start(group, engine.execute(Add("a", 1)))
+            await settled()
+            there, asked = (start(group, engine.ask(StockOf("a"), after=after)) for after in (first, 2))
+            watched = start(group, engine.watch(StockOf("a"), after=2).__aenter__())
+            await settled()
+            assert (adding.kind, asked.kind, watched.kind) == ("waiting", "waiting", "waiting")
+            log.release()
+            await settled()
+        assert adding.kind == "CommitFailed"
+        assert "position 2 is above the head of the log, which is at 1" in str(asked.error)
+        assert (asked.kind, watched.kind, there.value) == ("InvalidMessage", "InvalidMessage", 1)
 
 
 async def test_a_position_in_doubt_is_waited_for_and_one_that_was_refused_is_above_the_head() -> None:

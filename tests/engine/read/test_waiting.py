@@ -53,6 +53,18 @@ async def test_all_are_woken_wherever_the_view_is() -> None:
     assert len(line.waiting) == 0
 
 
+async def test_only_those_who_wait_for_more_than_there_will_be_are_woken() -> None:
+    line = Line()
+    for name, position in (("nine", 9), ("three", 3), ("four", 4)):
+        await line.add(name, position)
+    line.waiting.wake_beyond(3)
+    await settled()
+    assert (sorted(line.came), len(line.waiting)) == (["four", "nine"], 1)
+    line.waiting.moved_to(3)
+    await settled()
+    assert line.came[-1] == "three"
+
+
 async def test_who_is_cancelled_waits_no_more_and_the_others_do() -> None:
     line = Line()
     for name, position in (("two", 2), ("one", 1), ("three", 3)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -115,6 +117,15 @@ def test_a_field_more_or_less_or_by_another_name_is_another_shape() -> None:
         for fields in ({}, {"a": int}, {"a": int, "b": int}, {"a": int, "c": int}, {"b": int})
     }
     assert len(found) == 5
+
+
+def test_a_class_is_looked_at_once_and_not_kept_alive_for_that() -> None:
+    cls = view({"field": int})
+    assert fingerprint_of(cls) is fingerprint_of(cls)
+    gone = weakref.ref(cls)
+    del cls
+    gc.collect()
+    assert gone() is None
 
 
 def test_another_code_version_or_set_of_events_is_another_fingerprint() -> None:

@@ -5,57 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import anyio
 import anyio.lowlevel
-import msgspec
 import pytest
 
 from millstream.engine import CommitFailed, Fenced, Log, LogLocked, LogRefused
 from millstream.engine.commits.commit import Commit, Head
-from tests.support import Row, sealed_rows
-
-APP = "conformance"
-READ_BYTES = 100_000
-TEXT = 'ä \\u0000 " € 𝄞'
-
-
-def commits(count: int, after: Head | None = None, events: int = 2) -> list[Commit]:
-    """Commits that follow ``after``, each with so many events."""
-    head, made = after or Head(), []
-    for _ in range(count):
-        data = msgspec.json.encode([{"type": "Done", "key": "k", "text": TEXT}] * events)
-        commit = sealed_rows(head, f"2026-01-01T00:00:00.{head.number:06}Z", [Row("Do", "k", events=msgspec.Raw(data))])
-        made.append(commit)
-        head = head_of(commit, events)
-    return made
-
-
-def head_of(commit: Commit, events: int = 2) -> Head:
-    return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
-
-
-async def read_all(log: Log, after: int = 0, bytes_max: int = READ_BYTES) -> list[Commit]:
-    found: list[Commit] = []
-    while page := await log.read(found[-1].number if found else after, bytes_max):
-        found += page
-    return found
-
-
-async def append_all(log: Log, written: Sequence[Commit]) -> None:
-    for commit in written:
-        await log.append(commit)
-
-
-async def take(pages: AsyncGenerator[Sequence[Commit], None], count: int) -> list[Commit]:
-    """The next commits of those who follow, at least so many."""
-    found: list[Commit] = []
-    with anyio.fail_after(30):
-        while len(found) < count:
-            found += await anext(pages)
-    return found
+from tests.engine.stores.written import APP, READ_BYTES, append_all, commits, head_of, read_all, take
 
 
 class LogConformance(ABC):

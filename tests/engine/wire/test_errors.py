@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -292,9 +293,13 @@ def test_whatever_an_error_holds_it_becomes_one_that_can_be_sent_and_read(error:
 
 
 def test_however_deep_the_details_of_an_error_are_it_can_be_sent() -> None:
-    lines = [failure_of(7, Rejected("no", "why", {"deep": _deep(levels)})) for levels in range(1, 1_100)]
-    assert b'"details":{"deep":[1]}' in lines[0]
-    assert b'"details":"<dict>"' in lines[-1]
+    def told(levels: int) -> bytes:
+        return failure_of(7, Rejected("no", "why", {"deep": _deep(levels)}))
+
+    assert b'"details":{"deep":[1]}' in told(1)
+    too_deep = bisect_left(range(1_100), True, key=lambda levels: b'"details":"<dict>"' in told(levels))
+    assert 1 < too_deep < 1_100
+    lines = [told(levels) for levels in (*range(1, 1_100, 30), *range(too_deep - 30, too_deep + 30))]
     assert [line for line in lines if b'"code":1001' not in line and b"Rejected is nested too deeply" not in line] == []
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -403,6 +405,16 @@ def test_a_tag_may_be_a_number_and_an_application_may_answer_nothing() -> None:
         assert str(found.error) == f"application 'OnlyTick' has no command {told!r}; it has: 7"
     for query in ({}, {"type": ""}, {"type": "StockOf"}):
         assert "has no query" in str(ticking.read(line("ask", {"query": query}, id=1)).error)
+
+
+def test_readers_of_one_application_share_its_classes_and_do_not_keep_it_alive() -> None:
+    app = App(models=[OnlyTick])
+    assert Requests(app, 3).types is Requests(app, 5).types
+    assert Requests(app, 3).types is not Requests(App(models=[OnlyTick]), 3).types
+    gone = weakref.ref(app)
+    del app
+    gc.collect()
+    assert gone() is None
 
 
 # Anything at all.

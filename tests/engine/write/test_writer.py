@@ -69,6 +69,9 @@ class Witness:
     def resync(self, head: Head) -> None:
         self.happened.append(f"resynced to {head.number}")
 
+    def recede(self, head: Head) -> None:
+        self.happened.append(f"receded to {head.number}")
+
     async def run(self) -> None:
         await self.stopped.wait()
         self.happened.append("ended")

@@ -22,13 +22,12 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import pytest
 import structlog
 
 from millstream.engine import Engine, MillstreamError, Receipt, SqliteLog
 from millstream.engine.commits.body import events_in
 from millstream.engine.commits.commit import Commit
-from tests.engine.stores.conformance import APP, commits, head_of, read_all
+from tests.engine.stores.written import APP, commits, head_of, read_all
 from tests.shop import Add, shop
 
 __all__ = ["Child", "child", "in_own_mounts"]
@@ -52,6 +51,8 @@ class Child:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
+            import pytest
+
             pytest.fail(f"the child ended with exit code {self.process.wait()}")
         return json.loads(line)
 
@@ -98,8 +99,12 @@ def in_own_mounts(folder: Path, size_bytes: int) -> list[str]:
     try:
         tried = subprocess.run([*alone, "sh", "-c", mount, str(folder)], capture_output=True, text=True, check=False)
     except FileNotFoundError:
+        import pytest
+
         pytest.skip("needs a small file system of its own, and there is no program 'unshare' to make one")
     if tried.returncode:
+        import pytest
+
         pytest.skip(f"needs a small file system of its own, and may not mount one here: {tried.stderr.strip()}")
     return [*alone, "sh", "-c", f'{mount} && exec "$@"', str(folder)]
 

@@ -16,7 +16,7 @@ import pytest
 from millstream.engine import CommitFailed, Engine, Fenced, Receipt, SqliteLog
 from millstream.engine.stores.sqlite.appending import Appender
 from millstream.engine.stores.sqlite.connection import STEPS_MIN
-from tests.engine.stores.conformance import APP, commits, read_all
+from tests.engine.stores.written import APP, commits, read_all
 from tests.shop import Add, StockOf, shop
 
 pytestmark = pytest.mark.anyio

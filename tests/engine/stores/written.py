@@ -1,0 +1,55 @@
+"""Commits to be written, and reading them back: for the tests of stores, and for the programs that these run.
+
+Without pytest, which takes such a program longer to import than what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+import anyio
+import msgspec
+
+from millstream.engine import Log
+from millstream.engine.commits.commit import Commit, Head
+from tests.support import Row, sealed_rows
+
+APP = "conformance"
+READ_BYTES = 100_000
+TEXT = 'ä \\u0000 " € 𝄞'
+
+
+def commits(count: int, after: Head | None = None, events: int = 2) -> list[Commit]:
+    """Commits that follow ``after``, each with so many events."""
+    head, made = after or Head(), []
+    for _ in range(count):
+        data = msgspec.json.encode([{"type": "Done", "key": "k", "text": TEXT}] * events)
+        commit = sealed_rows(head, f"2026-01-01T00:00:00.{head.number:06}Z", [Row("Do", "k", events=msgspec.Raw(data))])
+        made.append(commit)
+        head = head_of(commit, events)
+    return made
+
+
+def head_of(commit: Commit, events: int = 2) -> Head:
+    return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
+
+
+async def read_all(log: Log, after: int = 0, bytes_max: int = READ_BYTES) -> list[Commit]:
+    found: list[Commit] = []
+    while page := await log.read(found[-1].number if found else after, bytes_max):
+        found += page
+    return found
+
+
+async def append_all(log: Log, written: Sequence[Commit]) -> None:
+    for commit in written:
+        await log.append(commit)
+
+
+async def take(pages: AsyncGenerator[Sequence[Commit], None], count: int) -> list[Commit]:
+    """The next commits of those who follow, at least so many."""
+    found: list[Commit] = []
+    with anyio.fail_after(30):
+        while len(found) < count:
+            found += await anext(pages)
+    return found
