@@ -233,19 +233,22 @@ class Connection(asyncio.Protocol):
         backlog, limits, output = self._backlog, self._limits, self._output
         requests, until = limits.turn_requests_max, elapsed() + limits.turn_ms_max / 1e3
         in_flight_max, large_bytes_max = limits.in_flight_max, limits.connection_large_bytes_max
-        while backlog and not (  # `may_take`, 0.2 µs less
-            self.in_flight >= in_flight_max
-            or self.is_held
-            or self.is_gone
-            or output.slow_since is not None
-            or output.size_bytes >= output.bytes_max
-            or self._large_bytes >= large_bytes_max
-        ):
+        while True:
+            may_take = (
+                self.in_flight < in_flight_max
+                and not self.is_held
+                and not self.is_gone
+                and output.slow_since is None
+                and output.size_bytes < output.bytes_max
+                and self._large_bytes < large_bytes_max
+            )
+            if not (may_take and backlog):
+                break
             if not requests:
                 self._schedule()
                 break
             item = backlog.popleft()
-            if type(item) is tuple:
+            if isinstance(item, tuple):
                 self._do(*item)
             else:
                 if len(item) > _LARGE_BYTES:
@@ -263,7 +266,7 @@ class Connection(asyncio.Protocol):
                 self._large_bytes = 0
             requests = requests - 1 if elapsed() < until else 0
         if self.status is ConnectionStatus.OPEN:
-            self._read(not backlog and self.may_take)
+            self._read(not backlog and may_take)
         elif self.status is ConnectionStatus.ENDING:
             self._read(False)
             if self.is_done:
@@ -291,18 +294,6 @@ class Connection(asyncio.Protocol):
     def slow_since(self) -> float | None:
         """Since when the other side does not take what it is sent, on the clock `elapsed`; None if it does."""
         return self._output.slow_since
-
-    @property
-    def may_take(self) -> bool:
-        """Whether it may have one more request."""
-        limits = self._limits
-        return (
-            self.in_flight < limits.in_flight_max
-            and not self.is_held
-            and self._output.has_room
-            and self._large_bytes < limits.connection_large_bytes_max
-            and not self.is_gone
-        )
 
     @property
     def is_done(self) -> bool:

@@ -203,7 +203,7 @@ def _is_small(answer: Any) -> bool:
     """Whether an answer is short, and surely written as JSON: it is written with all that go out together."""
     kind = type(answer)
     if kind is int:
-        return -_INT_MAX <= answer <= _INT_MAX
+        return bool(-_INT_MAX <= answer <= _INT_MAX)
     if kind is str:
         return len(answer) <= _SMALL_CHARS and answer.isascii()
     return answer is None or kind is bool or kind is float

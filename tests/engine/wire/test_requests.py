@@ -469,3 +469,111 @@ def test_any_bytes_are_requests_or_malformed_and_whoever_hears_it_can_be_told(se
 @given(st.lists(nearly, min_size=1, max_size=BATCH_MAX))
 def test_a_batch_is_what_its_requests_are_alone(batch: list[Any]) -> None:
     assert read(json.dumps(batch).encode()) == [read(json.dumps(each).encode()) for each in batch]
+
+
+# Several lines at once: as strict as one by one.
+
+
+class Point(msgspec.Struct, frozen=True):
+    x: int = 0
+
+
+class Draw(Command):
+    """Objects in an array in an object: what a cut in two might still be read as."""
+
+    name: Key
+    points: tuple[Point, ...]
+    text: str = ""
+
+
+class Drawn(Event):
+    name: Key
+
+
+class Board(WriteModel):
+    @handles
+    def draw(self, command: Draw) -> Iterator[Event]:
+        yield Drawn(command.name)
+
+    @applies
+    def drawn(self, event: Drawn) -> None: ...
+
+
+drawing = Requests(App(models=[Board], views=[], name="drawing"), BATCH_MAX)
+_POINTS = {"type": "Draw", "name": "a", "points": [{"x": 1}, {"x": 2}, {}], "text": "}{"}
+DRAW = line("execute", {"command": _POINTS}, id=1).replace(b", ", b",")
+
+
+def together(reader: Requests, data: bytes) -> None:
+    """What is read at once is what is read line by line, and none of it is wrong."""
+    found = reader.read_lines(data)
+    if found is None:
+        return
+    one_by_one = [reader.read(each) for each in data.split(b"\n")[:-1]]
+    assert [_plain(each) for each in found] == [_plain(each) for each in one_by_one]
+    assert [type(each) for each in found] == [type(each) for each in one_by_one]
+    assert not any(each is None or isinstance(each, Malformed | list) for each in found)
+
+
+@pytest.mark.parametrize("reader_and_line", [(drawing, DRAW), (requests, line("ask", {"query": STOCK}, id=2))])
+def test_good_lines_are_read_at_once(reader_and_line: tuple[Requests, bytes]) -> None:
+    reader, good = reader_and_line
+    for count in (1, 2, 5):
+        data = (good + b"\n") * count
+        found = reader.read_lines(data)
+        assert found is not None
+        assert len(found) == count
+        together(reader, data)
+
+
+@pytest.mark.parametrize("joint", [b"", b" ", b",", b"\r", b"\t", b"\x00", b"\n\n", b" \n", b"\r\n"])
+def test_a_line_that_is_cut_in_two_and_two_that_are_one_never_cancel_each_other_out(joint: bytes) -> None:
+    joined = DRAW + joint + DRAW + b"\n"
+    together(drawing, joined)
+    for at in range(len(DRAW) + 1):
+        for cut in (b"\n", b"\r\n", b"\n\n"):
+            broken = DRAW[:at] + cut + DRAW[at:] + b"\n"
+            for data in (broken, broken + joined, joined + broken, broken + DRAW + b"\n" + joined):
+                together(drawing, data)
+
+
+def test_two_requests_on_one_line_are_not_taken_for_two_lines() -> None:
+    cut = DRAW.index(b"},{") + 1
+    broken = DRAW[:cut] + b"\n" + DRAW[cut + 1 :]  # without its comma
+    assert drawing.read_lines(DRAW + DRAW + b"\n" + broken + b"\n") is None
+    assert drawing.read_lines(DRAW + DRAW + b"\n") is None
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                DRAW,
+                DRAW[:40],
+                DRAW[40:],
+                b"\n",
+                b"\n",
+                b"\r\n",
+                b" ",
+                b",",
+                b"{",
+                b"}",
+                b"}\n{",
+                b"[",
+                b"]",
+                b"null",
+                b"\\u0000",
+            ]
+        ),
+        max_size=12,
+    )
+)
+def test_whatever_comes_is_read_at_once_as_it_is_read_line_by_line(pieces: list[bytes]) -> None:
+    together(drawing, b"".join(pieces) + b"\n")
+
+
+def test_a_key_with_a_nul_is_not_taken_with_others() -> None:
+    bad = DRAW.replace(b'"name": "a"', b'"name": "a\\u0000"')
+    assert bad != DRAW
+    assert drawing.read_lines(DRAW + b"\n" + bad + b"\n") is None
+    assert isinstance(drawing.read(bad), Malformed)
