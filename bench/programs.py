@@ -175,6 +175,11 @@ PROGRAMS = {
     "socket-execute": _served(
         socket_runs.execute, "the engine behind its socket, TCP, in a process of its own", _GROUP
     ),
+    "socket-execute-alone": _served(
+        partial(socket_runs.execute, alone=True),
+        "the same, small commits written on the loop's own thread",
+        _GROUP,
+    ),
     "socket-ask": _served(socket_runs.ask, "the engine behind its socket, TCP, in a process of its own", _NOTHING),
     "socket-echo": _peer(
         socket_runs.echo, "a Python loop that sends back what it receives: the load's limit", _NOTHING

@@ -17,11 +17,11 @@ from millstream.bench.systems import ENGINE, read_back
 __all__ = ["ask", "echo", "execute", "redis_get", "redis_get_by_load", "redis_set", "redis_set_by_load"]
 
 
-def execute(job: Job) -> Result:
-    """Commands a second, each durable before it is answered."""
+def execute(job: Job, *, alone: bool = False) -> Result:
+    """Commands a second, each durable before it is answered; with small commits on the server's loop, if asked for."""
     workload, work = job.workload, streams(job.workload)
     bursts = calls.executes(work.measured, workload.in_flight)
-    with opened(job) as (_, load):
+    with opened(job, alone=alone) as (_, load):
         exchange = load.exchange(bursts)
         position = max(receipt.position for receipt in calls.receipts(bursts, exchange))
         answered = fingerprint(balances(load, position))

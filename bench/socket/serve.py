@@ -1,4 +1,4 @@
-"""The bank behind a socket: ``python -m millstream.bench.socket.serve LOG LOOP [replica]``. All as by default.
+"""The bank behind a socket: ``python -m millstream.bench.socket.serve LOG LOOP [replica|alone]``. All as by default.
 
 It says on standard output where it listens, and ends in good order at SIGTERM.
 """
@@ -15,16 +15,17 @@ import structlog
 
 from millstream.bench import loops
 from millstream.bench.bank import bank
-from millstream.engine import Engine, Replica
+from millstream.engine import Engine, Replica, SqliteLog
 from millstream.engine.server import Server
 
 __all__ = ["main"]
 
 
-async def _serve(log: str, *, replica: bool) -> None:
+async def _serve(path: str, role: str) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    backend: Engine | Replica = Replica(bank, log=log) if replica else Engine(bank, log=log)
+    log = SqliteLog(path, alone_ms_max=4.0 if role == "alone" else None)
+    backend: Engine | Replica = Replica(bank, log=log) if role == "replica" else Engine(bank, log=log)
     async with backend, Server(backend, listen=["tcp://127.0.0.1:0"]) as server:
         sys.stdout.write(f"port {server.addresses[0].port}\n")
         sys.stdout.flush()
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     log, loop, *role = arguments
-    loops.run(partial(_serve, log, replica=role == ["replica"]), loop)
+    loops.run(partial(_serve, log, "".join(role)), loop)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,8 @@ __all__ = ["MOVES", "Writer", "WriterEvent", "WriterStatus"]
 
 #: How many callers are woken in one turn of the loop, so that nobody else waits for all of a commit's to have run.
 _ANSWERS_MAX = 50
+#: Up to so many commands are a small commit, which a store may write at once where nobody else needs the loop.
+_ALONE_COMMANDS_MAX = 64
 
 
 class WriterStatus(StrEnum):
@@ -318,7 +320,8 @@ class Writer:
             flight.task = self._task(flight, write(self._store, commit))
             return
         try:
-            alone = len(draft.outcomes) == 1 and not self.mailbox.queue and not self._owed
+            few = len(draft.outcomes) <= _ALONE_COMMANDS_MAX
+            alone = few and not self.mailbox.queue and not self._owed
             self._launching.launch(commit, partial(self._arrived, flight), alone=alone)
         except CommitFailed as error:
             self._arrived(flight, error)

@@ -92,10 +92,10 @@ class SqliteLog:
             to 3 GB/s (https://www.sqlite.org/pragma.html#pragma_quick_check). Larger ones are to be verified at times.
         permissions: of a log that is made, whatever the umask. An empty file that is there already keeps its own, and
             what lies beside a log has those of the log.
-        alone_ms_max: write a commit on the loop's own thread while nothing else needs the loop and commits usually take
-            less than so many milliseconds: a caller who waits alone is answered sooner, and whatever becomes ready
-            meanwhile waits until the disk has answered, for as long as that takes. After one that took four times as
-            long the store's thread writes again, for a second. None: never.
+        alone_ms_max: write a commit of up to 64 commands on the loop's own thread while no other command waits and
+            commits usually take less than so many milliseconds: whoever waits is answered sooner, and whatever becomes
+            ready meanwhile waits until the disk has answered, for as long as that takes. After one that took four times
+            as long the store's thread writes again, for a second. None: never.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import pytest
 
-from millstream.engine import CommitFailed, Engine, Fenced, Receipt, SqliteLog
+from millstream.engine import CommitFailed, Engine, Fenced, Limits, Receipt, SqliteLog
+from millstream.engine.commits.commit import Commit
 from millstream.engine.stores.sqlite.appending import Appender
 from millstream.engine.stores.sqlite.connection import STEPS_MIN
 from tests.engine.stores.written import APP, commits, read_all
@@ -219,3 +220,36 @@ async def test_a_launch_lands_as_an_append_does(tmp_path: Path) -> None:
     await log.close()
     with pytest.raises(CommitFailed, match="not open for writing"):
         log.launch(made[2], landed.append)
+
+
+class Noting(SqliteLog):
+    """Notes of each commit how many events it has, and whether nobody else needs the loop."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, alone_ms_max=ALWAYS)
+        self.noted: list[tuple[int, bool]] = []
+
+    def launch(self, commit: Commit, landed: Callable[[Exception | None], None], *, alone: bool = False) -> None:
+        self.noted.append((commit.body.count(b'"type":"Added"'), alone))
+        super().launch(commit, landed, alone=alone)
+
+
+async def test_a_small_commit_of_several_callers_is_alone_and_a_large_one_or_one_before_others_is_not(
+    tmp_path: Path,
+) -> None:
+    log = Noting(tmp_path / "shop.db")
+    async with Engine(shop, log=log, limits=Limits(slice_ms_max=60_000)) as engine:
+
+        async def go_on() -> None:
+            for _ in range(20):
+                await engine.execute(Add("a", 1))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(go_on)
+        assert (3, True) in log.noted
+        log.noted.clear()
+        async with anyio.create_task_group() as group:
+            for _ in range(65):
+                group.start_soon(engine.execute, Add("a", 1))
+    assert log.noted == [(65, False)]
