@@ -189,17 +189,13 @@ class Mailbox:
         """Whether the reader waits for something to be taken in."""
         return self._reader is not None
 
-    async def wait(self, seconds_max: float | None = None) -> None:
-        """Wait until something is taken in, `wake` is called, or the time is over. Only the reader may."""
-        loop = asyncio.get_running_loop()
-        timer = None if seconds_max is None else loop.call_later(max(0.0, seconds_max), self.wake)
-        self._reader = reader = loop.create_future()
+    async def wait(self) -> None:
+        """Wait until something is taken in, or `wake` is called. Only the reader may."""
+        self._reader = reader = asyncio.get_running_loop().create_future()
         self.is_free = False
         try:
             await reader
         finally:
-            if timer is not None:
-                timer.cancel()
             self._reader = None
             self._look()
 

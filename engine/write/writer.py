@@ -55,7 +55,6 @@ from millstream.engine.write.append import settle, write
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue, tell_faults
 from millstream.engine.write.flight import Counts, Flight
-from millstream.engine.write.gather import Gather
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.owed import Owed
 from millstream.engine.write.state import WriteState
@@ -143,7 +142,6 @@ class Writer:
         self._tell_committed = observer.committed if has_hook(observer, "committed") else None
         self._slicer = Slicer(limits.slice_ms_max)
         self._sealed = Head()
-        self._gather = Gather(limits.gather_ms_max / 1e3)
         self._draft: Draft | None = None
         self._flight: Flight | None = None
         #: Outcomes that stand, and are to be told: in the order in which their commands were decided.
@@ -265,9 +263,7 @@ class Writer:
         elif more or self._owed:
             await self._slicer.rest()
         elif self._flight is None:
-            if self._draft is not None:
-                await self.mailbox.wait(self._gather.until - elapsed())
-            elif not self._closing:
+            if not self._closing:
                 await self.mailbox.wait()
         elif self._flight.error is None:
             await self.mailbox.wait()
@@ -301,13 +297,7 @@ class Writer:
         While many are to be answered it waits for what they send next: with 1,000 callers 500 share a commit then, and
         not 130, which is worth 15 %.
         """
-        if not draft.accepted:
-            return False
-        if draft.is_full(self._limits):
-            return True
-        if len(self._owed) > _ANSWERS_MAX:
-            return False
-        return self._closing or not self._gather.lasts(len(draft.outcomes) + len(self.mailbox.queue), elapsed())
+        return draft.accepted > 0 and (len(self._owed) <= _ANSWERS_MAX or draft.is_full(self._limits))
 
     def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""
@@ -386,10 +376,7 @@ class Writer:
             self._queue_outcomes(draft)
         self._has_said_who(self._term + 1)
         self.counts.committed(draft.accepted)
-        now, following = elapsed(), self._draft
-        ready = len(self.mailbox.queue) + (0 if following is None else len(following.outcomes))
-        self._gather.landed(len(draft.outcomes), ready, now)
-        seconds = now - flight.since
+        seconds = elapsed() - flight.since
         if self._tell_committed is not None:
             self._tell_committed(
                 commit=decoded.head.number,
