@@ -97,7 +97,7 @@ def test_a_run_is_compared_with_the_file_that_another_has_written(
     assert command_line.main([*arguments, "--compare", str(tmp_path / "1.json"), "--html", str(page)]) == 0
     shown = capsys.readouterr().out
     assert f"Compared with the run of {first.made_at}" in shown
-    assert "0 within the noise, 4 that can't be judged, 0 that were not there." in shown
+    assert "0 within the noise, 5 that can't be judged, 0 that were not there." in shown
     assert f"Compared with the run of {first.made_at}" in page.read_text("utf-8")
 
 
