@@ -219,7 +219,7 @@ class Engine(Queries):
         """Execute commands in order; one outcome for each, in the same order.
 
         Not a transaction: each is decided by itself, others' commands may come in between, and one that fails does not
-        stop the next. It costs less than as many calls of `execute`.
+        stop the next. While the mailbox has room it costs less than as many calls of `execute`.
 
         Args:
             commands: any number; they wait for room in the mailbox as `execute` does.

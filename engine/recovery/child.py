@@ -17,6 +17,7 @@ import msgspec
 
 from millstream.engine.errors import MillstreamError
 from millstream.engine.errors.said import message_of
+from millstream.engine.limits import Limits
 from millstream.engine.recovery.orders import END, Ended, Order, Recorder
 from millstream.engine.recovery.taking import take_attached
 from millstream.engine.stores.address import log_at
@@ -24,6 +25,8 @@ from millstream.engine.stores.address import log_at
 __all__ = ["main"]
 
 _ORPHANED = 3
+#: The file descriptors of the streams.
+_INPUT, _OUTPUT = 0, 1
 #: Whoever answers callers goes first where they share a core.
 _NICENESS = 10
 
@@ -39,24 +42,26 @@ def main(line: bytes) -> NoReturn:
         os.nice(_NICENESS)
     recorder = Recorder()
     try:
-        ended = anyio.run(_done, msgspec.json.decode(line, type=Order), recorder)
+        ended = anyio.run(_done, Order.of(line), recorder)
     except MillstreamError as error:
         ended = Ended(problem=message_of(error), told=tuple(recorder.told))
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os.write(sys.stdout.fileno(), END + msgspec.json.encode(ended))
+    for stream in (sys.__stdout__, sys.__stderr__):  # the application may have put others in their place
+        if stream is not None:
+            stream.flush()
+    with open(_OUTPUT, "wb", closefd=False) as output:
+        output.write(END + msgspec.json.encode(ended))
     os._exit(0 if ended.problem is None else 1)  # to free a million objects takes a second
 
 
 async def _done(order: Order, recorder: Recorder) -> Ended:
     app = order.app.load()
     taken = await take_attached(
-        log_at(order.log), app, order.limits, recorder, log_id=order.log_id, without=order.without
+        log_at(order.log), app, Limits(**order.limits), recorder, log_id=order.log_id, without=order.without
     )
     return Ended(taken=taken, told=tuple(recorder.told))
 
 
 def _end_with_input() -> None:
-    while os.read(sys.stdin.fileno(), 1024):
+    while os.read(_INPUT, 1024):
         pass
     os._exit(_ORPHANED)

@@ -65,6 +65,8 @@ def _name_of(cls: type[Any]) -> str:
         problem = "it is in the program's main module, which another process does not import"
     elif "<" in cls.__qualname__:
         problem = "it is made within a function"
+    elif not _is_importable(cls.__module__):
+        problem = "there is no such module where this process looks for modules"
     elif _found(name) is not cls:
         problem = "its module has something else under that name"
     else:
@@ -74,6 +76,12 @@ def _name_of(cls: type[Any]) -> str:
         'or take snapshots in this process: Engine(…, snapshots="loop")',
         place_of(cls),
     )
+
+
+def _is_importable(module: str) -> bool:
+    """Whether a fresh process would find a module's outermost package: this one may have loaded it in another way."""
+    outermost = module.partition(".")[0]
+    return any(finder.find_spec(outermost, None) is not None for finder in sys.meta_path)
 
 
 def _found(name: str) -> Any:

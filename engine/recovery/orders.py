@@ -5,12 +5,12 @@ Here: the two messages, and what is told of snapshots meanwhile. Not here: who s
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import json
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from millstream.engine.errors.said import said_by
-from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.recovery.errors import SnapshotProcessFailed
 from millstream.engine.recovery.naming import NamedApp
@@ -34,8 +34,19 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     app: NamedApp
     log: str
     log_id: str | None
-    limits: Limits
+    #: As they are, also what is no number of JSON: no commit is slow by ``slow_commit_ms=math.inf``.
+    limits: dict[str, Any]
     without: tuple[str, ...]
+
+    @property
+    def line(self) -> bytes:
+        """As it is sent: ASCII, whatever is in a path, and floats as Python writes them."""
+        return json.dumps(msgspec.to_builtins(self)).encode() + b"\n"
+
+    @classmethod
+    def of(cls, line: bytes) -> Order:
+        """What a line says."""
+        return msgspec.convert(json.loads(line), cls)
 
 
 class Told(msgspec.Struct, frozen=True):

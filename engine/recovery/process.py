@@ -11,6 +11,7 @@ same session, as Linux may share out the cores by sessions, and its niceness wou
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -38,7 +39,7 @@ __all__ = ["SnapshotProcess", "snapshot_process"]
 #: How long a process that was asked to end may take. Then it is killed.
 _ENDING_SECONDS_MAX = 2.0
 #: Of what it writes: the end.
-_OUTPUT_BYTES_MAX = 64 * 1024
+_OUTPUT_BYTES_MAX = 1024 * 1024
 #: Of what it writes before it fails, in a log line.
 _SHOWN_CHARACTERS_MAX = 2_000
 
@@ -74,6 +75,7 @@ class SnapshotProcess:
             )
         require_reachable(log)
         self._app = NamedApp.of(app)
+        self._path = tuple(map(_wherever, map(os.fspath, sys.path)))
         self._log = log
         self._limits = limits
         self._observer = observer
@@ -88,14 +90,14 @@ class SnapshotProcess:
             SnapshotProcessFailed: it could not be started, failed, or was killed.
         """
         order = Order(
-            path=tuple(sys.path),
+            path=self._path,
             app=self._app,
             log=require_reachable(self._log),
             log_id=self._log.id,
-            limits=self._limits,
+            limits={name: getattr(self._limits, name) for name in self._limits.__struct_fields__},
             without=tuple(sorted(without)),
         )
-        child = _Child(msgspec.json.encode(order) + b"\n")
+        child = _Child(order.line)
         try:
             code, said = await child.ended()
         except OSError as error:
@@ -187,7 +189,7 @@ class _Child:
             if self._is_unwanted:
                 return 0
             process = self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM],
+                [sys.executable, "-P", "-c", _PROGRAM],  # nothing is imported from the working folder
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -211,6 +213,14 @@ class _Child:
             self._ended.set_exception(outcome)
         else:
             self._ended.set_result(outcome)
+
+
+def _wherever(place: str) -> str:
+    """Where modules are looked for, wherever this process goes: a folder may be named as seen from the working one.
+
+    What is neither file nor folder is left alone: it may be for a hook of an installed package.
+    """
+    return os.path.abspath(place) if not place or os.path.exists(place) else place
 
 
 def _end_of(output: BinaryIO) -> bytes:

@@ -169,6 +169,8 @@ class Admission:
             return await promise
         except asyncio.CancelledError as error:
             self.note_cancelled(error, promise, expiry.ticket)
+            if promise.done() and not promise.cancelled():
+                promise.exception()  # it came in the same turn, and nobody takes it any more
             raise
         finally:
             expiry.cancel()
@@ -192,6 +194,13 @@ class Admission:
             with anyio.move_on_after(timeout):
                 await self._submit_all(todo, ids, metadata, together)
                 await together.come_down_to(0)
+        except asyncio.CancelledError as error:
+            decided = sum(map(self.mailbox.has_taken, together.tickets))
+            error.add_note(
+                f"millstream: {decided:,} of {len(todo):,} commands were decided before that; those that are not "
+                "refused stand once they are durable"
+            )
+            raise
         finally:
             together.give_up()
         return together.results(len(todo), late)

@@ -225,6 +225,8 @@ class Writer:
             reason = partial(Fenced, error.log, error.commit, error.head)
             self._observer.fenced(log=error.log, commit=error.commit, head=error.head)
         except BaseException as error:
+            if self._closing and isinstance(error, asyncio.CancelledError):
+                raise  # `drain_seconds_max` is over: that is no defect
             reason = partial(WriterUnavailable, f"it stopped: {error!r}")
             if os.getpid() == process:  # a forked child says nothing of its parent's writer
                 self._observer.writer_stopped(log=self._store.name, commit=self.head.number, error=error)

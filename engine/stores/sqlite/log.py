@@ -14,6 +14,7 @@ What may not happen, whatever fails: a commit is acknowledged and gone later, or
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -24,7 +25,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 
 from millstream.engine.commits.commit import FORMAT, Commit, Head
-from millstream.engine.errors import CommitFailed, Fenced, LogCorrupt, LogLocked, LogRefused
+from millstream.engine.errors import CommitFailed, DefinitionError, Fenced, LogCorrupt, LogLocked, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.owner import require_owner
@@ -96,6 +97,9 @@ class SqliteLog:
             commits usually take less than so many milliseconds: whoever waits is answered sooner, and whatever becomes
             ready meanwhile waits until the disk has answered, for as long as that takes. After one that took four times
             as long the store's thread writes again, for a second. None: never.
+
+    Raises:
+        DefinitionError: ``alone_ms_max`` is no such number.
     """
 
     def __init__(
@@ -110,6 +114,8 @@ class SqliteLog:
         self.path = Path(path)
         self._name = str(self.path)
         self._permissions = permissions
+        if alone_ms_max is not None and not (type(alone_ms_max) in (int, float) and 0 < alone_ms_max < math.inf):
+            raise DefinitionError(f"milliseconds above 0, or None, not {alone_ms_max!r:.80}", "alone_ms_max")
         self._alone_ms_max = alone_ms_max
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max

@@ -16,8 +16,13 @@ __all__ = ["OWNER_ONLY", "make_like", "make_with"]
 OWNER_ONLY = 0o600
 
 
-def make_with(path: str | Path, permissions: int) -> None:
+def make_with(path: str | Path, permissions: int, owner: tuple[int, int] | None = None) -> None:
     """Make an empty file, and give it these permissions. One that is there already keeps its own.
+
+    Args:
+        path: the file.
+        permissions: its mode.
+        owner: the user and the group that it is to be of, where this process may give files away: root's.
 
     Nothing of this process may have a file at this path open with a lock of SQLite's: see `resting`.
 
@@ -32,6 +37,8 @@ def make_with(path: str | Path, permissions: int) -> None:
     try:
         if hasattr(os, "fchmod"):  # not on every Windows, where only its owner reads it anyway
             os.fchmod(handle, permissions)
+        if owner is not None and hasattr(os, "geteuid") and os.geteuid() == 0:
+            os.fchown(handle, *owner)
     finally:
         os.close(handle)
 
@@ -39,11 +46,16 @@ def make_with(path: str | Path, permissions: int) -> None:
 def make_like(path: str | Path, log: Path, permissions: int) -> None:
     """Make an empty file beside a log, with the log's permissions; with ``permissions`` where there is no log yet.
 
+    Made by root it is the log's owner's, as SQLite does it with its own files: whoever writes the log may open it.
+
     Raises:
         OSError: it can't be made.
     """
+    owner = None
     try:
-        found = stat.S_IMODE(os.stat(log).st_mode)
+        there = os.stat(log)
     except FileNotFoundError:
         found = permissions
-    make_with(path, found & 0o666 | OWNER_ONLY)
+    else:
+        found, owner = stat.S_IMODE(there.st_mode), (there.st_uid, there.st_gid)
+    make_with(path, found & 0o666 | OWNER_ONLY, owner)

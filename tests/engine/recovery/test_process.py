@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +361,55 @@ def test_the_error_says_how_the_process_ended_and_what_is_next() -> None:
         error = SnapshotProcessFailed("shop.db", code, problem)
         assert str(error) == f"the process that takes snapshots of log shop.db {text}{next_step}"
         assert pickle.loads(pickle.dumps(error)).args == error.args
+
+
+async def test_limits_that_are_no_numbers_of_json_and_paths_of_any_bytes_reach_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, os.fsdecode(b"/nowhere/\xff")])
+    limits, seen = Limits(snapshot_events_every=5, slow_commit_ms=float("inf"), receipts_max=1e5), Seen()  # type: ignore[arg-type]
+    log = SqlitePlace(tmp_path).log()
+    async with Engine(shop, log=log, limits=limits, snapshots="process", observers=[seen]) as engine:
+        await engine.execute_many([Add("a", 1)] * 5)
+        await seen.until(position=5)
+    assert seen.failed == 0
+
+
+async def test_the_process_runs_nothing_of_the_folder_that_it_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('mine')")
+    monkeypatch.setattr(sys, "path", [each or os.getcwd() for each in sys.path])
+    monkeypatch.chdir(tmp_path)
+    seen = Seen()
+    log = SqlitePlace(tmp_path).log()
+    async with Engine(shop, log=log, limits=EVERY_FIVE, snapshots="process", observers=[seen]) as engine:
+        await engine.execute_many([Add("a", 1)] * 5)
+        await seen.until(position=5, failed=0)
+    assert seen.failed == 0
+
+
+def test_a_module_that_only_this_process_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Path(sys.modules[Shelf.__module__].__file__ or "").read_text()
+    (tmp_path / "plugged.py").write_text(source)
+    spec = spec_from_file_location("plugged", tmp_path / "plugged.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "plugged", module)
+    spec.loader.exec_module(module)
+    with pytest.raises(DefinitionError, match=r"plugged:\w+: there is no such module where this process looks"):
+        Engine(module.shop, log=tmp_path / "shop.db", snapshots="process")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone gives files away")
+async def test_what_root_takes_is_the_log_owner_s(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    async with Engine(shop, log=path, snapshots=False) as engine:
+        await engine.execute(Add("a", 1))
+    for each in tmp_path.iterdir():
+        os.chown(each, 65534, 65534)
+    await take_attached(SqliteLog(path), shop, Limits(), Observer())
+    owners = {each.name: (each.stat().st_uid, each.stat().st_gid) for each in tmp_path.iterdir()}
+    assert "shop.db-snapshots" in owners
+    assert set(owners.values()) == {(65534, 65534)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -347,6 +348,24 @@ async def test_a_command_that_expires_says_whether_it_was_decided(timer: Timer, 
     assert (sent.error.command, sent.error.timeout_seconds, sent.error.decided) == ("Take", 60.0, decided)
 
 
+async def test_an_error_that_comes_in_the_turn_in_which_its_caller_is_cancelled_is_nobody_s(timer: Timer) -> None:
+    """Nor asyncio's, which would write that it was never retrieved."""
+    admission, _ = opened(commands_max=1)
+    admission.submit(Take("a", 1), None, asyncio.get_running_loop().create_future())  # so the next one waits to get in
+    said: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+    task = asyncio.ensure_future(in_time(admission, 60.0))
+    await settled()
+    timer.go_off()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    gc.collect()
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert said == []
+
+
 async def test_a_command_that_does_not_get_in_before_its_deadline_is_not_taken() -> None:
     admission, mailbox = opened(commands_max=1)
     admission.submit(Take("a", 1), None, asyncio.get_running_loop().create_future())
@@ -378,3 +397,14 @@ async def test_a_cancelled_command_is_said_to_stand_only_if_it_was_decided(decid
         group.cancel_scope.cancel()
     said = "millstream: the command was decided before it was cancelled; it stands once it is durable"
     assert notes == ([said] if decided else [])
+
+
+async def test_who_cancels_an_execute_many_hears_how_many_of_its_commands_were_decided() -> None:
+    admission, mailbox = opened()
+    task = asyncio.ensure_future(admission.execute_many([Add("a", n) for n in range(1, 4)], None, None, None))
+    await settled()
+    mailbox.queue.popleft()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as raised:
+        await task
+    assert "1 of 3 commands were decided before that" in raised.value.__notes__[0]

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from millstream.engine import CommitFailed, Engine, Fenced, Limits, Receipt, SqliteLog
+from millstream.engine import CommitFailed, DefinitionError, Engine, Fenced, Limits, Receipt, SqliteLog
 from millstream.engine.commits.commit import Commit
 from millstream.engine.stores.sqlite.appending import Appender
 from millstream.engine.stores.sqlite.connection import STEPS_MIN
@@ -253,3 +253,9 @@ async def test_a_small_commit_of_several_callers_is_alone_and_a_large_one_or_one
             for _ in range(65):
                 group.start_soon(engine.execute, Add("a", 1))
     assert log.noted == [(65, False)]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), True, "x", []])
+def test_what_is_no_time_is_refused_when_the_log_is_made(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(DefinitionError, match="milliseconds above 0, or None, not"):
+        SqliteLog(tmp_path / "shop.db", alone_ms_max=wrong)
