@@ -174,8 +174,8 @@ def test_an_event_that_leaves_defaults_out_is_refused_because_another_default_wo
 
 
 def test_what_is_not_stored_may_leave_defaults_out_and_so_may_who_has_none() -> None:
-    app_with_event(made(Event, {"what": BriefWithout}, omit_defaults=True))
-    app_with_command(made(Command, {"what": Brief}, omit_defaults=True))
+    assert app_with_event(made(Event, {"what": BriefWithout}, omit_defaults=True)).events
+    assert app_with_command(made(Command, {"what": Brief}, omit_defaults=True)).commands
 
 
 class Renamed(Event, rename="camel", tag=str.lower):

@@ -103,6 +103,7 @@ async def test_a_symbolic_link_is_no_second_path(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(path)
     await opened(tmp_path / "link.db")
     await verified(tmp_path / "link.db")
+    assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith("link")) == ["link.db"]
 
 
 # Mounts.
