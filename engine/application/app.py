@@ -25,6 +25,7 @@ from millstream.engine.application.sides import (
     Side,
     WriteSide,
     code_version_of,
+    is_keyed,
     poison_of,
 )
 from millstream.engine.application.validation import list_reader, reader, union_of, writer
@@ -35,6 +36,7 @@ __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
 
 
 _SIDE = ("__appliers__", "snapshot", "restore")
+_AGGREGATE = ("__handlers__", "__appliers__")
 
 
 class CommandEntry(NamedTuple):
@@ -53,7 +55,7 @@ class CommandEntry(NamedTuple):
 
 
 class EventEntry(NamedTuple):
-    """How one type of event is applied: by which write models, by their index."""
+    """How one type of event is applied: by which write models, by their index; none, where only views care."""
 
     tag: str
     appliers: tuple[tuple[int, Method], ...]
@@ -76,8 +78,7 @@ class App:
     """An application: what it is. `Engine` says where it runs.
 
     Args:
-        models: the write models, at least one. Each command is handled by exactly one of them, each event applied by
-            at least one.
+        models: the write models and aggregates, at least one. Each command is handled by exactly one of them.
         views: the views. Each query is answered by exactly one of them. A method is for its message's very class: who
             applies an event applies those that derive from it, too.
         retired: what events were stored as once, and what they mean today; see `millstream.handlers.Retired`.
@@ -105,7 +106,8 @@ class App:
         self.retired: frozenset[type[RetiredSide]] = frozenset(_require_retired(retired))
         if not self.models:
             raise DefinitionError("an App needs at least one write model")
-        _require_shape(self.models, ("__handlers__", *_SIDE), "a write model")
+        for model in self.models:
+            _require_shape((model,), _AGGREGATE if is_keyed(model) else ("__handlers__", *_SIDE), "a write model")
         _require_shape(self.views, ("__answerers__", *_SIDE), "a view")
         _require_poison(self.views)
         _require_code_version((*self.models, *self.views))
@@ -114,12 +116,15 @@ class App:
         if not self.name:
             raise DefinitionError("an App's name is not empty: its log is recognised by it")
         _require_unique("class", ((cls.__name__, place_of(cls)) for cls in (*self.models, *self.views)))
+        for model in filter(is_keyed, self.models):
+            _require_keys(model)
         self.commands = _commands(self.models)
         self.events = _events(self.models, self.views)
         self.queries = _queries(self.views)
         if not self.events:
             raise DefinitionError(
-                "an App needs at least one event that a write model applies", place_of(self.models[0])
+                "an App needs at least one event that a model or a view applies",
+                place_of(self.models[0]),
             )
         #: What a stored event may be: one of today's or a retired one.
         self.stored: Sequence[type[Any]] = (*self.events, *self.retired)
@@ -219,11 +224,13 @@ def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) 
     for index, model in enumerate(models):
         for event, method in model.__appliers__.items():
             appliers.setdefault(event, []).append((index, method))
-    used = [(event, method.place) for view in views for event, method in view.__appliers__.items()]
-    used += [(event, m.place) for model in models for m in model.__handlers__.values() for event in yielded_events(m)]
-    for event, place in used:
+    for view in views:
+        for event in view.__appliers__:
+            appliers.setdefault(event, [])
+    handlers = [handler for model in models for handler in model.__handlers__.values()]
+    for event, place in [(event, handler.place) for handler in handlers for event in yielded_events(handler)]:
         if event not in appliers:
-            raise DefinitionError(f"no write model applies event {event.__name__}", place_of(event), place)
+            raise DefinitionError(f"no model and no view applies event {event.__name__}", place_of(event), place)
     for event in appliers:
         require_event(event)
     for side in (*models, *views):
@@ -235,6 +242,18 @@ def _event_entry(event: type[Event], appliers: Iterable[tuple[int, Method]]) -> 
     key = key_field(event)
     name = None if key is None else event.__struct_encode_fields__[event.__struct_fields__.index(key)]
     return EventEntry(tag_of(event), tuple(appliers), _key_getter(event), name, exact_check(event, key))
+
+
+def _require_keys(model: type[WriteSide]) -> None:
+    """See that each message of an aggregate says which instance it is for."""
+    for message, method in (*model.__handlers__.items(), *model.__appliers__.items()):
+        if key_field(message) is None:
+            raise DefinitionError(
+                f"{model.__name__} has an instance for each key, and {message.__name__} has no Key field to say which: "
+                "give it one, or let a WriteModel take it",
+                place_of(message),
+                method.place,
+            )
 
 
 def _require_subclasses(side: type[Side], events: Iterable[type[Event]]) -> None:

@@ -69,7 +69,7 @@ class Command(Message):
 
 
 class Event(Message):
-    """Something that happened; named in the past tense. Applied by at least one write model, and by any views.
+    """Something that happened; named in the past tense. Applied by any write models and any views.
 
     An event that holds what can change, a list say, is copied for each model and view that applies it. One that is
     immutable is shared by all, and costs nothing: ``tuple[str, ...]`` for lists, ``frozen=True`` for classes.
@@ -154,9 +154,11 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 class Context(msgspec.Struct, frozen=True):
     """What a handler may know besides state and command: ask for it with a second parameter.
 
-    ``now`` is the UTC time that is recorded with the commit; the same for every command of a commit.
+    ``now`` is the UTC time that is recorded with the commit; the same for every command of a commit. ``version`` says
+    how many events the command's key has before it: 0 if it has none yet, None if the command has no key.
     """
 
     now: datetime
     command_id: str | None = None
     metadata: Metadata = Metadata()
+    version: int | None = None

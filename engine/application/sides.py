@@ -1,6 +1,6 @@
 """The protocols that the engine runs: the write side decides and applies, the read side applies and answers.
 
-`millstream.handlers.WriteModel`, `millstream.views.View` and `millstream.handlers.Retired` satisfy them; anything else
+`WriteModel`, `Aggregate` and `Retired` of `millstream.handlers` and `millstream.views.View` satisfy them; anything else
 that does is as good. A class of either side is constructed without arguments: that is its state before the first event.
 """
 
@@ -11,7 +11,18 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from millstream.engine.application.methods import Method
 
-__all__ = ["Poison", "ReadSide", "RetiredSide", "Side", "WriteSide", "code_version_of", "poison_of"]
+__all__ = [
+    "Poison",
+    "ReadSide",
+    "RetiredSide",
+    "Side",
+    "Stored",
+    "WriteSide",
+    "code_version_of",
+    "ends_of",
+    "is_keyed",
+    "poison_of",
+]
 
 #: What a view does about an event that it can't apply: stop answering; park it, and what follows under the same key;
 #: or leave it out.
@@ -19,11 +30,15 @@ Poison: TypeAlias = Literal["stop", "park", "skip"]
 
 
 class Side(Protocol):
-    """What both sides are: a state that changes by events only, and can be put aside and taken up again."""
+    """What both sides are: a state that changes by events only."""
 
     __appliers__: ClassVar[Mapping[type[Any], Method]]
 
     def __init__(self) -> None: ...
+
+
+class Stored(Protocol):
+    """A state that can be put aside and taken up again."""
 
     def snapshot(self) -> Iterator[bytes] | None:
         """The state in pieces of about 64 KiB, each made when it is asked for. None: no snapshots of this one."""
@@ -35,12 +50,16 @@ class Side(Protocol):
 
 
 class WriteSide(Side, Protocol):
-    """The state that decides. Decide: (state, command) → events, pure. Apply: (state, event) → state, in place."""
+    """The state that decides. Decide: (state, command) → events, pure. Apply: (state, event) → state, in place.
+
+    It is one of two kinds. One instance holds the state of all keys, and is `Stored`, too. Or the class says
+    ``__ends__``: then each key has an instance of its own, and the engine puts all of them aside together.
+    """
 
     __handlers__: ClassVar[Mapping[type[Any], Method]]
 
 
-class ReadSide(Side, Protocol):
+class ReadSide(Side, Stored, Protocol):
     """A state that answers. Apply: (state, event) → state, in place. Answer: (state, query) → answer, pure."""
 
     __answerers__: ClassVar[Mapping[type[Any], Method]]
@@ -60,6 +79,16 @@ def code_version_of(side: type[Side]) -> int:
     """
     version: int = getattr(side, "code_version", 1)
     return version
+
+
+def is_keyed(model: type[Side]) -> bool:
+    """Whether each key has an instance of this model."""
+    return hasattr(model, "__ends__")
+
+
+def ends_of(model: type[Side]) -> frozenset[type[Any]]:
+    """The types of events after which a keyed model's instance is let go of."""
+    return getattr(model, "__ends__", frozenset())
 
 
 def poison_of(view: type[ReadSide]) -> Poison:

@@ -305,8 +305,16 @@ def with_ints(annotation: Any) -> Any:
     return annotation
 
 
-def require_storable(cls: type[msgspec.Struct]) -> None:
+#: What a state can do that keeps what no snapshot can give back.
+_NO_SNAPSHOTS = "return None from snapshot(), to make the state from the log at each opening"
+
+
+def require_storable(cls: type[msgspec.Struct], otherwise: str = _NO_SNAPSHOTS) -> None:
     """See that no field is declared as a collection that would come back from a snapshot as another one.
+
+    Args:
+        cls: the state's class.
+        otherwise: what else its author can do.
 
     Raises:
         DefinitionError: one is; names it, and what to write.
@@ -321,7 +329,6 @@ def require_storable(cls: type[msgspec.Struct]) -> None:
                 name = _bare(each.cls).__name__
                 raise DefinitionError(
                     f"field {field.name!r} is a {name}, which a snapshot can't give back: use "
-                    f"{'a list' if issubclass(_bare(each.cls), (deque, list)) else 'a dict'}, or return None from "
-                    "snapshot(), to make the state from the log at each opening",
+                    f"{'a list' if issubclass(_bare(each.cls), (deque, list)) else 'a dict'}, or {otherwise}",
                     place_of(cls),
                 )

@@ -3,7 +3,8 @@
 Here: fingerprints of classes. Not here: any state.
 
 Two classes whose fingerprints begin the same hold the same fields of the same types, all the way down, have the same
-``code_version``, and apply the same types of events. Names of modules, order of fields, docstrings and methods are not
+``code_version``, and apply the same types of events; either or neither has an instance for each key.
+Names of modules, order of fields, docstrings and methods are not
 in it, and neither is anything that differs from run to run.
 """
 
@@ -18,7 +19,7 @@ from msgspec import inspect
 
 from millstream.engine.application.kinds import ClassKind, kind_of, parts_of
 from millstream.engine.application.methods import place_of
-from millstream.engine.application.sides import Side, code_version_of
+from millstream.engine.application.sides import Side, code_version_of, ends_of, is_keyed
 from millstream.engine.snapshots.stored_events import EventField, go_together, told
 
 __all__ = ["fingerprint_of", "fits"]
@@ -49,7 +50,9 @@ def _made(side: type[Side]) -> str:
     except Exception:  # noqa: BLE001 - a name that can't be resolved, a type that msgspec refuses: all the same here
         shape, written = "its own", _annotations(side)
     applied = sorted(str(event.__struct_config__.tag) for event in side.__appliers__)
-    parts = (_FORMAT, shape, written, code_version_of(side), applied)
+    parts: tuple[Any, ...] = (_FORMAT, shape, written, code_version_of(side), applied)
+    if is_keyed(side):
+        parts += ("by key", sorted(str(event.__struct_config__.tag) for event in ends_of(side)))
     digest = blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
     return f"{digest} {told(map(_event, side.__appliers__))}".rstrip()
 

@@ -126,30 +126,35 @@ def fail_draft(
     cause: BaseException | None = None,
     before: Callable[[], MillstreamError] | None = None,
 ) -> int:
-    """Fail everyone in a draft, except who only asks again for what is durable. Returns how many that were.
+    """Fail everyone in a draft, except who is told of what is durable alone. Returns how many that were.
 
     Args:
         draft: what does not become durable.
         durable: the number of the last commit that is.
         error: makes the error, one for each.
         cause: the error's cause.
-        before: makes the error of those who ask again for what is in the commit ahead of the draft's: what became of
+        before: makes the error of those who are told of what is in the commit ahead of the draft's: what became of
             that one. ``error`` by default.
     """
     failed = 0
     for promise, outcome in zip(draft.promises, draft.outcomes, strict=True):
-        repeats = outcome.commit if isinstance(outcome, Receipt) and outcome.repeated else None
-        if repeats is not None and repeats <= durable:
+        told_of = outcome.commit if isinstance(outcome, Receipt) and _wrote_nothing(outcome) else None
+        if told_of is not None and told_of <= durable:
             if not promise.done():
                 promise.set_result(outcome)
             continue
         failed += 1
         if not promise.done():
-            is_before = repeats is not None and repeats < draft.number
+            is_before = told_of is not None and told_of < draft.number
             refused = before() if is_before and before is not None else error()
             refused.__cause__ = cause
             promise.set_exception(refused)
     return failed
+
+
+def _wrote_nothing(receipt: Receipt) -> bool:
+    """Whether a receipt is no promise of its own commit: it tells of what was there before."""
+    return receipt.repeated or (receipt.events == 0 and receipt.command_id is None)
 
 
 def fail_queue(queue: deque[Envelope], error: Callable[[], MillstreamError], cause: BaseException | None = None) -> int:

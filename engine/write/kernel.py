@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
@@ -66,11 +66,11 @@ class Rows:
         self.now = now
         #: Of the events that are encoded.
         self.size_bytes = 0
-        #: What the commit says of each command that was accepted.
+        #: What the commit says of each command that was accepted and had something to write.
         self.sheet = Sheet()
         self.events: list[Event] = []
-        #: One for each command, in order: a receipt of this commit; one that is ``repeated``; or a refusal. The latter
-        #: two write nothing, and stand or fall with what was decided before.
+        #: One for each command, in order: a receipt of this commit; one that is ``repeated``, or of a command that had
+        #: nothing to write; or a refusal. The latter three stand or fall with what was decided before.
         self.outcomes: list[Outcome] = []
         #: How many are refusals.
         self.refused = 0
@@ -86,8 +86,16 @@ class Rows:
 
     @property
     def accepted(self) -> int:
-        """How many commands stand."""
+        """How many commands stand in it."""
         return len(self.sheet.types)
+
+    def nothing(self, version: int | None) -> Receipt:
+        """The receipt of a command that writes nothing: it names the commit on whose state it was decided.
+
+        Args:
+            version: that of its key.
+        """
+        return Receipt(self.number if self.accepted else self.number - 1, self.position, 0, None, version)
 
     def add(self, events: Sequence[Event], chunk: bytes | None = None) -> None:
         """The events of one command.
@@ -148,7 +156,7 @@ def decide(
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
     few, position = limits.commit_bytes_max // state.exact_bytes_max, rows.position
     for _, command, terms in commands:
-        handler, wants_context, tag, key_of = handlers[type(command)]
+        handler, wants_context, tag, key_of, is_keyed = handlers[type(command)]
         yielded: list[Event] = []
         events: Sequence[Event] = ()
         try:
@@ -159,29 +167,26 @@ def decide(
             ):
                 outcomes.append(before)
                 continue
-            yielded += handler(command, _context(now, terms)) if wants_context else handler(command)
-            if len(yielded) == 1 and few:
+            key = key_of(command)
+            yielded += handler(command, _context(now, terms, state, key)) if wants_context else handler(command)
+            if len(yielded) == 1 and few and key is not None:
                 event = yielded[0]
                 apply, _, check = effects[type(event)]
-                key = check(event)
-                if key is not False:
+                if check(event) == key:  # most are like this
                     events = yielded
                     apply(event)
-                    if key is not None and key == key_of(command):  # most are like this
-                        position += 1
-                        versions[key] = version = version_of(key, 0) + 1
-                        happened.append(event)
-                        types.append(tag)
-                        if terms is None:
-                            outcomes.append(Receipt(number, position, 1, None, version))
-                        else:
-                            _note(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
-                        continue
-            chunk = None
-            if not events:
-                events, chunk = _as_read(yielded, state, few, limits, tag)
-                for event in events:
-                    effects[type(event)][0](event)
+                    position += 1
+                    versions[key] = version = version_of(key, 0) + 1
+                    happened.append(event)
+                    types.append(tag)
+                    if terms is None:
+                        outcomes.append(Receipt(number, position, 1, None, version))
+                    else:
+                        _note(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
+                    continue
+            events, chunk = _as_read(yielded, state, few, limits, tag, key if is_keyed else False)
+            for event in events:
+                effects[type(event)][0](event)
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
@@ -192,8 +197,7 @@ def decide(
                 rows.is_damaged = True
                 return
             continue
-        rows.add(events, chunk)
-        _enter(tag, key_of(command), terms, events, state, rows)
+        _enter(tag, key, terms, events, chunk, state, rows)
         position = rows.position
         if rows.size_bytes >= limits.batch_bytes_max:
             return
@@ -201,27 +205,47 @@ def decide(
 
 
 def _as_read(
-    yielded: list[Event], state: WriteState, few: int, limits: Limits, tag: str
+    yielded: list[Event], state: WriteState, few: int, limits: Limits, tag: str, own: str | Literal[False] | None
 ) -> tuple[Sequence[Event], bytes | None]:
     """A command's events as a replay will see them; and as JSON, if they had to be written for that.
 
+    Args:
+        yielded: by its handler.
+        state: knows their types.
+        few: so many of those that pass their check are few enough bytes.
+        limits: ``commit_bytes_max`` bounds them.
+        tag: the command's.
+        own: the key that all of them must have; False if they may have any.
+
     Raises:
         CommitTooLarge: they are too many bytes.
-        Exception: one is no event of this application, or not what its class declares.
+        Exception: one is no event of this application, not what its class declares, or not of that key.
     """
-    effects = state.effects
-    if len(yielded) <= few and False not in [effects[type(event)][2](event) for event in yielded]:
-        return yielded, None
-    data = state.app.encode_events(yielded)
-    if len(data) > limits.commit_bytes_max:
-        raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
-    return (state.app.read_events if BACKSLASH in data else state.app.read_plain_events)(data), data
+    effects, events, data = state.effects, yielded, None
+    if len(yielded) > few or False in [effects[type(event)][2](event) for event in yielded]:
+        data = state.app.encode_events(yielded)
+        if len(data) > limits.commit_bytes_max:
+            raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
+        events = (state.app.read_events if BACKSLASH in data else state.app.read_plain_events)(data)
+    if own is not False:
+        state.require_key(events, own)
+    return events, data
 
 
 def _enter(
-    tag: str, key: str | None, terms: Terms | None, events: Sequence[Event], state: WriteState, rows: Rows
+    tag: str,
+    key: str | None,
+    terms: Terms | None,
+    events: Sequence[Event],
+    chunk: bytes | None,
+    state: WriteState,
+    rows: Rows,
 ) -> None:
     """A command stands: count its events, note what its caller told of it, and give it its receipt."""
+    if not events and (terms is None or terms.command_id is None):
+        rows.outcomes.append(rows.nothing(state.version_of(key)))
+        return
+    rows.add(events, chunk)
     index, sheet, size = state.index, rows.sheet, len(events)
     keys = [state.effects[type(event)][1](event) for event in events]
     version = index.count(key, None if keys.count(key) == size else keys, size)
@@ -247,10 +271,11 @@ def _note(terms: Terms, receipt: Receipt, index: WriteIndex, rows: Rows) -> None
         index.remember(command_id, terms.payload, receipt, None if metadata is None else metadata.actor)
 
 
-def _context(now: datetime, terms: Terms | None) -> Context:
+def _context(now: datetime, terms: Terms | None, state: WriteState, key: str | None) -> Context:
+    version = state.version_of(key)
     if terms is None:
-        return Context(now)
+        return Context(now, None, _NOTHING, version)
     metadata = terms.metadata or _NOTHING
     if metadata.extra is not None:  # the handler's own, as a dict can be changed
         metadata = replace(metadata, extra=dict(metadata.extra))
-    return Context(now, terms.command_id, metadata)
+    return Context(now, terms.command_id, metadata, version)

@@ -22,6 +22,7 @@ from millstream.engine.errors.said import said_by
 from millstream.engine.snapshots.part import Part
 from millstream.engine.snapshots.shape import fingerprint_of
 from millstream.engine.write.index import WriteIndex
+from millstream.engine.write.models import new_state
 
 __all__ = ["ModelPart", "WriteParts", "apply_failed"]
 
@@ -30,22 +31,29 @@ class ModelPart:
     """One write model.
 
     Args:
-        model: its class.
+        app: the application.
+        model: the model's class.
     """
 
     fault = None
     is_sound = True
 
-    def __init__(self, model: type[WriteSide]) -> None:
+    def __init__(self, app: App, model: type[WriteSide]) -> None:
         self.name = model_part(model.__name__)
+        self._app = app
         self._model = model
         self.reset()
 
     def reset(self) -> None:
         """Be new again."""
-        self.state = self._model()
+        self.model_state = new_state(self._model)
+        #: What is put aside and taken up again.
+        self.state = self.model_state.stored
         self.head = Head()
-        self._appliers = {event: each.function.__get__(self.state) for event, each in self._model.__appliers__.items()}
+        self._appliers = {
+            event: self.model_state.applier(event, method, self._app.events[event].key_of)
+            for event, method in self._model.__appliers__.items()
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -100,7 +108,7 @@ class WriteParts:
     """
 
     def __init__(self, app: App, receipts_max: int) -> None:
-        self.models = [ModelPart(model) for model in app.models]
+        self.models = [ModelPart(app, model) for model in app.models]
         self.index = WriteIndex(receipts_max)
 
     @property

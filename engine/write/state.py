@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from millstream.engine.application.app import App, CommandEntry
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event
 from millstream.engine.application.purity import fingerprint
-from millstream.engine.application.sides import WriteSide
+from millstream.engine.application.sides import is_keyed
 from millstream.engine.application.validation import encode, problem_with
 from millstream.engine.commits.commit import Head
 from millstream.engine.errors import (
@@ -52,7 +54,7 @@ class WriteState:
         commit_bytes_max: where a handler that goes on and on is stopped.
     """
 
-    __slots__ = ("_commit_bytes_max", "_parts", "app", "effects", "exact_bytes_max", "handlers", "index", "models")
+    __slots__ = ("_commit_bytes_max", "_models", "_parts", "app", "effects", "exact_bytes_max", "handlers", "index")
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class WriteState:
         commit_bytes_max: int = Limits().commit_bytes_max,
     ) -> None:
         self.app = app
-        self.models: Sequence[WriteSide] = [part.state for part in parts.models]
+        self._models = [part.model_state for part in parts.models]
         self.index = parts.index
         self._parts = parts
         self._commit_bytes_max = commit_bytes_max
@@ -74,14 +76,15 @@ class WriteState:
                 each.method.wants_context,
                 each.tag,
                 each.key_of,
+                is_keyed(app.models[each.model]),
             )
             for command, each in app.commands.items()
         }
-        models = self.models
+        states = self._models
         #: By type of event: what applies it, what its key is, and the check that it is as reading would give it.
         self.effects = {
             event: (
-                _all([method.function.__get__(models[index]) for index, method in entry.appliers]),
+                _all([states[index].applier(event, method, entry.key_of) for index, method in entry.appliers]),
                 entry.key_of,
                 _never if entry.exact is None else entry.exact.check,
             )
@@ -95,6 +98,23 @@ class WriteState:
         """The state before the first event."""
         return cls(app, WriteParts(app, receipts_max), check_purity=check_purity)
 
+    @property
+    def models(self) -> list[Any]:
+        """What each model holds: its instance, or its instances by key."""
+        return [model.held for model in self._models]
+
+    def handler_of(self, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
+        """The function that decides a command of one type."""
+        return self._models[entry.model].handler(entry)
+
+    def deciding(self, entry: CommandEntry, command: Command) -> Any:
+        """The instance that decides a command."""
+        return self._models[entry.model].deciding(entry, command)
+
+    def version_of(self, key: str | None) -> int | None:
+        """How many events a key has; None for none."""
+        return None if key is None else self.index.versions.get(key, 0)
+
     def decide(self, command: Command, context: Context) -> list[Event]:
         """The events that ``command`` would yield on this state; the state stays as it is.
 
@@ -103,19 +123,37 @@ class WriteState:
             HandlerFailed: the handler failed, or yielded something that is not a valid event of this application.
             CommitTooLarge: it yielded more than ``commit_bytes_max``.
         """
-        handler, wants_context, _, _ = self.handlers[type(command)]
+        handler, wants_context, tag, key_of, keyed = self.handlers[type(command)]
         yielded: list[Event] = []
         try:
+            key = key_of(command)
+            context = replace(context, version=self.version_of(key))
             yielded += handler(command, context) if wants_context else handler(command)
             data = self.app.encode_events(yielded)
             if len(data) > self._commit_bytes_max:
-                raise CommitTooLarge(self.app.commands[type(command)].tag, len(data), self._commit_bytes_max)
-            return self.app.read_events(data)
+                raise CommitTooLarge(tag, len(data), self._commit_bytes_max)
+            events = self.app.read_events(data)
+            if keyed:
+                self.require_key(events, key)
+            return events
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal
             refusal = decided_at(self.refusal(command, yielded, error), None)  # what it tells need not be durable
             raise refusal from refusal.__cause__
+
+    def require_key(self, events: Iterable[Event], key: str | None) -> None:
+        """See that what an aggregate has yielded belongs to the key of its command.
+
+        Raises:
+            ValueError: an event does not; names both.
+        """
+        for event in events:
+            if (theirs := self.effects[type(event)][1](event)) != key:
+                raise ValueError(
+                    f"it yielded {type(event).__name__} of key {theirs!r} for a command of key {key!r}: an aggregate "
+                    "decides for its own key; a rule over several keys belongs into a WriteModel"
+                )
 
     def apply_failed(self, events: Sequence[Event], event: Event, position: int, error: BaseException) -> ApplyFailed:
         """What is raised when one of the events that follow ``position`` could not be applied."""
@@ -148,7 +186,7 @@ class WriteState:
 
 
 def _all(appliers: list[Callable[[Any], None]]) -> Callable[[Any], None]:
-    """One function that applies an event to every model that wants it."""
+    """One function that applies an event to every model that wants it: none, where only views do."""
     if len(appliers) == 1:
         return appliers[0]
 
@@ -174,20 +212,21 @@ def _ending(
 
 
 def _bound(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
-    bound: Callable[..., Iterable[Event]] = entry.method.function.__get__(state.models[entry.model])
-    return bound
+    return state.handler_of(entry)
 
 
 def _purity_checked(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
     """The handler, with a look at the state before and after it."""
-    handler = _bound(state, entry)
+    decide = entry.method.function
 
-    def checked(*arguments: Any) -> Iterator[Event]:
-        before = fingerprint(state.models)
+    def checked(command: Any, *context: Any) -> Iterator[Event]:
+        instance = state.deciding(entry, command)
+        looked_at = [instance, *state.models]  # it is none of theirs where its key has none yet
+        before = fingerprint(looked_at)
         try:
-            yield from handler(*arguments)
+            yield from decide(instance, command, *context)
         finally:
-            if fingerprint(state.models) != before:
+            if fingerprint(looked_at) != before:
                 raise ImpureHandler(entry.method.place, entry.tag)
 
     return checked

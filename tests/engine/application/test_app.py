@@ -88,21 +88,22 @@ def test_a_query_that_two_views_answer_is_refused_with_both_places() -> None:
     assert "query HowMany is answered twice" in refused("Count.how_many", "Other.also", views=[Count, Other])
 
 
-def test_an_event_that_only_a_view_applies_is_refused_with_both_places() -> None:
+def test_an_event_that_only_views_care_about_needs_no_method_in_a_model() -> None:
     class Other(View):
         @applies
         def undone(self, event: Undone) -> None: ...
 
-    assert "no write model applies event Undone" in refused("test_app.Undone", "Other.undone", views=[Other])
+    app = App(models=[Doer], views=[Count, Other])
+    assert {event: len(entry.appliers) for event, entry in app.events.items()} == {Done: 1, Undone: 0}
 
 
-def test_an_event_that_a_handler_names_and_no_model_applies_is_refused_with_both_places() -> None:
+def test_an_event_that_a_handler_names_and_nobody_applies_is_refused_with_both_places() -> None:
     class Other(WriteModel):
         @handles
         def undo(self, command: Undo) -> Iterator[Done | Undone]:
             yield Undone(command.key)
 
-    assert "no write model applies event Undone" in refused("test_app.Undone", "Other.undo", models=[Doer, Other])
+    assert "no model and no view applies event Undone" in refused("test_app.Undone", "Other.undo", models=[Doer, Other])
 
 
 class Twin(Event, tag="Do"):

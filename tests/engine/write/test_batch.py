@@ -97,10 +97,21 @@ def test_a_rejected_command_leaves_its_batch_untouched() -> None:
     assert (with_it.events, with_it.body(shop)) == (without_it.events, without_it.body(shop))
 
 
-def test_a_command_may_yield_nothing_and_has_a_receipt_at_the_position_before() -> None:
+def test_a_command_that_yields_nothing_writes_nothing_and_its_receipt_names_what_it_was_decided_on() -> None:
+    first, _ = decided(Nothing("a"), Take("a", 1), Move("b", "c"))
+    assert receipts(first) == [Receipt(3, 10, 0, version=0), Receipt(3, 10, 0, version=0)], "the commit before"
+    assert (first.accepted, commands_in(first.body(shop))) == (0, [])
     draft, _ = decided(Add("a", 3), Nothing("a"), Move("b", "c"))
     assert receipts(draft) == [Receipt(4, 11, 1, version=1), Receipt(4, 11, 0, version=1), Receipt(4, 11, 0, version=0)]
-    assert [command["type"] for command in commands_in(draft.body(shop))] == ["Add", "Nothing", "Move"]
+    assert [command["type"] for command in commands_in(draft.body(shop))] == ["Add"]
+
+
+def test_a_command_that_yields_nothing_under_an_id_is_written_as_its_receipt_is_to_be_found_again() -> None:
+    draft, state = Draft(Head(3, 10), NOW), WriteState.new(shop, 1_000)
+    queue: deque[Envelope] = deque([(Kept(), Nothing("a"), Terms("n-1", "digest"))])
+    fill(draft, queue, state, Limits())
+    assert receipts(draft) == [Receipt(4, 10, 0, "n-1", 0)]
+    assert [command["type"] for command in commands_in(draft.body(shop))] == ["Nothing"]
 
 
 def test_an_event_belongs_to_its_own_key() -> None:
@@ -242,7 +253,7 @@ def test_a_command_whose_handler_is_interrupted_stays_in_the_queue() -> None:
     def interrupted(_: object) -> list[Any]:
         raise KeyboardInterrupt
 
-    state.handlers[Add] = (interrupted, False, "Add", lambda _: None)
+    state.handlers[Add] = (interrupted, False, "Add", lambda _: None, False)
     with pytest.raises(KeyboardInterrupt):
         fill(draft, queue, state, Limits())
     assert len(queue) == 1

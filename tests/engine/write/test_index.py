@@ -119,8 +119,9 @@ def test_versions_are_a_count_over_the_events_in_the_log_as_json(batches: list[l
         commit = seal(head, "", draft.body(shop))
         written = commands_in(commit.body)
         receipts = [outcome for outcome in draft.outcomes if isinstance(outcome, Receipt)]
-        assert len(written) == len(receipts)
-        for record, receipt in zip(written, receipts, strict=True):
+        wrote = [receipt for receipt in receipts if receipt.events or receipt.command_id]
+        assert len(written) == len(wrote)
+        for record, receipt in zip(written, wrote, strict=True):
             counted.update(event["item"] for event in record["events"] if "item" in event)
             assert receipt.version == (counted[record["key"]] if "key" in record else None)
         stored = body_reader(shop.stored)(commit.body)
