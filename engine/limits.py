@@ -36,6 +36,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes_max: int = 256 * 1024
     #: Encoded bytes that one command's events may have.
     commit_bytes_max: int = 4 * 1024 * 1024
+    #: Commands that may follow from one command by reactions; the reaction that would send more is parked.
+    cascade_commands_max: int = 500
+    #: Encoded bytes of their events.
+    cascade_bytes_max: int = 1024 * 1024
+    #: Reactions that are owed or parked. While there are so many, a command whose events have reactions is refused with
+    #: `LimitReached`.
+    agenda_entries_max: int = 100_000
     #: Commands with an id whose receipts are remembered; the same id after so many others is a new command.
     receipts_max: int = 100_000
     #: How long the writer decides, or a view applies, before it lets others run.
@@ -78,5 +85,5 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 "a log's SQL view takes time with its square",
                 "Limits",
             )
-        if self.batch_bytes_max > self.commit_bytes_max:
-            raise DefinitionError("batch_bytes_max is larger than commit_bytes_max", "Limits")
+        if self.batch_bytes_max + self.cascade_bytes_max > self.commit_bytes_max:
+            raise DefinitionError("batch_bytes_max and cascade_bytes_max are larger than commit_bytes_max", "Limits")

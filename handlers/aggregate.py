@@ -14,7 +14,7 @@ import msgspec
 
 from millstream.engine.application.known_state import require_known_state
 from millstream.engine.application.messages import Command, Event
-from millstream.engine.application.methods import Method, declared, place_of
+from millstream.engine.application.methods import Method, ReactionMethod, declared, declared_reactions, place_of
 from millstream.engine.errors import DefinitionError
 from millstream.engine.snapshots.exact import require_storable
 
@@ -32,7 +32,8 @@ class Aggregate(msgspec.Struct):
     After an event of a type in ``ends`` the instance is let go of: the next command for its key meets a new one. The
     key's version goes on. Such an event needs no method with ``@applies``.
 
-    Handlers and appliers are those of a `WriteModel`, and as pure. Snapshots hold all instances; so each field is of a
+    Handlers and appliers are those of a `WriteModel`, and as pure. A method with ``@reacts`` sees the instance of its
+    event's key. Snapshots hold all instances; so each field is of a
     type that msgspec can store.
 
     Raises (when the class is made):
@@ -42,6 +43,7 @@ class Aggregate(msgspec.Struct):
 
     __handlers__: ClassVar[Mapping[type[Any], Method]] = {}
     __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
+    __reactions__: ClassVar[tuple[ReactionMethod, ...]] = ()
     __ends__: ClassVar[frozenset[type[Event]]] = frozenset()
     #: The types of events after which an instance is let go of.
     ends: ClassVar[tuple[type[Event], ...]] = ()
@@ -53,6 +55,7 @@ class Aggregate(msgspec.Struct):
         require_known_state(cls)
         cls.__handlers__ = declared(cls, "handles", Command, context=True)
         cls.__ends__ = frozenset(_ending(cls))
+        cls.__reactions__ = declared_reactions(cls)
         nothing = {event: Method(_nothing, False, None, f"{place_of(cls)}.ends") for event in cls.__ends__}
         cls.__appliers__ = MappingProxyType({**nothing, **declared(cls, "applies", Event)})
 

@@ -13,7 +13,7 @@ import msgspec
 
 from millstream.engine.application.known_state import require_known_state
 from millstream.engine.application.messages import Command, Event
-from millstream.engine.application.methods import Method, declared, mark
+from millstream.engine.application.methods import Method, ReactionMethod, declared, declared_reactions, mark
 from millstream.engine.snapshots.exact import require_storable
 from millstream.engine.snapshots.pieces import add_piece, pieces_of
 
@@ -46,6 +46,7 @@ class WriteModel(msgspec.Struct):
 
     __handlers__: ClassVar[Mapping[type[Any], Method]] = {}
     __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
+    __reactions__: ClassVar[tuple[ReactionMethod, ...]] = ()
     #: Raise it when the same events lead to another state than before: snapshots of the old one are then set aside.
     code_version: ClassVar[int] = 1
 
@@ -54,6 +55,7 @@ class WriteModel(msgspec.Struct):
         require_known_state(cls)
         cls.__handlers__ = declared(cls, "handles", Command, context=True)
         cls.__appliers__ = declared(cls, "applies", Event)
+        cls.__reactions__ = declared_reactions(cls)
 
     @classmethod
     def __checked__(cls) -> None:

@@ -21,6 +21,7 @@ from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.following import followed
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.parts import WriteParts
 
@@ -207,9 +208,15 @@ class WriteStates:
 def write_state(engine: Engine) -> WriteStates:
     """The live write side. The writer has one: it is not recovering."""
     parts = [part for part in engine.parts() if not isinstance(part, ReadState)]
-    *models, index = [part.state for part in parts]
+    *models, index, _ = [part.state for part in parts]
     assert isinstance(index, WriteIndex)
     return WriteStates(models, index)
+
+
+def agenda_of(engine: Engine) -> Agenda:
+    """What the live write side owes, and what it has parked."""
+    (agenda,) = [part.state for part in engine.parts() if isinstance(part.state, Agenda)]
+    return agenda
 
 
 def is_deciding(engine: Engine) -> bool:

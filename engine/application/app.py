@@ -5,7 +5,7 @@ Here: every check that needs more than one class, and the tables that the engine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
@@ -17,7 +17,8 @@ from millstream.engine.application.exact import Exact, MessageCheck, exact_check
 from millstream.engine.application.forms import require_event, require_message, require_readable
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Message, Query
-from millstream.engine.application.methods import Method, key_field, place_of, yielded_events
+from millstream.engine.application.methods import Method, key_field, place_of, yielded_by
+from millstream.engine.application.reactions import by_name, reactions_in
 from millstream.engine.application.sides import (
     Poison,
     ReadSide,
@@ -27,9 +28,10 @@ from millstream.engine.application.sides import (
     code_version_of,
     is_keyed,
     poison_of,
+    reactions_of,
 )
 from millstream.engine.application.validation import list_reader, reader, union_of, writer
-from millstream.engine.errors import DefinitionError, HandlerFailed
+from millstream.engine.errors import DefinitionError, HandlerFailed, InvalidMessage, UnknownMessage
 from millstream.engine.errors.said import said_by
 
 __all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
@@ -84,6 +86,7 @@ class App:
         retired: what events were stored as once, and what they mean today; see `millstream.handlers.Retired`.
         name: stored in the log, which then opens for this application only. Default: the first model's class name.
         version: the application's own, as in ``"2026.11.1"``. The log says with which one each opening wrote.
+        renamed: what reactions were called once, and what they are called today: what a log owes to the old name.
 
     Raises:
         DefinitionError: the parts contradict each other; names both places.
@@ -100,6 +103,7 @@ class App:
         retired: Iterable[type[RetiredSide]] = (),
         name: str | None = None,
         version: str | None = None,
+        renamed: Mapping[str, str] | None = None,
     ) -> None:
         self.models: Sequence[type[WriteSide]] = tuple(models)
         self.views: Sequence[type[ReadSide]] = tuple(views)
@@ -121,6 +125,10 @@ class App:
         self.commands = _commands(self.models)
         self.events = _events(self.models, self.views)
         self.queries = _queries(self.views)
+        self.reactions = reactions_in(self.models, {each: entry.method for each, entry in self.commands.items()})
+        #: By name, those of once among them.
+        self.reactions_by_name = by_name(self.reactions, renamed or {})
+        self.renamed: Mapping[str, str] = dict(renamed or {})
         if not self.events:
             raise DefinitionError(
                 "an App needs at least one event that a model or a view applies",
@@ -140,6 +148,7 @@ class App:
         #: As in `CommandEntry`: for JSON without a backslash.
         self.read_plain_events: Callable[[bytes], list[Event]] = list_reader(self.events)
         self.read_events: Callable[[bytes], list[Event]] = without_nul(self.read_plain_events, self._keys)
+        self._read_stored: Callable[[bytes], Any] = msgspec.json.Decoder(union_of(self.stored)).decode
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
         warn_of_changing(self.events, level=2)
@@ -187,6 +196,32 @@ class App:
         except BaseException as error:
             raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), said_by(error)) from error
 
+    def own_command(self, command: Command) -> Command:
+        """A private, checked copy of a command; itself, if nobody can change it and it is what its copy would be.
+
+        Raises:
+            UnknownMessage, InvalidMessage: it is none of this application, or not what its class declares.
+        """
+        entry = self.commands.get(type(command))
+        if entry is None:
+            known = tuple(each.tag for each in self.commands.values())
+            raise UnknownMessage("command", type(command).__name__, self.name, known)
+        if entry.exact is not None and entry.exact.check(command) is not False:
+            return command
+        try:
+            return entry.read(self.encode_command(command))
+        except Exception as error:
+            raise InvalidMessage(type(command).__name__, str(error) or repr(error)) from error
+
+    def today(self, stored: bytes) -> list[Event]:
+        """What an event that was stored alone means today.
+
+        Raises:
+            msgspec.DecodeError: it is none that this application knows.
+            HandlerFailed: an ``upcast`` raised.
+        """
+        return self.upcast([self._read_stored(stored)])
+
     def _keys(self, events: Iterable[Event]) -> list[str | None]:
         return [self.events[type(event)].key_of(event) for event in events]
 
@@ -227,8 +262,11 @@ def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) 
     for view in views:
         for event in view.__appliers__:
             appliers.setdefault(event, [])
+    for model in models:
+        for reaction in reactions_of(model):
+            appliers.setdefault(reaction.event, [])
     handlers = [handler for model in models for handler in model.__handlers__.values()]
-    for event, place in [(event, handler.place) for handler in handlers for event in yielded_events(handler)]:
+    for event, place in [(event, handler.place) for handler in handlers for event in yielded_by(handler, Event)]:
         if event not in appliers:
             raise DefinitionError(f"no model and no view applies event {event.__name__}", place_of(event), place)
     for event in appliers:

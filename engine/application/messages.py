@@ -87,7 +87,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     had none, of the last event before it. ``events`` says how many it had, so they are ``position - events + 1`` to
     ``position``. ``command_id`` is the caller's, if one was given. ``version`` is that of the command's key after it,
     None for a command without a key: the next ``expected_version``. ``repeated`` says that the command was there
-    already, under this id: the receipt is the first one, and nothing happened now.
+    already, under this id: the receipt is the first one, and nothing happened now. What followed by reactions counts
+    in ``version`` and in nothing else. ``parked`` says how many of those reactions failed; what was decided stands.
     """
 
     commit: _Count
@@ -96,6 +97,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     command_id: str | None = None
     version: _Count | None = None
     repeated: bool = False
+    parked: _Count = 0
 
 
 class Answered(msgspec.Struct, Generic[Answer_co], frozen=True, gc=False):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -20,11 +20,24 @@ from millstream.engine.application.copies import with_own_event
 from millstream.engine.application.messages import Event, Message, Query
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["Method", "answer_type", "applies", "declared", "key_field", "mark", "place_of", "yielded_events"]
+__all__ = [
+    "Method",
+    "ReactionMethod",
+    "answer_type",
+    "applies",
+    "declared",
+    "declared_reactions",
+    "key_field",
+    "mark",
+    "place_of",
+    "yielded_by",
+]
 
 _MARK = "__millstream__"
+_NAME = "__millstream_name__"
 
 Applies = TypeVar("Applies", bound=Callable[[Any, Any], None])
+M = TypeVar("M", bound=Message)
 
 
 class Method(NamedTuple):
@@ -39,6 +52,14 @@ class Method(NamedTuple):
     place: str
 
 
+class ReactionMethod(NamedTuple):
+    """A decorated method that reacts to events of one type; what the log calls it."""
+
+    name: str
+    event: type[Event]
+    method: Method
+
+
 def applies(method: Applies) -> Applies:
     """Mark a method as the one that changes the state for one type of event.
 
@@ -49,11 +70,13 @@ def applies(method: Applies) -> Applies:
     return cast(Applies, mark(method, "applies"))
 
 
-def mark(method: Any, kind: str) -> Any:
-    """Remember on the function which decorator it had."""
+def mark(method: Any, kind: str, name: str | None = None) -> Any:
+    """Remember on the function which decorator it had, and what name it was given there."""
     if not inspect.isfunction(method):
         raise DefinitionError(f"@{kind} goes on a plain method, not on {method!r}")
     setattr(method, _MARK, kind)
+    if name is not None:
+        setattr(method, _NAME, name)
     return method
 
 
@@ -75,15 +98,35 @@ def declared(owner: type, kind: str, base: type[Message], *, context: bool = Fal
         DefinitionError: a method has no usable annotation or signature, or two are for the same message.
     """
     found: dict[type[Message], Method] = {}
-    for name in dict.fromkeys(name for cls in reversed(owner.__mro__) for name in vars(cls)):
-        function = inspect.getattr_static(owner, name)
-        if getattr(function, _MARK, None) != kind:
-            continue
+    for function in _marked(owner, kind):
         message, method = _read(function, kind, base, context)
         if message in found:
             raise DefinitionError(f"{message.__name__} has two @{kind} methods", found[message].place, method.place)
         found[message] = method
     return types.MappingProxyType(found)
+
+
+def declared_reactions(owner: type) -> tuple[ReactionMethod, ...]:
+    """The methods of ``owner`` that react, in the order in which they are written, those that are inherited first.
+
+    Raises:
+        DefinitionError: a method has no usable annotation or signature, or a name that is none.
+    """
+    found: list[ReactionMethod] = []
+    for function in _marked(owner, "reacts"):
+        event, method = _read(function, "reacts", Event, False)
+        name = getattr(function, _NAME, f"{owner.__name__}.{function.__name__}")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise DefinitionError(f"a reaction's name is a text that can be printed, not {name!r}", method.place)
+        found.append(ReactionMethod(name, cast(type[Event], event), method))
+    return tuple(found)
+
+
+def _marked(owner: type, kind: str) -> Iterator[Callable[..., Any]]:
+    for name in dict.fromkeys(name for cls in reversed(owner.__mro__) for name in vars(cls)):
+        function = inspect.getattr_static(owner, name)
+        if getattr(function, _MARK, None) == kind:
+            yield function
 
 
 def _read(function: Callable[..., Any], kind: str, base: type[Message], context: bool) -> tuple[type[Message], Method]:
@@ -107,7 +150,7 @@ def _read(function: Callable[..., Any], kind: str, base: type[Message], context:
             "give each message a method of its own",
             place,
         )
-    called = with_own_event(function, message) if kind == "applies" else function
+    called = with_own_event(function, message) if base is Event else function
     return message, Method(called, len(parameters) == 2, hints.get("return"), place)
 
 
@@ -157,15 +200,20 @@ def _is_personal(mark: Any) -> bool:
     return isinstance(mark, msgspec.Meta) and (mark.extra or {}).get("millstream") == "personal"
 
 
-def yielded_events(method: Method) -> tuple[type[Event], ...]:
-    """The events that a handler's return annotation names one by one: ``Iterator[Deposited | Withdrawn]``."""
-    parts = [part for part in get_args(method.returns) if part is not None]
+def yielded_by(method: Method, base: type[M]) -> tuple[type[M], ...]:
+    """The messages that a return annotation names one by one: ``Iterator[Deposited | Withdrawn]``.
+
+    Args:
+        method: yields them.
+        base: what they are: `Event` of a handler, `Command` of a reaction.
+    """
+    parts = get_args(method.returns)[:1]
     flat = [
         piece
         for part in parts
         for piece in (get_args(part) if get_origin(part) in (Union, types.UnionType) else (part,))
     ]
-    return tuple(piece for piece in flat if isinstance(piece, type) and issubclass(piece, Event) and piece is not Event)
+    return tuple(piece for piece in flat if isinstance(piece, type) and issubclass(piece, base) and piece is not base)
 
 
 def answer_type(query: type[Message]) -> Any:

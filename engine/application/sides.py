@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-from millstream.engine.application.methods import Method
+from millstream.engine.application.methods import Method, ReactionMethod
 
 __all__ = [
     "Poison",
@@ -22,6 +22,7 @@ __all__ = [
     "ends_of",
     "is_keyed",
     "poison_of",
+    "reactions_of",
 ]
 
 #: What a view does about an event that it can't apply: stop answering; park it, and what follows under the same key;
@@ -89,6 +90,11 @@ def is_keyed(model: type[Side]) -> bool:
 def ends_of(model: type[Side]) -> frozenset[type[Any]]:
     """The types of events after which a keyed model's instance is let go of."""
     return getattr(model, "__ends__", frozenset())
+
+
+def reactions_of(model: type[WriteSide]) -> tuple[ReactionMethod, ...]:
+    """The methods of a model that react to events: its class attribute ``__reactions__``, if it has one."""
+    return getattr(model, "__reactions__", ())
 
 
 def poison_of(view: type[ReadSide]) -> Poison:

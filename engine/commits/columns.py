@@ -20,9 +20,10 @@ import msgspec
 
 from millstream.engine.application.messages import Metadata
 from millstream.engine.application.validation import encode, union_of
-from millstream.engine.commits.record import Record, Tenure
+from millstream.engine.commits.record import Failed, Origin, Owed, Record, Refused, Settled, Tenure
 
 __all__ = [
+    "AGENDA",
     "FEATURES",
     "ColumnBody",
     "Columns",
@@ -36,8 +37,10 @@ E = TypeVar("E")
 T = TypeVar("T")
 _Texts: TypeAlias = list[str | None] | None
 
-#: What ``needs`` may name: the features that this millstream understands. None yet.
-FEATURES: frozenset[str] = frozenset()
+#: In ``needs`` where a commit says what is owed, parked or settled: who passes that over would forget it.
+AGENDA = "agenda"
+#: What ``needs`` may name: the features that this millstream understands.
+FEATURES: frozenset[str] = frozenset((AGENDA,))
 
 
 class UnknownFeature(Exception):
@@ -61,6 +64,11 @@ class Columns(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
     causations: _Texts = None
     traces: _Texts = None
     extras: list[dict[str, str] | None] | None = None
+    origins: list[Origin] | None = None
+    refused: list[Refused] | None = None
+    failed: list[Failed] | None = None
+    owed: list[Owed] | None = None
+    settled: list[Settled] | None = None
     tenure: Tenure | None = None
     needs: list[str] | None = None
 
@@ -92,12 +100,13 @@ class Sheet:
     one, and of few.
     """
 
-    __slots__ = ("_columns", "_ids", "_payloads", "types")
+    __slots__ = ("_columns", "_ids", "_lists", "_payloads", "types")
 
     def __init__(self) -> None:
         #: The type of each command.
         self.types: list[str] = []
         self._columns: dict[str, list[Any]] = {}
+        self._lists: dict[str, list[Any]] = {}
         # By themselves, as they are there for each command or for none: 0.4 µs less.
         self._ids: list[str | None] = []
         self._payloads: list[str | None] = []
@@ -107,6 +116,15 @@ class Sheet:
         values = self._columns.setdefault(column, [])
         values.extend([usual] * (len(self.types) - 1 - len(values)))
         values.append(value)
+
+    def add(self, entry: Origin | Refused | Failed | Owed | Settled) -> None:
+        """What the engine has to say of a command, or of a reaction."""
+        self._lists.setdefault(_LISTS[type(entry)], []).append(entry)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self.types and not self._lists
 
     def note_id(self, command_id: str, payload: str) -> None:
         """The last command's id, and its digest."""
@@ -149,6 +167,7 @@ class Sheet:
             counts = counts + [1] * (count - len(counts))
             of = [index for index, events in enumerate(counts) for _ in range(events)]
         padded = {name: values + [None] * (count - len(values)) for name, values in columns.items()}
+        needs = [AGENDA] if not self._lists.keys().isdisjoint(_AGENDA_LISTS) else None
         alike = count > 0 and types.count(types[0]) == count
         rest = encode(
             Columns(
@@ -159,13 +178,23 @@ class Sheet:
                 of=of,
                 key=key,
                 tenure=tenure,
+                needs=needs,
                 **padded,
+                **self._lists,
             )
         )
         return b'{"events":[%b],%b' % (b",".join([chunk[1:-1] for chunk in chunks if len(chunk) > 2]), rest[_BEFORE:])
 
 
 _BEFORE = len(b'{"events":[],')
+_LISTS: Mapping[type[Any], str] = {
+    Origin: "origins",
+    Refused: "refused",
+    Failed: "failed",
+    Owed: "owed",
+    Settled: "settled",
+}
+_AGENDA_LISTS = ("failed", "owed", "settled")
 
 
 # Reading.
@@ -217,6 +246,13 @@ class _Plain(msgspec.Struct, gc=False):
 _read_plain = msgspec.json.Decoder(_Plain).decode
 
 
+class _RawEvents(msgspec.Struct, gc=False):
+    events: list[msgspec.Raw]
+
+
+_read_raw = msgspec.json.Decoder(_RawEvents).decode
+
+
 def _keys_in(body: bytes, fields: Mapping[str, str]) -> Sequence[str | None]:
     """The same from the JSON: 10 times as slow, and true of whatever class."""
     found = (event.get(fields.get(str(event.get("type")), "")) for event in _read_plain(body).events)
@@ -230,7 +266,7 @@ def _no_key(_: Any) -> None:
 class ColumnBody(Generic[E]):
     """The `Body` of such a commit."""
 
-    __slots__ = ("_body", "_columns", "_keys", "events", "has_ids", "tenure")
+    __slots__ = ("_body", "_columns", "_keys", "events", "failed", "has_ids", "owed", "settled", "tenure")
 
     def __init__(self, body: bytes, columns: Columns[E], keys: _EventKeys) -> None:
         self._body = body
@@ -239,14 +275,24 @@ class ColumnBody(Generic[E]):
         self.events = columns.events
         self.tenure = columns.tenure
         self.has_ids = columns.ids is not None
+        self.failed: Sequence[Failed] = columns.failed or ()
+        self.owed: Sequence[Owed] = columns.owed or ()
+        self.settled: Sequence[Settled] = columns.settled or ()
 
     def event_keys(self) -> Sequence[str | None]:
         """The key of each event, from the event itself."""
         return self._keys.find(self._body, self._columns)
 
+    def event_text(self, index: int) -> str:
+        """The JSON of an event, as it is stored."""
+        return bytes(_read_raw(self._body).events[index]).decode()
+
     def records(self) -> Iterator[Record[E]]:
         """Made from the columns."""
         columns, keys, end = self._columns, self.event_keys(), 0
+        origins = {each.command: each for each in columns.origins or ()}
+        refused = {each.command: each for each in columns.refused or ()}
+        parked = [each.event for each in self.failed if each.event is not None]
         for index in range(columns.commands):
             start = end
             if columns.of is None:
@@ -270,6 +316,9 @@ class ColumnBody(Generic[E]):
                 columns.events[start:end],
                 _at(columns.traces, index),
                 _at(columns.extras, index),
+                origins.get(index),
+                refused.get(index),
+                sum(start <= place < end for place in parked),
             )
 
 
@@ -314,4 +363,19 @@ def _problem(columns: Columns[Any]) -> str | None:
         return "`of` does not say for each event which command it is of, in order"
     if columns.keys is not None and True in columns.keys:
         return "`keys` has a place that is neither a key nor null nor false"
+    return _problem_beside(columns)
+
+
+def _problem_beside(columns: Columns[Any]) -> str | None:
+    """What is wrong with what the engine says beside the columns, or None."""
+    commands, events = columns.commands, len(columns.events)
+    for named in (*(columns.origins or ()), *(columns.refused or ())):
+        if not 0 <= named.command < commands:
+            return f"`origins` or `refused` name command {named.command:,} of {commands:,}"
+    for place in (*(columns.origins or ()), *(columns.failed or ())):
+        if (place.event is None) == (place.at is None):
+            return "`origins` and `failed` say the place of an event in this commit, or the position of an earlier one"
+    for caused in (*(columns.origins or ()), *(columns.failed or ()), *(columns.owed or ())):
+        if caused.event is not None and not 0 <= caused.event < events:
+            return f"event {caused.event:,} of {events:,} is said to have led to something"
     return None

@@ -9,6 +9,7 @@ these marks stay what they were then: every file of 0.1 opens unchanged. Nothing
 from __future__ import annotations
 
 __all__ = [
+    "AGENDA_PART",
     "EXPORT",
     "EXPORT_MARK",
     "LEDGER",
@@ -30,6 +31,9 @@ EXPORT = "log"
 
 #: The part of a snapshot that holds receipts and versions.
 LEDGER = "ledger"
+
+#: The part of a snapshot that holds what is owed and what is parked.
+AGENDA_PART = "agenda"
 
 
 def model_part(name: str) -> str:

@@ -7,9 +7,70 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["Body", "Record", "Tenure"]
+__all__ = ["Body", "Failed", "Origin", "Owed", "Record", "Refused", "Settled", "Tenure"]
 
 E = TypeVar("E")
+
+
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Where a command comes from that no caller sent: the reaction ``by``.
+
+    ``command`` is its place in the commit. It follows from the event at place ``event`` in the same commit, or from the
+    one at the position ``at`` of an earlier one, which was owed.
+    """
+
+    command: int
+    by: str
+    event: int | None = None
+    at: int | None = None
+
+    def causation(self, start: int) -> str:
+        """What it follows from, as readers are told: ``event:812``.
+
+        Args:
+            start: the position before the commit's first event.
+        """
+        return f"event:{start + 1 + self.event if self.event is not None else self.at}"
+
+
+class Refused(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A command with an origin that its handler refused: it has no events."""
+
+    command: int
+    code: str
+    message: str = ""
+
+
+class Failed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A reaction that failed, and is parked: to which event, as with `Origin`, with what, and after how many commands
+    of its own had been decided.
+    """
+
+    by: str
+    error: str
+    text: str
+    event: int | None = None
+    at: int | None = None
+    decided: int = 0
+
+
+class Owed(msgspec.Struct, frozen=True, gc=False):
+    """A reaction that did not begin, and is to be decided before any other command: to the event at that place."""
+
+    event: int
+    by: str
+
+
+class Settled(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What became of a reaction that was owed or parked: to the event at that position.
+
+    ``how`` is ``done``, ``parked``, ``retried`` (it is owed again), ``dropped`` or ``void``: today there is no such
+    event that it would take.
+    """
+
+    reaction: int
+    by: str
+    how: str
 
 
 class Record(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
@@ -31,6 +92,10 @@ class Record(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
     events: list[E] = msgspec.field(default_factory=list)
     trace: str | None = None
     extra: dict[str, str] | None = None
+    origin: Origin | None = None
+    refused: Refused | None = None
+    #: How many reactions to its events are parked by this commit.
+    parked: int = 0
 
 
 class Tenure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -54,9 +119,16 @@ class Body(Protocol[E]):
     tenure: Tenure | None
     #: A command in it has an id.
     has_ids: bool
+    failed: Sequence[Failed]
+    owed: Sequence[Owed]
+    settled: Sequence[Settled]
 
     def event_keys(self) -> Sequence[str | None]:
         """The key of each event."""
+        ...
+
+    def event_text(self, index: int) -> str:
+        """The JSON of an event, as it is stored."""
         ...
 
     def records(self) -> Iterator[Record[Any]]:

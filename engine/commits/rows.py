@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from millstream.engine.application.validation import encode, union_of
-from millstream.engine.commits.record import Record, Tenure
+from millstream.engine.commits.record import Failed, Owed, Record, Settled, Tenure
 
 __all__ = ["RowBody", "row_reader", "rows_of"]
 
@@ -26,6 +26,9 @@ class RowBody(Generic[E]):
     __slots__ = ("_records", "events", "has_ids")
 
     tenure: Tenure | None = None
+    failed: Sequence[Failed] = ()
+    owed: Sequence[Owed] = ()
+    settled: Sequence[Settled] = ()
 
     def __init__(self, records: list[Record[E]]) -> None:
         self._records = records
@@ -38,6 +41,10 @@ class RowBody(Generic[E]):
         for record in self._records:
             keys += [record.key] * len(record.events) if record.keys is None else record.keys
         return keys
+
+    def event_text(self, index: int) -> str:
+        """The JSON of an event. No commit of this format has anything to do with one alone."""
+        return encode(self.events[index]).decode()
 
     def records(self) -> Iterator[Record[E]]:
         """As they are stored."""

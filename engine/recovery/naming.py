@@ -29,6 +29,7 @@ class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
     retired: tuple[str, ...]
     name: str
     version: str | None
+    renamed: dict[str, str] = {}
 
     @classmethod
     def of(cls, app: App) -> NamedApp:
@@ -43,6 +44,7 @@ class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
             retired=tuple(sorted(_names(app.retired))),
             name=app.name,
             version=app.version,
+            renamed=dict(app.renamed),
         )
 
     def load(self) -> App:
@@ -52,7 +54,14 @@ class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
             Exception: whatever importing a module raises.
         """
         models, views, retired = (list(map(_named, names)) for names in (self.models, self.views, self.retired))
-        return App(models=models, views=views, retired=retired, name=self.name, version=self.version)
+        return App(
+            models=models,
+            views=views,
+            retired=retired,
+            name=self.name,
+            version=self.version,
+            renamed=self.renamed,
+        )
 
 
 def _names(classes: Iterable[type[Any]]) -> tuple[str, ...]:

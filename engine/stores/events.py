@@ -26,7 +26,7 @@ class StoredEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """An event as the log holds it.
 
     ``data`` is its JSON. ``command`` is the type of the command that it came from, ``command_id`` and all that follows
-    is what that command's caller gave.
+    is what that command's caller gave. Where a reaction has sent it, ``causation`` names the event that led to it.
     """
 
     position: int
@@ -163,7 +163,7 @@ def _events_of(log: str, commit: Commit) -> Iterator[StoredEvent]:
                     record.type,
                     record.actor,
                     record.correlation,
-                    record.causation,
+                    record.causation if record.origin is None else record.origin.causation(commit.position - 1),
                     record.trace,
                     record.extra,
                 )

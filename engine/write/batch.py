@@ -18,8 +18,10 @@ from millstream.engine.commits.commit import Head
 from millstream.engine.errors import DeadlineExceeded
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.write.cascade import decide_owed
 from millstream.engine.write.envelope import Envelope, Promise
-from millstream.engine.write.kernel import Rows, decide
+from millstream.engine.write.kernel import decide
+from millstream.engine.write.rows import Rows
 from millstream.engine.write.state import WriteState
 
 __all__ = ["Draft", "fill"]
@@ -45,14 +47,12 @@ class Draft(Rows):
     def is_full(self, limits: Limits) -> bool:
         """Whether the draft has to be written before it takes more."""
         return (
-            self.is_damaged
-            or len(self.outcomes) >= limits.batch_commands_max
-            or self.size_bytes >= limits.batch_bytes_max
+            self.is_damaged or self.owes or len(self.outcomes) >= limits.batch_commands_max or self.is_full_of(limits)
         )
 
 
 def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits) -> None:
-    """Decide waiting commands into the draft until it is full, none waits, or ``slice_ms_max`` is over.
+    """Decide what is owed, and then waiting commands, until the draft is full, none waits, or ``slice_ms_max`` is over.
 
     Args:
         draft: not full.
@@ -65,6 +65,8 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
     """
     slice_seconds, at_once, now = limits.slice_ms_max / 1e3, _AT_ONCE, elapsed()
     until = now + slice_seconds
+    if state.agenda.owed:
+        decide_owed(state, draft, limits)
     outcomes, promises, take = draft.outcomes, draft.promises, queue.popleft
     while queue and not draft.is_full(limits):
         # Events that pass their check are encoded after the commands that yielded them, some at once.

@@ -27,7 +27,7 @@ from millstream.engine.observers import Faults, Observer
 from millstream.engine.stores.port import Log
 from millstream.engine.write.batch import Draft
 from millstream.engine.write.envelope import Envelope
-from millstream.engine.write.kernel import Outcome
+from millstream.engine.write.rows import Outcome
 from millstream.engine.write.state import WriteState
 
 __all__ = ["NotYet", "Rebuilt", "Repair", "fail_draft", "fail_queue", "tell_faults"]
@@ -170,8 +170,16 @@ def fail_queue(queue: deque[Envelope], error: Callable[[], MillstreamError], cau
     return failed
 
 
-def tell_faults(faults: Faults, outcomes: Iterable[Outcome]) -> None:
-    """Tell of what user code raised, and who raised it."""
+def tell_faults(faults: Faults, outcomes: Iterable[Outcome], beside: Iterable[tuple[str, str, BaseException]]) -> None:
+    """Tell of what user code raised, and who raised it.
+
+    Args:
+        faults: tells.
+        outcomes: of commands.
+        beside: what has failed of what follows from them: who, on what, with what.
+    """
+    for place, message, error in beside:
+        faults.tell(place, message, error)
     for outcome in outcomes:
         if isinstance(outcome, HandlerFailed):
             faults.tell(outcome.handler, outcome.command, outcome.__cause__ or outcome)

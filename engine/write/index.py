@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from millstream.engine.application.options import Terms
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import LEDGER
+from millstream.engine.commits.record import Record
 from millstream.engine.errors import CommandIdReused, SnapshotMismatch, VersionConflict
 from millstream.engine.snapshots.pieces import in_pieces, open_piece
 
@@ -158,18 +160,35 @@ class WriteIndex:
         if body.tenure is not None:
             self.term = body.tenure.term
         if body.has_ids:
+            caller, parked = None, 0
             for record in body.records():
-                events = len(record.events)
-                position += events
-                version = self.count(record.key, record.keys, events)
-                if record.id is not None:
-                    receipt = Receipt(number, position, events, record.id, version)
-                    self.remember(record.id, record.payload or "", receipt, record.actor)
+                if record.origin is None or record.origin.at is not None:
+                    self._finish(caller, number, parked)
+                    caller, parked = (None, 0) if record.id is None else ((record, position + len(record.events)), 0)
+                position += len(record.events)
+                parked += record.parked
+                self.count(record.key, record.keys, len(record.events))
+            self._finish(caller, number, parked)
         else:  # one call for all, at a tenth of the time
             Counter.update(self.versions, body.event_keys())  # type: ignore[call-overload]
             self.versions.pop(None, None)  # type: ignore[call-overload]
         self.head = decoded.head
         return ()
+
+    def _finish(self, caller: tuple[Record[Any], int] | None, commit: int, parked: int) -> None:
+        """Keep the receipt of a command with an id, when all that followed from it was counted.
+
+        Args:
+            caller: the command, and the position of its last event; None for one without an id.
+            commit: that it is in.
+            parked: how many reactions failed.
+        """
+        if caller is None:
+            return
+        record, position = caller
+        version = None if record.key is None else self.versions.get(record.key, 0)
+        receipt = Receipt(commit, position, len(record.events), record.id, version, False, parked)
+        self.remember(str(record.id), record.payload or "", receipt, record.actor)
 
     def snapshot(self) -> Iterator[bytes]:
         """The index in pieces, as a model's state."""

@@ -12,129 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from msgspec.structs import replace
 
-from millstream.engine.application.app import App
 from millstream.engine.application.doors import BACKSLASH
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.application.options import Terms
-from millstream.engine.application.validation import encode
-from millstream.engine.commits.columns import Sheet
-from millstream.engine.commits.commit import Head
-from millstream.engine.commits.record import Tenure
-from millstream.engine.errors import ApplyFailed, CommitTooLarge, ImpureHandler, MillstreamError
+from millstream.engine.errors import ApplyFailed, CommitTooLarge, ImpureHandler, LimitReached
 from millstream.engine.limits import Limits
+from millstream.engine.write.cascade import Cascade
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.refusals import decided_at
+from millstream.engine.write.rows import Rows, enter
 from millstream.engine.write.state import WriteState
 
-__all__ = ["Outcome", "Rows", "decide"]
-
-Outcome: TypeAlias = Receipt | MillstreamError
+__all__ = ["decide"]
 
 _NOTHING = Metadata()
-
-
-class Rows:
-    """What commands came to: the next commit in the making, and an outcome for each command.
-
-    Args:
-        head: the commit that it follows.
-        now: when its commands are decided, for the record.
-    """
-
-    __slots__ = (
-        "_chunks",
-        "_encoded",
-        "events",
-        "is_damaged",
-        "now",
-        "number",
-        "outcomes",
-        "refused",
-        "sheet",
-        "size_bytes",
-        "start",
-    )
-
-    def __init__(self, head: Head, now: datetime) -> None:
-        self.number = head.number + 1
-        self.start = head.position
-        self.now = now
-        #: Of the events that are encoded.
-        self.size_bytes = 0
-        #: What the commit says of each command that was accepted and had something to write.
-        self.sheet = Sheet()
-        self.events: list[Event] = []
-        #: One for each command, in order: a receipt of this commit; one that is ``repeated``, or of a command that had
-        #: nothing to write; or a refusal. The latter three stand or fall with what was decided before.
-        self.outcomes: list[Outcome] = []
-        #: How many are refusals.
-        self.refused = 0
-        #: The last command has damaged the state: what was decided before stands, and the state must be made anew.
-        self.is_damaged = False
-        self._chunks: list[bytes] = []
-        self._encoded = 0
-
-    @property
-    def position(self) -> int:
-        """That of the last event so far."""
-        return self.start + len(self.events)
-
-    @property
-    def accepted(self) -> int:
-        """How many commands stand in it."""
-        return len(self.sheet.types)
-
-    def nothing(self, version: int | None) -> Receipt:
-        """The receipt of a command that writes nothing: it names the commit on whose state it was decided.
-
-        Args:
-            version: that of its key.
-        """
-        return Receipt(self.number if self.accepted else self.number - 1, self.position, 0, None, version)
-
-    def add(self, events: Sequence[Event], chunk: bytes | None = None) -> None:
-        """The events of one command.
-
-        Args:
-            events: in order.
-            chunk: the same, if somebody has encoded them. Those of a command that has but one wait for others'.
-        """
-        if chunk is not None:
-            self.pack()
-        self.events += events
-        if chunk is not None or len(events) > 1:
-            self.pack(chunk)
-
-    def pack(self, chunk: bytes | None = None) -> None:
-        """Encode the events that are not encoded yet.
-
-        Args:
-            chunk: these events, if somebody has encoded them.
-        """
-        if chunk is None:
-            if self._encoded == len(self.events):
-                return
-            chunk = encode(self.events[self._encoded :] if self._encoded else self.events)
-        self._encoded = len(self.events)
-        self._chunks.append(chunk)
-        self.size_bytes += len(chunk)
-
-    def body(self, app: App, tenure: Tenure | None = None) -> bytes:
-        """What the commit is to hold.
-
-        Args:
-            app: whose events they are.
-            tenure: said in it, if given.
-        """
-        self.pack()
-        entries = map(app.events.__getitem__, set(map(type, self.events)))
-        key = {entry.tag: entry.key_name for entry in entries if entry.key_name is not None}
-        return self.sheet.body(self._chunks, dict(sorted(key.items())), tenure)
 
 
 def decide(
@@ -171,8 +67,8 @@ def decide(
             yielded += handler(command, _context(now, terms, state, key)) if wants_context else handler(command)
             if len(yielded) == 1 and few and key is not None:
                 event = yielded[0]
-                apply, _, check = effects[type(event)]
-                if check(event) == key:  # most are like this
+                apply, _, check, reactions = effects[type(event)]
+                if check(event) == key and not reactions:  # most are like this
                     events = yielded
                     apply(event)
                     position += 1
@@ -182,9 +78,12 @@ def decide(
                     if terms is None:
                         outcomes.append(Receipt(number, position, 1, None, version))
                     else:
-                        _note(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
+                        _note(terms, rows)
+                        _finish(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
                     continue
-            events, chunk = _as_read(yielded, state, few, limits, tag, key if is_keyed else False)
+            read, chunk = _as_read(yielded, state, few, limits, tag, key if is_keyed else False)
+            _require_room(read, state, limits)
+            events = read
             for event in events:
                 effects[type(event)][0](event)
         except INTERRUPTS:
@@ -197,9 +96,9 @@ def decide(
                 rows.is_damaged = True
                 return
             continue
-        _enter(tag, key, terms, events, chunk, state, rows)
+        _enter(tag, key, terms, events, chunk, state, rows, limits)
         position = rows.position
-        if rows.size_bytes >= limits.batch_bytes_max:
+        if rows.is_damaged or rows.owes or rows.is_full_of(limits):
             return
     rows.pack()
 
@@ -232,6 +131,18 @@ def _as_read(
     return events, data
 
 
+def _require_room(events: Sequence[Event], state: WriteState, limits: Limits) -> None:
+    """See that the agenda has room for what these events may lead to.
+
+    Raises:
+        LimitReached: it has not, and they have reactions.
+    """
+    if len(state.agenda) < limits.agenda_entries_max:
+        return
+    if any(state.effects[type(event)][3] for event in events):
+        raise LimitReached("agenda_entries_max", limits.agenda_entries_max)
+
+
 def _enter(
     tag: str,
     key: str | None,
@@ -240,35 +151,38 @@ def _enter(
     chunk: bytes | None,
     state: WriteState,
     rows: Rows,
+    limits: Limits,
 ) -> None:
-    """A command stands: count its events, note what its caller told of it, and give it its receipt."""
+    """A command stands: what follows from it is decided, and it gets its receipt."""
     if not events and (terms is None or terms.command_id is None):
         rows.outcomes.append(rows.nothing(state.version_of(key)))
         return
-    rows.add(events, chunk)
-    index, sheet, size = state.index, rows.sheet, len(events)
-    keys = [state.effects[type(event)][1](event) for event in events]
-    version = index.count(key, None if keys.count(key) == size else keys, size)
-    sheet.types.append(tag)
-    if size != 1:
-        sheet.note("counts", size, 1)
-    if key != (keys[0] if keys else None):
-        sheet.note("keys", False if key is None else key)
-    if terms is None:
-        rows.outcomes.append(Receipt(rows.number, rows.position, size, None, version))
-        return
-    _note(terms, Receipt(rows.number, rows.position, size, terms.command_id, version), index, rows)
+    version, parked = enter(tag, key, events, chunk, state, rows), 0
+    position, command_id = rows.position, None if terms is None else terms.command_id
+    if terms is not None:
+        _note(terms, rows)
+    if any(state.effects[type(event)][3] for event in events):
+        cascade = Cascade(state, rows, limits, None if terms is None else terms.metadata)
+        cascade.take(events)
+        cascade.run()
+        version, parked = state.version_of(key), cascade.parked
+    _finish(terms, Receipt(rows.number, position, len(events), command_id, version, False, parked), state.index, rows)
 
 
-def _note(terms: Terms, receipt: Receipt, index: WriteIndex, rows: Rows) -> None:
-    """What a command's caller told of it; and its receipt, for when it comes again."""
-    command_id, metadata = terms.command_id, terms.metadata
+def _finish(terms: Terms | None, receipt: Receipt, index: WriteIndex, rows: Rows) -> None:
+    """A command is done, and what followed from it: its receipt, also for when it comes again."""
     rows.outcomes.append(receipt)
-    if metadata is not None:
-        rows.sheet.note_metadata(metadata)
-    if command_id is not None:
-        rows.sheet.note_id(command_id, terms.payload)
-        index.remember(command_id, terms.payload, receipt, None if metadata is None else metadata.actor)
+    if terms is not None and terms.command_id is not None:
+        metadata = terms.metadata
+        index.remember(terms.command_id, terms.payload, receipt, None if metadata is None else metadata.actor)
+
+
+def _note(terms: Terms, rows: Rows) -> None:
+    """What a command's caller told of it, for the commit."""
+    if terms.metadata is not None:
+        rows.sheet.note_metadata(terms.metadata)
+    if terms.command_id is not None:
+        rows.sheet.note_id(terms.command_id, terms.payload)
 
 
 def _context(now: datetime, terms: Terms | None, state: WriteState, key: str | None) -> Context:

@@ -52,6 +52,10 @@ class ModelState(Protocol):
         """The instance that decides a command."""
         ...
 
+    def reacting(self, key: str | None) -> Any:
+        """The instance that reacts to an event of that key."""
+        ...
+
 
 def new_state(model: type[WriteSide]) -> ModelState:
     """The state of a model before the first event."""
@@ -80,6 +84,9 @@ class _Whole:
     def deciding(self, _entry: CommandEntry, _command: Any) -> Any:
         return self._instance
 
+    def reacting(self, _key: str | None) -> Any:
+        return self._instance
+
 
 class Instances(msgspec.Struct):
     """All instances of a keyed model, by key: the base of a class for each model, whose ``instances`` holds them."""
@@ -96,7 +103,7 @@ class Instances(msgspec.Struct):
 @lru_cache(maxsize=256)
 def _instances_of(model: type[WriteSide]) -> Callable[[], Any]:
     held: Any = dict[str, model]  # type: ignore[valid-type]
-    field = ("instances", held, msgspec.field(default_factory=dict))
+    field: tuple[str, Any, Any] = ("instances", held, msgspec.field(default_factory=dict))
     return msgspec.defstruct(model.__name__, [field], bases=(Instances,), module=model.__module__)
 
 
@@ -140,5 +147,8 @@ class _Keyed:
         return end if event in self._ends else apply
 
     def deciding(self, entry: CommandEntry, command: Any) -> Any:
-        instance = self.stored.instances.get(entry.key_of(command))
+        return self.reacting(entry.key_of(command))
+
+    def reacting(self, key: str | None) -> Any:
+        instance = self.stored.instances.get(key)
         return self._model() if instance is None else instance

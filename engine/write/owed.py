@@ -11,7 +11,7 @@ from itertools import islice
 
 from millstream.engine.application.messages import Receipt
 from millstream.engine.write.envelope import Promise
-from millstream.engine.write.kernel import Outcome
+from millstream.engine.write.rows import Outcome
 
 __all__ = ["Owed"]
 

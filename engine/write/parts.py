@@ -21,6 +21,7 @@ from millstream.engine.errors import ApplyFailed
 from millstream.engine.errors.said import said_by
 from millstream.engine.snapshots.part import Part
 from millstream.engine.snapshots.shape import fingerprint_of
+from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.models import new_state
 
@@ -100,7 +101,7 @@ class ModelPart:
 
 
 class WriteParts:
-    """All parts of the write side, as new: the models, in the application's order, and the index.
+    """All parts of the write side, as new: the models, in the application's order, the index, and the agenda.
 
     Args:
         app: whose models they are.
@@ -110,11 +111,12 @@ class WriteParts:
     def __init__(self, app: App, receipts_max: int) -> None:
         self.models = [ModelPart(app, model) for model in app.models]
         self.index = WriteIndex(receipts_max)
+        self.agenda = Agenda()
 
     @property
     def all(self) -> list[Part]:
         """One list."""
-        return [*self.models, self.index]
+        return [*self.models, self.index, self.agenda]
 
 
 def apply_failed(

@@ -16,6 +16,7 @@ from millstream.engine.application.app import App, CommandEntry
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event
 from millstream.engine.application.purity import fingerprint
+from millstream.engine.application.reactions import ReactionEntry
 from millstream.engine.application.sides import is_keyed
 from millstream.engine.application.validation import encode, problem_with
 from millstream.engine.commits.commit import Head
@@ -26,6 +27,7 @@ from millstream.engine.errors import (
     HandlerFailed,
     ImpureHandler,
     InvalidMessage,
+    LimitReached,
     MillstreamError,
     Rejected,
     UnknownMessage,
@@ -34,6 +36,7 @@ from millstream.engine.errors import (
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
 from millstream.engine.snapshots.part import Part
+from millstream.engine.write.agenda import Entry
 from millstream.engine.write.endless import bounded, may_go_on
 from millstream.engine.write.parts import WriteParts, apply_failed
 from millstream.engine.write.refusals import decided_at
@@ -41,7 +44,15 @@ from millstream.engine.write.refusals import decided_at
 __all__ = ["WriteState"]
 
 
-_AS_THEY_ARE = (Rejected, VersionConflict, CommandIdReused, CommitTooLarge, ImpureHandler, ApplyFailed)
+_AS_THEY_ARE = (
+    Rejected,
+    VersionConflict,
+    CommandIdReused,
+    CommitTooLarge,
+    ImpureHandler,
+    ApplyFailed,
+    LimitReached,
+)
 
 
 class WriteState:
@@ -54,7 +65,18 @@ class WriteState:
         commit_bytes_max: where a handler that goes on and on is stopped.
     """
 
-    __slots__ = ("_commit_bytes_max", "_models", "_parts", "app", "effects", "exact_bytes_max", "handlers", "index")
+    __slots__ = (
+        "_check_purity",
+        "_commit_bytes_max",
+        "_models",
+        "_parts",
+        "agenda",
+        "app",
+        "effects",
+        "exact_bytes_max",
+        "handlers",
+        "index",
+    )
 
     def __init__(
         self,
@@ -67,6 +89,8 @@ class WriteState:
         self.app = app
         self._models = [part.model_state for part in parts.models]
         self.index = parts.index
+        self.agenda = parts.agenda
+        self._check_purity = check_purity
         self._parts = parts
         self._commit_bytes_max = commit_bytes_max
         bind = _purity_checked if check_purity else _bound
@@ -81,12 +105,14 @@ class WriteState:
             for command, each in app.commands.items()
         }
         states = self._models
-        #: By type of event: what applies it, what its key is, and the check that it is as reading would give it.
+        #: By type of event: what applies it, what its key is, the check that it is as reading would give it, and what
+        #: reacts to it.
         self.effects = {
             event: (
                 _all([states[index].applier(event, method, entry.key_of) for index, method in entry.appliers]),
                 entry.key_of,
                 _never if entry.exact is None else entry.exact.check,
+                app.reactions.get(event, ()),
             )
             for event, entry in app.events.items()
         }
@@ -110,6 +136,24 @@ class WriteState:
     def deciding(self, entry: CommandEntry, command: Command) -> Any:
         """The instance that decides a command."""
         return self._models[entry.model].deciding(entry, command)
+
+    def reacting(self, model: int, key: str | None) -> Any:
+        """The instance of a model that reacts to an event of that key."""
+        return self._models[model].reacting(key)
+
+    def look(self) -> bytes:
+        """What differs when the models differ, where purity is checked."""
+        return fingerprint(self.models) if self._check_purity else b""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something is owed that the application still has a reaction for."""
+        return bool(self.agenda.owed) and bool(self.due())
+
+    def due(self) -> list[tuple[Entry, ReactionEntry]]:
+        """What is owed, in order, as far as the application still has such a reaction."""
+        known = self.app.reactions_by_name
+        return [(each, known[each.by]) for each in self.agenda.owed.values() if each.by in known]
 
     def version_of(self, key: str | None) -> int | None:
         """How many events a key has; None for none."""

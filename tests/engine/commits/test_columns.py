@@ -208,13 +208,13 @@ def test_a_body_of_format_1_that_contradicts_itself_is_refused(row: dict[str, An
 
 
 def test_an_unknown_member_is_passed_over_and_an_unknown_need_is_refused_by_name() -> None:
-    plain = {"events": [{"type": "Noted", "text": "x"}], "commands": 1, "type": "Note", "timers": [{"set": "a"}]}
+    plain = {"events": [{"type": "Noted", "text": "x"}], "commands": 1, "type": "Note", "forgot": [{"who": "a"}]}
     assert read(msgspec.json.encode(plain)).events == [Noted("x")]
-    body = msgspec.json.encode({**plain, "needs": ["agenda"]})
+    body = msgspec.json.encode({**plain, "needs": ["forgetting"]})
     for look in (read, events_in):
-        with pytest.raises(UnknownFeature, match="'agenda'"):
+        with pytest.raises(UnknownFeature, match="'forgetting'"):
             look(body)
     with pytest.raises(
-        LogRefused, match="commit 1 needs what this millstream does not know: 'agenda'; it is whole: update"
+        LogRefused, match="commit 1 needs what this millstream does not know: 'forgetting'; it is whole: update"
     ):
         Chain("bank.db").take(seal(Head(), AT, body))

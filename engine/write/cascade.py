@@ -1,0 +1,297 @@
+"""What follows from a command: the reactions to its events, and to the events of what those send.
+
+Here: the order in which reactions run, what each is told, and what becomes of one that fails. It sees no promise, no
+queue, no clock and no loop. Not here: deciding a command that a caller has sent (`kernel`), the agenda (`agenda`).
+
+Invariants: what was decided stands, whatever a reaction does afterwards; each reaction to an event runs, or is owed, or
+is parked; and the commit says which.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from millstream.engine.application.interrupts import INTERRUPTS
+from millstream.engine.application.messages import Command, Context, Event, Metadata
+from millstream.engine.application.reactions import ReactionEntry
+from millstream.engine.application.validation import encode
+from millstream.engine.commits.record import Failed, Origin, Owed, Refused, Settled
+from millstream.engine.errors import (
+    ApplyFailed,
+    CommitTooLarge,
+    ImpureHandler,
+    LimitReached,
+    MillstreamError,
+    Rejected,
+)
+from millstream.engine.errors.said import said_by
+from millstream.engine.limits import Limits
+from millstream.engine.write.agenda import Entry
+from millstream.engine.write.rows import Rows, enter
+from millstream.engine.write.state import WriteState
+
+__all__ = ["Cascade", "decide_owed"]
+
+
+class _Place(NamedTuple):
+    """Where the event is that a reaction follows, in this commit, or at a position of an earlier one; and what the log
+    calls the reaction.
+    """
+
+    by: str
+    event: int | None
+    at: int | None
+
+
+class _Waiting(NamedTuple):
+    event: Event
+    place: _Place
+    reaction: ReactionEntry
+
+
+class _Stop(Exception):
+    """The reaction can't go on: its cause is why."""
+
+
+class Cascade:
+    """What follows from one command, or from one reaction that was owed.
+
+    Args:
+        state: what is decided on; is changed by the events.
+        rows: gets what is to be written.
+        limits: ``cascade_commands_max``, ``cascade_bytes_max`` and ``commit_bytes_max`` are honoured.
+        metadata: what the command's caller told of it.
+        may_owe: reactions that can't run now are owed. Else they are parked: they were owed before.
+    """
+
+    def __init__(
+        self, state: WriteState, rows: Rows, limits: Limits, metadata: Metadata | None, *, may_owe: bool = True
+    ) -> None:
+        self._state = state
+        self._rows = rows
+        self._limits = limits
+        told = metadata or Metadata()
+        self._metadata = Metadata(told.actor, told.correlation, None, told.trace, told.extra)
+        self._may_owe = may_owe
+        self._waiting: deque[_Waiting] = deque()
+        self._commands = 0
+        self._size_bytes = 0
+        #: How many reactions were parked.
+        self.parked = 0
+
+    def take(self, events: Sequence[Event]) -> None:
+        """The last events of the rows: their reactions wait."""
+        first = len(self._rows.events) - len(events)
+        for index, event in enumerate(events, first):
+            for reaction in self._state.effects[type(event)][3]:
+                self._waiting.append(_Waiting(event, _Place(reaction.name, index, None), reaction))
+
+    def run(self) -> None:
+        """Let all that wait run, one after another.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: user code raised it. The rows and the state must not be used any more.
+        """
+        while self._waiting:
+            each = self._waiting.popleft()
+            if not self._follow(*each) and (self._rows.is_damaged or self._is_spent):
+                for left in self._waiting:
+                    self._leave(left)
+                self._waiting.clear()
+
+    def take_owed(self, event: Event, entry: Entry, reaction: ReactionEntry) -> None:
+        """A reaction that was owed waits."""
+        self._waiting.append(_Waiting(event, _Place(entry.by, None, entry.position), reaction))
+
+    @property
+    def _is_spent(self) -> bool:
+        return self._commands >= self._limits.cascade_commands_max or self._size_bytes >= self._limits.cascade_bytes_max
+
+    def _follow(self, event: Event, place: _Place, reaction: ReactionEntry) -> bool:
+        """Let one reaction run to its end. Returns False if it failed, and is parked."""
+        before = self._commands
+        try:
+            self._steps(event, place, reaction)
+        except INTERRUPTS:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - it is parked with what it raised
+            error = raised.__cause__ or raised if isinstance(raised, _Stop) else raised
+            if isinstance(error, ImpureHandler | ApplyFailed):
+                self._rows.is_damaged = True
+            self._rows.faults.append((reaction.method.place, type(event).__name__, error))
+            self._park(event, place, error, self._commands - before)
+            return False
+        return True
+
+    def _steps(self, event: Event, place: _Place, reaction: ReactionEntry) -> None:
+        """Run a reaction, and decide each command when it is yielded.
+
+        Raises:
+            _Stop: it can't go on.
+            BaseException: whatever it raised.
+        """
+        state, look = self._state, self._state.look
+        key = state.effects[type(event)][1](event)
+        told: Rejected | None = None
+        before = look()
+        made: Any = iter(reaction.method.function(state.reacting(reaction.model, key), event))
+        go_on: Callable[[], Any] = lambda: next(made)  # noqa: E731
+        while True:
+            try:
+                command = go_on()
+            except StopIteration:
+                _require_same(before, look(), reaction, event)
+                return
+            _require_same(before, look(), reaction, event)
+            try:
+                told = self._decide(command, place)
+            except _Stop as stopped:
+                raise stopped from stopped.__cause__
+            except MillstreamError as error:
+                if not hasattr(made, "throw"):
+                    raise
+                go_on = _throwing(made, error)
+            else:
+                go_on = _sending(made, told)
+            before = look()
+
+    def _decide(self, command: Command, place: _Place) -> Rejected | None:
+        """Decide one command. Returns its handler's refusal, if it refused.
+
+        Raises:
+            _Stop: it is none, or more than may follow from one command; or the state is damaged.
+            HandlerFailed, CommitTooLarge: as for a caller's. The state stays as it was.
+        """
+        state, rows = self._state, self._rows
+        if self._commands >= self._limits.cascade_commands_max:
+            raise _Stop from LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
+        try:
+            command = state.app.own_command(command)
+        except MillstreamError as error:
+            raise _Stop from error
+        handler, wants_context, tag, key_of, is_keyed = state.handlers[type(command)]
+        key, yielded = key_of(command), []
+        origin = Origin(len(rows.sheet.types), *place)
+        applied: Sequence[Event] = ()
+        try:
+            yielded += handler(command, self._context(origin, key)) if wants_context else handler(command)
+            data = state.app.encode_events(yielded)
+            if len(data) > self._limits.commit_bytes_max:
+                raise CommitTooLarge(tag, len(data), self._limits.commit_bytes_max)
+            events = state.app.read_events(data)
+            if is_keyed:
+                state.require_key(events, key)
+            if self._size_bytes + len(data) > self._limits.cascade_bytes_max:
+                raise _Stop from LimitReached("cascade_bytes_max", self._limits.cascade_bytes_max)
+            applied = events
+            for event in applied:
+                state.effects[type(event)][0](event)
+        except (_Stop, *INTERRUPTS):
+            raise
+        except BaseException as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
+            failed = state.apply_failed(applied, event, rows.position, error) if applied else error
+            refusal = state.refusal(command, yielded, failed)
+            if not isinstance(refusal, Rejected):
+                if isinstance(refusal, ApplyFailed | ImpureHandler):
+                    rows.is_damaged = True
+                    raise _Stop from refusal
+                rows.faults.append((state.app.commands[type(command)].method.place, tag, refusal.__cause__ or refusal))
+                raise refusal from refusal.__cause__
+            self._enter(tag, key, (), None, origin)
+            rows.sheet.add(Refused(origin.command, refusal.code, refusal.message))
+            return refusal
+        self._enter(tag, key, events, data, origin)
+        self._size_bytes += len(data)
+        self.take(events)
+        return None
+
+    def _enter(self, tag: str, key: str | None, events: Sequence[Event], data: bytes | None, origin: Origin) -> None:
+        self._commands += 1
+        rows = self._rows
+        enter(tag, key, events, data, self._state, rows)
+        rows.sheet.note_metadata(self._metadata)
+        rows.sheet.add(origin)
+
+    def _context(self, origin: Origin, key: str | None) -> Context:
+        told, caused = self._metadata, origin.causation(self._rows.start)
+        extra = None if told.extra is None else dict(told.extra)
+        metadata = Metadata(told.actor, told.correlation, caused, told.trace, extra)
+        return Context(self._rows.now, None, metadata, self._state.version_of(key))
+
+    def _park(self, event: Event, place: _Place, error: BaseException, decided: int) -> None:
+        self.parked += 1
+        kind, text = type(error).__name__, str(error) if isinstance(error, MillstreamError) else said_by(error)
+        self._rows.sheet.add(Failed(place.by, kind, text, place.event, place.at, decided))
+        self._state.agenda.enter(self._entry(event, place, kind, text, decided))
+
+    def _leave(self, left: _Waiting) -> None:
+        """One that had not begun."""
+        if not self._may_owe and not self._rows.is_damaged:
+            spent = LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
+            self._park(left.event, left.place, spent, 0)
+            return
+        assert left.place.event is not None
+        self._rows.sheet.add(Owed(left.place.event, left.place.by))
+        self._rows.owes = True
+        self._state.agenda.enter(self._entry(left.event, left.place))
+
+    def _entry(self, event: Event, place: _Place, error: str = "", text: str = "", decided: int = 0) -> Entry:
+        if place.event is None:
+            known = self._state.agenda.owed[place.at or 0, place.by]
+            return replace(known, error=error, text=text, decided=decided)
+        position = self._rows.start + 1 + place.event
+        return Entry(position, place.by, encode(event).decode(), self._metadata, error, text, decided)
+
+
+def decide_owed(state: WriteState, rows: Rows, limits: Limits) -> None:
+    """Decide what is owed, in order, until nothing is, the rows are full, or the state is damaged.
+
+    Args:
+        state: is changed by the events.
+        rows: gets what is to be written.
+        limits: as for a `Cascade`; and ``batch_commands_max`` and ``batch_bytes_max``.
+    """
+    for entry, reaction in state.due():
+        if rows.is_damaged or rows.owes or rows.is_full_of(limits):
+            return
+        cascade = Cascade(state, rows, limits, entry.metadata, may_owe=False)
+        how = "void"
+        for event in _events_of(entry, reaction, state):
+            how = "done"
+            cascade.take_owed(event, entry, reaction)
+        cascade.run()
+        if entry.name in state.agenda.owed:
+            settled = Settled(entry.position, entry.by, how)
+            rows.sheet.add(settled)
+            state.agenda.settle(settled)
+
+
+def _events_of(entry: Entry, reaction: ReactionEntry, state: WriteState) -> Iterator[Event]:
+    """What an entry's event means today, as far as its reaction takes it."""
+    for event in state.app.today(entry.event.encode()):
+        if reaction in state.effects[type(event)][3]:
+            yield event
+
+
+def _require_same(before: bytes, after: bytes, reaction: ReactionEntry, event: Event) -> None:
+    """See that a reaction has changed nothing between two of its steps.
+
+    Raises:
+        ImpureHandler: it has.
+    """
+    if before != after:
+        raise ImpureHandler(reaction.method.place, type(event).__name__)
+
+
+def _sending(made: Any, told: Rejected | None) -> Callable[[], Any]:
+    if told is None or not hasattr(made, "send"):
+        return lambda: next(made)
+    return lambda: made.send(told)
+
+
+def _throwing(made: Any, error: MillstreamError) -> Callable[[], Any]:
+    return lambda: made.throw(error)

@@ -1,0 +1,163 @@
+"""What commands came to: the next commit in the making, and an outcome for each command.
+
+Here: the rows, and entering a command in them and in the index. Not here: deciding it (`kernel`, `cascade`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeAlias
+
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Event, Receipt
+from millstream.engine.application.validation import encode
+from millstream.engine.commits.columns import Sheet
+from millstream.engine.commits.commit import Head
+from millstream.engine.commits.record import Tenure
+from millstream.engine.errors import MillstreamError
+from millstream.engine.limits import Limits
+from millstream.engine.write.state import WriteState
+
+__all__ = ["Outcome", "Rows", "enter"]
+
+Outcome: TypeAlias = Receipt | MillstreamError
+
+
+class Rows:
+    """What commands came to: the next commit in the making, and an outcome for each command.
+
+    Args:
+        head: the commit that it follows.
+        now: when its commands are decided, for the record.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_encoded",
+        "events",
+        "faults",
+        "is_damaged",
+        "now",
+        "number",
+        "outcomes",
+        "owes",
+        "refused",
+        "sheet",
+        "size_bytes",
+        "start",
+    )
+
+    def __init__(self, head: Head, now: datetime) -> None:
+        self.number = head.number + 1
+        self.start = head.position
+        self.now = now
+        #: Of the events that are encoded.
+        self.size_bytes = 0
+        #: What the commit says of each command that was accepted and had something to write.
+        self.sheet = Sheet()
+        self.events: list[Event] = []
+        #: One for each command, in order: a receipt of this commit; one that is ``repeated``, or of a command that had
+        #: nothing to write; or a refusal. The latter three stand or fall with what was decided before.
+        self.outcomes: list[Outcome] = []
+        #: How many are refusals.
+        self.refused = 0
+        #: The last command has damaged the state: what was decided before stands, and the state must be made anew.
+        self.is_damaged = False
+        #: Something is owed that is to be decided before anything else, by the next commit.
+        self.owes = False
+        #: What user code has raised beside outcomes: who, on what, and what.
+        self.faults: list[tuple[str, str, BaseException]] = []
+        self._chunks: list[bytes] = []
+        self._encoded = 0
+
+    @property
+    def position(self) -> int:
+        """That of the last event so far."""
+        return self.start + len(self.events)
+
+    @property
+    def accepted(self) -> int:
+        """How many commands stand in it, those of reactions among them."""
+        return len(self.sheet.types)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return self.sheet.is_empty
+
+    def is_full_of(self, limits: Limits) -> bool:
+        """Whether they are as many commands, or bytes, as one commit takes. The outcomes are not counted."""
+        return len(self.sheet.types) >= limits.batch_commands_max or self.size_bytes >= limits.batch_bytes_max
+
+    def nothing(self, version: int | None) -> Receipt:
+        """The receipt of a command that writes nothing: it names the commit on whose state it was decided.
+
+        Args:
+            version: that of its key.
+        """
+        return Receipt(self.number - 1 if self.is_empty else self.number, self.position, 0, None, version)
+
+    def add(self, events: Sequence[Event], chunk: bytes | None = None) -> None:
+        """The events of one command.
+
+        Args:
+            events: in order.
+            chunk: the same, if somebody has encoded them. Those of a command that has but one wait for others'.
+        """
+        if chunk is not None:
+            self.pack()
+        self.events += events
+        if chunk is not None or len(events) > 1:
+            self.pack(chunk)
+
+    def pack(self, chunk: bytes | None = None) -> None:
+        """Encode the events that are not encoded yet.
+
+        Args:
+            chunk: these events, if somebody has encoded them.
+        """
+        if chunk is None:
+            if self._encoded == len(self.events):
+                return
+            chunk = encode(self.events[self._encoded :] if self._encoded else self.events)
+        self._encoded = len(self.events)
+        self._chunks.append(chunk)
+        self.size_bytes += len(chunk)
+
+    def body(self, app: App, tenure: Tenure | None = None) -> bytes:
+        """What the commit is to hold.
+
+        Args:
+            app: whose events they are.
+            tenure: said in it, if given.
+        """
+        self.pack()
+        entries = map(app.events.__getitem__, set(map(type, self.events)))
+        key = {entry.tag: entry.key_name for entry in entries if entry.key_name is not None}
+        return self.sheet.body(self._chunks, dict(sorted(key.items())), tenure)
+
+
+def enter(
+    tag: str, key: str | None, events: Sequence[Event], chunk: bytes | None, state: WriteState, rows: Rows
+) -> int | None:
+    """A command stands: its events, which were applied, are counted and written. Returns the version of its key.
+
+    Args:
+        tag: the command's type.
+        key: the command's.
+        events: in order.
+        chunk: the same as JSON, if somebody has encoded them.
+        state: whose index counts.
+        rows: what is written.
+    """
+    rows.add(events, chunk)
+    index, sheet, size = state.index, rows.sheet, len(events)
+    keys = [state.effects[type(event)][1](event) for event in events]
+    version = index.count(key, None if keys.count(key) == size else keys, size)
+    sheet.types.append(tag)
+    if size != 1:
+        sheet.note("counts", size, 1)
+    if key != (keys[0] if keys else None):
+        sheet.note("keys", False if key is None else key)
+    return version

@@ -1,0 +1,56 @@
+"""Reactions: what follows from an event, decided at once and written in the same commit.
+
+A reaction is for what *follows*: an order was placed, so seats are held. A rule that must hold or refuse the cause
+belongs into the cause's handler, because what a command has led to stands, whatever its reactions do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeAlias, TypeVar, cast, overload
+
+from millstream.engine.application.messages import Command
+from millstream.engine.application.methods import mark
+from millstream.engine.errors import Rejected
+
+__all__ = ["Reaction", "reacts"]
+
+#: What a method with ``@reacts`` gives back: it yields commands, and hears for each the refusal, or None.
+Reaction: TypeAlias = Generator[Command, Rejected | None, None]
+
+Reacts = TypeVar("Reacts", bound=Callable[..., Iterable[Command]])
+
+
+@overload
+def reacts(method: Reacts, /) -> Reacts: ...
+@overload
+def reacts(*, name: str) -> Callable[[Reacts], Reacts]: ...
+def reacts(method: Any = None, /, *, name: str | None = None) -> Any:
+    """Mark a method as one that follows events of one type with commands.
+
+    ``def placed(self, event: Placed) -> Reaction``. It runs right after the command that the event is of, on the state
+    that this command and whatever was decided since have left, and never in a replay. Each command that it yields is
+    decided when it is yielded, and lies in the same commit as its cause, with the actor, correlation, trace and extra
+    of whoever asked for that. ``refused = yield Hold(…)`` gives the `Rejected` of its handler, or None; any other error
+    of that command is raised there. It must be pure: no I/O, no clock, no randomness, and no change of state.
+
+    The reactions to a command's events run one after another: event by event, and for each event in the order of the
+    models in `App` and of the methods in a class; those to the events of yielded commands come after all that wait.
+
+    What was decided stands, whatever happens next. A reaction that raises, a `Rejected` too, or that yields what is no
+    command of the application, undoes nothing: it is parked, with its error, until somebody lets it be tried again or
+    drops it; ``receipt.parked`` counts those of a command. So is one at which the commands that follow from one
+    command reach ``cascade_commands_max`` or ``cascade_bytes_max``; those that had not begun are decided next, before
+    any other command.
+
+    Args:
+        method: the method.
+        name: what the log calls it. ``Class.method`` by default: whoever renames one of the two keeps the old name
+            here, or says so in ``App(renamed=…)``.
+
+    Raises (when the class is made):
+        DefinitionError: it is no plain method, or has no usable annotation.
+    """
+    if method is None:
+        return lambda function: mark(function, "reacts", name)
+    return cast(Any, mark(method, "reacts"))

@@ -1,0 +1,503 @@
+"""Reactions: what follows from a command is decided at once, and lies in the same commit; one that fails undoes nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millstream.engine import (
+    App,
+    Command,
+    CommitFailed,
+    Context,
+    Engine,
+    Event,
+    HandlerFailed,
+    ImpureHandler,
+    Key,
+    LimitReached,
+    Limits,
+    MemoryLog,
+    Metadata,
+    MillstreamError,
+    OutcomeUnknown,
+    Receipt,
+    WriterUnavailable,
+)
+from millstream.engine.stores.events import stored_events
+from millstream.engine.stores.memory import MemoryStore
+from millstream.handlers import Aggregate, Reaction, Rejected, WriteModel, applies, handles, reacts
+from tests.stores import MemoryPlace, Place, SqlitePlace
+from tests.support import ScriptedLog, Step, agenda_of, settled, write_state
+
+pytestmark = pytest.mark.anyio
+
+
+class Order(Command, tag="Place"):
+    order: Key
+    show: str
+    count: int
+
+
+class Hold(Command):
+    show: Key
+    order: str
+    count: int
+
+
+class Cancel(Command):
+    order: Key
+    reason: str
+
+
+class Stray(Command):
+    """No model handles it."""
+
+    text: str
+
+
+class Placed(Event):
+    order: Key
+    show: str
+    count: int
+
+
+class Held(Event):
+    show: Key
+    order: str
+    count: int
+
+
+class Cancelled(Event):
+    order: Key
+    reason: str
+    by: str | None
+    because: str | None
+
+
+class Show(Aggregate):
+    free: int = 10
+    told: list[str] = []
+
+    @handles
+    def hold(self, command: Hold) -> Iterator[Event]:
+        if command.count > self.free:
+            raise Rejected("sold_out", f"{self.free} are left", {"left": self.free})
+        yield Held(command.show, command.order, command.count)
+
+    @applies
+    def held(self, event: Held) -> None:
+        self.free -= event.count
+
+
+class Orders(WriteModel):
+    placed: dict[str, int] = {}
+    cancelled: dict[str, str] = {}
+
+    @handles
+    def place(self, command: Order) -> Iterator[Event]:
+        yield Placed(command.order, command.show, command.count)
+
+    @handles
+    def cancel(self, command: Cancel, context: Context) -> Iterator[Event]:
+        metadata = context.metadata
+        yield Cancelled(command.order, command.reason, metadata.actor, metadata.causation)
+
+    @applies
+    def when_placed(self, event: Placed) -> None:
+        self.placed[event.order] = event.count
+
+    @applies
+    def when_cancelled(self, event: Cancelled) -> None:
+        self.cancelled[event.order] = event.reason
+
+
+class Selling(WriteModel):
+    """Keeps nothing: it says what follows from what."""
+
+    @reacts
+    def hold_seats(self, event: Placed) -> Reaction:
+        match event.show:
+            case "fire":
+                raise KeyError("a bug")
+            case "stray":
+                yield Hold("a", event.order, 1)
+                yield Stray("nobody takes it")
+            case "wrong":
+                yield Hold("a", event.order, "three")  # type: ignore[arg-type]
+        refused = yield Hold(event.show, event.order, event.count)
+        if refused is not None:
+            yield Cancel(event.order, f"{refused.code}: {refused.details['left']} left")
+
+
+selling = App(models=[Show, Orders, Selling], name="selling")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return MemoryPlace() if request.param == "memory" else SqlitePlace(tmp_path)
+
+
+def orders(engine: Engine) -> Orders:
+    held: Orders = write_state(engine).models[1]
+    return held
+
+
+async def test_what_follows_from_a_command_lies_in_its_commit_with_who_asked_and_why(place: Place) -> None:
+    async with Engine(selling, log=place.log()) as engine:
+        ann = Metadata(actor="ann", correlation="cart-1", causation="click", extra={"shop": "1"})
+        receipt = await engine.execute(Order("o1", "a", 8), metadata=ann)
+        assert receipt == Receipt(1, 1, 1, None, 1)
+        assert (await engine.execute(Order("o2", "a", 3), metadata=ann)).position == 3
+        assert orders(engine).cancelled == {"o2": "sold_out: 2 left"}
+        found = [event async for event in stored_events(engine.log)]
+    assert [(e.position, e.commit, e.type, e.key, e.command, e.actor, e.causation) for e in found] == [
+        (1, 1, "Placed", "o1", "Place", "ann", "click"),
+        (2, 1, "Held", "a", "Hold", "ann", "event:1"),
+        (3, 2, "Placed", "o2", "Place", "ann", "click"),
+        (4, 2, "Cancelled", "o2", "Cancel", "ann", "event:3"),
+    ]
+    assert {(e.correlation, str(e.extra)) for e in found} == {("cart-1", "{'shop': '1'}")}
+    assert msgspec.json.decode(found[-1].data)["because"] == "event:3", "handlers are told, too"
+
+
+async def test_a_receipts_version_is_that_after_all_that_followed_and_a_replay_gives_the_same_receipt(
+    place: Place,
+) -> None:
+    async with Engine(selling, log=place.log()) as engine:
+        first = await engine.execute(Order("o1", "a", 11), command_id="place o1")
+        assert first == Receipt(1, 1, 1, "place o1", 2), "it was cancelled in the same commit"
+        assert (await engine.execute(Cancel("o1", "again"), expected_version=first.version)).version == 3
+        place.crash()
+    async with Engine(selling, log=place.log()) as engine:
+        again = await engine.execute(Order("o1", "a", 11), command_id="place o1")
+    assert again == msgspec.structs.replace(first, repeated=True)
+
+
+@pytest.mark.parametrize(
+    ("show", "decided", "error", "text"),
+    [
+        ("fire", 0, "KeyError", "'a bug'"),
+        ("stray", 1, "UnknownMessage", "application 'selling' has no command 'Stray'"),
+        ("wrong", 0, "InvalidMessage", "Hold"),
+    ],
+)
+async def test_a_reaction_that_fails_is_parked_and_undoes_nothing(
+    show: str, decided: int, error: str, text: str, place: Place
+) -> None:
+    async with Engine(selling, log=place.log()) as engine:
+        receipt = await engine.execute(Order("o1", show, 1), command_id="o1")
+        assert (receipt.parked, receipt.events) == (1, 1)
+        assert orders(engine).placed == {"o1": 1}
+        (entry,) = agenda_of(engine).parked.values()
+        assert (entry.position, entry.by, entry.error, entry.decided) == (1, "Selling.hold_seats", error, decided)
+        assert text in entry.text
+        assert (await engine.execute(Order("o2", "b", 1))).parked == 0
+        place.crash()
+    async with Engine(selling, log=place.log()) as engine:
+        assert list(agenda_of(engine).parked.values()) == [entry], "from the log"
+    async with Engine(selling, log=place.log()) as engine:
+        assert list(agenda_of(engine).parked.values()) == [entry], "from the snapshot"
+        assert (await engine.execute(Order("o1", show, 1), command_id="o1")).parked == 1, "a repeat hears it, too"
+
+
+# Each node of a tree is a command, and what follows from it.
+
+
+class Node(msgspec.Struct, frozen=True):
+    name: str
+    how: Literal["ok", "refuse", "crash", "break"] = "ok"
+    fails_after: int = -1
+    then: tuple[Node, ...] = ()
+
+
+class Grow(Command):
+    key: Key
+    node: Node
+
+
+class Grown(Event):
+    key: Key
+    node: Node
+
+
+class Tree(WriteModel):
+    grown: list[str] = []
+
+    @handles
+    def grow(self, command: Grow) -> Iterator[Event]:
+        if command.node.how == "refuse":
+            raise Rejected("refused", command.node.name)
+        if command.node.how == "crash":
+            raise KeyError(command.node.name)
+        yield Grown(command.key, command.node)
+
+    @applies
+    def when_grown(self, event: Grown) -> None:
+        if event.node.how == "break":
+            raise ValueError(event.node.name)
+        self.grown.append(event.node.name)
+
+    @reacts
+    def branch(self, event: Grown) -> Reaction:
+        for index, child in enumerate(event.node.then):
+            if event.node.fails_after == index:
+                raise RuntimeError(f"after {index}")
+            yield Grow(event.key, child)
+
+
+forest = App(models=[Tree], name="forest")
+
+
+def node(name: str, *then: Node, how: Any = "ok", fails_after: int = -1) -> Node:
+    return Node(name, how, fails_after, then)
+
+
+def grown(engine: Engine) -> list[str]:
+    names: list[str] = write_state(engine).models[0].grown
+    return names
+
+
+async def test_what_waits_goes_on_in_the_order_of_events_and_a_reaction_ends_before_the_next_begins() -> None:
+    tree = node("1", node("2", node("4"), node("5")), node("3", node("6")))
+    async with Engine(forest, log="memory:") as engine:
+        await engine.execute(Grow("a", tree))
+        assert grown(engine) == ["1", "2", "3", "4", "5", "6"]
+
+
+async def test_reactions_go_on_after_one_that_failed() -> None:
+    tree = node("1", node("2", node("never"), fails_after=0), node("no", how="refuse"), node("3", node("4")))
+    async with Engine(forest, log="memory:") as engine:
+        assert (await engine.execute(Grow("a", tree))).parked == 1
+        assert grown(engine) == ["1", "2", "3", "4"]
+
+
+async def test_a_handler_that_fails_for_a_reaction_is_told_to_the_reaction() -> None:
+    async with Engine(forest, log="memory:") as engine:
+        receipt = await engine.execute(Grow("a", node("1", node("bug", how="crash"), node("never"))))
+        (entry,) = agenda_of(engine).parked.values()
+        assert (receipt.parked, entry.error, grown(engine)) == (1, HandlerFailed.__name__, ["1"])
+
+
+async def test_where_the_state_was_damaged_what_had_not_begun_is_owed_and_decided_next(place: Place) -> None:
+    tree = node("1", node("2", node("bad", how="break")), node("3", node("4")), node("5"))
+    async with Engine(forest, log=place.log()) as engine:
+        receipt = await engine.execute(Grow("a", tree))
+        assert (receipt.parked, receipt.version) == (1, 4), "1, 2, 3 and 5"
+        assert (await engine.execute(Grow("b", node("next")))).version == 1
+        assert grown(engine) == ["1", "2", "3", "5", "4", "next"]
+        assert agenda_of(engine).owed == {}
+        (entry,) = agenda_of(engine).parked.values()
+        assert (entry.error, entry.decided) == ("ApplyFailed", 0)
+        found = [(e.type, e.causation, e.commit) async for e in stored_events(engine.log)]
+        assert found[-2:] == [("Grown", "event:3", 2), ("Grown", None, 3)] or found[-2][1] == "event:3"
+        place.crash()
+    async with Engine(forest, log=place.log()) as engine:
+        assert grown(engine) == ["1", "2", "3", "5", "4", "next"]
+        assert list(agenda_of(engine).parked.values()) == [entry]
+
+
+async def test_what_is_owed_is_decided_at_the_next_opening(place: Place) -> None:
+    tree = node("1", node("2", node("bad", how="break")), node("3", node("4")))
+    async with Engine(forest, log=place.log()) as engine:
+        await engine.execute(Grow("a", tree))
+        place.crash()  # before what is owed was decided
+    async with Engine(forest, log=place.log()) as engine:
+        await engine.execute(Grow("b", node("next")))
+        assert grown(engine) == ["1", "2", "3", "4", "next"]
+
+
+async def test_at_the_limit_a_reaction_is_parked_and_what_it_decided_stands() -> None:
+    limits = Limits(cascade_commands_max=3)
+    tree = node("1", *(node(str(number), node(f"{number}.1")) for number in range(2, 5)))
+    async with Engine(forest, log="memory:", limits=limits) as engine:
+        receipt = await engine.execute(Grow("a", tree))
+        assert receipt.parked == 1
+        await engine.execute(Grow("b", node("next")))
+        assert grown(engine) == ["1", "2", "3", "4", "3.1", "4.1", "next"]
+        (entry,) = agenda_of(engine).parked.values()
+        assert (entry.error, entry.decided, "cascade_commands_max=3" in entry.text) == (LimitReached.__name__, 0, True)
+
+
+async def test_a_cascade_that_never_ends_is_ended_by_its_limit() -> None:
+    async with Engine(endless, log="memory:", limits=Limits(cascade_commands_max=50)) as engine:
+        assert (await engine.execute(Ping("a", 0))).parked == 1
+        assert (await engine.execute(Ping("b", 0))).parked == 1
+        assert engine.position == 102
+        assert len(agenda_of(engine).parked) == 2
+
+
+async def test_a_cascade_of_many_bytes_is_ended_by_its_limit() -> None:
+    limits = Limits(cascade_bytes_max=10_000)
+    async with Engine(forest, log="memory:", limits=limits) as engine:
+        await engine.execute(Grow("a", node("1", *(node("x" * 1_000) for _ in range(20)))))
+        (entry,) = agenda_of(engine).parked.values()
+        assert (entry.error, entry.decided, "cascade_bytes_max=10,000" in entry.text) == ("LimitReached", 9, True)
+
+
+async def test_a_full_agenda_refuses_what_could_add_to_it_and_nothing_else() -> None:
+    async with Engine(selling, log="memory:", limits=Limits(agenda_entries_max=2)) as engine:
+        for order in ("o1", "o2"):
+            await engine.execute(Order(order, "fire", 1))
+        with pytest.raises(LimitReached, match="agenda_entries_max=2"):
+            await engine.execute(Order("o3", "a", 1))
+        await engine.execute(Hold("a", "o4", 1))
+        assert orders(engine).placed == {"o1": 1, "o2": 1}
+
+
+class Ping(Command):
+    key: Key
+    number: int
+
+
+class Pinged(Event):
+    key: Key
+    number: int
+
+
+class Endless(WriteModel):
+    count: int = 0
+
+    @handles
+    def ping(self, command: Ping) -> Iterator[Event]:
+        yield Pinged(command.key, command.number)
+
+    @applies
+    def pinged(self, event: Pinged) -> None:
+        self.count += 1
+
+    @reacts(name="again and again")
+    def again(self, event: Pinged) -> Reaction:
+        yield Ping(event.key, event.number + 1)
+
+
+endless = App(models=[Endless], name="endless")
+
+
+class Meddling(WriteModel):
+    """Changes its state where it must not."""
+
+    count: int = 0
+
+    @handles
+    def ping(self, command: Ping) -> Iterator[Event]:
+        yield Pinged(command.key, command.number)
+
+    @applies
+    def pinged(self, event: Pinged) -> None: ...
+
+    @reacts
+    def meddle(self, event: Pinged) -> Reaction:
+        self.count += 1
+        yield from ()
+
+
+async def test_a_reaction_that_changes_the_state_is_found_when_purity_is_checked() -> None:
+    async with Engine(App(models=[Meddling]), log="memory:", check_purity=True) as engine:
+        assert (await engine.execute(Ping("a", 1))).parked == 1
+        assert (await engine.execute(Ping("b", 1))).parked == 1
+        await settled()
+        assert {entry.error for entry in agenda_of(engine).parked.values()} == {ImpureHandler.__name__}
+        assert write_state(engine).models[0].count == 0
+
+
+# Against a plain model: whatever grows, crashes, refuses and breaks.
+
+
+def nodes(depth: int) -> st.SearchStrategy[Node]:
+    how = st.sampled_from(["ok"] * 6 + ["refuse", "crash", "break"])
+    then: st.SearchStrategy[tuple[Node, ...]] = st.just(())
+    if depth:
+        then = st.lists(nodes(depth - 1), max_size=3).map(tuple)
+    return st.builds(Node, st.sampled_from("abcdef"), how, st.sampled_from([-1, -1, -1, 0, 1]), then)
+
+
+class Plain:
+    """What the application must come to, as one would write it down: no engine, no log."""
+
+    def __init__(self, commands_max: int) -> None:
+        self.grown: list[str] = []
+        self.parked: list[tuple[str, int]] = []
+        self.owed: deque[Node] = deque()
+        self.commands_max = commands_max
+
+    def root(self, tree: Node) -> int | None:
+        """How many reactions were parked; None if the command itself failed."""
+        while self.owed:
+            self.cascade(deque([self.owed.popleft()]), may_owe=False)
+        if tree.how != "ok":
+            return None
+        self.grown.append(tree.name)
+        return self.cascade(deque([tree]), may_owe=True)
+
+    def cascade(self, waiting: deque[Node], *, may_owe: bool) -> int:
+        """Let reactions run, one after another. Returns how many were parked."""
+        before, commands = len(self.parked), 0
+        while waiting:
+            each, decided, is_damaged = waiting.popleft(), 0, False
+            for index, child in enumerate(each.then):
+                if each.fails_after == index or commands == self.commands_max or child.how in ("crash", "break"):
+                    break
+                commands += 1
+                decided += 1
+                if child.how == "ok":
+                    self.grown.append(child.name)
+                    waiting.append(child)
+            else:
+                continue
+            is_damaged = child.how == "break" and each.fails_after != index and commands < self.commands_max
+            self.parked.append((each.name, decided))
+            if is_damaged or commands == self.commands_max:
+                if may_owe or is_damaged:
+                    self.owed.extend(waiting)
+                else:
+                    self.parked.extend((left.name, 0) for left in waiting)
+                break
+        return len(self.parked) - before
+
+
+@given(
+    st.lists(nodes(3), min_size=1, max_size=5),
+    st.sampled_from([2, 3, 5, 100]),
+    st.lists(st.sampled_from(["ok", "ok", "ok", "lost", "written"]), max_size=12),
+)
+def test_whatever_grows_live_is_what_a_plain_model_and_a_replay_come_to(
+    trees: list[Node], commands_max: int, steps: list[Step]
+) -> None:
+    async def scenario() -> None:
+        plain, limits, log = Plain(commands_max), Limits(cascade_commands_max=commands_max), ScriptedLog()
+        log.steps.extend(steps)
+        async with Engine(forest, log=log, limits=limits) as engine:
+            for number, tree in enumerate(trees):
+                outcome = await sent(engine, Grow("a", tree), f"c{number}")
+                parked = plain.root(tree)
+                assert getattr(outcome, "parked", None) == parked
+            await sent(engine, Grow("a", node("z")), "last")
+            plain.root(node("z"))
+            assert grown(engine) == plain.grown
+            live = agenda_of(engine)
+            found = [(msgspec.json.decode(each.event)["node"]["name"], each.decided) for each in live.parked.values()]
+            assert (sorted(found), live.owed) == (sorted(plain.parked), {})
+        async with Engine(forest, log=MemoryLog(MemoryStore(log.commits)), limits=limits, snapshots=False) as engine:
+            assert (grown(engine), agenda_of(engine)) == (plain.grown, live)
+
+    anyio.run(scenario)
+
+
+async def sent(engine: Engine, command: Command, command_id: str) -> Receipt | MillstreamError:
+    """The outcome of a command that is sent again until it is known."""
+    while True:
+        try:
+            return await engine.execute(command, command_id=command_id)
+        except (CommitFailed, OutcomeUnknown, WriterUnavailable):
+            continue
+        except MillstreamError as error:
+            return error
