@@ -30,6 +30,7 @@ __all__ = [
     "Sheet",
     "UnknownFeature",
     "column_reader",
+    "needs_of",
     "require_features",
 ]
 
@@ -77,6 +78,24 @@ class Columns(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
 _PER_COMMAND = (
     "types", "keys", "ids", "payloads", "actors", "correlations", "causations", "traces", "extras",
 )  # fmt: skip
+
+
+#: `needs` comes last in a body.
+_NEEDS_WITHIN = 200
+
+
+class _Needs(msgspec.Struct, gc=False):
+    needs: list[str] = []
+
+
+_read_needs = msgspec.json.Decoder(_Needs).decode
+
+
+def needs_of(body: bytes) -> tuple[str, ...]:
+    """The features that a reader of a body made by `Sheet` must know."""
+    if body.find(b'"needs":[', -_NEEDS_WITHIN) < 0:  # most have none, and this is asked of each
+        return ()
+    return tuple(_read_needs(body).needs)
 
 
 def require_features(needs: Iterable[str] | None) -> None:
@@ -266,7 +285,7 @@ def _no_key(_: Any) -> None:
 class ColumnBody(Generic[E]):
     """The `Body` of such a commit."""
 
-    __slots__ = ("_body", "_columns", "_keys", "events", "failed", "has_ids", "owed", "settled", "tenure")
+    __slots__ = ("_body", "_columns", "_keys", "events", "failed", "has_ids", "needs", "owed", "settled", "tenure")
 
     def __init__(self, body: bytes, columns: Columns[E], keys: _EventKeys) -> None:
         self._body = body
@@ -278,6 +297,7 @@ class ColumnBody(Generic[E]):
         self.failed: Sequence[Failed] = columns.failed or ()
         self.owed: Sequence[Owed] = columns.owed or ()
         self.settled: Sequence[Settled] = columns.settled or ()
+        self.needs: Sequence[str] = columns.needs or ()
 
     def event_keys(self) -> Sequence[str | None]:
         """The key of each event, from the event itself."""

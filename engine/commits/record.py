@@ -122,6 +122,8 @@ class Body(Protocol[E]):
     failed: Sequence[Failed]
     owed: Sequence[Owed]
     settled: Sequence[Settled]
+    #: Features that a reader must know.
+    needs: Sequence[str]
 
     def event_keys(self) -> Sequence[str | None]:
         """The key of each event."""

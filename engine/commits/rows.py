@@ -29,6 +29,7 @@ class RowBody(Generic[E]):
     failed: Sequence[Failed] = ()
     owed: Sequence[Owed] = ()
     settled: Sequence[Settled] = ()
+    needs: Sequence[str] = ()
 
     def __init__(self, records: list[Record[E]]) -> None:
         self._records = records

@@ -16,6 +16,7 @@ from millstream.engine.commits.body import UNREADABLE, body_reader
 from millstream.engine.commits.chain import unreadable
 from millstream.engine.commits.commit import Commit, Head, seal
 from millstream.engine.commits.rows import rows_of
+from millstream.engine.errors import LogRefused
 
 __all__ = ["Downgrade"]
 
@@ -48,9 +49,20 @@ class Downgrade:
             records = list(body.records())
         except UNREADABLE as error:
             raise unreadable(self._log, commit, error) from error
+        if body.needs:
+            needs = ", ".join(map(repr, body.needs))
+            problem = f"commit {commit.number:,} needs {needs}, which format 1 has no place for"
+            raise LogRefused(self._log, problem, "there is no way back: go on with this log")
         self.dropped["tenure"] += body.tenure is not None
         self.dropped["trace"] += sum(record.trace is not None for record in records)
         self.dropped["extra"] += sum(record.extra is not None for record in records)
+        for what, count in (
+            ("origin", sum(record.origin is not None for record in records)),
+            ("refused", sum(record.refused is not None for record in records)),
+        ):
+            if count:
+                self.dropped[what] += count
+        records = [record for record in records if record.refused is None]
         text = commit.body if commit.body[0:1] == b"[" else rows_of(records)
         made = seal(self.head, commit.recorded_at, text)
         self.head = Head.after(made, len(body.events))

@@ -77,6 +77,11 @@ class Agenda:
         self.owed: dict[Name, Entry] = {}
         self.parked: dict[Name, Entry] = {}
 
+    def begin(self, head: Head) -> None:
+        """Until there no commit has anything for it, if it has no snapshot that says more."""
+        if not self.head.number:
+            self.head = head
+
     def __len__(self) -> int:
         return len(self.owed) + len(self.parked)
 

@@ -110,8 +110,8 @@ class WriteParts:
 
     def __init__(self, app: App, receipts_max: int) -> None:
         self.models = [ModelPart(app, model) for model in app.models]
-        self.index = WriteIndex(receipts_max)
         self.agenda = Agenda()
+        self.index = WriteIndex(receipts_max, self.agenda.begin)
 
     @property
     def all(self) -> list[Part]:

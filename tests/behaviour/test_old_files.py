@@ -190,9 +190,10 @@ async def test_the_way_back_is_an_export_that_0_1_imports(log: Path, tmp_path: P
 
 
 async def test_what_needs_a_newer_format_has_no_way_back() -> None:
-    body = b'{"events":[],"commands":0,"needs":["agenda"]}'
-    with pytest.raises(LogRefused, match="commit 1 needs what this millstream does not know: 'agenda'"):
-        Downgrade("bank.db").take(seal(Head(), "2026-01-01T00:00:00.000000Z", body))
+    for needs, problem in (("forgetting", "what this millstream does not know: 'forgetting'"), ("agenda", "'agenda'")):
+        body = b'{"events":[],"commands":0,"needs":["%b"]}' % needs.encode()
+        with pytest.raises(LogRefused, match=f"commit 1 needs {problem}"):
+            Downgrade("bank.db").take(seal(Head(), "2026-01-01T00:00:00.000000Z", body))
 
 
 async def test_new_files_have_the_marks_of_old_ones(tmp_path: Path, log: Path) -> None:

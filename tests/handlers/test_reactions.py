@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -501,3 +503,29 @@ async def sent(engine: Engine, command: Command, command_id: str) -> Receipt | M
             continue
         except MillstreamError as error:
             return error
+
+
+async def test_a_log_with_an_agenda_says_so_to_whoever_opens_it_and_the_sql_view_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    async with Engine(selling, log=path) as engine:
+        await engine.execute(Order("o1", "a", 1), metadata=Metadata(causation="click"))
+        assert "needs" not in dict(rows(path, "SELECT name, value FROM meta"))
+        await engine.execute(Order("o2", "fire", 1))
+        assert dict(rows(path, "SELECT name, value FROM meta"))["needs"] == "agenda"
+        await engine.execute(Order("o3", "fire", 1))
+        await engine.execute(Order("o4", "a", 1))
+    assert rows(path, "SELECT position, command, causation FROM events") == [
+        (1, "Place", "click"),
+        (2, "Hold", "event:1"),
+        (3, "Place", None),
+        (4, "Place", None),
+        (5, "Place", None),
+        (6, "Hold", "event:5"),
+    ]
+    async with Engine(selling, log=path) as engine:
+        assert (engine.position, len(agenda_of(engine))) == (6, 2)
+
+
+def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()

@@ -50,9 +50,9 @@ from millstream.engine.stores.sqlite.reading import SqliteReader
 from millstream.engine.stores.sqlite.resting import lacking_room
 from millstream.engine.stores.sqlite.schema import (
     PROBE,
+    Writing,
     check_pages,
     create,
-    insert,
     is_empty,
     meta_of,
     upgrade,
@@ -123,6 +123,7 @@ class SqliteLog:
         self._place()
         self._lock: sqlite3.Connection | None = None
         self._writer: Appender | None = None
+        self._writing: Writing
         self._appended = AppendSignal()
         #: The format that it had, if opening has brought it to that of today.
         self.upgraded_from: int | None = None
@@ -171,8 +172,7 @@ class SqliteLog:
             raise CommitFailed(commit.number, f"{lost}: {NEXT_STEP}")
         if self._is_cut:
             raise CommitFailed(commit.number, str(self._cut("there is a gap in it")))
-        row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
-        work = partial(insert, row)
+        work = partial(self._writing.write, commit)
         if self._wal.is_shorter():
             work = partial(_after_a_look, self._wal_is_whole, commit.number - 1, work)
         self._writer.launch(work, partial(self._landed, commit.number, landed), alone=alone)
@@ -434,6 +434,7 @@ class SqliteLog:
             if meta.format < FORMAT:
                 self.upgraded_from, meta = meta.format, await upgrade(db, meta)
             self._reader.log_id = meta.log
+            self._writing = Writing(meta)
             ((page_bytes,),) = await db.rows("PRAGMA page_size")
             await self._reader.open()
             self._writer = await Appender.opened(

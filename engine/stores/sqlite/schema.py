@@ -11,8 +11,9 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from millstream.engine.commits.columns import UnknownFeature, require_features
+from millstream.engine.commits.columns import UnknownFeature, needs_of, require_features
 from millstream.engine.commits.commit import FORMAT, Commit
 from millstream.engine.commits.marks import LOG_APPLICATION_ID
 from millstream.engine.errors import LogCorrupt, LogRefused
@@ -27,13 +28,13 @@ __all__ = [
     "READ",
     "SCHEMA",
     "Meta",
+    "Writing",
     "added_to",
     "changed_in",
     "check_pages",
     "commit_of",
     "create",
     "first_unreadable",
-    "insert",
     "is_empty",
     "meta_in",
     "meta_of",
@@ -71,6 +72,19 @@ def _told(column: str, name: str) -> str:
     return f"json_extract(commits.body, '$.{column}[' || {_PLACE} || ']') AS {name}"
 
 
+#: What led to an event's command: as its caller said it; or the event that a reaction followed.
+_CAUSATION = f"""coalesce(
+        json_extract(commits.body, '$.causations[' || {_PLACE} || ']'),
+        (
+            SELECT 'event:' || coalesce(
+                commits.position + json_extract(origin.value, '$.event'), json_extract(origin.value, '$.at')
+            )
+            FROM json_each(commits.body, '$.origins') AS origin
+            WHERE json_extract(origin.value, '$.command') = {_PLACE}
+        )
+    ) AS causation"""
+
+
 #: Of format 2. A log may hold commits of format 1, and after them those of today. A type may have a dot: it is quoted.
 _EVENTS = f"""CREATE VIEW events AS
 SELECT
@@ -89,7 +103,7 @@ SELECT
     ) AS command,
     {_told("actors", "actor")},
     {_told("correlations", "correlation")},
-    {_told("causations", "causation")},
+    {_CAUSATION},
     {_told("traces", "trace")},
     {_told("extras", "extra")}
 FROM commits, json_each(commits.body, '$.events') AS event
@@ -241,11 +255,15 @@ def _checksum(rows: Mapping[str, str]) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_CHECKSUM_BYTES).hexdigest()
 
 
-async def _write_meta(db: Database, meta: Meta) -> None:
+def _rows_of(meta: Meta) -> Iterable[tuple[str, str]]:
     rows = {"application": meta.application, "format": str(meta.format), "log": str(meta.log)}
     if meta.needs:
         rows["needs"] = " ".join(meta.needs)
-    for name, value in {**rows, "checksum": _checksum(rows)}.items():
+    return {**rows, "checksum": _checksum(rows)}.items()
+
+
+async def _write_meta(db: Database, meta: Meta) -> None:
+    for name, value in _rows_of(meta):
         await db.rows("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
 
@@ -366,16 +384,46 @@ async def first_unreadable(db: Database, after: int) -> tuple[int, bool]:
             return after + 1, False
 
 
-def insert(row: Sequence[object], connection: sqlite3.Connection) -> int | None:
-    """Write a commit; the head of the log, if that is not the commit before it. Blocks.
+class Writing:
+    """Writes the commits of one open log. In the store's thread.
 
     Args:
-        row: number, position, recorded_at, body, digest.
-        connection: the one that appends.
-
-    Raises:
-        sqlite3.Error: it is not written, or may be: see `errors`.
+        meta: what the log says of itself.
     """
+
+    def __init__(self, meta: Meta) -> None:
+        self._meta = meta
+
+    def write(self, commit: Commit, connection: sqlite3.Connection) -> int | None:
+        """Write a commit; the head of the log, if that is not the commit before it. Blocks.
+
+        With the first commit that needs a feature, the log's ``meta`` says so, in the same transaction: who opens the
+        log from a snapshot may not see that commit.
+
+        Args:
+            commit: the commit.
+            connection: the one that appends.
+
+        Raises:
+            sqlite3.Error: it is not written, or may be: see `errors`.
+        """
+        row = (commit.number, commit.position, commit.recorded_at, commit.body, commit.digest)
+        needs = needs_of(commit.body)
+        if not needs or set(needs) <= set(self._meta.needs):
+            return _insert(row, connection)
+        meta = replace(self._meta, needs=tuple(sorted({*self._meta.needs, *needs})))
+        connection.execute("BEGIN IMMEDIATE")
+        head = _insert(row, connection)
+        if head is None:
+            for name, value in _rows_of(meta):
+                connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        connection.execute("COMMIT")
+        if head is None:
+            self._meta = meta
+        return head
+
+
+def _insert(row: Sequence[object], connection: sqlite3.Connection) -> int | None:
     try:
         written = connection.execute(_APPEND, row).fetchall()
     except sqlite3.DatabaseError as error:

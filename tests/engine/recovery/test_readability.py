@@ -77,7 +77,7 @@ async def written(place: Place) -> None:
     """Eight commits with eight events."""
     async with Engine(shop, log=place.log()) as engine:
         for command in COMMANDS:
-            await engine.execute(command)
+            await engine.execute(command, command_id=type(command).__name__ if isinstance(command, Nothing) else None)
 
 
 async def checked(place: Place, app: App, **options: Any) -> Readability:
@@ -219,7 +219,7 @@ async def test_opening_counts_also_what_is_before_the_snapshot(place: Place) -> 
     whole = App(models=[Stock, Book], name="shop")
     async with Engine(whole, log=place.log()) as engine:
         for command in COMMANDS:
-            await engine.execute(command)
+            await engine.execute(command, command_id=type(command).__name__ if isinstance(command, Nothing) else None)
     async with Engine(whole, log=place.log(), snapshots=False) as engine:
         await engine.execute(Add("a", 1))
         await engine.execute(Break("after the snapshot"))
@@ -233,7 +233,7 @@ async def test_opening_counts_also_what_is_before_the_snapshot(place: Place) -> 
 async def test_unknown_events_that_are_all_in_a_snapshot_are_found_by_a_survey_and_by_a_replay(place: Place) -> None:
     async with Engine(App(models=[Stock, Book], name="shop"), log=place.log()) as engine:
         for command in COMMANDS:
-            await engine.execute(command)
+            await engine.execute(command, command_id=type(command).__name__ if isinstance(command, Nothing) else None)
     stock = App(models=[Stock], name="shop")
     async with Engine(stock, log=place.log()) as engine:
         await engine.execute(Add("a", 1))

@@ -215,14 +215,16 @@ async def test_a_log_that_needs_what_is_not_known_is_refused_by_name(
     """A snapshot may cover the commits that need it, so the log says so itself."""
     await written(tmp_path / "log.db")
     rows = {name: value for name, value in meta(tmp_path / "log.db").items() if name != "checksum"} | {
-        "needs": "agenda"
+        "needs": "forgetting"
     }
     text = "".join(f"{name}={value}\n" for name, value in sorted(rows.items()))
     checksum = blake2b(text.encode(), digest_size=16).hexdigest()
     change(
         tmp_path / "log.db",
-        "INSERT INTO meta VALUES ('needs', 'agenda')",
+        "INSERT INTO meta VALUES ('needs', 'forgetting')",
         f"UPDATE meta SET value = '{checksum}' WHERE name = 'checksum'",
     )
-    with pytest.raises(LogRefused, match="it needs what this millstream does not know: 'agenda'; update millstream"):
+    with pytest.raises(
+        LogRefused, match="it needs what this millstream does not know: 'forgetting'; update millstream"
+    ):
         await find(tmp_path / "log.db")
