@@ -41,6 +41,7 @@ from millstream.engine.errors import (
     MillstreamError,
     NotAuthenticated,
     NotLeader,
+    NotOnAgenda,
     NotPermitted,
     NotYetVisible,
     OutcomeUnknown,
@@ -71,6 +72,7 @@ from millstream.engine.stats import EngineStats, ReplicaStats, ViewStats, Writer
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
+from millstream.engine.write.agenda import Entry
 
 __all__ = [
     "KEY",
@@ -93,6 +95,7 @@ __all__ = [
     "Engine",
     "EngineClosed",
     "EngineStats",
+    "Entry",
     "Event",
     "EventsUnreadable",
     "Fenced",
@@ -112,6 +115,7 @@ __all__ = [
     "MillstreamError",
     "NotAuthenticated",
     "NotLeader",
+    "NotOnAgenda",
     "NotPermitted",
     "NotYetVisible",
     "Observer",

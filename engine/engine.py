@@ -48,6 +48,7 @@ from millstream.engine.stores.reader import Reader
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.failure import Rebuilt
+from millstream.engine.write.owing import Owing
 from millstream.engine.write.parts import WriteParts
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.tenure import tenure_of
@@ -136,6 +137,8 @@ class Engine(Queries):
         #: How commands get to the writer.
         self.admission: Admission = Admission(app, self._mailbox, self.limits)
         self._checks = self.admission.checks
+        #: What reactions owe and have parked: to look at, to try again, to drop.
+        self.agenda = Owing(self._writer, self._home)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.

@@ -8,6 +8,7 @@
     │   ├── VersionConflict          the key is not at the version that the caller expected
     │   ├── CommandIdReused          the id belongs to another command
     │   ├── CommitTooLarge           one command's events exceed what a commit may hold
+    │   ├── NotOnAgenda              nothing of that name is owed or parked
     │   ├── NotAuthenticated         the server wants a token that it knows
     │   ├── NotPermitted             the token's role may not do this
     │   └── ProtocolViolated         what was sent is no request of the protocol
@@ -63,6 +64,7 @@ from millstream.engine.errors.caller import (
     CommitTooLarge,
     InvalidMessage,
     NotAuthenticated,
+    NotOnAgenda,
     NotPermitted,
     ProtocolViolated,
     Rejected,
@@ -123,6 +125,7 @@ __all__ = [
     "MillstreamError",
     "NotAuthenticated",
     "NotLeader",
+    "NotOnAgenda",
     "NotPermitted",
     "NotYetVisible",
     "OutcomeUnknown",

@@ -14,6 +14,7 @@ __all__ = [
     "CommitTooLarge",
     "InvalidMessage",
     "NotAuthenticated",
+    "NotOnAgenda",
     "NotPermitted",
     "ProtocolViolated",
     "Rejected",
@@ -70,6 +71,22 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list | set):
         return type(value)(map(_copied, value))
     return tuple(map(_copied, value)) if type(value) is tuple else value
+
+
+class NotOnAgenda(CallerError):
+    """Nothing of that name is owed or parked: it never was, or it is settled."""
+
+    def __init__(self, event: _Position, by: str, entries: _Position) -> None:
+        super().__init__(event, by, entries)
+        self.event = event
+        self.by = by
+        self.entries = entries
+
+    def __str__(self) -> str:
+        return (
+            f"the agenda has no {self.by!r} for the event at position {self.event:,}; it holds {self.entries:,}: "
+            "agenda.entries() or `millstream agenda list` names them"
+        )
 
 
 class InvalidMessage(CallerError):

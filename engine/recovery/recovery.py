@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from millstream.engine.application.app import App
 from millstream.engine.commits.chain import head_of
 from millstream.engine.commits.commit import Head
-from millstream.engine.errors import EventsUnreadable, LogCorrupt
+from millstream.engine.errors import EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.recovery.catalog import Catalog, commit_at, has_snapshots
@@ -20,6 +22,7 @@ from millstream.engine.recovery.readability import check_events
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader, follow
+from millstream.engine.write.agenda import Agenda
 
 __all__ = ["Recovered", "Recovery"]
 
@@ -72,6 +75,7 @@ class Recovery:
         if not beside:
             await self._check_tail(first, slicer)
         head = await self._replay(first, parts, slicer)
+        await self._require_readable(parts, slicer)
         return Recovered(head, head.position - first.position, head.position if saved is None else saved)
 
     async def _replay(self, first: Head, parts: Sequence[Part], slicer: Slicer) -> Head:
@@ -90,6 +94,19 @@ class Recovery:
             found_all = await check_events(self._log, self._app, slicer=slicer)
             raise EventsUnreadable(self._log.name, self._app.name, found_all.unreadable) from error
         return reader.head
+
+    async def _require_readable(self, parts: Sequence[Part], slicer: Slicer) -> None:
+        """See that today's code can read what is owed and parked, which a snapshot may have brought.
+
+        Raises:
+            EventsUnreadable: it can't.
+        """
+        for entry in (entry for part in parts if isinstance(part, Agenda) for entry in part):
+            try:
+                self._app.today(entry.event.encode())
+            except (msgspec.DecodeError, HandlerFailed) as error:
+                found_all = await check_events(self._log, self._app, slicer=slicer)
+                raise EventsUnreadable(self._log.name, self._app.name, found_all.unreadable) from error
 
     async def _check_tail(self, first: Head, slicer: Slicer) -> None:
         """See that the last commits before ``first``, which are not replayed, are what was written."""

@@ -1,6 +1,7 @@
 """Looking after a log that exists: verifying it, copying it while it is written, carrying it elsewhere."""
 
 from millstream.engine.stores.events import StoredEvent, stored_events
+from millstream.engine.upkeep.agenda import agenda_in, settle_entry
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.backup import backup_log
 from millstream.engine.upkeep.downgrade import Downgrade
@@ -22,6 +23,7 @@ __all__ = [
     "TakenSnapshots",
     "TargetRefused",
     "Verified",
+    "agenda_in",
     "attached",
     "backup_log",
     "compared_states",
@@ -29,6 +31,7 @@ __all__ = [
     "export_log",
     "import_log",
     "parked_in",
+    "settle_entry",
     "stored_events",
     "take_snapshots",
     "verify_log",

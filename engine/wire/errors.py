@@ -49,6 +49,7 @@ CODES: Mapping[str, int] = {
     "CommitTooLarge": 1006,
     "NotAuthenticated": 1007,
     "NotPermitted": 1008,
+    "NotOnAgenda": 1009,
     "Overloaded": 2001,
     "DeadlineExceeded": 2002,
     "ViewBehind": 2003,

@@ -17,10 +17,10 @@ from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import AGENDA_PART
 from millstream.engine.commits.record import Body, Failed, Record, Settled
-from millstream.engine.errors import SnapshotMismatch
+from millstream.engine.errors import NotOnAgenda, SnapshotMismatch
 from millstream.engine.snapshots.pieces import in_pieces, open_piece
 
-__all__ = ["Agenda", "Entry", "Name"]
+__all__ = ["Agenda", "Entry", "Name", "Settlement"]
 
 #: What tells an entry from others: the position of its event, and the reaction's name.
 Name = tuple[int, str]
@@ -51,6 +51,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     def is_parked(self) -> bool:
         """Whether it waits for somebody; else it is owed, and decided next."""
         return bool(self.error)
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What somebody wants to become of an entry, on its way to the writer as a command: ``retried`` or ``dropped``."""
+
+    position: int
+    by: str
+    how: str
+    again: bool = False
 
 
 _entries = msgspec.msgpack.Decoder(list[Entry]).decode
@@ -95,6 +104,21 @@ class Agenda:
         self.owed.pop(entry.name, None)
         self.parked.pop(entry.name, None)
         (self.parked if entry.is_parked else self.owed)[entry.name] = entry
+
+    def __iter__(self) -> Iterator[Entry]:
+        yield from self.owed.values()
+        yield from self.parked.values()
+
+    def find(self, name: Name) -> Entry:
+        """An entry.
+
+        Raises:
+            NotOnAgenda: there is none of that name.
+        """
+        entry = self.owed.get(name) or self.parked.get(name)
+        if entry is None:
+            raise NotOnAgenda(*name, len(self))
+        return entry
 
     def settle(self, settled: Settled) -> None:
         """What became of one. One that is not there any more is passed over."""

@@ -12,12 +12,14 @@ from collections import deque
 from datetime import datetime
 from itertools import islice
 
-from millstream.engine.application.messages import Command
+from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.application.options import Deadline
 from millstream.engine.commits.commit import Head
-from millstream.engine.errors import DeadlineExceeded
+from millstream.engine.commits.record import Settled
+from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.write.agenda import Entry, Settlement
 from millstream.engine.write.cascade import decide_owed
 from millstream.engine.write.envelope import Envelope, Promise
 from millstream.engine.write.kernel import decide
@@ -72,6 +74,11 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         # Events that pass their check are encoded after the commands that yielded them, some at once.
         room = (limits.batch_bytes_max - draft.size_bytes) // state.exact_bytes_max
         waiting = _waiting(draft, queue, max(1, min(at_once, limits.batch_commands_max - len(outcomes), room)))
+        asked: object = queue[0][1] if waiting else None
+        if type(asked) is Settlement:
+            _settle(draft, asked, state, limits)
+            promises.append(take()[0])
+            continue
         decided = len(outcomes)
         try:
             decide(islice(queue, waiting), state, draft, limits)
@@ -82,6 +89,44 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             return
         if now - before < slice_seconds / 8:
             at_once = min(2 * at_once, _AT_ONCE_MAX)
+
+
+def _settle(draft: Draft, asked: Settlement, state: WriteState, limits: Limits) -> None:
+    """What somebody wants to become of an entry. What is tried again is decided at once, if there is room.
+
+    Its outcome is a receipt of this commit, which says with ``parked`` that it failed again; or what is wrong with it.
+    """
+    agenda, name = state.agenda, (asked.position, asked.by)
+    try:
+        entry = agenda.find(name)
+        if asked.how == "retried":
+            _require_retry(entry, asked)
+    except MillstreamError as error:
+        draft.outcomes.append(error)
+        draft.refused += 1
+        return
+    settled = Settled(*name, asked.how)
+    draft.sheet.add(settled)
+    agenda.settle(settled)
+    if asked.how == "retried":
+        decide_owed(state, draft, limits)
+    draft.outcomes.append(Receipt(draft.number, draft.position, 0, None, None, False, int(name in agenda.parked)))
+
+
+def _require_retry(entry: Entry, asked: Settlement) -> None:
+    """See that an entry can be tried again.
+
+    Raises:
+        InvalidMessage: it can't.
+    """
+    if not entry.is_parked:
+        raise InvalidMessage("retry", f"{entry.by!r} for position {entry.position:,} is owed, and tried anyway")
+    if entry.decided and not asked.again:
+        raise InvalidMessage(
+            "retry",
+            f"{entry.decided:,} commands of {entry.by!r} for position {entry.position:,} were decided, and stand: to "
+            "send them a second time, say again=True; else drop it, and send the rest yourself",
+        )
 
 
 def _waiting(draft: Draft, queue: deque[Envelope], most: int) -> int:

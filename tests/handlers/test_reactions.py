@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -20,23 +20,28 @@ from millstream.engine import (
     Command,
     CommitFailed,
     Context,
+    DefinitionError,
     Engine,
+    EngineClosed,
     Event,
+    EventsUnreadable,
     HandlerFailed,
     ImpureHandler,
+    InvalidMessage,
     Key,
     LimitReached,
     Limits,
     MemoryLog,
     Metadata,
     MillstreamError,
+    NotOnAgenda,
     OutcomeUnknown,
     Receipt,
     WriterUnavailable,
 )
 from millstream.engine.stores.events import stored_events
 from millstream.engine.stores.memory import MemoryStore
-from millstream.handlers import Aggregate, Reaction, Rejected, WriteModel, applies, handles, reacts
+from millstream.handlers import Aggregate, Reaction, Rejected, Retired, WriteModel, applies, handles, reacts
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import ScriptedLog, Step, agenda_of, settled, write_state
 
@@ -529,3 +534,208 @@ async def test_a_log_with_an_agenda_says_so_to_whoever_opens_it_and_the_sql_view
 def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(statement).fetchall()
+
+
+# Looking after what is owed and parked.
+
+
+class Mended(WriteModel):
+    """`Selling` after its author has looked at it."""
+
+    @reacts(name="Selling.hold_seats")
+    def hold_seats(self, event: Placed) -> Reaction:
+        yield Hold("a", event.order, event.count)
+
+
+mended = App(models=[Show, Orders, Mended], name="selling")
+
+
+async def test_a_parked_reaction_is_tried_again_with_the_metadata_of_who_asked(place: Place) -> None:
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2), metadata=Metadata(actor="ann"))
+        assert not await engine.agenda.retry(1, "Selling.hold_seats"), "the bug is there still"
+        (entry,) = engine.agenda.entries()
+        assert (entry.error, entry.metadata.actor) == ("KeyError", "ann")
+    async with Engine(mended, log=place.log()) as engine:
+        assert await engine.agenda.retry(1, "Selling.hold_seats")
+        assert engine.agenda.entries() == []
+        (held,) = [event async for event in stored_events(engine.log, tag="Held")]
+        assert (held.actor, held.causation) == ("ann", "event:1")
+        place.crash()
+    async with Engine(mended, log=place.log()) as engine:
+        assert engine.agenda.entries() == []
+        with pytest.raises(NotOnAgenda, match=r"has no 'Selling\.hold_seats' for the event at position 1; it holds 0"):
+            await engine.agenda.retry(1, "Selling.hold_seats")
+
+
+async def test_what_was_decided_already_is_sent_a_second_time_only_if_that_is_said() -> None:
+    place = MemoryPlace()
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "stray", 1))
+        with pytest.raises(InvalidMessage, match=r"1 commands of 'Selling\.hold_seats' .* say again=True"):
+            await engine.agenda.retry(1, "Selling.hold_seats")
+    async with Engine(mended, log=place.log()) as engine:
+        assert await engine.agenda.retry(1, "Selling.hold_seats", again=True)
+        assert len([event async for event in stored_events(engine.log, tag="Held")]) == 2
+
+
+async def test_a_dropped_reaction_is_never_decided(place: Place) -> None:
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+        await engine.agenda.drop(1, "Selling.hold_seats")
+        assert engine.agenda.entries() == []
+        place.crash()
+    async with Engine(mended, log=place.log()) as engine:
+        assert engine.agenda.entries() == []
+        for wrong in (("1", "Selling.hold_seats"), (1, None)):
+            with pytest.raises(InvalidMessage, match="a position, a number, and a reaction's name"):
+                await engine.agenda.drop(*wrong)  # type: ignore[arg-type]
+
+
+async def test_what_is_asked_of_the_agenda_is_answered_when_its_commit_fails_or_the_engine_closes() -> None:
+    log = ScriptedLog()
+    async with Engine(selling, log=log) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+        log.steps.append("refused")
+        with pytest.raises(CommitFailed):
+            await engine.agenda.drop(1, "Selling.hold_seats")
+        await engine.agenda.drop(1, "Selling.hold_seats")
+    with pytest.raises(EngineClosed):
+        await engine.agenda.drop(1, "Selling.hold_seats")
+
+
+@reacts(name="moved")
+def _moved(self: Any, event: Placed) -> Reaction:
+    yield Hold("a", event.order, event.count)
+
+
+async def test_what_is_owed_to_a_name_that_is_gone_waits_and_a_new_name_takes_it_over() -> None:
+    place = MemoryPlace()
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+    nobody = App(models=[Show, Orders], name="selling")
+    async with Engine(nobody, log=place.log()) as engine:
+        assert not await engine.agenda.retry(1, "Selling.hold_seats") or engine.agenda.entries()
+        await engine.execute(Hold("a", "x", 1))
+        assert [entry.is_parked for entry in engine.agenda.entries()] == [False], "it is owed, and nobody is there"
+    moved = type("Moved", (WriteModel,), {"__module__": __name__, "_moved": _moved})
+    renamed = App(models=[Show, Orders, moved], name="selling", renamed={"Selling.hold_seats": "moved"})
+    async with Engine(renamed, log=place.log()) as engine:
+        await engine.execute(Hold("a", "y", 1))
+        assert engine.agenda.entries() == []
+        assert len([event async for event in stored_events(engine.log, tag="Held")]) == 3
+
+
+class PlacedOnce(Retired, tag="Placed"):
+    order: Key
+
+    def upcast(self) -> Iterator[Event]:
+        yield Booked(self.order)
+        yield Booked(f"{self.order}, again")
+
+
+class Booked(Event):
+    order: Key
+
+
+class Booking(WriteModel):
+    @applies
+    def booked(self, event: Booked) -> None: ...
+
+    @reacts(name="Selling.hold_seats")
+    def hold_seats(self, event: Booked) -> Reaction:
+        yield Hold("a", event.order, 1)
+
+
+async def test_an_event_that_was_retired_since_is_what_it_means_today() -> None:
+    place = MemoryPlace()
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+    today = App(models=[Show, Booking], retired=[PlacedOnce], name="selling")
+    async with Engine(today, log=place.log()) as engine:
+        assert await engine.agenda.retry(1, "Selling.hold_seats")
+        found = [event.key async for event in stored_events(engine.log, tag="Held")]
+        assert (found, engine.agenda.entries()) == (["a", "a"], [])
+
+
+async def test_an_event_on_the_agenda_that_today_nobody_reads_stops_the_opening_also_from_a_snapshot() -> None:
+    place = MemoryPlace()
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+    with pytest.raises(EventsUnreadable, match="'Placed' is not known: 1 of them, the first at position 1"):
+        async with Engine(App(models=[Show], name="selling"), log=place.log()):
+            pass
+
+
+# What can be told when the application is made.
+
+
+def refused(*models: Any, renamed: dict[str, str] | None = None) -> str:
+    with pytest.raises(DefinitionError) as raised:
+        App(models=models, renamed=renamed)
+    return str(raised.value)
+
+
+class Twice(WriteModel):
+    @reacts(name="Selling.hold_seats")
+    def also(self, event: Placed) -> Reaction:
+        yield from ()
+
+
+class ToStray(WriteModel):
+    @reacts
+    def stray(self, event: Placed) -> Iterator[Stray | Hold]:
+        yield Stray("x")
+
+
+class Noted(Event):
+    text: str
+
+
+class Keyless(Aggregate):
+    @reacts
+    def noted(self, event: Noted) -> Reaction:
+        yield from ()
+
+
+class Round(WriteModel):
+    @handles
+    def ping(self, command: Ping) -> Iterator[Pinged]:
+        yield Pinged(command.key, 1)
+
+    @applies
+    def pinged(self, event: Pinged) -> None: ...
+
+    @reacts
+    def again(self, event: Pinged) -> Generator[Ping, Rejected | None, None]:
+        yield Ping(event.key, 1)
+
+
+@pytest.mark.parametrize(
+    ("models", "problem"),
+    [
+        ((Show, Orders, Selling, Twice), "two reactions have the name 'Selling.hold_seats'"),
+        ((Show, Orders, ToStray), "no model handles command Stray"),
+        ((Show, Orders, Keyless), "Noted has no Key field to say which one reacts"),
+        ((Round,), "what follows from Pinged never ends: Pinged → Ping → Pinged"),
+    ],
+)
+def test_reactions_that_can_not_be_are_refused(models: tuple[Any, ...], problem: str) -> None:
+    assert problem in refused(*models)
+
+
+def test_names_that_were_and_are_not_are_refused() -> None:
+    assert "there is no reaction 'nobody'" in refused(Show, Orders, Selling, renamed={"old": "nobody"})
+    taken = {"Selling.hold_seats": "Selling.hold_seats"}
+    assert "there is a reaction 'Selling.hold_seats' today" in refused(Show, Orders, Selling, renamed=taken)
+    with pytest.raises(DefinitionError, match="a reaction's name is a text that can be printed, not ''"):
+        type("Unnamed", (WriteModel,), {"__module__": __name__, "on": reacts(name="")(_nameless)})
+    with pytest.raises(DefinitionError, match="pure code has nothing to await"):
+        type("Waiting", (WriteModel,), {"__module__": __name__, "on": reacts(_waits)})  # type: ignore[arg-type]
+
+
+def _nameless(self: Any, event: Placed) -> Reaction:
+    yield from ()
+
+
+async def _waits(self: Any, event: Placed) -> None: ...
