@@ -17,7 +17,7 @@ from typing import Literal, Self
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import Interrupted
-from millstream.engine.application.messages import Command, Event, Metadata, Receipt
+from millstream.engine.application.messages import Command, Metadata, Preview, Receipt
 from millstream.engine.application.options import Options, Terms
 from millstream.engine.application.validation import checked_metadata, require_reached
 from millstream.engine.commits.commit import FORMAT, Head
@@ -240,8 +240,8 @@ class Engine(Queries):
         self._home.require()
         return await self.admission.execute_many(list(commands), command_ids, metadata, timeout)
 
-    def preview(self, command: Command, *, metadata: Metadata | None = None) -> list[Event]:
-        """The events that a command would yield if it were decided now; nothing happens.
+    def preview(self, command: Command, *, metadata: Metadata | None = None) -> Preview:
+        """The events that a command would yield now, and which reactions would follow them; nothing happens.
 
         "Now" includes commands that are decided and not yet durable, so a refusal has no position here.
 

@@ -9,6 +9,7 @@ fields. It is not checked when it is constructed in process (msgspec never does)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar, dataclass_transform
 
@@ -27,6 +28,7 @@ __all__ = [
     "Message",
     "Metadata",
     "Personal",
+    "Preview",
     "Query",
     "Receipt",
     "Token",
@@ -78,6 +80,14 @@ class Event(Message):
 
 class Query(Message, Generic[Answer_co]):
     """A question, typed by its answer: ``class BalanceOf(Query[int | None])``. Answered by exactly one view."""
+
+
+class Preview(list[Event]):
+    """The events that a command would yield, in order. ``reactions`` names those that would follow; none was run."""
+
+    def __init__(self, events: Iterable[Event], reactions: Iterable[str] = ()) -> None:
+        super().__init__(events)
+        self.reactions: tuple[str, ...] = tuple(reactions)
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):

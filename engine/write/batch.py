@@ -100,7 +100,7 @@ def _settle(draft: Draft, asked: Settlement, state: WriteState, limits: Limits) 
     try:
         entry = agenda.find(name)
         if asked.how == "retried":
-            _require_retry(entry, asked)
+            _require_retry(entry, asked, state)
     except MillstreamError as error:
         draft.outcomes.append(error)
         draft.refused += 1
@@ -113,12 +113,15 @@ def _settle(draft: Draft, asked: Settlement, state: WriteState, limits: Limits) 
     draft.outcomes.append(Receipt(draft.number, draft.position, 0, None, None, False, int(name in agenda.parked)))
 
 
-def _require_retry(entry: Entry, asked: Settlement) -> None:
+def _require_retry(entry: Entry, asked: Settlement, state: WriteState) -> None:
     """See that an entry can be tried again.
 
     Raises:
         InvalidMessage: it can't.
     """
+    if asked.by not in state.app.reactions_by_name:
+        problem = f"application {state.app.name!r} has no reaction {asked.by!r}: say App(renamed=…), or drop it"
+        raise InvalidMessage("retry", problem)
     if not entry.is_parked:
         raise InvalidMessage("retry", f"{entry.by!r} for position {entry.position:,} is owed, and tried anyway")
     if entry.decided and not asked.again:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from millstream.engine.application.app import App, CommandEntry
 from millstream.engine.application.interrupts import INTERRUPTS
-from millstream.engine.application.messages import Command, Context, Event
+from millstream.engine.application.messages import Command, Context, Event, Preview
 from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.reactions import ReactionEntry
 from millstream.engine.application.sides import is_keyed
@@ -159,7 +159,7 @@ class WriteState:
         """How many events a key has; None for none."""
         return None if key is None else self.index.versions.get(key, 0)
 
-    def decide(self, command: Command, context: Context) -> list[Event]:
+    def decide(self, command: Command, context: Context) -> Preview:
         """The events that ``command`` would yield on this state; the state stays as it is.
 
         Raises:
@@ -179,7 +179,7 @@ class WriteState:
             events = self.app.read_events(data)
             if keyed:
                 self.require_key(events, key)
-            return events
+            return Preview(events, [each.name for event in events for each in self.effects[type(event)][3]])
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal

@@ -30,7 +30,7 @@ from typing import Any
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
-from millstream.engine.application.messages import Command, Context, Event, Metadata
+from millstream.engine.application.messages import Command, Context, Metadata, Preview
 from millstream.engine.commits.commit import Head, seal, timestamp
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
@@ -188,7 +188,7 @@ class Writer:
         """The time of day, never before that of the last commit."""
         return max(self._clock(), _moment(self._sealed))
 
-    def preview(self, command: Command, metadata: Metadata) -> list[Event]:
+    def preview(self, command: Command, metadata: Metadata) -> Preview:
         """What deciding the command now would yield; nothing happens.
 
         Raises:

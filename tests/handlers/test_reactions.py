@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import msgspec
@@ -19,7 +19,6 @@ from millstream.engine import (
     App,
     Command,
     CommitFailed,
-    Context,
     DefinitionError,
     Engine,
     EngineClosed,
@@ -42,110 +41,12 @@ from millstream.engine import (
 from millstream.engine.stores.events import stored_events
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Aggregate, Reaction, Rejected, Retired, WriteModel, applies, handles, reacts
+from tests.forest import Grow, Grown, Node, forest, node
+from tests.selling import Cancel, Hold, Order, Orders, Placed, Selling, Show, Stray, mended, selling
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import ScriptedLog, Step, agenda_of, settled, write_state
 
 pytestmark = pytest.mark.anyio
-
-
-class Order(Command, tag="Place"):
-    order: Key
-    show: str
-    count: int
-
-
-class Hold(Command):
-    show: Key
-    order: str
-    count: int
-
-
-class Cancel(Command):
-    order: Key
-    reason: str
-
-
-class Stray(Command):
-    """No model handles it."""
-
-    text: str
-
-
-class Placed(Event):
-    order: Key
-    show: str
-    count: int
-
-
-class Held(Event):
-    show: Key
-    order: str
-    count: int
-
-
-class Cancelled(Event):
-    order: Key
-    reason: str
-    by: str | None
-    because: str | None
-
-
-class Show(Aggregate):
-    free: int = 10
-    told: list[str] = []
-
-    @handles
-    def hold(self, command: Hold) -> Iterator[Event]:
-        if command.count > self.free:
-            raise Rejected("sold_out", f"{self.free} are left", {"left": self.free})
-        yield Held(command.show, command.order, command.count)
-
-    @applies
-    def held(self, event: Held) -> None:
-        self.free -= event.count
-
-
-class Orders(WriteModel):
-    placed: dict[str, int] = {}
-    cancelled: dict[str, str] = {}
-
-    @handles
-    def place(self, command: Order) -> Iterator[Event]:
-        yield Placed(command.order, command.show, command.count)
-
-    @handles
-    def cancel(self, command: Cancel, context: Context) -> Iterator[Event]:
-        metadata = context.metadata
-        yield Cancelled(command.order, command.reason, metadata.actor, metadata.causation)
-
-    @applies
-    def when_placed(self, event: Placed) -> None:
-        self.placed[event.order] = event.count
-
-    @applies
-    def when_cancelled(self, event: Cancelled) -> None:
-        self.cancelled[event.order] = event.reason
-
-
-class Selling(WriteModel):
-    """Keeps nothing: it says what follows from what."""
-
-    @reacts
-    def hold_seats(self, event: Placed) -> Reaction:
-        match event.show:
-            case "fire":
-                raise KeyError("a bug")
-            case "stray":
-                yield Hold("a", event.order, 1)
-                yield Stray("nobody takes it")
-            case "wrong":
-                yield Hold("a", event.order, "three")  # type: ignore[arg-type]
-        refused = yield Hold(event.show, event.order, event.count)
-        if refused is not None:
-            yield Cancel(event.order, f"{refused.code}: {refused.details['left']} left")
-
-
-selling = App(models=[Show, Orders, Selling], name="selling")
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -214,58 +115,6 @@ async def test_a_reaction_that_fails_is_parked_and_undoes_nothing(
     async with Engine(selling, log=place.log()) as engine:
         assert list(agenda_of(engine).parked.values()) == [entry], "from the snapshot"
         assert (await engine.execute(Order("o1", show, 1), command_id="o1")).parked == 1, "a repeat hears it, too"
-
-
-# Each node of a tree is a command, and what follows from it.
-
-
-class Node(msgspec.Struct, frozen=True):
-    name: str
-    how: Literal["ok", "refuse", "crash", "break"] = "ok"
-    fails_after: int = -1
-    then: tuple[Node, ...] = ()
-
-
-class Grow(Command):
-    key: Key
-    node: Node
-
-
-class Grown(Event):
-    key: Key
-    node: Node
-
-
-class Tree(WriteModel):
-    grown: list[str] = []
-
-    @handles
-    def grow(self, command: Grow) -> Iterator[Event]:
-        if command.node.how == "refuse":
-            raise Rejected("refused", command.node.name)
-        if command.node.how == "crash":
-            raise KeyError(command.node.name)
-        yield Grown(command.key, command.node)
-
-    @applies
-    def when_grown(self, event: Grown) -> None:
-        if event.node.how == "break":
-            raise ValueError(event.node.name)
-        self.grown.append(event.node.name)
-
-    @reacts
-    def branch(self, event: Grown) -> Reaction:
-        for index, child in enumerate(event.node.then):
-            if event.node.fails_after == index:
-                raise RuntimeError(f"after {index}")
-            yield Grow(event.key, child)
-
-
-forest = App(models=[Tree], name="forest")
-
-
-def node(name: str, *then: Node, how: Any = "ok", fails_after: int = -1) -> Node:
-    return Node(name, how, fails_after, then)
 
 
 def grown(engine: Engine) -> list[str]:
@@ -539,17 +388,6 @@ def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
 # Looking after what is owed and parked.
 
 
-class Mended(WriteModel):
-    """`Selling` after its author has looked at it."""
-
-    @reacts(name="Selling.hold_seats")
-    def hold_seats(self, event: Placed) -> Reaction:
-        yield Hold("a", event.order, event.count)
-
-
-mended = App(models=[Show, Orders, Mended], name="selling")
-
-
 async def test_a_parked_reaction_is_tried_again_with_the_metadata_of_who_asked(place: Place) -> None:
     async with Engine(selling, log=place.log()) as engine:
         await engine.execute(Order("o1", "fire", 2), metadata=Metadata(actor="ann"))
@@ -604,26 +442,42 @@ async def test_what_is_asked_of_the_agenda_is_answered_when_its_commit_fails_or_
         await engine.agenda.drop(1, "Selling.hold_seats")
 
 
-@reacts(name="moved")
-def _moved(self: Any, event: Placed) -> Reaction:
-    yield Hold("a", event.order, event.count)
+class Stump(WriteModel):
+    """`Tree` without its reaction."""
+
+    grown: list[str] = []
+
+    @handles
+    def grow(self, command: Grow) -> Iterator[Event]:
+        yield Grown(command.key, command.node)
+
+    @applies
+    def when_grown(self, event: Grown) -> None:
+        self.grown.append(event.node.name)
 
 
-async def test_what_is_owed_to_a_name_that_is_gone_waits_and_a_new_name_takes_it_over() -> None:
-    place = MemoryPlace()
-    async with Engine(selling, log=place.log()) as engine:
-        await engine.execute(Order("o1", "fire", 2))
-    nobody = App(models=[Show, Orders], name="selling")
-    async with Engine(nobody, log=place.log()) as engine:
-        assert not await engine.agenda.retry(1, "Selling.hold_seats") or engine.agenda.entries()
-        await engine.execute(Hold("a", "x", 1))
-        assert [entry.is_parked for entry in engine.agenda.entries()] == [False], "it is owed, and nobody is there"
-    moved = type("Moved", (WriteModel,), {"__module__": __name__, "_moved": _moved})
-    renamed = App(models=[Show, Orders, moved], name="selling", renamed={"Selling.hold_seats": "moved"})
+class Moved(Stump):
+    @reacts(name="moved")
+    def branch(self, event: Grown) -> Reaction:
+        for child in event.node.then:
+            yield Grow(event.key, child)
+
+
+async def test_what_is_owed_to_a_name_that_is_gone_waits_and_a_new_name_takes_it_over(place: Place) -> None:
+    async with Engine(forest, log=place.log()) as engine:
+        await engine.execute(Grow("a", node("1", node("2", node("bad", how="break")), node("3", node("4")))))
+        place.crash()
+    async with Engine(App(models=[Stump], name="forest"), log=place.log()) as engine:
+        await engine.execute(Grow("b", node("next")))
+        assert [(each.position, each.is_parked) for each in engine.agenda.entries()] == [(3, False), (2, True)]
+        with pytest.raises(InvalidMessage, match=r"has no reaction 'Tree\.branch': say App\(renamed=…\)"):
+            await engine.agenda.retry(2, "Tree.branch")
+    renamed = App(models=[Moved], name="forest", renamed={"Tree.branch": "moved"})
     async with Engine(renamed, log=place.log()) as engine:
-        await engine.execute(Hold("a", "y", 1))
-        assert engine.agenda.entries() == []
-        assert len([event async for event in stored_events(engine.log, tag="Held")]) == 3
+        await engine.execute(Grow("b", node("last")))
+        assert grown(engine) == ["1", "2", "3", "next", "4", "last"]
+        assert [(each.position, each.is_parked) for each in engine.agenda.entries()] == [(2, True)]
+        assert await engine.agenda.retry(2, "Tree.branch")
 
 
 class PlacedOnce(Retired, tag="Placed"):
@@ -739,3 +593,21 @@ def _nameless(self: Any, event: Placed) -> Reaction:
 
 
 async def _waits(self: Any, event: Placed) -> None: ...
+
+
+async def test_a_preview_says_which_reactions_would_follow_and_runs_none() -> None:
+    async with Engine(selling, log="memory:") as engine:
+        preview = engine.preview(Order("o1", "fire", 1))
+        assert (preview, preview.reactions) == ([Placed("o1", "fire", 1)], ("Selling.hold_seats",))
+        assert engine.preview(Hold("a", "o1", 1)).reactions == ()
+        assert (engine.agenda.entries(), engine.position) == ([], 0)
+
+
+async def test_thousands_of_failing_reactions_rebuild_nothing_and_keep_nobody_waiting(log_lines: list[Any]) -> None:
+    async with Engine(selling, log="memory:") as engine:
+        outcomes = await engine.execute_many([Order(f"o{number}", "fire", 1) for number in range(10_000)])
+        assert {type(outcome) for outcome in outcomes} == {Receipt}
+        assert (await engine.execute(Hold("a", "o", 1))).version == 1
+        assert len(engine.agenda.entries()) == 10_000
+    events = Counter(line["event"] for line in log_lines)
+    assert (events["state_rebuilt"], 0 < events["application_failed"] < 1_000) == (0, True)

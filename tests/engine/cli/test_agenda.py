@@ -1,0 +1,113 @@
+"""``millstream agenda``: what it shows of a log without its application, and what it strikes."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from millstream.engine import Engine, Metadata
+from tests.engine.cli.running import Millstream, program
+from tests.forest import Grow, forest, node
+from tests.selling import Order, selling
+from tests.stores import SqlitePlace
+from tests.support import write_state
+
+NAME = "Selling.hold_seats"
+SHOP = "tests.selling"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    async def written() -> None:
+        async with Engine(selling, log=tmp_path / "shop.db") as engine:
+            await engine.execute(Order("o1", "fire", 2), metadata=Metadata(actor="ann", extra={"till": "3"}))
+            await engine.execute(Order("o2", "stray", 1))
+
+    anyio.run(written)
+    return str(tmp_path / "shop.db")
+
+
+@pytest.fixture
+def millstream(capsysbinary: pytest.CaptureFixture[bytes]) -> Millstream:
+    return program(capsysbinary)
+
+
+def test_it_lists_what_is_parked_and_shows_one_with_its_event_and_who_asked(log: str, millstream: Millstream) -> None:
+    listed = millstream("agenda", "list", log)
+    assert listed.code == 1
+    assert [line.split()[:6] for line in listed.out.splitlines() if NAME in line] == [
+        ["1", NAME, "Placed", "parked", "0", "KeyError:"],
+        ["2", NAME, "Placed", "parked", "1", "UnknownMessage:"],
+    ]
+    shown = millstream("agenda", "show", log, "1", NAME)
+    assert shown.code == 0
+    assert (shown.figures["reaction"], shown.figures["actor"]) == (NAME, "ann")
+    assert '"show": "fire"' in shown.out
+    (one, two) = millstream("agenda", "list", log, "--json").lines
+    assert (one["position"], one["event"]["order"], one["metadata"]["extra"], one["parked"]) == (
+        1, "o1", {"till": "3"}, True,
+    )  # fmt: skip
+    assert (two["error"], two["decided"]) == ("UnknownMessage", 1)
+    assert millstream("agenda", "show", log, "2", NAME, "--json").values == two
+
+
+def test_it_drops_and_tries_again_and_says_when_nothing_is_left(log: str, millstream: Millstream) -> None:
+    assert millstream("agenda", "drop", log, "2", NAME).code == 0
+    assert millstream("agenda", "retry", f"{SHOP}:selling", log, "1", NAME).code == 1
+    assert millstream("agenda", "retry", f"{SHOP}:mended", log, "1", NAME).code == 0
+    listed = millstream("agenda", "list", log)
+    assert (listed.code, listed.out) == (0, "nothing is owed, and nothing is parked\n")
+    assert millstream("log", "verify", log).code == 0
+    with closing(sqlite3.connect(log)) as connection:
+        programs = connection.execute("SELECT json_extract(body, '$.tenure.program') FROM commits").fetchall()
+    assert [str(name)[:18] for (name,) in programs if name][1] == "millstream agenda"
+
+
+def test_an_entry_that_is_not_there_and_a_log_in_use_are_refused_by_name(log: str, millstream: Millstream) -> None:
+    for command in ("show", "drop", "park"):
+        missed = millstream("agenda", command, log, "7", NAME)
+        assert missed.code != 0
+        assert "the event at position 7; it holds 2" in missed.err
+    again = millstream("agenda", "retry", f"{SHOP}:selling", log, "2", NAME)
+    assert (again.code != 0, "say again=True" in again.err) == (True, True)
+
+    async def held() -> tuple[int, str]:
+        async with Engine(selling, log=log):
+            listed = await anyio.to_thread.run_sync(millstream, "agenda", "list", log)
+            dropped = await anyio.to_thread.run_sync(millstream, "agenda", "drop", log, "1", NAME)
+            return listed.code, dropped.err
+
+    code, err = anyio.run(held)
+    assert code == 1, "whoever looks may look while it is in use"
+    assert "open" in err
+
+
+def test_what_is_owed_can_be_parked_before_anybody_decides_it(tmp_path: Path, millstream: Millstream) -> None:
+    place = SqlitePlace(tmp_path)
+
+    async def written() -> None:
+        async with Engine(forest, log=place.log()) as engine:
+            await engine.execute(Grow("a", node("1", node("2", node("bad", how="break")), node("3", node("4")))))
+            place.crash()  # before what is owed was decided
+
+    anyio.run(written)
+    log = str(place.path)
+    owed = millstream("agenda", "list", log, "--json").lines
+    assert [(line["position"], line["by"], line["parked"]) for line in owed] == [
+        (3, "Tree.branch", False), (2, "Tree.branch", True),
+    ]  # fmt: skip
+    assert millstream("agenda", "park", log, "3", "Tree.branch").code == 0
+    assert [line["parked"] for line in millstream("agenda", "list", log, "--json").lines] == [True, True]
+
+    async def opened() -> list[str]:
+        async with Engine(forest, log=log) as engine:
+            await engine.execute(Grow("a", node("z")))
+            names: list[str] = write_state(engine).models[0].grown
+            return names
+
+    assert anyio.run(opened) == ["1", "2", "3", "z"], "nobody decides it"
