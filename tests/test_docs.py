@@ -184,6 +184,8 @@ def check_console(block: Block, page: Path, served: Served) -> None:
         elif command.startswith("millstream bench ") and "--commands" in command:
             assert not shown, f"{page.name}: what {command!r} measures differs each time, so it is not shown"
             served.measure(command)
+        elif command.startswith("millstream agenda list "):
+            assert re.sub(r" +$", "", served.output_of(command), flags=re.MULTILINE) == shown, where
         elif served.process is not None and not command.startswith("millstream serve "):
             assert served.output_of(command) == shown, where
         else:

@@ -30,8 +30,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Position = Annotated[int, typer.Argument(min=1, metavar="POSITION", help="Of the event that the reaction follows.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The reaction's name: Selling.placed.")]
+_Position = Annotated[int, typer.Argument(min=1, metavar="POSITION", help="Of the event that the reaction follows.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The reaction's name: Selling.placed.")]
 
 
 @app.command("list")
@@ -53,7 +53,7 @@ def _list(log: LogArgument, json: Json = False) -> None:
 
 
 @app.command("show")
-def _show(log: LogArgument, position: Position, name: Name, json: Json = False) -> None:
+def _show(log: LogArgument, position: _Position, name: _Name, json: Json = False) -> None:
     """Show one entry with its event, who asked for what led to it, and what went wrong. The log may be in use."""
     entries = anyio.run(_entries, log)
     found = next((entry for entry in entries if entry.name == (position, name)), None)
@@ -76,14 +76,14 @@ def _show(log: LogArgument, position: Position, name: Name, json: Json = False) 
 
 
 @app.command("park")
-def _park(log: LogArgument, position: Position, name: Name) -> None:
+def _park(log: LogArgument, position: _Position, name: _Name) -> None:
     """Park a reaction that is owed, so that it is not decided when the log is opened. Nobody may have the log open."""
     anyio.run(settle_entry, log, position, name, "parked")
     show_note(f"{name} for position {position:,} is parked")
 
 
 @app.command("drop")
-def _drop(log: LogArgument, position: Position, name: Name) -> None:
+def _drop(log: LogArgument, position: _Position, name: _Name) -> None:
     """Strike a reaction that is owed or parked: it is never decided. Nobody may have the log open."""
     anyio.run(settle_entry, log, position, name, "dropped")
     show_note(f"{name} for position {position:,} is dropped")
@@ -93,8 +93,8 @@ def _drop(log: LogArgument, position: Position, name: Name) -> None:
 def _retry(
     application: AppArgument,
     log: LogArgument,
-    position: Position,
-    name: Name,
+    position: _Position,
+    name: _Name,
     again: Annotated[
         bool, typer.Option("--again", help="Also where commands of it were decided: they are sent a second time.")
     ] = False,
@@ -125,17 +125,21 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 
 def _state(entry: Entry) -> str:
-    return f"parked: {entry.error}: {printable(entry.text)}" if entry.is_parked else "owed"
+    return f"parked: {_problem(entry)}" if entry.is_parked else "owed"
+
+
+def _problem(entry: Entry) -> str:
+    """What went wrong: the error's text, which may begin with its type."""
+    return printable(entry.text if entry.text.startswith(entry.error) else f"{entry.error}: {entry.text}")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
     kind = str(decode(entry.event).get("type"))
-    problem = f"{entry.error}: {entry.text}" if entry.is_parked else ""
     return (
         f"{entry.position:,}",
         printable(entry.by),
         printable(kind),
         "parked" if entry.is_parked else "owed",
         f"{entry.decided:,}",
-        printable(problem),
+        _problem(entry) if entry.is_parked else "",
     )

@@ -5,16 +5,14 @@ Invariant: what is written is a commit like others, that follows the log's head 
 
 from __future__ import annotations
 
-import os
-import socket
-from datetime import UTC, datetime
 from pathlib import Path
 
 from millstream.engine.commits.body import UNREADABLE, read_anything
 from millstream.engine.commits.chain import Chain, unreadable
 from millstream.engine.commits.columns import Sheet
 from millstream.engine.commits.commit import seal, timestamp
-from millstream.engine.commits.record import Settled, Tenure
+from millstream.engine.commits.record import Settled
+from millstream.engine.loop.clock import utc_now
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.stores.address import log_at
@@ -22,6 +20,7 @@ from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.write.agenda import Agenda, Entry
+from millstream.engine.write.tenure import tenure_here
 
 __all__ = ["agenda_in", "settle_entry"]
 
@@ -66,9 +65,8 @@ async def settle_entry(log: str | Path, position: int, by: str, how: str) -> Ent
         entry = agenda.find((position, by))
         sheet = Sheet()
         sheet.add(Settled(position, by, how))
-        tenure = Tenure(term + 1, f"{socket.gethostname()}:{os.getpid()}", "millstream agenda")
-        now = max(timestamp(datetime.now(UTC)), chain.head.recorded_at)
-        await found.append(seal(chain.head, now, sheet.body((), {}, tenure)))
+        now = max(timestamp(utc_now()), chain.head.recorded_at)
+        await found.append(seal(chain.head, now, sheet.body((), {}, tenure_here(term + 1))))
         return entry
     finally:
         await to_the_end(found.close())

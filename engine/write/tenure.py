@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from millstream.engine.application.app import App
 from millstream.engine.commits.record import Tenure
 
-__all__ = ["tenure_of"]
+__all__ = ["tenure_here", "tenure_of"]
 
 
 def tenure_of(app: App, term: int) -> Tenure:
@@ -20,7 +20,12 @@ def tenure_of(app: App, term: int) -> Tenure:
         app: the application.
         term: which opening it is, of those that have written.
     """
-    return Tenure(term, f"{socket.gethostname()}:{os.getpid()}", f"millstream {_release()}", app.version)
+    return tenure_here(term, app.version)
+
+
+def tenure_here(term: int, version: str | None = None) -> Tenure:
+    """That of this process, for whoever writes without an application: ``version`` is the application's own."""
+    return Tenure(term, f"{socket.gethostname()}:{os.getpid()}", f"millstream {_release()}", version)
 
 
 @cache

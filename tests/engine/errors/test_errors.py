@@ -31,6 +31,7 @@ from millstream.engine.errors import (
     MillstreamError,
     NotAuthenticated,
     NotLeader,
+    NotOnAgenda,
     NotPermitted,
     NotYetVisible,
     OutcomeUnknown,
@@ -223,6 +224,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         CallerError,
         NotAuthenticated("no token was given"),
         "not authenticated: no token was given; call authenticate with a token first, or give Client(token=…)",
+    ),
+    (
+        CallerError,
+        NotOnAgenda(812, "Selling.placed", 2),
+        "the agenda has no 'Selling.placed' for the event at position 812; it holds 2: agenda.entries() or `millstream "
+        "agenda list` names them",
     ),
     (
         CallerError,

@@ -34,6 +34,7 @@ from millstream.engine.errors import (
     MillstreamError,
     NotAuthenticated,
     NotLeader,
+    NotOnAgenda,
     NotPermitted,
     NotYetVisible,
     OutcomeUnknown,
@@ -78,6 +79,7 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
     (CommandIdReused("id", "Add", 7, 9), 1005, {"command_id": "id", "command": "Add", "commit": 7, "position": 9}),
     (CommitTooLarge("Add", 9, 8), 1006, {"command": "Add", "size_bytes": 9, "commit_bytes_max": 8}),
     (NotAuthenticated("why"), 1007, {"problem": "why"}),
+    (NotOnAgenda(812, "Selling.placed", 2), 1009, {"event": 812, "by": "Selling.placed", "entries": 2}),
     (NotPermitted("execute", "reader"), 1008, {"method": "execute", "role": "reader"}),
     (
         Overloaded(5, 5),
