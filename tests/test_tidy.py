@@ -376,6 +376,7 @@ def missing_docstrings(source: Source) -> Iterator[str]:
             and not node.name.startswith("_")
             and node.name in (source.exported or ())
             and not ast.get_docstring(node)
+            and not any(isinstance(each, ast.Name) and each.id == "overload" for each in node.decorator_list)
         ):
             yield source.at(node.lineno, f"{node.name} is public and has no docstring: it is a contract")
 

@@ -174,7 +174,8 @@ class Cascade:
         except MillstreamError as error:
             raise _Stop from error
         handler, wants_context, tag, key_of, is_keyed = state.handlers[type(command)]
-        key, yielded = key_of(command), []
+        key = key_of(command)
+        yielded: list[Event] = []
         origin = Origin(len(rows.sheet.types), *place)
         applied: Sequence[Event] = ()
         try:

@@ -427,7 +427,7 @@ async def test_a_dropped_reaction_is_never_decided(place: Place) -> None:
         assert engine.agenda.entries() == []
         for wrong in (("1", "Selling.hold_seats"), (1, None)):
             with pytest.raises(InvalidMessage, match="a position, a number, and a reaction's name"):
-                await engine.agenda.drop(*wrong)  # type: ignore[arg-type]
+                await engine.agenda.drop(*wrong)
 
 
 async def test_what_is_asked_of_the_agenda_is_answered_when_its_commit_fails_or_the_engine_closes() -> None:
@@ -585,7 +585,7 @@ def test_names_that_were_and_are_not_are_refused() -> None:
     with pytest.raises(DefinitionError, match="a reaction's name is a text that can be printed, not ''"):
         type("Unnamed", (WriteModel,), {"__module__": __name__, "on": reacts(name="")(_nameless)})
     with pytest.raises(DefinitionError, match="pure code has nothing to await"):
-        type("Waiting", (WriteModel,), {"__module__": __name__, "on": reacts(_waits)})  # type: ignore[arg-type]
+        type("Waiting", (WriteModel,), {"__module__": __name__, "on": reacts(_waits)})  # type: ignore[type-var]
 
 
 def _nameless(self: Any, event: Placed) -> Reaction:

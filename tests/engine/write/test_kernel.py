@@ -14,8 +14,9 @@ from millstream.engine.application.options import Terms
 from millstream.engine.commits.body import body_reader
 from millstream.engine.commits.commit import Head, seal
 from millstream.engine.commits.decoded import DecodedCommit
-from millstream.engine.write.kernel import Rows, decide
+from millstream.engine.write.kernel import decide
 from millstream.engine.write.parts import WriteParts
+from millstream.engine.write.rows import Rows
 from millstream.engine.write.state import WriteState
 from tests.shop import Add, Move, Note, Nothing, Take, shop
 
