@@ -152,7 +152,7 @@ def checked_command_ids(command_ids: Iterable[str] | None, count: int) -> Sequen
         return [None] * count
     if isinstance(command_ids, str):
         raise InvalidMessage("command_ids", f"an id for each command, not one string {command_ids!r:.80}")
-    ids = list(command_ids)
+    ids: list[str | None] = list(command_ids)
     if len(ids) != count:
         raise InvalidMessage("command_ids", f"one for each of {count:,} commands, not {len(ids):,}")
     if None in ids:
@@ -160,7 +160,7 @@ def checked_command_ids(command_ids: Iterable[str] | None, count: int) -> Sequen
     return ids
 
 
-def checked_timeout(timeout: float) -> float:
+def checked_timeout(timeout: object) -> float:
     """The seconds after which a caller gives up. None are left where it is 0 or less, and it may be infinite.
 
     Raises:
