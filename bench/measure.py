@@ -24,6 +24,7 @@ __all__ = [
     "curve",
     "latencies",
     "open_loop",
+    "peak_bytes",
     "percentile",
     "resident_bytes",
     "stall_ms",
@@ -198,9 +199,26 @@ def resident_bytes() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return peak_bytes()
     return pages * resource.getpagesize()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever held.
+
+    On systems without ``/proc`` it may be what the process that started it held: ``ru_maxrss`` goes on over an exec.
+    """
+    import resource  # noqa: PLC0415 - as above
+
+    try:
+        told = Path("/proc/self/status").read_text()
+    except OSError:
+        told = ""
+    for name, _, value in (line.partition(":") for line in told.splitlines()):
+        if name == "VmHWM":
+            return int(value.split()[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def bytes_in(directory: Path) -> int:

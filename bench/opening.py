@@ -14,7 +14,7 @@ from typing import Literal
 from millstream.bench.bank import AllBalances, Deposit, bank, fingerprint, streams
 from millstream.bench.engine_runs import LOG_NAME
 from millstream.bench.job import Job, Result
-from millstream.bench.measure import resident_bytes, stall_ms
+from millstream.bench.measure import peak_bytes, resident_bytes, stall_ms
 from millstream.engine import Engine, Limits, SqliteLog
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.upkeep import verify_log
@@ -50,7 +50,8 @@ async def _opened(job: Job, *, snapshots: bool) -> Result:
         seconds = elapsed() - started
         events = engine.stats().writer.position
         state = fingerprint(await engine.ask(AllBalances()))
-    return Result(value=seconds, details={"events": events, "events/s": events / seconds}, state=state)
+    details = {"events": events, "events/s": events / seconds, "peak MB": peak_bytes() / _MB}
+    return Result(value=seconds, details=details, state=state)
 
 
 async def snapshot(job: Job) -> Result:

@@ -174,7 +174,7 @@ class Engine(Queries):
 
         Raises:
             Rejected: the handler said no.
-            InvalidMessage: command, id, version or metadata are not what they should be.
+            InvalidMessage: command, id, version, metadata or timeout are not what they should be.
             UnknownMessage: no write model handles this command.
             CommandIdReused: another command was executed under this id.
             VersionConflict: the key is at another version.
@@ -226,7 +226,7 @@ class Engine(Queries):
 
         Args:
             commands: any number; they wait for room in the mailbox as `execute` does.
-            command_ids: an id for each of them, as with `execute`.
+            command_ids: an id for each of them, as with `execute`; or none at all.
             metadata: is kept with each of them.
             timeout: seconds for all of them together; those left then have `DeadlineExceeded` as their outcome.
 
@@ -234,7 +234,8 @@ class Engine(Queries):
             For each command its receipt, or the error that `execute` would have raised.
 
         Raises:
-            InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
+            InvalidMessage: metadata or timeout are not what they should be, there are more or fewer ids than
+                commands, or None is one of them. Nothing is taken.
             WrongLoop: the engine was opened on another event loop.
         """
         self._home.require()

@@ -15,7 +15,7 @@ from millstream.bench.job import BenchError, Job, Result
 from millstream.bench.machine import this_machine
 from millstream.bench.publishing import add_options, hand_over
 from millstream.bench.quick.estimate import Estimate, about
-from millstream.bench.quick.questions import QUESTIONS, Question, expected_seconds
+from millstream.bench.quick.questions import QUESTIONS, Question, expected_turns
 from millstream.bench.quick.words import answer_of
 from millstream.bench.summary import FigureReport, Report, summarise
 from millstream.engine.loop.clock import utc_now
@@ -72,7 +72,7 @@ def _measure(plan: Plan, run: Callable[[Job], Result]) -> list[FigureReport | No
     """What each question came to; None where it failed, which is said, and the others go on."""
     from millstream.bench.quick.show import progress  # noqa: PLC0415 - needs rich
 
-    estimate = Estimate([expected_seconds(question, plan.runs) for question in QUESTIONS])
+    estimate = Estimate([expected_turns(question, plan.runs) for question in QUESTIONS])
     found: list[FigureReport | None] = []
     failed: list[str] = []
     with progress() as tell:

@@ -1,4 +1,4 @@
-"""What is asked, as data: in words, beside what, and how many seconds each takes on the machine of README's figures.
+"""What is asked, as data: in words, beside what, and how many seconds each is expected to take.
 
 Here: the table. Every contender is one of a full figure, so nothing is measured in another way.
 """
@@ -9,8 +9,9 @@ import msgspec
 
 from millstream.bench.figures import FIGURES, Entry, Figure
 from millstream.bench.programs import PROGRAMS
+from millstream.bench.quick.estimate import Turn
 
-__all__ = ["QUESTIONS", "Beside", "Question", "expected_seconds"]
+__all__ = ["QUESTIONS", "Beside", "Question", "expected_turns"]
 
 
 class Beside(msgspec.Struct, frozen=True):
@@ -21,7 +22,8 @@ class Beside(msgspec.Struct, frozen=True):
     label: str
     #: What it is, for a reader who knows nothing of the project.
     words: str
-    #: What a run of it takes, with two seconds to start its process and to make its commands.
+    #: What a run of it took on the machine of README's figures, with two seconds to start its process and to make its
+    #: commands. It is believed until the first run here is over: see `Estimate`.
     seconds: float
 
     @property
@@ -108,9 +110,13 @@ QUESTIONS = (
 )
 
 
-def expected_seconds(question: Question, runs: int) -> list[float]:
-    """What each turn of a question takes, in the order of the turns; only of those that can run here."""
+def expected_turns(question: Question, runs: int) -> list[Turn]:
+    """The turns of a question, in order; only of those that can run here."""
     here = [
-        each.seconds for each in (question.millstream, *question.beside) if not PROGRAMS[each.entry.program].missing
+        Turn(each.label, each.seconds)
+        for each in (question.millstream, *question.beside)
+        if not PROGRAMS[each.entry.program].missing
     ]
-    return ([] if question.prepare_seconds is None else [question.prepare_seconds]) + here * runs
+    return (
+        [] if question.prepare_seconds is None else [Turn("what is prepared", question.prepare_seconds)]
+    ) + here * runs

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from math import isnan
 from typing import Any, TypeVar, Union
 
 import msgspec
@@ -33,6 +34,7 @@ __all__ = [
     "checked_command_id",
     "checked_command_ids",
     "checked_metadata",
+    "checked_timeout",
     "checked_version",
     "encode",
     "list_reader",
@@ -144,16 +146,29 @@ def checked_command_ids(command_ids: Iterable[str] | None, count: int) -> Sequen
     """The caller's ids for several commands, one for each; what each is, is checked with its command.
 
     Raises:
-        InvalidMessage: there are more or fewer.
+        InvalidMessage: there are more or fewer, or None is among them: without an id, that command could happen twice.
     """
     if command_ids is None:
         return [None] * count
     if isinstance(command_ids, str):
         raise InvalidMessage("command_ids", f"an id for each command, not one string {command_ids!r:.80}")
-    ids = list(command_ids)
+    ids: list[str | None] = list(command_ids)
     if len(ids) != count:
         raise InvalidMessage("command_ids", f"one for each of {count:,} commands, not {len(ids):,}")
+    if None in ids:
+        raise InvalidMessage("command_ids", f"one for each of {count:,} commands, not None at index {ids.index(None)}")
     return ids
+
+
+def checked_timeout(timeout: object) -> float:
+    """The seconds after which a caller gives up. None are left where it is 0 or less, and it may be infinite.
+
+    Raises:
+        InvalidMessage: it is no number.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, float | int) or isnan(timeout):
+        raise InvalidMessage("timeout", f"a number of seconds, not {timeout!r:.80}")
+    return timeout
 
 
 def checked_version(version: int) -> int:

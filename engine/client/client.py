@@ -175,7 +175,7 @@ class Client:
 
         Args:
             commands: any number.
-            command_ids: an id for each of them, as with `execute`.
+            command_ids: an id for each of them, as with `execute`; or none at all.
             metadata: is kept with each of them.
             timeout: seconds for all of them together.
 
@@ -183,7 +183,8 @@ class Client:
             For each command its receipt, or the error that `execute` would have raised.
 
         Raises:
-            InvalidMessage: the metadata is not what it should be, or there are more or fewer ids than commands.
+            InvalidMessage: metadata or timeout are not what they should be, there are more or fewer ids than
+                commands, or None is one of them. Nothing is sent.
         """
         self.link.require_loop()
         todo = list(commands)

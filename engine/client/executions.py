@@ -12,7 +12,13 @@ from msgspec import Raw
 
 from millstream.engine.application.messages import Command, Message, Receipt
 from millstream.engine.application.options import Deadline, Options
-from millstream.engine.application.validation import checked_command_id, checked_metadata, checked_version, encode
+from millstream.engine.application.validation import (
+    checked_command_id,
+    checked_metadata,
+    checked_timeout,
+    checked_version,
+    encode,
+)
 from millstream.engine.client.calls import Call
 from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, NotYetVisible, RemoteError
 from millstream.engine.loop.clock import elapsed
@@ -69,8 +75,12 @@ def json_of(message: Message) -> bytes:
 
 
 def deadline_in(timeout: float | None) -> Deadline | None:
-    """When so many seconds are over from now on."""
-    if timeout is None or not timeout < _SECONDS_MAX:
+    """When so many seconds are over from now on.
+
+    Raises:
+        InvalidMessage: they are no number.
+    """
+    if timeout is None or not checked_timeout(timeout) < _SECONDS_MAX:
         return None
     return Deadline(elapsed() + timeout, timeout)
 

@@ -28,6 +28,7 @@ import anyio
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
+from millstream.engine.application.validation import checked_timeout
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import EngineClosed, MillstreamError, NotYetVisible, ViewBehind, ViewFaulted
@@ -282,12 +283,14 @@ class ViewActor:
         """Wait until every event up to ``position`` is applied and no commit is half applied.
 
         Raises:
-            InvalidMessage: the log has no such position, and whoever is told of it knows so.
+            InvalidMessage: the timeout is no number, or the log has no such position and whoever is told knows.
             NotYetVisible: it took longer than ``timeout`` seconds.
             ViewBehind: ``view_waiters_max`` queries wait already.
             ViewFaulted: the view faulted, before or meanwhile.
             EngineClosed: the engine is closed, or closed meanwhile.
         """
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
         with anyio.move_on_after(timeout):
             while True:
                 if self.read.fault is not None:

@@ -85,6 +85,8 @@ class Exact:
         #: By type: whether a value that stands in two places is one that may change, or holds one.
         self._changing: dict[int, tuple[inspect.Type, bool]] = {}
         self._seen: set[int] = set()
+        #: Whether the field that is looked at holds a time with another offset than 0.
+        self._has_offsets = False
         #: How many classes are around what is looked at.
         self._inside = 0
 
@@ -95,10 +97,11 @@ class Exact:
             TypeError: it is, and can change.
         """
         self._field = field.name
+        self._has_offsets = False
         if self._can_change(field.type):
             self._note([value])
 
-    def look(self, field: inspect.Field, values: _Values, held: int = 0) -> None:
+    def look(self, field: inspect.Field, values: _Values, held: int = 0) -> bool:
         """See that what a field holds, or pieces of what it holds, is what the field's annotation says.
 
         Args:
@@ -106,11 +109,15 @@ class Exact:
             values: what it holds, or copies of parts of it.
             held: how many references ``values`` have for what they hold, beside the state's: 1 if they are copies.
 
+        Returns:
+            Whether the field, as far as it was looked at, holds a time that is neither naive nor in UTC.
+
         Raises:
             TypeError: it is something else, and would come back as another thing.
         """
         self._field = field.name
         self._look(field.type, values, held, False)
+        return self._has_offsets
 
     def _look(self, kind: inspect.Type, values: _Values, held: int = 0, alone: bool = True) -> None:
         """Look at all values of one place.
@@ -243,7 +250,11 @@ class Exact:
             raise self._wrong("an int where float is declared, in a class: begin with 0.0, or convert with float()")
 
     def _look_at_zone(self, zone: Any) -> None:
-        if zone is not None and (type(zone) is not timezone or zone.utcoffset(None) % timedelta(minutes=1)):
+        if zone is None:
+            return
+        if type(zone) is timezone and not zone.utcoffset(None) % timedelta(minutes=1):
+            self._has_offsets |= bool(zone.utcoffset(None))
+        else:
             raise self._wrong(f"a time in the zone {zone}, of which only the offset is kept: convert it to UTC")
 
     def _require(self, found: set[type], expected: set[type]) -> None:

@@ -8,7 +8,8 @@ show, classes and objects in two places, `exact` looks at.
 
 A piece is the field's name, ``=`` if it begins the field or ``+`` if it adds to it, and a value as MessagePack
 (https://msgpack.org): all of the field, or some entries of a dict, a list or a set that is the field. The order of
-entries is kept. Times are written as text, because MessagePack's own keeps no offset.
+entries is kept. Times in UTC are MessagePack's own. That keeps no offset, so from the first piece on that holds another
+one, those of the field are written as text, at twice the price.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect
 
-from millstream.engine.application.kinds import parts_of, reached
+from millstream.engine.application.kinds import reached
 from millstream.engine.errors import SnapshotMismatch
 from millstream.engine.snapshots.exact import Exact, with_ints
 
@@ -49,7 +50,7 @@ _HEADER_BYTES = 5
 _SETS = (inspect.SetType, inspect.FrozenSetType)
 _SLICED: dict[type, type] = {inspect.DictType: dict, inspect.ListType: list, inspect.SetType: set}
 
-_as_text = partial(msgspec.to_builtins, builtin_types=(bytes, bytearray))
+_with_text = partial(msgspec.to_builtins, builtin_types=(bytes, bytearray))
 
 
 def pieces_of(state: msgspec.Struct) -> Iterator[bytes]:
@@ -67,16 +68,16 @@ def pieces_of(state: msgspec.Struct) -> Iterator[bytes]:
     exact = Exact(kind)
     for field in kind.fields:
         value = getattr(state, field.name)
-        plain = _as_text if _has_times(field.type, ()) else None
-        back = _ReadBack(type(state), field, plain)
+        back = _ReadBack(type(state), field)
         try:
             exact.begin(field, value)
             if _is_sliced(field.type, value):
-                yield from in_pieces(field.name, value, partial(exact.look, field, held=1), plain, back.compare)
+                yield from in_pieces(field.name, value, partial(exact.look, field, held=1), back.compare)
             else:
-                written = _encoder.encode(value if plain is None else plain(value))
-                exact.look(field, [value])
-                back.compare(written, [value])
+                written = _encode(value, False)
+                if as_text := exact.look(field, [value]):
+                    written = _encode(value, True)
+                back.compare(written, [value], as_text)
                 yield f"{field.name}=".encode() + written
         except RecursionError as error:
             raise TypeError(
@@ -87,19 +88,19 @@ def pieces_of(state: msgspec.Struct) -> Iterator[bytes]:
 class _ReadBack:
     """Whether what was written for a field is read as what it was."""
 
-    def __init__(self, cls: type[msgspec.Struct], field: inspect.Field, plain: Callable[[Any], Any] | None) -> None:
+    def __init__(self, cls: type[msgspec.Struct], field: inspect.Field) -> None:
         self._place = f"{cls.__name__}.{field.name}"
         self._decode = _decoders(cls)[field.name]
-        self._plain = plain
         #: Sets are read in another order, so what was read is compared itself.
         self._has_sets = any(isinstance(each, _SETS) for each in reached(field.type))
 
-    def compare(self, written: bytes | memoryview, values: Sequence[Any]) -> None:
+    def compare(self, written: bytes | memoryview, values: Sequence[Any], as_text: bool) -> None:
         """Read it back.
 
         Args:
             written: a whole value of the field, as MessagePack.
             values: what was written, or the collections that it was written from, one after another.
+            as_text: whether its times were written as text.
 
         Raises:
             TypeError: it comes back as something else, or not at all.
@@ -110,7 +111,7 @@ class _ReadBack:
             raise TypeError(f"{self._place} holds what can't be read back: {error}") from error
         if self._has_sets and self._is_equal(read, values):
             return
-        again = _encoder.encode(read if self._plain is None else self._plain(read))
+        again = _encode(read, as_text)
         if bytes(written) != again and not _is_same_but_header(written, again, read):
             raise TypeError(
                 f"{self._place} holds what comes back as something else: because of a __post_init__, or an int where "
@@ -146,37 +147,40 @@ def _is_sliced(kind: inspect.Type, value: Any) -> bool:
 def in_pieces(
     name: str,
     value: _Collection,
-    look: Callable[[Sequence[Any]], None] = lambda chunks: None,
-    plain: Callable[[Any], Any] | None = None,
-    compare: Callable[[memoryview, Sequence[Any]], None] = lambda written, chunks: None,
+    look: Callable[[Sequence[Any]], bool] = lambda chunks: False,
+    compare: Callable[[memoryview, Sequence[Any], bool], None] = lambda written, chunks, as_text: None,
 ) -> Iterator[bytes]:
     """A collection as pieces of about `PIECE_BYTES`; one, if it is empty.
 
     Args:
         name: the field's.
         value: stays as it is until the last piece is made.
-        look: is given what a piece holds, as several small collections, before the piece is handed out.
-        plain: makes of a small collection what is written for it.
-        compare: is given a piece's MessagePack, and what it holds, too.
+        look: is given what a piece holds, as several small collections, before the piece is handed out; tells whether
+            its times, and those after it, are to be written as text.
+        compare: is given a piece's MessagePack, what it holds, and whether times are text in it.
     """
     kind: type = type(value)
     entries: Iterable[Any] = value.items() if isinstance(value, dict) else value
-    left, mark = iter(entries), "="
+    left, mark, as_text = iter(entries), "=", False
     while True:
         head = f"{name}{mark}".encode()
         piece = bytearray(head + bytes(_HEADER_BYTES))
         start, count, stride, chunks = len(piece), 0, 1, []
         while len(piece) - start < PIECE_BYTES and (chunk := kind(islice(left, stride))):
-            _append(piece, chunk if plain is None else plain(chunk))
+            _append(piece, _with_text(chunk) if as_text else chunk)
             chunks.append(chunk)
             count += len(chunk)
             stride = _stride(len(piece) - start, count)
         if mark == "+" and not count:
             return
+        if look(chunks) and not as_text:
+            as_text = True  # this piece is larger for that
+            del piece[start:]
+            for chunk in chunks:
+                _append(piece, _with_text(chunk))
         piece[len(head) : start] = _HEADERS[kind][2].to_bytes(1, "big") + count.to_bytes(4, "big")
-        look(chunks)
         made = bytes(piece)
-        compare(memoryview(made)[len(head) :], chunks)
+        compare(memoryview(made)[len(head) :], chunks, as_text)
         yield made
         mark = "+"
 
@@ -185,6 +189,10 @@ def _stride(written: int, count: int) -> int:
     """How many more entries to write at once, where ``count`` of them took so many bytes, until the piece is full."""
     mean = written // count + 1
     return max(1, min(_STRIDE_MAX, (PIECE_BYTES - written) // mean))
+
+
+def _encode(value: Any, as_text: bool) -> bytes:
+    return _encoder.encode(_with_text(value) if as_text else value)
 
 
 def _append(piece: bytearray, chunk: _Collection) -> None:
@@ -248,15 +256,3 @@ def _kind_of(cls: type[msgspec.Struct]) -> inspect.StructType:
 @lru_cache(maxsize=256)
 def _decoders(cls: type[msgspec.Struct]) -> dict[str, Callable[[Any], Any]]:
     return {field.name: msgspec.msgpack.Decoder(with_ints(field.type)).decode for field in msgspec.structs.fields(cls)}
-
-
-def _has_times(kind: inspect.Type, inside: tuple[Any, ...]) -> bool:
-    """Whether a value of this type may hold a time of day and date."""
-    if isinstance(kind, inspect.DateTimeType):
-        return True
-    cls = getattr(kind, "cls", None)
-    if cls is not None:
-        if cls in inside:
-            return False
-        inside = (*inside, cls)
-    return any(_has_times(each, inside) for each in parts_of(kind))

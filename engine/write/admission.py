@@ -21,6 +21,7 @@ from millstream.engine.application.validation import (
     checked_command_id,
     checked_command_ids,
     checked_metadata,
+    checked_timeout,
     checked_version,
     payload_digest,
 )
@@ -110,7 +111,7 @@ class Admission:
         """
         payload, deadline = "", None
         if command_id is not None:
-            command_id, payload = checked_command_id(command_id), payload_digest(command)
+            command_id, payload = self._named(command, command_id)
         if metadata is not None:
             metadata = checked_metadata(metadata)
         if expected_version is not None:
@@ -157,6 +158,7 @@ class Admission:
 
     async def execute_in_time(self, command: Command, options: Options, seconds: float) -> Receipt:
         """Submit a command and wait for its outcome for so many seconds; see `Engine.execute`."""
+        seconds = checked_timeout(seconds)
         promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         expiry = self.expiry(command, promise, seconds)
         try:
@@ -183,6 +185,8 @@ class Admission:
         timeout: float | None,
     ) -> list[Receipt | MillstreamError]:
         """Submit commands one after another and wait for all outcomes; see `Engine.execute_many`."""
+        if timeout is not None:
+            timeout = checked_timeout(timeout)
         ids = checked_command_ids(command_ids, len(todo))
         together = Together()
 
@@ -226,14 +230,16 @@ class Admission:
             InvalidMessage: the metadata is not what it should be.
         """
         slicer, batch = Slicer(self._limits.slice_ms_max), self._limits.batch_commands_max
-        same = None if metadata is None else Terms(metadata=checked_metadata(metadata))
+        if metadata is not None:
+            metadata = checked_metadata(metadata)
+        same = None if metadata is None else Terms(metadata=metadata)
         for first in range(0, len(todo), _AT_ONCE):
             envelopes: list[Envelope] = []
             places: list[int] = []
             for index in range(first, min(first + _AT_ONCE, len(todo))):
                 try:
                     command, command_id = self.command(todo[index]), ids[index]
-                    terms = same if command_id is None else self._named(command, command_id, same)
+                    terms = same if command_id is None else Terms(*self._named(command, command_id), None, metadata)
                 except MillstreamError as error:
                     together.refuse(index, error)
                 else:
@@ -258,6 +264,6 @@ class Admission:
                 together.tickets.append(ticket)
 
     @staticmethod
-    def _named(command: Command, command_id: str, terms: Terms | None) -> Terms:
-        metadata = None if terms is None else terms.metadata
-        return Terms(checked_command_id(command_id), payload_digest(command), None, metadata)
+    def _named(command: Command, command_id: str) -> tuple[str, str]:
+        """The checked id of a command, and the digest of its content, by which a repeat is told."""
+        return checked_command_id(command_id), payload_digest(command)

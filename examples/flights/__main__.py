@@ -70,7 +70,8 @@ async def _run(console: Console, log: Path, limit: int | None) -> int:
     console.print("closed; opening the same log again: from its snapshots, then from its first event …")
     same = True
     for snapshots in (True, False):
-        gc.collect()  # the state of the engine before: the next one starts with as much memory
+        with _stage(console, "let go of the engine before"):
+            gc.collect()  # its state: the next one starts with as much memory
         same &= await _next_life(console, log, flights, before, snapshots=snapshots)
     console.print(f"end to end: [bold]{perf_counter() - started:.1f} s[/]")
     return 0 if same else 1
@@ -88,6 +89,8 @@ async def _first_life(console: Console, log: Path, flights: Sequence[Flight], ti
         await _show_answers(console, engine, flights, report)
         with _stage(console, "took down all answers"):
             answers = await all_answers(engine, flights)
+        closing = perf_counter()
+    console.print(f"closed, every state stored as a snapshot, in {perf_counter() - closing:.1f} s")
     console.print(f"the log is {log}: {log.stat().st_size / 1e6:,.1f} MB")
     return answers
 
@@ -102,6 +105,8 @@ async def _next_life(
         console.print(f"recovered {events:,} events in [bold]{seconds:.1f} s[/] {how}")
         with _stage(console, "asked everything again"):
             after = await all_answers(engine, flights)
+        closing = perf_counter()
+    console.print(f"closed in {perf_counter() - closing:.1f} s")
     different = differences(before, after)
     if different:
         console.print(f"[bold red]{len(different):,} of {len(before):,} answers differ[/], the first of them to:")

@@ -37,7 +37,7 @@ from sys import intern
 
 from msgspec import Struct
 
-__all__ = ["Flight", "Zone", "flights_of", "moment", "new_york", "read_flights", "read_zones"]
+__all__ = ["START", "Flight", "Zone", "flights_of", "moment", "new_york", "read_flights", "read_zones"]
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

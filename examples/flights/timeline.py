@@ -11,7 +11,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from examples.flights.data import DAY_MINUTES, Flight, moment
+from examples.flights.data import DAY_MINUTES, START, Flight, moment
 from examples.flights.messages import CancelFlight, DepartFlight, LandFlight, ScheduleFlight
 from millstream.engine import Command
 
@@ -49,26 +49,31 @@ class Timeline:
         """The commands, ``size`` at a time."""
         for start in range(0, len(self._things), size):
             things = self._things[start : start + size]
-            yield Batch([self._command(thing) for thing in things], moment(things[-1] >> _KIND_BITS + _FLIGHT_BITS))
+            yield Batch(self._commands(things), moment(things[-1] >> _KIND_BITS + _FLIGHT_BITS))
 
-    def _command(self, thing: int) -> Command:
-        flight, kind = self._flights[thing & _FLIGHT_MASK], thing >> _FLIGHT_BITS & _KIND_MASK
-        if kind == _SCHEDULE:
-            return ScheduleFlight(
-                flight.key,
-                flight.carrier,
-                flight.aircraft,
-                flight.origin,
-                flight.destination,
-                moment(flight.departs),
-                flight.hour,
-            )
-        at = moment(thing >> _KIND_BITS + _FLIGHT_BITS)
-        if kind == _DEPART:
-            return DepartFlight(flight.key, at)
-        if kind == _LAND:
-            return LandFlight(flight.key, at, flight.delay, flight.recorded)
-        return CancelFlight(flight.key, at)
+    def _commands(self, things: Sequence[int]) -> list[Command]:
+        """Things follow each other by minutes, with some to a minute: its moment is made once, and they share it."""
+        flights, commands, minute, at, day_later = self._flights, list[Command](), -1, START, START
+        for thing in things:
+            flight, kind = flights[thing & _FLIGHT_MASK], thing >> _FLIGHT_BITS & _KIND_MASK
+            if thing >> _KIND_BITS + _FLIGHT_BITS != minute:
+                minute = thing >> _KIND_BITS + _FLIGHT_BITS
+                at, day_later = moment(minute), moment(minute + LEAD_MINUTES)
+            if kind == _SCHEDULE:
+                commands.append(_announced(flight, day_later))
+            elif kind == _DEPART:
+                commands.append(DepartFlight(flight.key, at))
+            elif kind == _LAND:
+                commands.append(LandFlight(flight.key, at, flight.delay, flight.recorded))
+            else:
+                commands.append(CancelFlight(flight.key, at))
+        return commands
+
+
+def _announced(flight: Flight, departs: datetime) -> ScheduleFlight:
+    return ScheduleFlight(
+        flight.key, flight.carrier, flight.aircraft, flight.origin, flight.destination, departs, flight.hour
+    )
 
 
 def _things(flights: Sequence[Flight]) -> Iterator[int]:

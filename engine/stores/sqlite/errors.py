@@ -18,6 +18,8 @@ from the file, after a crash, it would be there; so its outcome is not known unt
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
+from typing import TypeVar
 
 from millstream.engine.errors import LogCorrupt, LogRefused
 
@@ -31,13 +33,18 @@ __all__ = [
     "primary_code",
     "refusal",
     "text_of",
+    "with_path",
 ]
+
+E = TypeVar("E", bound=Exception)
 
 #: What to do about a file that is read-only.
 WRITABLE = "make the file, and its -wal if there is one, writable; or attach to read it"
 
 #: What to do about a full disk.
 MAKE_ROOM = "make room, or attach to read it, which takes none"
+
+_FULL = "the disk is full, or a quota or a limit on the size of files is reached"
 
 #: What the driver raises: its own errors, and this one in place of them where SQLite's text quotes damaged bytes.
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -114,12 +121,21 @@ def refusal(log: str, error: Exception) -> Exception:
         return LogRefused(log, "it is not a database", "name another file")
     if code == sqlite3.SQLITE_READONLY:
         return LogRefused(log, f"it can't be written: {error}", WRITABLE)
-    if no_room(error) or _extended_code(error) == sqlite3.SQLITE_IOERR_SHMSIZE:
-        problem = f"the disk is full, or a quota or a limit on the size of files is reached: {error}"
+    if _no_room_to_open(error):
+        problem = f"{_FULL}: {error}"
         return LogRefused(log, problem, MAKE_ROOM)
     if is_damage(error):
         return LogCorrupt(log, 1, text_of(error))
     return LogRefused(log, f"SQLite can't open it: {error}", "see that file and folder can be written")
+
+
+def with_path(path: str | Path, error: E) -> E:
+    """The same error of SQLite, or of a check, with the file that it is about: theirs name none."""
+    why = f": {_FULL}" if _no_room_to_open(error) else ""
+    named = type(error)(f"{path}: {error}{why}")
+    if isinstance(named, sqlite3.Error):
+        named.sqlite_errorcode = _extended_code(error)
+    return named
 
 
 def text_of(error: BaseException) -> str:
@@ -135,6 +151,10 @@ def text_of(error: BaseException) -> str:
 def primary_code(error: BaseException) -> int:
     """SQLite's primary result code: the low byte of the extended one. 0 where the driver itself raised."""
     return _extended_code(error) & 0xFF
+
+
+def _no_room_to_open(error: Exception) -> bool:
+    return no_room(error) or _extended_code(error) == sqlite3.SQLITE_IOERR_SHMSIZE
 
 
 def _extended_code(error: BaseException) -> int:

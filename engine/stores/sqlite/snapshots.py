@@ -29,6 +29,7 @@ from millstream.engine.observers import Observer, Observers
 from millstream.engine.snapshots.part import Snapshot
 from millstream.engine.stores.errors import SnapshotsLocked
 from millstream.engine.stores.sqlite.connection import Database, connect
+from millstream.engine.stores.sqlite.errors import with_path
 from millstream.engine.stores.sqlite.locks import locked
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like
 from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address, stat_of
@@ -131,7 +132,7 @@ class SqliteSnapshots:
             self._db = await self._opened()
         except (sqlite3.Error, msgspec.ValidationError) as error:
             if not _is_damage(error):
-                raise
+                raise with_path(self.path, error) from error
             await self._start_anew(error)
 
     async def attach(self) -> None:
@@ -167,7 +168,10 @@ class SqliteSnapshots:
 
     def _take_lock(self) -> sqlite3.Connection | None:
         path = f"{os.path.realpath(self.path)}-lock"
-        return locked(path, lambda: make_like(path, self._like, OWNER_ONLY))
+        try:
+            return locked(path, lambda: make_like(path, self._like, OWNER_ONLY))
+        except sqlite3.Error as error:
+            raise with_path(path, error) from error
 
     async def latest(self) -> Sequence[Snapshot]:
         try:
@@ -175,8 +179,10 @@ class SqliteSnapshots:
             rows = await self._all(_LATEST)
             return [_snapshot(row) for row in rows]
         except (sqlite3.Error, msgspec.ValidationError) as error:
-            if self._attached or not _is_damage(error):
+            if self._attached:
                 raise
+            if not _is_damage(error):
+                raise with_path(self.path, error) from error
             await self._start_anew(error)
             return []
 
@@ -259,7 +265,8 @@ class SqliteSnapshots:
         except sqlite3.Error as error:
             if _is_damage(error):
                 self._damage = error
-            raise
+                raise
+            raise with_path(self.path, error) from error
 
     async def _start_anew(self, error: Exception) -> None:
         """Set the file aside and go on with an empty one."""

@@ -17,8 +17,8 @@ from millstream.bench.harness import Plan, contenders
 from millstream.bench.job import Job, Result
 from millstream.bench.programs import PROGRAMS
 from millstream.bench.quick import command
-from millstream.bench.quick.estimate import Estimate, about
-from millstream.bench.quick.questions import QUESTIONS, expected_seconds
+from millstream.bench.quick.estimate import Estimate, Turn, about
+from millstream.bench.quick.questions import QUESTIONS, expected_turns
 from millstream.bench.quick.show import show_answers, show_notes
 from millstream.bench.quick.words import answer_of, beside_words, not_there, spread_words
 from millstream.bench.summary import Report, summarise
@@ -55,7 +55,7 @@ def test_all_of_it_fits_into_five_minutes_also_where_the_machine_is_half_as_slow
 ) -> None:
     for peer in PEERS:
         monkeypatch.setitem(PROGRAMS, peer, PROGRAMS[peer]._replace(packages=()))
-    expected = sum(sum(expected_seconds(question, RUNS)) for question in QUESTIONS)
+    expected = sum(turn.seconds for question in QUESTIONS for turn in expected_turns(question, RUNS))
     assert 120 < expected * 1.5 < SECONDS_MAX
     assert command.options([]).runs == RUNS
 
@@ -81,7 +81,7 @@ def test_a_plan_takes_the_quick_size_of_a_workload_that_has_one() -> None:
 def test_a_turn_is_expected_of_each_contender_that_is_there() -> None:
     for question in QUESTIONS:
         turns = len(contenders(question.figure, ["asyncio"])) * 2 + (question.figure.prepare is not None)
-        assert len(expected_seconds(question, 2)) == turns
+        assert len(expected_turns(question, 2)) == turns
 
 
 # How long it takes.
@@ -95,8 +95,12 @@ class Clock:
         return self.now
 
 
+def turns(**seconds: float) -> list[Turn]:
+    return [Turn(who, expected) for who, expected in seconds.items()]
+
+
 def test_what_is_left_is_what_was_expected_by_how_slow_the_machine_was_until_now() -> None:
-    estimate = Estimate([[10, 20], [30]], clock=(clock := Clock()))
+    estimate = Estimate([turns(a=10, b=20), turns(a=30)], clock=(clock := Clock()))
     estimate.next_question()
     assert estimate.next_turn() == 60
     clock.now += 20
@@ -106,8 +110,29 @@ def test_what_is_left_is_what_was_expected_by_how_slow_the_machine_was_until_now
     assert estimate.next_turn() == 30
 
 
+def test_what_a_contender_took_it_is_expected_to_take_again_whatever_was_expected_first() -> None:
+    estimate = Estimate([turns(disk=2, loop=2) * 3], clock=(clock := Clock()))
+    estimate.next_question()
+    assert estimate.next_turn() == 12
+    clock.now += 10
+    assert estimate.next_turn() == 3 * 10 + 2 * 10  # the disk is slow; of the loop nobody knows yet
+    clock.now += 2
+    assert estimate.next_turn() == 2 * 10 + 2 * 2
+    clock.now += 8
+    assert estimate.next_turn() == 8 + 2 * 2
+
+
+def test_what_a_contender_took_in_one_question_says_nothing_of_another() -> None:
+    estimate = Estimate([turns(a=1), turns(a=5)], clock=(clock := Clock()))
+    estimate.next_question()
+    estimate.next_turn()
+    clock.now += 2
+    estimate.next_question()
+    assert estimate.next_turn() == 10
+
+
 def test_what_a_failed_question_has_not_done_is_not_waited_for() -> None:
-    estimate = Estimate([[10, 20, 500], [30]], clock=(clock := Clock()))
+    estimate = Estimate([turns(a=10, b=20, c=500), turns(a=30)], clock=(clock := Clock()))
     estimate.next_question()
     assert estimate.next_turn() == 560
     clock.now += 10

@@ -31,12 +31,12 @@ def millstream(
     return program(capsysbinary)
 
 
-def written(adds: int) -> None:
+def written(adds: int, items: int = 1) -> None:
     """So many more events in a log whose snapshots nobody takes."""
 
     async def write() -> None:
         async with Engine(shop, log="shop.db", snapshots=False) as engine:
-            await engine.execute_many([Add("a", 1)] * adds)
+            await engine.execute_many([Add(f"a{index % items or ''}", 1) for index in range(adds)])
 
     anyio.run(write)
 
@@ -148,6 +148,26 @@ def test_a_damaged_log_is_exit_code_1_and_no_snapshot_is_taken_of_it(millstream:
     ran = millstream("snapshot", "take", "tests.shop:shop", "shop.db")
     assert ran.code == 1
     assert "is damaged at commit" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("bytes_max", "code", "said"), [(1, 4, "-lock"), (4_096, 4, ""), (70_000, 1, "snapshot_failed")]
+)
+def test_on_a_full_disk_the_file_that_can_not_be_written_is_named(
+    millstream: Millstream, tmp_path: Path, bytes_max: int, code: int, said: str
+) -> None:
+    resource = pytest.importorskip("resource", reason="no limit for the size of files on this system")
+    written(3_000, items=3_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, hard))
+    try:
+        ran = millstream("snapshot", "take", "tests.shop:shop", "shop.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ran.code == code
+    assert said in ran.err
+    assert str(tmp_path / "shop.db-snapshots") in ran.err
+    assert ": disk I/O error: the disk is full, or a quota" in ran.err
 
 
 @pytest.mark.anyio

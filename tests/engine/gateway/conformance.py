@@ -6,6 +6,7 @@ A test file says how its gateway is made. What is expected is written out, error
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -329,7 +330,14 @@ class GatewayConformance(ABC):
         [
             ({"command_ids": ["one"]}, "command_ids is not valid: one for each of 2 commands, not 1"),
             ({"command_ids": "ab"}, "command_ids is not valid: an id for each command, not one string 'ab'"),
+            (
+                {"command_ids": ["a", None]},
+                "command_ids is not valid: one for each of 2 commands, not None at index 1",
+            ),
             ({"metadata": "ann"}, "metadata is not valid: a Metadata, not 'ann'"),
+            ({"timeout": math.nan}, "timeout is not valid: a number of seconds, not nan"),
+            ({"timeout": "1"}, "timeout is not valid: a number of seconds, not '1'"),
+            ({"timeout": True}, "timeout is not valid: a number of seconds, not True"),
         ],
     )
     async def test_what_is_wrong_with_all_of_many_commands_is_raised(self, options: Any, text: str) -> None:
@@ -337,6 +345,18 @@ class GatewayConformance(ABC):
             error = await error_of(gateway.execute_many([Add("a", 1), Add("b", 1)], **options))
             assert isinstance(error, InvalidMessage)
             assert str(error) == text
+            assert engine.position == 0
+
+    @pytest.mark.parametrize("timeout", [math.nan, "1"])
+    async def test_a_timeout_that_is_no_number_is_named_and_nothing_is_done(self, timeout: Any) -> None:
+        async with self.running() as (gateway, engine, _):
+            for call in (
+                gateway.execute(Add("a", 1), timeout=timeout),
+                gateway.ask(StockOf("a"), after=1, timeout=timeout),
+            ):
+                error = await error_of(call)
+                assert isinstance(error, InvalidMessage)
+                assert str(error) == f"timeout is not valid: a number of seconds, not {timeout!r}"
             assert engine.position == 0
 
     async def test_many_commands_share_one_timeout_and_each_says_whether_it_stands(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Any
 from unittest import mock
 
@@ -166,6 +167,32 @@ def test_entries_are_written_as_messagepack_that_others_can_read() -> None:
     assert entries(in_pieces("counts", {"a": 1, "b": 2})) == [{"a": 1, "b": 2}]
     assert entries(in_pieces("names", [])) == [[]]
     assert entries(in_pieces("names", list(range(40)))) == [list(range(40))]
+
+
+class Clocks(msgspec.Struct):
+    moments: list[datetime] = []
+    last: datetime | None = None
+
+
+EAST = timezone(timedelta(hours=3))
+
+
+@pytest.mark.parametrize("zone", [UTC, None, EAST])
+def test_times_in_utc_are_written_in_some_bytes_and_others_with_their_offset(zone: timezone | None) -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=zone)
+    moments, last = pieces_of(Clocks(moments=[noon], last=noon))
+    assert open_piece(last)[2] == msgspec.msgpack.encode(noon if zone is UTC else noon.isoformat())
+    assert [str(moment) for moment in restored(Clocks(), [moments, last]).moments] == [str(noon)]
+
+
+def test_a_field_goes_on_in_text_from_the_piece_on_that_holds_another_offset_and_all_come_back() -> None:
+    moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minute) for minute in range(60_000)]
+    moments[30_000] = moments[30_000].astimezone(EAST)
+    state = Clocks(moments=moments)
+    made = list(pieces_of(state))
+    assert [b"T" in piece for piece in made[:-1]] == sorted(b"T" in piece for piece in made[:-1])
+    assert max(map(len, made)) < 5 * PIECE_BYTES
+    assert [str(moment) for moment in restored(Clocks(), made).moments] == [str(moment) for moment in moments]
 
 
 @pytest.mark.parametrize("collection", [list, set, dict.fromkeys])
