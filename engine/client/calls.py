@@ -43,7 +43,7 @@ __all__ = ["Call", "Calls", "Promise", "error_of"]
 #: What a line has beside a call's params, at most: the method, an id, a timeout.
 _ENVELOPE_BYTES = 160
 #: The methods that are told how long their caller waits.
-_TIMED = frozenset({b"execute", b"ask"})
+_TIMED = frozenset({b"execute", b"execute_many", b"ask"})
 
 
 class Promise(Protocol):
@@ -65,9 +65,10 @@ class Call:
         changes: whether it may change something, so that it is in doubt when no reply comes.
         repeatable: whether sending it twice does what sending it once does.
         deadline: when its caller gives up.
+        commands: as how many requests in flight it counts.
     """
 
-    __slots__ = ("changes", "deadline", "id", "method", "name", "params", "promise", "repeatable", "sends")
+    __slots__ = ("changes", "commands", "deadline", "id", "method", "name", "params", "promise", "repeatable", "sends")
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Call:
         changes: bool = False,
         repeatable: bool = True,
         deadline: Deadline | None = None,
+        commands: int = 1,
     ) -> None:
         self.method = method
         self.params = params
@@ -87,6 +89,7 @@ class Call:
         self.changes = changes
         self.repeatable = repeatable
         self.deadline = deadline
+        self.commands = commands
         self.id = 0
         #: How often it was given to a socket.
         self.sends = 0
@@ -112,12 +115,19 @@ class Calls:
         self.sent: dict[int, Call] = {}
         self._address = address
         self._limits = limits
+        #: What those among them that have several commands count beside the one that each is.
+        self.more = 0
         self._ids = count(1)
 
     @property
     def may_send(self) -> bool:
         """Whether something waits that could be sent."""
-        return bool(self.waiting) and len(self.sent) < self._limits.in_flight_max
+        return bool(self.waiting) and self._has_room_for(self.waiting[0])
+
+    def _has_room_for(self, call: Call) -> bool:
+        """Whether a call may be in flight beside those that are; one alone always may."""
+        in_flight = len(self.sent) + self.more
+        return not in_flight or in_flight + call.commands <= self._limits.in_flight_max
 
     @property
     def has_commands(self) -> bool:
@@ -146,8 +156,8 @@ class Calls:
     def take(self, now: float) -> list[bytes]:
         """The lines to be sent now: as many as may be in flight, and as may be given to the socket at once."""
         waiting, sent, lines, size = self.waiting, self.sent, [], 0
-        in_flight_max, bytes_max = self._limits.in_flight_max, self._limits.output_bytes_max
-        while waiting and len(sent) < in_flight_max and size < bytes_max:
+        bytes_max = self._limits.output_bytes_max
+        while waiting and size < bytes_max and self._has_room_for(waiting[0]):
             call = waiting.popleft()
             if call.promise.done():
                 continue
@@ -162,9 +172,17 @@ class Calls:
             line = b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":{%b}}\n' % (call.id, call.method, params)
             call.sends += 1
             sent[call.id] = call
+            self.more += call.commands - 1
             lines.append(line)
             size += len(line)
         return lines
+
+    def answered(self, to: int) -> Call | None:
+        """The call that a reply is for, which is in flight no more."""
+        call = self.sent.pop(to, None)
+        if call is not None and call.commands != 1:
+            self.more -= call.commands - 1
+        return call
 
     def lost(self, problem: str, *, taken: bool = True) -> None:
         """The connection is gone: what was sent waits again where that is safe, and fails where it is not.
@@ -184,24 +202,34 @@ class Calls:
             else:
                 call.promise.set_exception(ConnectionLost(self._address, problem, call.is_in_doubt))
         self.sent.clear()
+        self.more = 0
         self.waiting.extendleft(reversed(again))
 
     def refuse(self, call: Call, error: MillstreamError) -> None:
         """The server has answered a call with an error: it fails.
 
-        A server can say that a request was not executed; not that another one was not, which was sent before on a
-        connection that was lost. Where that may have been executed, the command is in doubt.
-
         Args:
             call: which one; it is not settled yet.
             error: what the server said.
         """
-        if call.changes and call.sends > 1 and _denies(error):
-            problem = f"it was sent {call.sends} times, and only to the last of them came a reply: {error}"
-            lost = ConnectionLost(self._address, problem, sent=True)
-            lost.__cause__ = error
-            error = lost
-        call.promise.set_exception(error)
+        call.promise.set_exception(self.believed(call, error))
+
+    def believed(self, call: Call, error: MillstreamError) -> MillstreamError:
+        """What an error means that the server has answered a call with, or one of its commands.
+
+        A server can say that a request was not executed; not that another one was not, which was sent before on a
+        connection that was lost. Where that may have been executed, the command is in doubt.
+
+        Args:
+            call: which one.
+            error: what the server said.
+        """
+        if not (call.changes and call.sends > 1 and _denies(error)):
+            return error
+        problem = f"it was sent {call.sends} times, and only to the last of them came a reply: {error}"
+        lost = ConnectionLost(self._address, problem, sent=True)
+        lost.__cause__ = error
+        return lost
 
     def give_up(self, call: Call, problem: str | None = None) -> None:
         """A call's time is over: it fails.

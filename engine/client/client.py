@@ -35,34 +35,26 @@ from millstream.engine.client.executions import (
     deadline_in,
     execution,
     json_of,
-    outcome_of,
     receipt_of,
 )
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.link import Link
-from millstream.engine.client.outcomes import Outcomes
+from millstream.engine.client.parcels import parcels_of
 from millstream.engine.client.randomness import command_ids as new_command_ids
+from millstream.engine.client.sending import Sending
 from millstream.engine.client.subscriptions import Policy
-from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
-    EngineClosed,
     MillstreamError,
     NotYetVisible,
 )
-from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire.address import Address
 
 __all__ = ["Client"]
 
 Answer = TypeVar("Answer")
-
-_SLICE_MS_MAX = 2.0
-#: When as many calls of one `execute_many` are under way as may be, this share of them is waited for before the next.
-_ROOM_SHARE = 4
 
 
 class Client:
@@ -171,7 +163,9 @@ class Client:
     ) -> list[Receipt | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order; see `Engine.execute_many`.
 
-        They are sent without waiting for each other's outcomes, up to ``in_flight_max`` of them.
+        They are sent many in one request, up to ``in_flight_max`` of them without waiting for their outcomes. Those of
+        one request are answered together, and in doubt together when that answer is lost: they are sent again if each
+        has an id.
 
         Args:
             commands: any number.
@@ -194,35 +188,9 @@ class Client:
         ids = checked_command_ids(command_ids, len(todo))
         if not todo:
             return []
-        outcomes: Outcomes[Raw, None] = Outcomes()
-        calls: list[Call] = []
-        deadline, most = deadline_in(timeout), self.link.limits.in_flight_max
-        alarm = None if deadline is None else Alarm(self.link, calls, deadline, self.link.limits.late_seconds_max)
-        slicer, new_promise = Slicer(_SLICE_MS_MAX), get_running_loop().create_future
-        try:
-            for index, command in enumerate(todo):
-                promise: asyncio.Future[Raw] = new_promise()
-                try:
-                    if deadline is not None and elapsed() >= deadline.at:
-                        raise DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False)
-                    call = execution(command, Options(ids[index], metadata=metadata), promise, deadline)
-                    self.link.send(call)
-                except MillstreamError as error:
-                    promise.set_exception(error)
-                else:
-                    if deadline is not None:
-                        calls.append(call)
-                outcomes.add((promise, None))
-                if outcomes.underway >= most:
-                    await outcomes.come_down_to(most - max(1, most // _ROOM_SHARE))
-                if not index & 63 and slicer.is_over:
-                    await slicer.rest()
-            await outcomes.come_down_to(0)
-        finally:
-            outcomes.end(lambda _, __: EngineClosed("given up"))  # the caller was cancelled: nobody hears this
-            if alarm is not None:
-                alarm.cancel()
-        return [outcome_of(*each, deadline) for each in zip(outcomes.outcomes, todo, strict=True)]
+        told: dict[int, Receipt | MillstreamError] = {}
+        parcels = parcels_of(todo, ids, metadata, self.link.limits, told)
+        return await Sending(self.link, todo, told, deadline_in(timeout)).all(parcels)
 
     # Asking questions.
 

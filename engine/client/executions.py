@@ -1,6 +1,6 @@
 """From commands to calls, and from replies to receipts.
 
-Here: what `Client.execute` and `Client.execute_many` have in common.
+Here: what a single call needs; what several commands in one need beside it is in `parcels`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from millstream.engine.application.messages import Command, Message, Receipt
 from millstream.engine.application.options import Deadline, Options
 from millstream.engine.application.validation import checked_command_id, checked_metadata, checked_version, encode
 from millstream.engine.client.calls import Call
-from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, NotYetVisible, RemoteError
+from millstream.engine.errors import DeadlineExceeded, InvalidMessage, NotYetVisible, RemoteError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire.errors import INTERNAL_ERROR
 
-__all__ = ["as_asked", "as_told", "deadline_in", "execution", "json_of", "outcome_of", "receipt_of"]
+__all__ = ["as_asked", "as_told", "deadline_in", "execution", "json_of", "receipt_of"]
 
 #: Longer timeouts are none: 31 years, which is also the most that a server takes.
 _SECONDS_MAX = 1e9
@@ -98,17 +98,3 @@ def as_asked(error: NotYetVisible, deadline: Deadline | None) -> NotYetVisible:
     if deadline is None or elapsed() < deadline.at - _EARLY_SECONDS:
         return error
     return NotYetVisible(error.view, error.position, error.after, deadline.timeout_seconds)
-
-
-def outcome_of(outcome: Any, command: Command, deadline: Deadline | None) -> Receipt | MillstreamError:
-    """What became of one of several commands, as its caller is to see it."""
-    if isinstance(outcome, DeadlineExceeded):
-        told = as_told(outcome, command, deadline)
-        told.__cause__ = outcome.__cause__
-        return told
-    if isinstance(outcome, MillstreamError):
-        return outcome
-    try:
-        return receipt_of(outcome)
-    except RemoteError as error:
-        return error

@@ -48,6 +48,8 @@ from millstream.engine.wire.messages import Notification, Watching
 
 __all__ = ["Link"]
 
+_CHANGING = frozenset({"execute", "execute_many"})
+
 _read = msgspec.json.Decoder(Notification).decode
 _read_number = msgspec.json.Decoder(Watching).decode
 
@@ -149,14 +151,14 @@ class Link:
             DeadlineExceeded: the time is over, and nothing happened.
         """
         given = params or {}
-        changes = method == "execute"
+        changes = method in _CHANGING
         call = Call(
             method.encode(),
             encode(given)[1:-1],
             asyncio.get_running_loop().create_future(),
             name=method,
             changes=changes,
-            repeatable=not changes or given.get("command_id") is not None,
+            repeatable=not changes or _has_ids(method, given),
             deadline=None if timeout is None else Deadline(elapsed() + timeout, timeout),
         )
         result: Raw = await self.outcome(call)
@@ -196,6 +198,10 @@ class Link:
         self._calls.add(call)
         if not self._is_flushing:
             self._wake()
+
+    def believed(self, call: Call, error: MillstreamError) -> MillstreamError:
+        """What an error means that a command of a call was answered with; see `Calls.believed`."""
+        return self._calls.believed(call, error)
 
     def post(self, method: str, params: bytes) -> None:
         """Say something that needs no reply, and that nobody needs to hear once the connection is gone."""
@@ -245,10 +251,10 @@ class Link:
 
     def received(self, connection: Connection, replies: Sequence[Reply]) -> None:
         """Replies have come: whoever waits for one gets it."""
-        sent, is_proven = self._calls.sent, False
+        answered, is_proven = self._calls.answered, False
         for reply in replies:
             to = reply.id
-            call = sent.pop(to, None) if type(to) is int else None
+            call = answered(to) if type(to) is int else None
             if call is not None:
                 if call.promise.done():
                     pass
@@ -396,3 +402,10 @@ class Link:
     def _look_if_drained(self) -> None:
         if self._drained is not None and not self._drained.done() and not self._calls.has_commands:
             self._drained.set_result(None)
+
+
+def _has_ids(method: str, params: Mapping[str, Any]) -> bool:
+    """Whether what a request would change has a name, so that sending it twice does what sending it once does."""
+    if method == "execute":
+        return params.get("command_id") is not None
+    return None not in (params.get("command_ids") or (None,))

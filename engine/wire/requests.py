@@ -57,6 +57,7 @@ class _Known(NamedTuple):
     types: Mapping[str, type[msgspec.Struct]]
     read: Callable[[bytes], Any]
     read_batch: Callable[[bytes], Any]
+    read_command: Callable[[bytes], Any]
     #: None where a request can be nested without end, and has to be looked at by itself.
     read_lines: Callable[[bytes], list[Any]] | None
 
@@ -67,7 +68,8 @@ class _Known(NamedTuple):
         union: Any = union_of(types.values())
         require_readable(union, f"a command or query of {app!r}")
         lines = None if nests(kind_of(union)) else msgspec.json.Decoder(union).decode_lines
-        return cls(params, types, reader(union, _AROUND), reader(list[union], _AROUND + 1), lines)
+        batch, command = reader(list[union], _AROUND + 1), reader(_any_of(app.commands))
+        return cls(params, types, reader(union, _AROUND), batch, command, lines)
 
 
 #: By application: to make them takes 10 ms, and a program, or its tests, may serve one application many times.
@@ -100,12 +102,22 @@ class Requests:
         self._is_limited = False
         self._decode = without_nul(known.read, lambda request: self._keys((request,)))
         self._decode_batch = without_nul(known.read_batch, self._keys)
+        self._decode_command = without_nul(known.read_command, lambda command: self._keys_of((command,)))
         self._decode_lines = known.read_lines
 
     def _keys(self, requests: Iterable[Any]) -> list[str | None]:
         """Those of the commands in them."""
-        execute: type[Any] = self.types["execute"]
-        commands = [request.params.command for request in requests if type(request) is execute]
+        types: Mapping[str, Any] = self.types
+        execute, many = types["execute"], types["execute_many"]
+        commands: list[Any] = []
+        for request in requests:
+            if request.__class__ is execute:
+                commands.append(request.params.command)
+            elif request.__class__ is many:
+                commands += request.params.commands
+        return self._keys_of(commands)
+
+    def _keys_of(self, commands: Iterable[Any]) -> list[str | None]:
         return [self._app.commands[type(command)].key_of(command) for command in commands]
 
     def only(self, methods: Iterable[str]) -> Requests:
@@ -152,6 +164,36 @@ class Requests:
             return None
         return found if len(found) == lines else None
 
+    def command(self, line: bytes, index: int) -> Any:
+        """One command of an ``execute_many``, whose request is good but for some of its commands.
+
+        Args:
+            line: its JSON.
+            index: which it is.
+
+        Raises:
+            UnknownMessage, InvalidMessage, ProtocolViolated: as if it had come alone.
+        """
+        try:
+            return self._decode_command(line)
+        except Exception as error:
+            given = msgspec.json.decode(line)
+            wrong = self._wrong_message("command", self._app.commands, given) if isinstance(given, dict) else None
+            if wrong is None:
+                kind = type(given).__name__ if given is not None else "null"
+                wrong = ProtocolViolated(INVALID_PARAMS, f"a command is an object, not {kind}: `$.commands[{index}]`")
+            raise wrong from error
+
+    def require_few(self, commands: int) -> None:
+        """See that a request has no more commands than may be in flight.
+
+        Raises:
+            ProtocolViolated: it has.
+        """
+        if commands > self._batch_max:
+            most = f"at most in_flight_max={self._batch_max:,} commands in one request"
+            raise ProtocolViolated(INVALID_PARAMS, f"params of 'execute_many': {most}, not {commands:,}: split it")
+
     def _looked_at(self, line: bytes) -> Any:
         start = line.lstrip()[:1]
         if not start:
@@ -170,13 +212,18 @@ class Requests:
         if not 0 < len(found) <= self._batch_max:
             return self._bounded(found)
         raws: list[Raw] = msgspec.json.decode(line, type=list[Raw])
-        return [self._one(bytes(raw), each) for raw, each in zip(raws, found, strict=True)]
+        return self._bounded([self._one(bytes(raw), each) for raw, each in zip(raws, found, strict=True)])
 
     def _bounded(self, batch: list[Any]) -> Any:
         if not batch:
             return _violated(INVALID_REQUEST, "a batch has at least one request")
         if len(batch) > self._batch_max:
             return _violated(INVALID_REQUEST, f"a batch has at most in_flight_max={self._batch_max:,} requests")
+        many: Any = self.types.get("execute_many")
+        sizes = [len(each.params.commands) for each in batch if type(each) is many]
+        if sizes and len(batch) - len(sizes) + sum(max(1, size) for size in sizes) > self._batch_max:
+            most = f"in_flight_max={self._batch_max:,} requests, each command of an 'execute_many' counted"
+            return _violated(INVALID_REQUEST, f"a batch has at most {most}")
         return batch
 
     def _one(self, line: bytes, found: Any) -> Any:
@@ -202,7 +249,24 @@ class Requests:
             known = ", ".join(self._params)
             problem = f"there is no method {name[:_TOLD_CHARS]!r}; there are: {known}"
             return _violated(METHOD_NOT_FOUND, problem, reply)
-        return Malformed(reply, self._wrong_params(name, found.get("params", UNSET)))
+        params = found.get("params", UNSET)
+        if name == "execute_many" and isinstance(params, dict) and isinstance(params.get("commands"), list):
+            return self._many(line, reply, params)
+        return Malformed(reply, self._wrong_params(name, params))
+
+    def _many(self, line: bytes, reply: ReplyId | UnsetType, params: dict[str, Any]) -> Any:
+        """An ``execute_many`` with commands that are none: they are left as they came, and looked at one by one, when
+        their turn comes.
+        """
+        try:
+            self.require_few(len(params["commands"]))
+            read = _read_raws(line)
+        except ProtocolViolated as error:
+            return Malformed(reply, error)
+        except Exception:  # noqa: BLE001 - something beside the commands, which `_wrong_params` finds
+            return Malformed(reply, self._wrong_params("execute_many", {**params, "commands": []}))
+        kept = self._params["execute_many"](**msgspec.structs.asdict(read.params))
+        return self.types["execute_many"](jsonrpc="2.0", params=kept, id=read.id)
 
     def _wrong_params(self, method: str, params: Any) -> MillstreamError:
         if params is UNSET:
@@ -252,6 +316,7 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
             ("wait", bool, True),
             bases=(Options,),
         ),
+        "execute_many": _many_params(_any_of(app.commands)),
         "ask": _params("ask", ("query", _any_of(app.queries)), after, timeout, incomplete),
         "watch": _params("watch", ("query", _any_of(app.queries)), after, ("every", bool, False), incomplete),
         "unwatch": _params("unwatch", ("watch", Count)),
@@ -278,6 +343,16 @@ def _params(
         forbid_unknown_fields=True,
         gc=False,
         kw_only=True,
+    )
+
+
+def _many_params(command: Any) -> type[msgspec.Struct]:
+    return _params(
+        "execute_many",
+        ("commands", list[command]),
+        ("command_ids", list[str | None] | None, None),
+        ("metadata", Metadata | None, None),
+        ("timeout", _Seconds | None, None),
     )
 
 
@@ -317,3 +392,7 @@ class _Never(msgspec.Struct, tag="", tag_field="type"):
 
 def _any_of(messages: Iterable[type[Any]]) -> Any:
     return union_of(sorted(messages, key=tag_of) or (_Never,))
+
+
+#: Reads an ``execute_many`` whose commands are left as they came.
+_read_raws: Callable[[bytes], Any] = msgspec.json.Decoder(_request("execute_many", _many_params(Raw))).decode

@@ -233,7 +233,7 @@ class Admission:
             for index in range(first, min(first + _AT_ONCE, len(todo))):
                 try:
                     command, command_id = self.command(todo[index]), ids[index]
-                    terms = same if command_id is None else self._named(command, command_id, same)
+                    terms = same if command_id is None else self.named(command, command_id, same)
                 except MillstreamError as error:
                     together.refuse(index, error)
                 else:
@@ -258,6 +258,11 @@ class Admission:
                 together.tickets.append(ticket)
 
     @staticmethod
-    def _named(command: Command, command_id: str, terms: Terms | None) -> Terms:
+    def named(command: Command, command_id: str, terms: Terms | None) -> Terms:
+        """The terms of a command with an id, of several that have other terms in common.
+
+        Raises:
+            InvalidMessage: the id is none, or the command holds a set of values that have no order among them.
+        """
         metadata = None if terms is None else terms.metadata
         return Terms(checked_command_id(command_id), payload_digest(command), None, metadata)

@@ -154,7 +154,7 @@ async def test_whoever_goes_on_with_a_line_that_is_too_long_hears_so_all_the_sam
             group.start_soon(caller.send, b"x" * 20_000_000)
             (told,) = await caller.rest()
         assert told["error"]["code"] == -32600
-        assert only(server)._lines.pending == 0  # what still came was thrown away
+        assert only(server)._intake.pending == 0  # what still came was thrown away
 
 
 async def test_a_line_is_as_long_as_it_may_be() -> None:
