@@ -321,12 +321,23 @@ class Connection(asyncio.Protocol):
         line = b"" if to is UNSET else failure_of(to, error)
         self._output.deliver(to, Raw(line), len(line), batch)
 
-    def confirm(self, to: Any, result: Any, batch: Batch | None) -> None:
-        """Answer with what can surely be written, such as a receipt: all that are due are written together."""
-        if batch is None and to is not UNSET:
+    def confirm(self, to: Any, result: Any, batch: Batch | None, size: int = 0) -> None:
+        """Answer with what can surely be written, such as a receipt: all that are due are written together.
+
+        Args:
+            to: the request's id.
+            result: what is answered.
+            batch: the one that the request is in.
+            size: what the reply has there, if that counts.
+        """
+        if to is UNSET:
+            self._output.deliver(to, None, 0, batch)
+        elif batch is None:
             self._output.put(Result(to, result))
+        elif batch.left > 1:
+            batch.put(Result(to, result), size)
         else:
-            self._output.deliver(to, Result(to, result), 0, batch)
+            self._output.deliver(to, Result(to, result), size, batch)
 
     def settle(self, to: Any, receipt: Any, batch: Batch | None) -> None:
         """Answer a command that was in flight."""

@@ -32,6 +32,9 @@ _Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 
 #: Characters of a caller's own text that an error repeats.
 _TOLD_CHARS = 80
+#: How lines begin and end, of which some are batches.
+_BEGIN = b"{["
+_END = b"}]"
 #: A message is an object in the params' object, in the request's.
 _AROUND = 2
 
@@ -60,6 +63,8 @@ class _Known(NamedTuple):
     read_command: Callable[[bytes], Any]
     #: None where a request can be nested without end, and has to be looked at by itself.
     read_lines: Callable[[bytes], list[Any]] | None
+    #: The same where some of the lines are batches.
+    read_mixed: Callable[[bytes], list[Any]] | None
 
     @classmethod
     def of(cls, app: App) -> _Known:
@@ -67,9 +72,12 @@ class _Known(NamedTuple):
         types = {name: _request(name, each) for name, each in params.items()}
         union: Any = union_of(types.values())
         require_readable(union, f"a command or query of {app!r}")
-        lines = None if nests(kind_of(union)) else msgspec.json.Decoder(union).decode_lines
+        lines = mixed = None
+        if not nests(kind_of(union)):
+            lines = msgspec.json.Decoder(union).decode_lines
+            mixed = msgspec.json.Decoder(list[union] | union).decode_lines
         batch, command = reader(list[union], _AROUND + 1), reader(_any_of(app.commands))
-        return cls(params, types, reader(union, _AROUND), batch, command, lines)
+        return cls(params, types, reader(union, _AROUND), batch, command, lines, mixed)
 
 
 #: By application: to make them takes 10 ms, and a program, or its tests, may serve one application many times.
@@ -103,7 +111,7 @@ class Requests:
         self._decode = without_nul(known.read, lambda request: self._keys((request,)))
         self._decode_batch = without_nul(known.read_batch, self._keys)
         self._decode_command = without_nul(known.read_command, lambda command: self._keys_of((command,)))
-        self._decode_lines = known.read_lines
+        self._decode_lines, self._decode_mixed = known.read_lines, known.read_mixed
 
     def _keys(self, requests: Iterable[Any]) -> list[str | None]:
         """Those of the commands in them."""
@@ -129,40 +137,46 @@ class Requests:
         found.types = {name: self.types[name] for name in methods}
         union: Any = union_of(found.types.values())
         found._decode, found._decode_batch, found._is_limited = reader(union), reader(list[union]), True
-        found._decode_lines = None
+        found._decode_lines = found._decode_mixed = None
         return found
 
     def read(self, line: bytes) -> Any:
         """A request, a `Malformed` or `Unread`, a list of them for a batch, or None for an empty line."""
         try:
-            return self._decode(line)
+            if line[:1] != b"[":
+                return self._decode(line)
+            return self._bounded(self._decode_batch(line))
         except Exception:  # noqa: BLE001 - whatever it is, the line is to blame, and looked at again with care
             return self._looked_at(line)
 
     def read_lines(self, data: bytes) -> list[Any] | None:
-        """The requests of some lines, read at once; None where one of them has to be looked at by itself, with `read`.
+        """The requests of some lines, read at once, a list for a batch; None where one of the lines has to be looked at
+        by itself, with `read`.
 
         The decoder is more lenient about line ends than `read` is: it takes one request that stands in two lines, and
-        two that stand in one. The first can't be where each line ends with ``}`` and the next begins with ``{``: no
-        JSON has that within a value. Then as many requests as lines means one in each.
+        two that stand in one. The first can't be where each line ends with ``}`` or ``]`` and the next begins with
+        ``{`` or ``[``: no JSON has that within a value. Then as many requests as lines means one in each.
 
         Args:
             data: lines with their ends.
         """
-        lines = data.count(b"\n")
-        if (
-            self._decode_lines is None
-            or data[:1] != b"{"
-            or data[-2:] != b"}\n"
-            or data.count(b"}\n{") != lines - 1
-            or (BACKSLASH in data and data.find(NUL) >= 0)
-        ):
+        lines, decode = data.count(b"\n"), self._decode_lines
+        if data[:1] != b"{" or data[-2:] != b"}\n" or data.count(b"}\n{") != lines - 1:
+            decode = self._decode_mixed
+            if not _stand_alone(data):
+                return None
+        if decode is None or (BACKSLASH in data and data.find(NUL) >= 0):
             return None
         try:
-            found: list[Any] = self._decode_lines(data)
+            found: list[Any] = decode(data)
         except Exception:  # noqa: BLE001 - which line is to blame is found by looking at each
             return None
-        return found if len(found) == lines else None
+        if len(found) != lines or (decode is self._decode_mixed and not all(map(self._is_bounded, found))):
+            return None
+        return found
+
+    def _is_bounded(self, found: Any) -> bool:
+        return found.__class__ is not list or self._bounded(found) is found
 
     def command(self, line: bytes, index: int) -> Any:
         """One command of an ``execute_many``, whose request is good but for some of its commands.
@@ -298,6 +312,18 @@ class Requests:
         read = self._app.commands[message].read if kind == "command" else reader(message)
         problem = problem_with(given, read)
         return None if problem is None else InvalidMessage(message.__name__, problem)
+
+
+def _stand_alone(data: bytes) -> bool:
+    """Whether each line begins and ends as a request or a batch does. A look at each, as there are few where each is
+    long.
+    """
+    at, last = -1, len(data) - 1
+    while at < last:
+        begin, at = at + 1, data.find(b"\n", at + 1)
+        if at < 0 or data[begin] not in _BEGIN or data[at - 1] not in _END:
+            return False
+    return True
 
 
 def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:

@@ -596,17 +596,21 @@ DRAW = line("execute", {"command": _POINTS}, id=1).replace(b", ", b",")
 
 
 def one_by_one(reader: Requests, data: bytes) -> list[Any]:
-    """The requests in some lines, each read by itself; None in the place of what is no good request."""
-    found = [reader.read(each) for each in data.split(b"\n")[:-1]]
-    return [
-        None if each is None or isinstance(each, Malformed | list) else (type(each), _plain(each)) for each in found
-    ]
+    """The requests in some lines, each read by itself; None in the place of what is no good request or batch."""
+    return [_good(reader.read(each)) for each in data.split(b"\n")[:-1]]
+
+
+def _good(found: Any) -> Any:
+    if isinstance(found, list):
+        good = [_good(each) for each in found]
+        return None if None in good else good
+    return None if found is None or isinstance(found, Malformed) else (type(found), _plain(found))
 
 
 def at_once(reader: Requests, data: bytes) -> list[Any] | None:
     """The same, read at once."""
     found = reader.read_lines(data)
-    return None if found is None else [(type(each), _plain(each)) for each in found]
+    return None if found is None else [_good(each) for each in found]
 
 
 @pytest.mark.parametrize("reader_and_line", [(drawing, DRAW), (requests, line("ask", {"query": STOCK}, id=2))])
@@ -618,6 +622,65 @@ def test_good_lines_are_read_at_once(reader_and_line: tuple[Requests, bytes]) ->
         assert found is not None
         assert len(found) == count
         assert found == one_by_one(reader, data)
+
+
+def batch_of(*lines: bytes) -> bytes:
+    return b"[" + b",".join(lines) + b"]"
+
+
+HEALTH = b'{"jsonrpc":"2.0","id":7,"method":"health"}'
+TWO = batch_of(DRAW, HEALTH)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [TWO],
+        [TWO, TWO],
+        [TWO, DRAW, TWO],
+        [DRAW, TWO],
+        [TWO, DRAW],
+        [batch_of(DRAW)],
+        [batch_of(HEALTH, HEALTH, HEALTH), HEALTH, HEALTH],
+        [batch_of(b'{"jsonrpc":"2.0","id":1,"method":"execute_many","params":{"commands":[]}}', HEALTH, HEALTH)],
+    ],
+)
+def test_good_batches_are_read_at_once_beside_other_lines(data: list[bytes]) -> None:
+    joined = b"".join(each + b"\n" for each in data)
+    found = at_once(drawing, joined)
+    assert found is not None
+    assert len(found) == len(data)
+    assert found == one_by_one(drawing, joined)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        batch_of(HEALTH, HEALTH, HEALTH, HEALTH),
+        batch_of(HEALTH, batch_of(HEALTH)),
+        batch_of(HEALTH, b"1"),
+        batch_of(HEALTH) + b" ",
+        batch_of(HEALTH) + batch_of(HEALTH),
+        HEALTH + batch_of(HEALTH),
+        TWO + b",",
+        batch_of(DRAW.replace(b'"name": "a"', b'"name": "\\u0000"')),
+    ],
+)
+def test_a_batch_that_is_none_is_looked_at_by_itself(line: bytes) -> None:
+    for data in (line + b"\n", line + b"\n" + TWO + b"\n", TWO + b"\n" + line + b"\n", HEALTH + b"\n" + line + b"\n"):
+        assert drawing.read_lines(data) is None
+
+
+def test_a_batch_that_is_cut_in_two_and_two_lines_that_are_one_never_cancel_each_other_out() -> None:
+    for joined in (TWO + TWO, TWO + b" " + DRAW, HEALTH + TWO):
+        for at in range(len(TWO) + 1):
+            broken = TWO[:at] + b"\n" + TWO[at:] + b"\n"
+            for data in (broken + joined + b"\n", joined + b"\n" + broken):
+                assert drawing.read_lines(data) is None
+    cut = TWO.index(b"},{") + 1
+    without_comma = TWO[:cut] + b"\n" + TWO[cut + 1 :] + b"\n"
+    assert drawing.read_lines(TWO + TWO + b"\n" + without_comma) is None
 
 
 @pytest.mark.parametrize("joint", [b"", b" ", b",", b"\r", b"\t", b"\x00", b"\n\n", b" \n", b"\r\n"])
@@ -645,6 +708,9 @@ def test_two_requests_on_one_line_are_not_taken_for_two_lines() -> None:
                 DRAW,
                 DRAW[:40],
                 DRAW[40:],
+                TWO,
+                TWO[:50],
+                TWO[50:],
                 b"\n",
                 b"\n",
                 b"\r\n",
@@ -653,6 +719,9 @@ def test_two_requests_on_one_line_are_not_taken_for_two_lines() -> None:
                 b"{",
                 b"}",
                 b"}\n{",
+                b"]\n[",
+                b"}\n[",
+                b"]\n{",
                 b"[",
                 b"]",
                 b"null",
