@@ -17,6 +17,7 @@ the server still has them.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -99,6 +100,11 @@ class Call:
         """Whether it may have happened."""
         return self.changes and self.sends > 0
 
+    def note_cancelled(self, error: asyncio.CancelledError) -> None:
+        """Say to whoever cancelled it that it may have happened, if so."""
+        if self.is_in_doubt:
+            error.add_note("millstream: the command was sent before it was cancelled; it may have happened")
+
 
 class Calls:
     """The calls of one client.
@@ -118,16 +124,16 @@ class Calls:
         #: What those among them that have several commands count beside the one that each is.
         self.more = 0
         self._ids = count(1)
+        self._params_bytes_max = limits.frame_bytes_max - _ENVELOPE_BYTES
+        self._waiting_calls_max = limits.waiting_calls_max
 
     @property
     def may_send(self) -> bool:
         """Whether something waits that could be sent."""
-        return bool(self.waiting) and self._has_room_for(self.waiting[0])
-
-    def _has_room_for(self, call: Call) -> bool:
-        """Whether a call may be in flight beside those that are; one alone always may."""
-        in_flight = len(self.sent) + self.more
-        return not in_flight or in_flight + call.commands <= self._limits.in_flight_max
+        if not self.waiting:
+            return False
+        in_flight = len(self.sent) + self.more  # one alone always may
+        return not in_flight or in_flight + self.waiting[0].commands <= self._limits.in_flight_max
 
     @property
     def has_commands(self) -> bool:
@@ -143,22 +149,26 @@ class Calls:
             ProtocolViolated: it is longer than a server reads.
             LimitReached: too many wait already.
         """
-        limits = self._limits
-        if len(call.params) > limits.frame_bytes_max - _ENVELOPE_BYTES:
-            raise ProtocolViolated(INVALID_REQUEST, str(FrameTooLarge(limits.frame_bytes_max)))
-        if len(self.waiting) >= limits.waiting_calls_max:
+        if len(call.params) > self._params_bytes_max:
+            raise ProtocolViolated(INVALID_REQUEST, str(FrameTooLarge(self._limits.frame_bytes_max)))
+        most = self._waiting_calls_max
+        if len(self.waiting) >= most:
             self.waiting = deque(each for each in self.waiting if not each.promise.done())
-            if len(self.waiting) >= limits.waiting_calls_max:
-                raise LimitReached("waiting_calls_max", limits.waiting_calls_max)
+            if len(self.waiting) >= most:
+                raise LimitReached("waiting_calls_max", most)
         call.id = next(self._ids)
         self.waiting.append(call)
 
     def take(self, now: float) -> list[bytes]:
         """The lines to be sent now: as many as may be in flight, and as may be given to the socket at once."""
         waiting, sent, lines, size = self.waiting, self.sent, [], 0
-        bytes_max = self._limits.output_bytes_max
-        while waiting and size < bytes_max and self._has_room_for(waiting[0]):
-            call = waiting.popleft()
+        in_flight_max, bytes_max = self._limits.in_flight_max, self._limits.output_bytes_max
+        in_flight = len(sent) + self.more
+        while waiting and size < bytes_max:
+            call = waiting[0]
+            if in_flight and in_flight + call.commands > in_flight_max:
+                break
+            waiting.popleft()
             if call.promise.done():
                 continue
             params = call.params
@@ -172,17 +182,11 @@ class Calls:
             line = b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":{%b}}\n' % (call.id, call.method, params)
             call.sends += 1
             sent[call.id] = call
-            self.more += call.commands - 1
+            in_flight += call.commands
             lines.append(line)
             size += len(line)
+        self.more = in_flight - len(sent)
         return lines
-
-    def answered(self, to: int) -> Call | None:
-        """The call that a reply is for, which is in flight no more."""
-        call = self.sent.pop(to, None)
-        if call is not None and call.commands != 1:
-            self.more -= call.commands - 1
-        return call
 
     def lost(self, problem: str, *, taken: bool = True) -> None:
         """The connection is gone: what was sent waits again where that is safe, and fails where it is not.

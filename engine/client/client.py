@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from asyncio import get_running_loop
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from types import TracebackType
@@ -142,10 +142,20 @@ class Client:
         """
         if command_id is None and self._names is not None:
             command_id = next(self._names)
-        options = Options(command_id, expected_version, metadata, timeout, wait)
-        call = execution(command, options, get_running_loop().create_future(), deadline_in(timeout))
+        options, deadline = None, None
+        asks = command_id is not None or expected_version is not None or metadata is not None or timeout is not None
+        if asks or not wait:
+            options, deadline = Options(command_id, expected_version, metadata, timeout, wait), deadline_in(timeout)
+        promise, link = self.link.new_promise(), self.link
+        call = execution(command, options, promise, deadline)
         try:
-            return receipt_of(await self.link.outcome(call))
+            if deadline is not None:
+                return receipt_of(await link.outcome(call))
+            link.send(call)
+            return receipt_of(await promise)  # a coroutine less than `outcome`
+        except CancelledError as error:
+            call.note_cancelled(error)
+            raise
         except DeadlineExceeded as error:
             raise as_told(error, command, call.deadline) from error.__cause__
         except ConnectionLost as error:
@@ -224,7 +234,12 @@ class Client:
             LimitReached: too many calls wait.
             EngineClosed: the client, or what the server serves, is closed.
         """
-        return (await self.answer(query, after=after, timeout=timeout, incomplete=incomplete)).answer
+        call = self._question(query, after, timeout, incomplete)
+        try:
+            answered = self._answers.read(query, await self._outcome(call))
+        except MillstreamError as error:
+            raise self._mended(query, call, error) from error.__cause__
+        return cast("Answer", answered.answer)
 
     async def answer(
         self,
@@ -256,20 +271,34 @@ class Client:
             LimitReached: too many calls wait.
             EngineClosed: the client, or what the server serves, is closed.
         """
+        call = self._question(query, after, timeout, incomplete)
+        try:
+            return cast("Answered[Answer]", self._answers.read(query, await self._outcome(call)))
+        except MillstreamError as error:
+            raise self._mended(query, call, error) from error.__cause__
+
+    def _question(self, query: Query[Any], after: Token | None, timeout: float | None, incomplete: bool) -> Call:
         params = b'"query":' + json_of(query)
         if after is not None:
             params += b',"after":%d' % max(0, position_of(after))
         if incomplete:
             params += b',"incomplete":true'
-        future: asyncio.Future[Raw] = get_running_loop().create_future()
-        call = Call(b"ask", params, future, name=type(query).__name__, deadline=deadline_in(timeout))
-        try:
-            return cast(Answered[Answer], self._answers.read(query, await self.link.outcome(call)))
-        except NotYetVisible as error:
-            raise as_asked(error, call.deadline) from None
-        except MillstreamError as error:
-            self._answers.mend(query, error)
-            raise
+        deadline = None if timeout is None else deadline_in(timeout)
+        return Call(b"ask", params, self.link.new_promise(), name=type(query).__name__, deadline=deadline)
+
+    def _outcome(self, call: Call) -> Awaitable[Raw]:
+        """What is to be waited for: the promise itself where there is no deadline, which saves a coroutine."""
+        if call.deadline is not None:
+            return self.link.outcome(call)
+        self.link.send(call)
+        return cast("asyncio.Future[Raw]", call.promise)
+
+    def _mended(self, query: Query[Any], call: Call, error: MillstreamError) -> MillstreamError:
+        """The error of a question as its caller is to see it."""
+        if isinstance(error, NotYetVisible):
+            return as_asked(error, call.deadline)
+        self._answers.mend(query, error)
+        return error
 
     @asynccontextmanager
     async def watch(

@@ -28,19 +28,21 @@ _EARLY_SECONDS = 0.002
 _read_receipt = msgspec.json.Decoder(Receipt).decode
 
 
-def execution(command: Command, options: Options, promise: Any, deadline: Deadline | None) -> Call:
+def execution(command: Command, options: Options | None, promise: Any, deadline: Deadline | None) -> Call:
     """The call that executes a command.
 
     Args:
         command: the command.
-        options: the caller's.
+        options: the caller's; None if it asks for nothing.
         promise: is given the receipt as JSON, or the error.
         deadline: when its caller gives up.
 
     Raises:
         InvalidMessage: command, id, version or metadata are not what they should be, as far as can be told from here.
     """
-    params = b'"command":' + json_of(command)
+    params, name = b'"command":' + json_of(command), type(command).__name__
+    if options is None:
+        return Call(b"execute", params, promise, name=name, changes=True, repeatable=False, deadline=deadline)
     if options.command_id is not None:
         params += b',"command_id":' + encode(checked_command_id(options.command_id))
     if options.expected_version is not None:
@@ -49,7 +51,7 @@ def execution(command: Command, options: Options, promise: Any, deadline: Deadli
         params += b',"metadata":' + encode(checked_metadata(options.metadata))
     if not options.wait:
         params += b',"wait":false'
-    name, repeatable = type(command).__name__, options.command_id is not None
+    repeatable = options.command_id is not None
     return Call(b"execute", params, promise, name=name, changes=True, repeatable=repeatable, deadline=deadline)
 
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,7 +39,7 @@ from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError, RemoteError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.home import Home
+from millstream.engine.loop.home import Home, promises_of
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire import Reply
@@ -93,6 +94,8 @@ class Link:
         self._calls = Calls(self.name, self.limits)
         self._loop: asyncio.AbstractEventLoop
         self._home = Home(f"the client of {self.name}")
+        #: Makes what a call's outcome is given to.
+        self.new_promise: Callable[[], asyncio.Future[Any]] = asyncio.Future
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._is_flushing = False
@@ -105,6 +108,7 @@ class Link:
             raise EngineClosed(self._life.status)
         self._loop = asyncio.get_running_loop()
         self._home.settle()
+        self.new_promise = promises_of(self._loop)
         try:
             if self._eager:
                 self._connection = await self._reach.connect(self, once=True)
@@ -176,8 +180,7 @@ class Link:
         try:
             return await call.promise
         except asyncio.CancelledError as error:
-            if call.is_in_doubt:
-                error.add_note("millstream: the command was sent before it was cancelled; it may have happened")
+            call.note_cancelled(error)
             raise
         finally:
             if alarm is not None:
@@ -192,7 +195,9 @@ class Link:
             LimitReached: too many calls wait.
             ProtocolViolated: the call is longer than a server reads.
         """
-        self._home.require()
+        home = self._home
+        if get_ident() != home.thread or not home.runs():
+            home.require()
         if self._life.status is not Phase.OPEN:
             raise EngineClosed(self._life.status)
         self._calls.add(call)
@@ -251,15 +256,18 @@ class Link:
 
     def received(self, connection: Connection, replies: Sequence[Reply]) -> None:
         """Replies have come: whoever waits for one gets it."""
-        answered, is_proven = self._calls.answered, False
+        sent, is_proven = self._calls.sent, False
         for reply in replies:
             to = reply.id
-            call = answered(to) if type(to) is int else None
+            call = sent.pop(to, None) if type(to) is int else None
             if call is not None:
-                if call.promise.done():
+                promise = call.promise
+                if call.commands != 1:
+                    self._calls.more -= call.commands - 1
+                if promise.done():
                     pass
                 elif reply.error is UNSET:
-                    call.promise.set_result(Raw(b"null") if reply.result is UNSET else reply.result)
+                    promise.set_result(Raw(b"null") if reply.result is UNSET else reply.result)
                 else:
                     self._calls.refuse(call, error_of(reply.error))
             elif reply.params is not UNSET:

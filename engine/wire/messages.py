@@ -63,7 +63,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="jsonrp
 # What a client reads.
 
 
-class ErrorShape(msgspec.Struct, frozen=True):
+class ErrorShape(msgspec.Struct, frozen=True, gc=False):
     """An error of JSON-RPC; ``data`` is left as it came."""
 
     code: int
@@ -71,7 +71,7 @@ class ErrorShape(msgspec.Struct, frozen=True):
     data: Raw = Raw(b"null")
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """Whatever a server sends: an answer (``id`` and ``result`` or ``error``) or a notification (``method`` and
     ``params``).
     """
