@@ -5,54 +5,10 @@ Here: the table. A new question to the engine is a new `Figure`.
 
 from __future__ import annotations
 
-import msgspec
+from millstream.bench.figure import Entry, Figure, Goal, limits
+from millstream.bench.socket.figures import CLIENT_FIGURES
 
-__all__ = ["FIGURES", "Entry", "Figure", "Goal"]
-
-
-class Goal(msgspec.Struct, frozen=True, kw_only=True):
-    """What a value, its ratio to a limit's, or its distance from that, is meant to reach."""
-
-    bound: float
-    #: The goal is not to exceed it, instead of to reach it.
-    at_most: bool = False
-    #: The label of the limit, when the ratio is what counts.
-    of: str | None = None
-    #: The label of the limit, when what counts is by how much the value is above it.
-    above: str | None = None
-
-    def is_met(self, value: float) -> bool:
-        return value <= self.bound if self.at_most else value >= self.bound
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One contender in a figure."""
-
-    label: str
-    #: In `millstream.bench.programs`.
-    program: str
-    #: In `millstream.bench.workload`.
-    workload: str
-    goal: Goal | None = None
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """Subjects beside their limits, all measured in the same unit."""
-
-    name: str
-    title: str
-    #: Of every value: a rate, which is the better the higher it is, or something else, the better the lower.
-    unit: str
-    subjects: tuple[Entry, ...]
-    limits: tuple[Entry, ...]
-    #: Run once before all the others, and leaves its directory to them.
-    prepare: Entry | None = None
-    #: What is measured, and why, for a reader who knows nothing of it.
-    about: str = ""
-
-
-def _limits(workload: str, **programs: str) -> tuple[Entry, ...]:
-    return tuple(Entry(label.replace("_", " "), program, workload) for label, program in programs.items())
+__all__ = ["FIGURES"]
 
 
 def _over_sockets(
@@ -77,14 +33,14 @@ def _over_sockets(
                 Entry("millstream", "socket-execute", execute, execute_goal),
                 *((Entry("on the loop's thread", "socket-execute-alone", execute, alone),) if alone else ()),
             ),
-            limits=_limits(execute, Redis="redis-set", echo="socket-echo", **{"Redis*": "redis-set-by-load"}),
+            limits=limits(execute, Redis="redis-set", echo="socket-echo", **{"Redis*": "redis-set-by-load"}),
         ),
         Figure(
             name=f"socket-ask-{shape}",
             title=f"questions over a socket: {title}",
             unit="asks/s",
             subjects=(Entry("millstream", "socket-ask", ask, ask_goal),),
-            limits=_limits(ask, Redis="redis-get", echo="socket-echo", **{"Redis*": "redis-get-by-load"}),
+            limits=limits(ask, Redis="redis-get", echo="socket-echo", **{"Redis*": "redis-get-by-load"}),
         ),
     )
 
@@ -100,7 +56,7 @@ FIGURES = (
         ),
         unit="commands/s",
         subjects=(Entry("millstream", "engine-callers", "many-callers", Goal(bound=0.5, of="minimum")),),
-        limits=_limits("many-callers", minimum="minimum-callers", bare_loop="bare-loop", raw_SQLite="sqlite-batches"),
+        limits=limits("many-callers", minimum="minimum-callers", bare_loop="bare-loop", raw_SQLite="sqlite-batches"),
     ),
     Figure(
         name="terms",
@@ -114,14 +70,14 @@ FIGURES = (
             Entry("with ids", "engine-callers-with-ids", "own-accounts", Goal(bound=0.8, of="without")),
             Entry("with versions", "engine-callers-with-versions", "own-accounts", Goal(bound=0.9, of="without")),
         ),
-        limits=_limits("own-accounts", without="engine-callers"),
+        limits=limits("own-accounts", without="engine-callers"),
     ),
     Figure(
         name="watched",
         title="1,000 callers beside 10,000 watches of 10,000 accounts",
         unit="commands/s",
         subjects=(Entry("watched", "engine-callers-watched", "many-accounts", Goal(bound=0.5, of="unwatched")),),
-        limits=_limits("many-accounts", unwatched="engine-callers"),
+        limits=limits("many-accounts", unwatched="engine-callers"),
     ),
     Figure(
         name="one-caller",
@@ -135,7 +91,7 @@ FIGURES = (
             Entry("millstream", "engine-callers", "one-caller", Goal(bound=0.5, of="autocommit")),
             Entry("on the loop's thread", "engine-callers-alone", "one-caller", Goal(bound=0.65, of="autocommit")),
         ),
-        limits=_limits("one-caller", autocommit="sqlite-autocommit", fdatasync="fdatasync", minimum="minimum-callers"),
+        limits=limits("one-caller", autocommit="sqlite-autocommit", fdatasync="fdatasync", minimum="minimum-callers"),
     ),
     Figure(
         name="ask",
@@ -143,7 +99,7 @@ FIGURES = (
         about=("Questions are answered from memory. This is what one costs when nothing has to be waited for."),
         unit="asks/s",
         subjects=(Entry("millstream", "engine-asks", "asks", Goal(bound=1_300_000)),),
-        limits=_limits("asks", dict_lookup="bare-asks"),
+        limits=limits("asks", dict_lookup="bare-asks"),
     ),
     Figure(
         name="replay",
@@ -154,7 +110,7 @@ FIGURES = (
         ),
         unit="events/s",
         subjects=(Entry("millstream", "engine-replay", "history", Goal(bound=0.6, of="plain reader")),),
-        limits=_limits("history", plain_reader="bare-replay"),
+        limits=limits("history", plain_reader="bare-replay"),
         prepare=Entry("history", "engine-history", "history"),
     ),
     Figure(
@@ -162,7 +118,7 @@ FIGURES = (
         title="opening after 1,000,000 events on 1,000 keys",
         unit="seconds",
         subjects=(Entry("with snapshots", "engine-open", "history"),),
-        limits=_limits("history", without="engine-open-without"),
+        limits=limits("history", without="engine-open-without"),
         prepare=Entry("history", "engine-history", "history"),
     ),
     Figure(
@@ -170,7 +126,7 @@ FIGURES = (
         title="opening after 10,000,000 events on 1,000 keys",
         unit="seconds",
         subjects=(Entry("with snapshots", "engine-open", "history-of-10-million"),),
-        limits=_limits("history-of-10-million", without="engine-open-without"),
+        limits=limits("history-of-10-million", without="engine-open-without"),
         prepare=Entry("history", "engine-history", "history-of-10-million"),
     ),
     Figure(
@@ -178,7 +134,7 @@ FIGURES = (
         title="opening with 1,000,000 keys, one event each",
         unit="seconds",
         subjects=(Entry("with snapshots", "engine-open", "million-accounts"),),
-        limits=_limits("million-accounts", without="engine-open-without"),
+        limits=limits("million-accounts", without="engine-open-without"),
         prepare=Entry("history", "engine-history", "million-accounts"),
     ),
     Figure(
@@ -189,7 +145,7 @@ FIGURES = (
             Entry("in the loop", "engine-snapshot", "million-accounts"),
             Entry("by a process", "engine-snapshot-process", "million-accounts", Goal(bound=5, at_most=True)),
         ),
-        limits=_limits("million-accounts", idle_loop="idle-loop"),
+        limits=limits("million-accounts", idle_loop="idle-loop"),
         prepare=Entry("history", "engine-history", "million-accounts"),
     ),
     Figure(
@@ -197,7 +153,7 @@ FIGURES = (
         title="verifying a log of 1,000,000 events",
         unit="MB/s",
         subjects=(Entry("millstream", "engine-verify", "history"),),
-        limits=_limits("history", digests_alone="bare-verify"),
+        limits=limits("history", digests_alone="bare-verify"),
         prepare=Entry("history", "engine-history", "history"),
     ),
     Figure(
@@ -205,7 +161,7 @@ FIGURES = (
         title="memory for each of 1,000,000 keys, their balances in a write model and in a view",
         unit="bytes/key",
         subjects=(Entry("millstream", "engine-memory", "million-accounts"),),
-        limits=_limits("million-accounts", one_dict="plain-memory"),
+        limits=limits("million-accounts", one_dict="plain-memory"),
         prepare=Entry("history", "engine-history", "million-accounts"),
     ),
     Figure(
@@ -216,7 +172,7 @@ FIGURES = (
             Entry("gc=False", "collector-untracked", "million-structs"),
             Entry("freeze_gc", "collector-frozen", "million-structs"),
         ),
-        limits=_limits("million-structs", as_by_default="collector-tracked"),
+        limits=limits("million-structs", as_by_default="collector-tracked"),
     ),
     Figure(
         name="ask-latency",
@@ -241,7 +197,7 @@ FIGURES = (
             ),
             Entry("one caller", "engine-asks-beside-callers", "asks-beside-one-caller"),
         ),
-        limits=_limits("asks-beside-many-callers", idle_loop="idle-asks"),
+        limits=limits("asks-beside-many-callers", idle_loop="idle-asks"),
     ),
     Figure(
         name="execute-many",
@@ -249,7 +205,7 @@ FIGURES = (
         about="All changes are handed over in one call, as an import does.",
         unit="commands/s",
         subjects=(Entry("millstream", "engine-one-call", "one-call", Goal(bound=0.6, of="minimum")),),
-        limits=_limits("one-call", minimum="minimum-one-call", bare_loop="bare-loop", raw_SQLite="sqlite-batches"),
+        limits=limits("one-call", minimum="minimum-one-call", bare_loop="bare-loop", raw_SQLite="sqlite-batches"),
     ),
     Figure(
         name="keys",
@@ -265,8 +221,8 @@ FIGURES = (
             Entry("transfers, 200,000 keys", "engine-callers", "transfers-many-keys"),
             Entry("deposits, one hot key", "engine-callers", "hot-key"),
         ),
-        limits=_limits("transfers", minimum="minimum-callers")
-        + _limits("hot-key", **{"minimum, one hot key": "minimum-callers"}),
+        limits=limits("transfers", minimum="minimum-callers")
+        + limits("hot-key", **{"minimum, one hot key": "minimum-callers"}),
     ),
     Figure(
         name="payload",
@@ -277,8 +233,8 @@ FIGURES = (
             Entry(label, "engine-callers", f"memo-{size}")
             for label, size in (("no text", 0), ("500 B", 500), ("2 kB", 2_000), ("10 kB", 10_000))
         ),
-        limits=_limits("memo-0", **{"minimum, no text": "minimum-callers"})
-        + _limits("memo-10000", **{"minimum, 10 kB": "minimum-callers"}),
+        limits=limits("memo-0", **{"minimum, no text": "minimum-callers"})
+        + limits("memo-10000", **{"minimum, 10 kB": "minimum-callers"}),
     ),
     Figure(
         name="flood",
@@ -286,7 +242,7 @@ FIGURES = (
         about=("More callers than there is room for: the others wait outside until there is room, and none is lost."),
         unit="commands/s",
         subjects=(Entry("millstream", "engine-callers", "flood"),),
-        limits=_limits("flood", minimum="minimum-callers"),
+        limits=limits("flood", minimum="minimum-callers"),
     ),
     Figure(
         name="mixed-95",
@@ -294,14 +250,14 @@ FIGURES = (
         about="Most programs read more than they write.",
         unit="operations/s",
         subjects=(Entry("millstream", "engine-mixed", "mixed-95"),),
-        limits=_limits("mixed-95", minimum="minimum-mixed"),
+        limits=limits("mixed-95", minimum="minimum-mixed"),
     ),
     Figure(
         name="mixed-50",
         title="1,000 callers: half of what they do is to ask, half to write",
         unit="operations/s",
         subjects=(Entry("millstream", "engine-mixed", "mixed-50"),),
-        limits=_limits("mixed-50", minimum="minimum-mixed"),
+        limits=limits("mixed-50", minimum="minimum-mixed"),
     ),
     Figure(
         name="views",
@@ -316,7 +272,7 @@ FIGURES = (
             Entry("64 that ignore it", "engine-64-views-more", "small", Goal(bound=0.9, of="none")),
             Entry("8 that apply it", "engine-8-views-applying", "small"),
         ),
-        limits=_limits("small", none="engine-callers"),
+        limits=limits("small", none="engine-callers"),
     ),
     Figure(
         name="growth",
@@ -334,7 +290,7 @@ FIGURES = (
                 Goal(bound=3.5, at_most=True, above="10 k events"),
             ),
         ),
-        limits=_limits("growth-10k-events-1k-keys", **{"10 k events": "engine-grown"}),
+        limits=limits("growth-10k-events-1k-keys", **{"10 k events": "engine-grown"}),
     ),
     Figure(
         name="execute-latency",
@@ -346,7 +302,7 @@ FIGURES = (
         ),
         unit="p99 ms",
         subjects=tuple(Entry(f"at {share} %", "engine-arriving", f"arrivals-{share}") for share in (25, 50, 75, 90)),
-        limits=_limits("arrivals-50", **{"minimum at 50 %": "minimum-arriving", "idle loop": "idle-arriving"}),
+        limits=limits("arrivals-50", **{"minimum at 50 %": "minimum-arriving", "idle loop": "idle-arriving"}),
     ),
     Figure(
         name="stall",
@@ -361,7 +317,7 @@ FIGURES = (
             Entry("millstream", "engine-stall", "million-accounts-busy", Goal(bound=20, at_most=True)),
             Entry("freeze_gc", "engine-stall-frozen", "million-accounts-busy", Goal(bound=20, at_most=True)),
         ),
-        limits=_limits("million-accounts", idle_loop="idle-loop"),
+        limits=limits("million-accounts", idle_loop="idle-loop"),
         prepare=Entry("history", "engine-history", "million-accounts"),
     ),
     Figure(
@@ -373,7 +329,7 @@ FIGURES = (
         ),
         unit="p50 ms",
         subjects=(Entry("millstream", "engine-beside-work", "beside-work"),),
-        limits=_limits("beside-work", in_memory="memory-beside-work"),
+        limits=limits("beside-work", in_memory="memory-beside-work"),
     ),
     Figure(
         name="rebuild",
@@ -384,7 +340,7 @@ FIGURES = (
         ),
         unit="events/s",
         subjects=(Entry("millstream", "engine-rebuild", "history", Goal(bound=0.6, of="plain reader")),),
-        limits=_limits("history", plain_reader="bare-replay"),
+        limits=limits("history", plain_reader="bare-replay"),
         prepare=Entry("history", "engine-history", "history"),
     ),
     Figure(
@@ -392,7 +348,7 @@ FIGURES = (
         title="memory for each of 1,000,000 events that a view keeps",
         unit="bytes/event",
         subjects=(Entry("millstream", "engine-held", "history"),),
-        limits=_limits("history", plain_list="plain-held"),
+        limits=limits("history", plain_list="plain-held"),
         prepare=Entry("history", "engine-history", "history"),
     ),
     Figure(
@@ -401,7 +357,7 @@ FIGURES = (
         about="Whether memory grows with work. It should not: flat is good.",
         unit="of that after a fifth",
         subjects=(Entry("millstream", "engine-long-run", "long-run", Goal(bound=1.1, at_most=True)),),
-        limits=_limits("long-run", minimum="minimum-long-run"),
+        limits=limits("long-run", minimum="minimum-long-run"),
     ),
     Figure(
         name="peers",
@@ -412,7 +368,7 @@ FIGURES = (
         ),
         unit="commands/s",
         subjects=(Entry("millstream", "engine-callers", "many-callers", Goal(bound=80, of="eventsourcing")),),
-        limits=_limits(
+        limits=limits(
             "peers",
             eventsourcing="eventsourcing",
             umadb="umadb",
@@ -420,7 +376,7 @@ FIGURES = (
             **{"py-event-sourcing": "py-event-sourcing", "py-event-sourcing*": "py-event-sourcing-as-it-comes"},
             **{"eventsource-py": "eventsource-py"},
         )
-        + _limits("peers-slow", DBOS="dbos"),
+        + limits("peers-slow", DBOS="dbos"),
     ),
     Figure(
         name="peers-one-caller",
@@ -428,15 +384,15 @@ FIGURES = (
         about="The same with nobody else there: what one change costs each of them.",
         unit="commands/s",
         subjects=(Entry("millstream", "engine-callers", "one-caller"),),
-        limits=_limits(
+        limits=limits(
             "peers-one-caller",
             eventsourcing="eventsourcing",
             umadb="umadb",
             NATS="nats",
             **{"py-event-sourcing": "py-event-sourcing", "eventsource-py": "eventsource-py"},
         )
-        + _limits("peers-slow-one-caller", DBOS="dbos")
-        + _limits("connections-1", **{"Redis SET": "redis-set"}),
+        + limits("peers-slow-one-caller", DBOS="dbos")
+        + limits("connections-1", **{"Redis SET": "redis-set"}),
     ),
     Figure(
         name="peers-redis",
@@ -447,7 +403,7 @@ FIGURES = (
         ),
         unit="commands/s",
         subjects=(Entry("millstream", "engine-callers", "many-callers", Goal(bound=2.5, of="Redis SET")),),
-        limits=_limits("connections-50", **{"Redis SET": "redis-set"}),
+        limits=limits("connections-50", **{"Redis SET": "redis-set"}),
     ),
     *_over_sockets("1", "one connection"),
     *_over_sockets(
@@ -463,19 +419,20 @@ FIGURES = (
         execute_goal=Goal(bound=0.38, of="Redis*"),
         ask_goal=Goal(bound=0.58, of="Redis*"),
     ),
+    *CLIENT_FIGURES,
     Figure(
         name="replicas-answer",
         title="questions to replicas, each asked in its own process, all at once",
         unit="asks/s",
         subjects=(Entry("two replicas", "replicas-answer-2", "replicas-asked", Goal(bound=1.8, of="one replica")),),
-        limits=_limits("replicas-asked", one_replica="replicas-answer-1", engine="engine-asks"),
+        limits=limits("replicas-asked", one_replica="replicas-answer-1", engine="engine-asks"),
     ),
     Figure(
         name="replicas-serve",
         title="questions to replicas over sockets: 50 connections to each, each with 16 requests in flight",
         unit="asks/s",
         subjects=(Entry("two replicas", "replicas-serve-2", "connections-50x16-asking"),),
-        limits=_limits("connections-50x16-asking", one_replica="replicas-serve-1", writer="socket-ask"),
+        limits=limits("connections-50x16-asking", one_replica="replicas-serve-1", writer="socket-ask"),
     ),
     Figure(
         name="replicas-follow",
@@ -485,13 +442,13 @@ FIGURES = (
             Entry("one replica", "replicas-follow-1", "many-callers", Goal(bound=0.9, of="no replica")),
             Entry("two replicas", "replicas-follow-2", "many-callers", Goal(bound=0.9, of="no replica")),
         ),
-        limits=_limits("many-callers", no_replica="engine-callers"),
+        limits=limits("many-callers", no_replica="engine-callers"),
     ),
     Figure(
         name="replica-delay",
         title="from a receipt to an answer that reflects it",
         unit="p99 ms",
         subjects=(Entry("replica", "replica-delay", "delay"),),
-        limits=_limits("delay", writer="writer-delay"),
+        limits=limits("delay", writer="writer-delay"),
     ),
 )

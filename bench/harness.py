@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from millstream.bench.figures import Entry, Figure
+from millstream.bench.figure import Entry, Figure
 from millstream.bench.job import DifferentWork, Job, Result, WorkerFailed
 from millstream.bench.programs import PROGRAMS
 from millstream.bench.workload import WORKLOADS, Workload

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from millstream.bench import busy_loop, collector, engine_runs, growth, limits, loops, open_loop, opening, views
 from millstream.bench.drivers import by_callers, in_one_call, mixed
 from millstream.bench.job import Job, Result
-from millstream.bench.socket import replicas
+from millstream.bench.socket import clients, replicas
 from millstream.bench.socket import runs as socket_runs
 from millstream.bench.socket.children import found
 from millstream.bench.systems import (
@@ -65,6 +65,11 @@ def _plain(run: Callable[[Job], Result], what: str, durability: str) -> Program:
 def _served(run: Callable[[Job], Result], what: str, durability: str) -> Program:
     """A server in a process of its own, on the job's loop, and this process as its load."""
     return Program(run, what, durability, on_loop=True, needs=("sh",))
+
+
+def _client(run: Callable[[Job], Coroutine[Any, Any, Result]], what: str, durability: str) -> Program:
+    """A client on the job's loop, and a server in a process of its own."""
+    return _on_loop(run, what, durability)._replace(needs=("sh",))
 
 
 def _peer(run: Callable[[Job], Result], what: str, durability: str, *needs: str) -> Program:
@@ -172,6 +177,12 @@ PROGRAMS = {
     "bare-asks": _on_loop(limits.bare_asks, "an async def that looks into a dict", _NOTHING),
     "idle-asks": _on_loop(limits.idle_asks, "the same schedule on an idle loop: the timer's own lateness", _NOTHING),
     "bare-replay": _plain(limits.bare_replay, "sqlite3, msgspec, a dict; no digests, no view", "reads only"),
+    "client-callers": _client(clients.by_callers, "the client, many tasks on one connection", _GROUP),
+    "client-one-call": _client(clients.in_one_call, "the client, 256 commands in a request", _GROUP),
+    "client-asks": _client(clients.asking, "the client, many tasks on one connection", _NOTHING),
+    "pipeline": _client(clients.piped, "a socket and msgspec, nobody told what is whose", _GROUP),
+    "pipeline-of-parcels": _client(clients.piped_in_parcels, "the same, 256 commands in a request", _GROUP),
+    "pipeline-asks": _client(clients.piped_asking, "a socket and msgspec, nobody told what is whose", _NOTHING),
     "socket-execute": _served(
         socket_runs.execute, "the engine behind its socket, TCP, in a process of its own", _GROUP
     ),

@@ -10,7 +10,7 @@ from statistics import median, median_low
 
 import msgspec
 
-from millstream.bench.figures import Entry, Figure, Goal
+from millstream.bench.figure import Entry, Figure, Goal
 from millstream.bench.harness import Contender
 from millstream.bench.job import Result
 from millstream.bench.machine import Machine

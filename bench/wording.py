@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from millstream.bench.figures import Goal
+from millstream.bench.figure import Goal
 from millstream.bench.summary import FigureReport, Report, Row
 
 __all__ = ["facts_of", "headings_of", "judged", "kinds_of", "name_of", "number", "reached", "wanted"]

@@ -171,6 +171,18 @@ WORKLOADS = {
         Workload(callers=50, in_flight=16, commands=0, warmup=10_000, asks=1_000_000),
         Workload(callers=50, in_flight=16, commands=0, warmup=100, asks=2_000, accounts=10),
     ),
+    "client-1000": Sizes(
+        Workload(callers=1_000, commands=200_000, warmup=20_000),
+        Workload(callers=100, commands=1_000, warmup=500, accounts=10),
+    ),
+    "client-1000-asking": Sizes(
+        Workload(callers=1_000, commands=0, warmup=10_000, asks=300_000),
+        Workload(callers=100, commands=0, warmup=100, asks=1_000, accounts=10),
+    ),
+    "client-one-call": Sizes(
+        Workload(commands=400_000, warmup=40_000),
+        Workload(commands=2_000, warmup=100, accounts=10),
+    ),
     "replicas-asked": Sizes(
         Workload(callers=50, commands=0, warmup=10_000, asks=5_000_000),
         Workload(callers=5, commands=0, warmup=100, asks=1_000, accounts=10),

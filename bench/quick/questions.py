@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from millstream.bench.figures import FIGURES, Entry, Figure
+from millstream.bench.figure import Entry, Figure
+from millstream.bench.figures import FIGURES
 from millstream.bench.programs import PROGRAMS
 from millstream.bench.quick.estimate import Turn
 

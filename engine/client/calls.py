@@ -17,6 +17,7 @@ the server still has them.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -43,7 +44,7 @@ __all__ = ["Call", "Calls", "Promise", "error_of"]
 #: What a line has beside a call's params, at most: the method, an id, a timeout.
 _ENVELOPE_BYTES = 160
 #: The methods that are told how long their caller waits.
-_TIMED = frozenset({b"execute", b"ask"})
+_TIMED = frozenset({b"execute", b"execute_many", b"ask"})
 
 
 class Promise(Protocol):
@@ -65,9 +66,10 @@ class Call:
         changes: whether it may change something, so that it is in doubt when no reply comes.
         repeatable: whether sending it twice does what sending it once does.
         deadline: when its caller gives up.
+        commands: as how many requests in flight it counts.
     """
 
-    __slots__ = ("changes", "deadline", "id", "method", "name", "params", "promise", "repeatable", "sends")
+    __slots__ = ("changes", "commands", "deadline", "id", "method", "name", "params", "promise", "repeatable", "sends")
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Call:
         changes: bool = False,
         repeatable: bool = True,
         deadline: Deadline | None = None,
+        commands: int = 1,
     ) -> None:
         self.method = method
         self.params = params
@@ -87,6 +90,7 @@ class Call:
         self.changes = changes
         self.repeatable = repeatable
         self.deadline = deadline
+        self.commands = commands
         self.id = 0
         #: How often it was given to a socket.
         self.sends = 0
@@ -95,6 +99,11 @@ class Call:
     def is_in_doubt(self) -> bool:
         """Whether it may have happened."""
         return self.changes and self.sends > 0
+
+    def note_cancelled(self, error: asyncio.CancelledError) -> None:
+        """Say to whoever cancelled it that it may have happened, if so."""
+        if self.is_in_doubt:
+            error.add_note("millstream: the command was sent before it was cancelled; it may have happened")
 
 
 class Calls:
@@ -112,12 +121,19 @@ class Calls:
         self.sent: dict[int, Call] = {}
         self._address = address
         self._limits = limits
+        #: What those among them that have several commands count beside the one that each is.
+        self.more = 0
         self._ids = count(1)
+        self._params_bytes_max = limits.frame_bytes_max - _ENVELOPE_BYTES
+        self._waiting_calls_max = limits.waiting_calls_max
 
     @property
     def may_send(self) -> bool:
         """Whether something waits that could be sent."""
-        return bool(self.waiting) and len(self.sent) < self._limits.in_flight_max
+        if not self.waiting:
+            return False
+        in_flight = len(self.sent) + self.more  # one alone always may
+        return not in_flight or in_flight + self.waiting[0].commands <= self._limits.in_flight_max
 
     @property
     def has_commands(self) -> bool:
@@ -133,13 +149,13 @@ class Calls:
             ProtocolViolated: it is longer than a server reads.
             LimitReached: too many wait already.
         """
-        limits = self._limits
-        if len(call.params) > limits.frame_bytes_max - _ENVELOPE_BYTES:
-            raise ProtocolViolated(INVALID_REQUEST, str(FrameTooLarge(limits.frame_bytes_max)))
-        if len(self.waiting) >= limits.waiting_calls_max:
+        if len(call.params) > self._params_bytes_max:
+            raise ProtocolViolated(INVALID_REQUEST, str(FrameTooLarge(self._limits.frame_bytes_max)))
+        most = self._waiting_calls_max
+        if len(self.waiting) >= most:
             self.waiting = deque(each for each in self.waiting if not each.promise.done())
-            if len(self.waiting) >= limits.waiting_calls_max:
-                raise LimitReached("waiting_calls_max", limits.waiting_calls_max)
+            if len(self.waiting) >= most:
+                raise LimitReached("waiting_calls_max", most)
         call.id = next(self._ids)
         self.waiting.append(call)
 
@@ -147,8 +163,12 @@ class Calls:
         """The lines to be sent now: as many as may be in flight, and as may be given to the socket at once."""
         waiting, sent, lines, size = self.waiting, self.sent, [], 0
         in_flight_max, bytes_max = self._limits.in_flight_max, self._limits.output_bytes_max
-        while waiting and len(sent) < in_flight_max and size < bytes_max:
-            call = waiting.popleft()
+        in_flight = len(sent) + self.more
+        while waiting and size < bytes_max:
+            call = waiting[0]
+            if in_flight and in_flight + call.commands > in_flight_max:
+                break
+            waiting.popleft()
             if call.promise.done():
                 continue
             params = call.params
@@ -162,8 +182,10 @@ class Calls:
             line = b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":{%b}}\n' % (call.id, call.method, params)
             call.sends += 1
             sent[call.id] = call
+            in_flight += call.commands
             lines.append(line)
             size += len(line)
+        self.more = in_flight - len(sent)
         return lines
 
     def lost(self, problem: str, *, taken: bool = True) -> None:
@@ -184,24 +206,34 @@ class Calls:
             else:
                 call.promise.set_exception(ConnectionLost(self._address, problem, call.is_in_doubt))
         self.sent.clear()
+        self.more = 0
         self.waiting.extendleft(reversed(again))
 
     def refuse(self, call: Call, error: MillstreamError) -> None:
         """The server has answered a call with an error: it fails.
 
-        A server can say that a request was not executed; not that another one was not, which was sent before on a
-        connection that was lost. Where that may have been executed, the command is in doubt.
-
         Args:
             call: which one; it is not settled yet.
             error: what the server said.
         """
-        if call.changes and call.sends > 1 and _denies(error):
-            problem = f"it was sent {call.sends} times, and only to the last of them came a reply: {error}"
-            lost = ConnectionLost(self._address, problem, sent=True)
-            lost.__cause__ = error
-            error = lost
-        call.promise.set_exception(error)
+        call.promise.set_exception(self.believed(call, error))
+
+    def believed(self, call: Call, error: MillstreamError) -> MillstreamError:
+        """What an error means that the server has answered a call with, or one of its commands.
+
+        A server can say that a request was not executed; not that another one was not, which was sent before on a
+        connection that was lost. Where that may have been executed, the command is in doubt.
+
+        Args:
+            call: which one.
+            error: what the server said.
+        """
+        if not (call.changes and call.sends > 1 and _denies(error)):
+            return error
+        problem = f"it was sent {call.sends} times, and only to the last of them came a reply: {error}"
+        lost = ConnectionLost(self._address, problem, sent=True)
+        lost.__cause__ = error
+        return lost
 
     def give_up(self, call: Call, problem: str | None = None) -> None:
         """A call's time is over: it fails.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from asyncio import get_running_loop
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from types import TracebackType
@@ -35,34 +35,26 @@ from millstream.engine.client.executions import (
     deadline_in,
     execution,
     json_of,
-    outcome_of,
     receipt_of,
 )
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.link import Link
-from millstream.engine.client.outcomes import Outcomes
+from millstream.engine.client.parcels import parcels_of
 from millstream.engine.client.randomness import command_ids as new_command_ids
+from millstream.engine.client.sending import Sending
 from millstream.engine.client.subscriptions import Policy
-from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import (
     ConnectionLost,
     DeadlineExceeded,
-    EngineClosed,
     MillstreamError,
     NotYetVisible,
 )
-from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire.address import Address
 
 __all__ = ["Client"]
 
 Answer = TypeVar("Answer")
-
-_SLICE_MS_MAX = 2.0
-#: When as many calls of one `execute_many` are under way as may be, this share of them is waited for before the next.
-_ROOM_SHARE = 4
 
 
 class Client:
@@ -150,10 +142,20 @@ class Client:
         """
         if command_id is None and self._names is not None:
             command_id = next(self._names)
-        options = Options(command_id, expected_version, metadata, timeout, wait)
-        call = execution(command, options, get_running_loop().create_future(), deadline_in(timeout))
+        options, deadline = None, None
+        asks = command_id is not None or expected_version is not None or metadata is not None or timeout is not None
+        if asks or not wait:
+            options, deadline = Options(command_id, expected_version, metadata, timeout, wait), deadline_in(timeout)
+        promise, link = self.link.new_promise(), self.link
+        call = execution(command, options, promise, deadline)
         try:
-            return receipt_of(await self.link.outcome(call))
+            if deadline is not None:
+                return receipt_of(await link.outcome(call))
+            link.send(call)
+            return receipt_of(await promise)  # a coroutine less than `outcome`
+        except CancelledError as error:
+            call.note_cancelled(error)
+            raise
         except DeadlineExceeded as error:
             raise as_told(error, command, call.deadline) from error.__cause__
         except ConnectionLost as error:
@@ -171,7 +173,9 @@ class Client:
     ) -> list[Receipt | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order; see `Engine.execute_many`.
 
-        They are sent without waiting for each other's outcomes, up to ``in_flight_max`` of them.
+        They are sent many in one request, up to ``in_flight_max`` of them without waiting for their outcomes. Those of
+        one request are answered together, and in doubt together when that answer is lost: they are sent again if each
+        has an id.
 
         Args:
             commands: any number.
@@ -195,35 +199,9 @@ class Client:
         ids = checked_command_ids(command_ids, len(todo))
         if not todo:
             return []
-        outcomes: Outcomes[Raw, None] = Outcomes()
-        calls: list[Call] = []
-        deadline, most = deadline_in(timeout), self.link.limits.in_flight_max
-        alarm = None if deadline is None else Alarm(self.link, calls, deadline, self.link.limits.late_seconds_max)
-        slicer, new_promise = Slicer(_SLICE_MS_MAX), get_running_loop().create_future
-        try:
-            for index, command in enumerate(todo):
-                promise: asyncio.Future[Raw] = new_promise()
-                try:
-                    if deadline is not None and elapsed() >= deadline.at:
-                        raise DeadlineExceeded(type(command).__name__, deadline.timeout_seconds, decided=False)
-                    call = execution(command, Options(ids[index], metadata=metadata), promise, deadline)
-                    self.link.send(call)
-                except MillstreamError as error:
-                    promise.set_exception(error)
-                else:
-                    if deadline is not None:
-                        calls.append(call)
-                outcomes.add((promise, None))
-                if outcomes.underway >= most:
-                    await outcomes.come_down_to(most - max(1, most // _ROOM_SHARE))
-                if not index & 63 and slicer.is_over:
-                    await slicer.rest()
-            await outcomes.come_down_to(0)
-        finally:
-            outcomes.end(lambda _, __: EngineClosed("given up"))  # the caller was cancelled: nobody hears this
-            if alarm is not None:
-                alarm.cancel()
-        return [outcome_of(*each, deadline) for each in zip(outcomes.outcomes, todo, strict=True)]
+        told: dict[int, Receipt | MillstreamError] = {}
+        parcels = parcels_of(todo, ids, metadata, self.link.limits, told)
+        return await Sending(self.link, todo, told, deadline_in(timeout)).all(parcels)
 
     # Asking questions.
 
@@ -257,7 +235,12 @@ class Client:
             LimitReached: too many calls wait.
             EngineClosed: the client, or what the server serves, is closed.
         """
-        return (await self.answer(query, after=after, timeout=timeout, incomplete=incomplete)).answer
+        call = self._question(query, after, timeout, incomplete)
+        try:
+            answered = self._answers.read(query, await self._outcome(call))
+        except MillstreamError as error:
+            raise self._mended(query, call, error) from error.__cause__
+        return cast("Answer", answered.answer)
 
     async def answer(
         self,
@@ -289,20 +272,34 @@ class Client:
             LimitReached: too many calls wait.
             EngineClosed: the client, or what the server serves, is closed.
         """
+        call = self._question(query, after, timeout, incomplete)
+        try:
+            return cast("Answered[Answer]", self._answers.read(query, await self._outcome(call)))
+        except MillstreamError as error:
+            raise self._mended(query, call, error) from error.__cause__
+
+    def _question(self, query: Query[Any], after: Token | None, timeout: float | None, incomplete: bool) -> Call:
         params = b'"query":' + json_of(query)
         if after is not None:
             params += b',"after":%d' % max(0, position_of(after))
         if incomplete:
             params += b',"incomplete":true'
-        future: asyncio.Future[Raw] = get_running_loop().create_future()
-        call = Call(b"ask", params, future, name=type(query).__name__, deadline=deadline_in(timeout))
-        try:
-            return cast(Answered[Answer], self._answers.read(query, await self.link.outcome(call)))
-        except NotYetVisible as error:
-            raise as_asked(error, call.deadline) from None
-        except MillstreamError as error:
-            self._answers.mend(query, error)
-            raise
+        deadline = None if timeout is None else deadline_in(timeout)
+        return Call(b"ask", params, self.link.new_promise(), name=type(query).__name__, deadline=deadline)
+
+    def _outcome(self, call: Call) -> Awaitable[Raw]:
+        """What is to be waited for: the promise itself where there is no deadline, which saves a coroutine."""
+        if call.deadline is not None:
+            return self.link.outcome(call)
+        self.link.send(call)
+        return cast("asyncio.Future[Raw]", call.promise)
+
+    def _mended(self, query: Query[Any], call: Call, error: MillstreamError) -> MillstreamError:
+        """The error of a question as its caller is to see it."""
+        if isinstance(error, NotYetVisible):
+            return as_asked(error, call.deadline)
+        self._answers.mend(query, error)
+        return error
 
     @asynccontextmanager
     async def watch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, cast
 
 import msgspec
@@ -33,7 +34,8 @@ _WHOSE = re.compile(
     rb'|"method"\s*:\s*"(?P<method>watch|follow)"\s*,\s*"params"\s*:\s*\{\s*"watch"\s*:\s*(?P<watch>[0-9]{1,18})\s*,)'
 )
 
-_read: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
+_replies = msgspec.json.Decoder(Reply)
+_read: Callable[[bytes], Reply] = _replies.decode
 
 
 class Host(Protocol):
@@ -77,10 +79,30 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at, self._is_asked = elapsed(), False
+        whole = self._lines.joined(data)
+        if whole is None:
+            self._read_each(self._lines.feed(data))
+        elif whole:
+            self._read_together(whole)
+
+    def _read_together(self, whole: bytes) -> None:
+        """Read lines in one call, which is more lenient about their ends: where each line ends and the next begins as
+        an object does, as many replies as lines means one in each. Else each is read by itself.
+        """
+        lines, replies = whole.count(b"\n"), list[Reply]()
+        if whole[:1] == b"{" and whole[-2:] == b"}\n" and whole.count(b"}\n{") == lines - 1:
+            with suppress(Exception):  # which line is to blame is found by looking at each
+                replies = _replies.decode_lines(whole)
+        if len(replies) == lines:
+            self._owner.received(self, replies)
+        else:
+            self._read_each(whole.split(b"\n")[:-1])
+
+    def _read_each(self, lines: Sequence[bytes]) -> None:
         replies: list[Reply] = []
         line = b""
         try:
-            for line in self._lines.feed(data):
+            for line in lines:
                 replies.append(_read(line) if line.__class__ is bytes else self._too_long(line))
         except Exception:  # noqa: BLE001 - whatever is wrong with the line, nothing after it can be trusted
             # What it says to a token may be that token.

@@ -30,7 +30,7 @@ class Answers:
             AnswerFailed: it is not what the query promises.
         """
         try:
-            return self._reader(query)(result)  # type: ignore[no-any-return]
+            return (self._readers.get(type(query)) or self._reader(query))(result)  # type: ignore[no-any-return]
         except msgspec.DecodeError as error:
             raise _failed(query, f"its answer is not what the query promises: {error}") from error
 

@@ -1,6 +1,6 @@
 """From commands to calls, and from replies to receipts.
 
-Here: what `Client.execute` and `Client.execute_many` have in common.
+Here: what a single call needs; what several commands in one need beside it is in `parcels`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from millstream.engine.application.validation import (
     encode,
 )
 from millstream.engine.client.calls import Call
-from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, NotYetVisible, RemoteError
+from millstream.engine.errors import DeadlineExceeded, InvalidMessage, NotYetVisible, RemoteError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire.errors import INTERNAL_ERROR
 
-__all__ = ["as_asked", "as_told", "deadline_in", "execution", "json_of", "outcome_of", "receipt_of"]
+__all__ = ["as_asked", "as_told", "deadline_in", "execution", "json_of", "receipt_of"]
 
 #: Longer timeouts are none: 31 years, which is also the most that a server takes.
 _SECONDS_MAX = 1e9
@@ -34,19 +34,21 @@ _EARLY_SECONDS = 0.002
 _read_receipt = msgspec.json.Decoder(Receipt).decode
 
 
-def execution(command: Command, options: Options, promise: Any, deadline: Deadline | None) -> Call:
+def execution(command: Command, options: Options | None, promise: Any, deadline: Deadline | None) -> Call:
     """The call that executes a command.
 
     Args:
         command: the command.
-        options: the caller's.
+        options: the caller's; None if it asks for nothing.
         promise: is given the receipt as JSON, or the error.
         deadline: when its caller gives up.
 
     Raises:
         InvalidMessage: command, id, version or metadata are not what they should be, as far as can be told from here.
     """
-    params = b'"command":' + json_of(command)
+    params, name = b'"command":' + json_of(command), type(command).__name__
+    if options is None:
+        return Call(b"execute", params, promise, name=name, changes=True, repeatable=False, deadline=deadline)
     if options.command_id is not None:
         params += b',"command_id":' + encode(checked_command_id(options.command_id))
     if options.expected_version is not None:
@@ -55,7 +57,7 @@ def execution(command: Command, options: Options, promise: Any, deadline: Deadli
         params += b',"metadata":' + encode(checked_metadata(options.metadata))
     if not options.wait:
         params += b',"wait":false'
-    name, repeatable = type(command).__name__, options.command_id is not None
+    repeatable = options.command_id is not None
     return Call(b"execute", params, promise, name=name, changes=True, repeatable=repeatable, deadline=deadline)
 
 
@@ -108,17 +110,3 @@ def as_asked(error: NotYetVisible, deadline: Deadline | None) -> NotYetVisible:
     if deadline is None or elapsed() < deadline.at - _EARLY_SECONDS:
         return error
     return NotYetVisible(error.view, error.position, error.after, deadline.timeout_seconds)
-
-
-def outcome_of(outcome: Any, command: Command, deadline: Deadline | None) -> Receipt | MillstreamError:
-    """What became of one of several commands, as its caller is to see it."""
-    if isinstance(outcome, DeadlineExceeded):
-        told = as_told(outcome, command, deadline)
-        told.__cause__ = outcome.__cause__
-        return told
-    if isinstance(outcome, MillstreamError):
-        return outcome
-    try:
-        return receipt_of(outcome)
-    except RemoteError as error:
-        return error

@@ -20,7 +20,8 @@ class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     frame_bytes_max: int = 1024 * 1024
     #: Bytes of one reply, and so of one answer. A longer one is not read, and is an error of that call or watch alone.
     reply_bytes_max: int = 16 * 1024 * 1024
-    #: Requests that are sent and not answered yet; more of them wait here.
+    #: Requests that are sent and not answered yet, each command of an `execute_many` counted; more of them wait here.
+    #: A server takes no more commands in one request than its own.
     in_flight_max: int = 1_024
     #: Requests that may wait here, for room or for a connection; one more is told `LimitReached`.
     waiting_calls_max: int = 100_000

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,7 +39,7 @@ from millstream.engine.client.timeouts import Alarm
 from millstream.engine.errors import ConnectionLost, EngineClosed, LimitReached, MillstreamError, RemoteError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.home import Home
+from millstream.engine.loop.home import Home, promises_of
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire import Reply
@@ -47,6 +48,8 @@ from millstream.engine.wire.errors import INTERNAL_ERROR
 from millstream.engine.wire.messages import Notification, Watching
 
 __all__ = ["Link"]
+
+_CHANGING = frozenset({"execute", "execute_many"})
 
 _read = msgspec.json.Decoder(Notification).decode
 _read_number = msgspec.json.Decoder(Watching).decode
@@ -91,6 +94,8 @@ class Link:
         self._calls = Calls(self.name, self.limits)
         self._loop: asyncio.AbstractEventLoop
         self._home = Home(f"the client of {self.name}")
+        #: Makes what a call's outcome is given to.
+        self.new_promise: Callable[[], asyncio.Future[Any]] = asyncio.Future
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._is_flushing = False
@@ -103,6 +108,7 @@ class Link:
             raise EngineClosed(self._life.status)
         self._loop = asyncio.get_running_loop()
         self._home.settle()
+        self.new_promise = promises_of(self._loop)
         try:
             if self._eager:
                 self._connection = await self._reach.connect(self, once=True)
@@ -149,14 +155,14 @@ class Link:
             DeadlineExceeded: the time is over, and nothing happened.
         """
         given = params or {}
-        changes = method == "execute"
+        changes = method in _CHANGING
         call = Call(
             method.encode(),
             encode(given)[1:-1],
             asyncio.get_running_loop().create_future(),
             name=method,
             changes=changes,
-            repeatable=not changes or given.get("command_id") is not None,
+            repeatable=not changes or _has_ids(method, given),
             deadline=None if timeout is None else Deadline(elapsed() + timeout, timeout),
         )
         result: Raw = await self.outcome(call)
@@ -174,8 +180,7 @@ class Link:
         try:
             return await call.promise
         except asyncio.CancelledError as error:
-            if call.is_in_doubt:
-                error.add_note("millstream: the command was sent before it was cancelled; it may have happened")
+            call.note_cancelled(error)
             raise
         finally:
             if alarm is not None:
@@ -190,12 +195,18 @@ class Link:
             LimitReached: too many calls wait.
             ProtocolViolated: the call is longer than a server reads.
         """
-        self._home.require()
+        home = self._home
+        if get_ident() != home.thread or not home.runs():
+            home.require()
         if self._life.status is not Phase.OPEN:
             raise EngineClosed(self._life.status)
         self._calls.add(call)
         if not self._is_flushing:
             self._wake()
+
+    def believed(self, call: Call, error: MillstreamError) -> MillstreamError:
+        """What an error means that a command of a call was answered with; see `Calls.believed`."""
+        return self._calls.believed(call, error)
 
     def post(self, method: str, params: bytes) -> None:
         """Say something that needs no reply, and that nobody needs to hear once the connection is gone."""
@@ -250,10 +261,13 @@ class Link:
             to = reply.id
             call = sent.pop(to, None) if type(to) is int else None
             if call is not None:
-                if call.promise.done():
+                promise = call.promise
+                if call.commands != 1:
+                    self._calls.more -= call.commands - 1
+                if promise.done():
                     pass
                 elif reply.error is UNSET:
-                    call.promise.set_result(Raw(b"null") if reply.result is UNSET else reply.result)
+                    promise.set_result(Raw(b"null") if reply.result is UNSET else reply.result)
                 else:
                     self._calls.refuse(call, error_of(reply.error))
             elif reply.params is not UNSET:
@@ -396,3 +410,10 @@ class Link:
     def _look_if_drained(self) -> None:
         if self._drained is not None and not self._drained.done() and not self._calls.has_commands:
             self._drained.set_result(None)
+
+
+def _has_ids(method: str, params: Mapping[str, Any]) -> bool:
+    """Whether what a request would change has a name, so that sending it twice does what sending it once does."""
+    if method == "execute":
+        return params.get("command_id") is not None
+    return None not in (params.get("command_ids") or (None,))

@@ -1,4 +1,4 @@
-"""What becomes of `execute`: into the mailbox of an engine, or on to the writer of a replica.
+"""What becomes of `execute` and `execute_many`: into the mailbox of an engine, or on to the writer of a replica.
 
 A command to an engine needs neither a task nor a future: what the writer settles is the reply itself (`_Execution`).
 """
@@ -6,14 +6,19 @@ A command to an engine needs neither a task nor a future: what the writer settle
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, cast
 
-from millstream.engine.errors import LimitReached
+from msgspec import Raw
+
+from millstream.engine.errors import LimitReached, MillstreamError
 from millstream.engine.gateway import Gateway
 from millstream.engine.server.connection import Connection
 from millstream.engine.server.limits import ServerLimits
+from millstream.engine.server.many import Many, ids_of
 from millstream.engine.server.output import Batch
 from millstream.engine.server.shares import Shares
+from millstream.engine.wire.messages import Told, outcome_of
 from millstream.engine.write.admission import Admission, Entering
 from millstream.engine.write.expiry import Expiry
 
@@ -31,7 +36,10 @@ class Commands:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._held: dict[Connection, tuple[_Execution, Entering]] = {}
+        #: Who waits at the door, by connection, and how it gets in.
+        self._held: dict[Connection, _Waiting] = {}
+        #: Requests for `execute_many` that are not taken up to the end.
+        self._begun: dict[Connection, Many] = {}
         self._letting_in: asyncio.Task[None] | None = None
 
     def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
@@ -47,12 +55,26 @@ class Commands:
             if isinstance(entered, int):
                 timed.expiry.ticket = entered
         if not isinstance(entered, int):
-            self._hold(connection, execution, entered)
+            self._hold(connection, _Single(execution, entered))
         connection.in_flight += 1
 
+    def execute_many(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        """The handler of the method: some commands at a time, so that others have their turn."""
+        many = self._begun.pop(connection, None)
+        if many is None:
+            many = Many(self._admission, connection, request, batch)
+        if not many.is_over:
+            many.take(connection.server.limits.in_flight_max - connection.in_flight)
+        if many.waiting and not many.is_over:
+            self._hold(connection, many)
+        if not many.is_taken:
+            self._begun[connection] = many
+            connection.go_on(request, batch)
+
     def forget(self, connection: Connection) -> None:
-        """A connection is gone: its command that waits at the door does not get in."""
+        """A connection is gone: its commands that wait at the door do not get in."""
         self._held.pop(connection, None)
+        self._begun.pop(connection, None)
 
     async def close(self) -> None:
         """Let nobody in any more."""
@@ -60,9 +82,9 @@ class Commands:
             self._letting_in.cancel()
             await asyncio.wait([self._letting_in])
 
-    def _hold(self, connection: Connection, execution: _Execution, enter: Entering) -> None:
+    def _hold(self, connection: Connection, waiting: _Waiting) -> None:
         connection.is_held = True
-        self._held[connection] = execution, enter
+        self._held[connection] = waiting
         if self._letting_in is None:
             self._letting_in = asyncio.get_running_loop().create_task(self._let_in(), name="millstream-server-door")
 
@@ -70,22 +92,27 @@ class Commands:
         try:
             while self._held:
                 connection = next(iter(self._held))
-                execution, enter = self._held.pop(connection)
-                if not execution.done():
-                    await self._put(execution, enter)
+                waiting = self._held.pop(connection)
+                if waiting.waiting and not waiting.done():
+                    await waiting.enter()
+                if waiting.waiting and not waiting.done():
+                    self._held[connection] = waiting  # behind the others
+                    continue
                 connection.is_held = False
                 connection.work()
         finally:
             self._letting_in = None
 
-    async def _put(self, execution: _Execution, enter: Entering) -> None:
-        try:
-            ticket = await enter()
-            if isinstance(execution, _TimedExecution) and execution.expiry is not None:
-                execution.expiry.ticket = ticket
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
-            if not execution.done():
-                execution.set_exception(error)
+
+class _Waiting(Protocol):
+    """What waits at the door: one command, or several."""
+
+    @property
+    def waiting(self) -> Any:
+        """Something, as long as a command of it waits."""
+
+    def done(self) -> bool: ...
+    async def enter(self) -> None: ...
 
 
 class _Execution:
@@ -137,6 +164,30 @@ class _TimedExecution(_Execution):
             self.expiry.cancel()
 
 
+class _Single:
+    """A command that waits at the door."""
+
+    __slots__ = ("_enter", "_execution", "done", "waiting")
+
+    def __init__(self, execution: _Execution, enter: Entering) -> None:
+        self._execution = execution
+        self._enter = enter
+        self.waiting = True
+        self.done = execution.done
+
+    async def enter(self) -> None:
+        """Let it in once there is room."""
+        self.waiting = False
+        execution = self._execution
+        try:
+            ticket = await self._enter()
+            if isinstance(execution, _TimedExecution) and execution.expiry is not None:
+                execution.expiry.ticket = ticket
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            if not execution.done():
+                execution.set_exception(error)
+
+
 class Forwarding:
     """Passes commands on to the writer that a replica knows.
 
@@ -152,23 +203,37 @@ class Forwarding:
 
     def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         """The handler of the method."""
+        self._pass_on(connection, batch, 1, self._forward(connection, request, batch))
+
+    def execute_many(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+        """The handler of the method: all of its commands at once, so that more may be in flight for as long."""
+        ids, commands = ids_of(connection, request), len(request.params.commands)
+        self._pass_on(connection, batch, commands, self._forward_many(connection, request, batch, ids))
+
+    def _pass_on(
+        self, connection: Connection, batch: Batch | None, commands: int, work: Coroutine[Any, Any, None]
+    ) -> None:
         size_bytes = connection.large_bytes(batch)
-        if size_bytes:
-            self._bytes.take(connection, size_bytes)
         try:
-            self._forwards.take(connection)
+            if size_bytes:
+                self._bytes.take(connection, size_bytes)
+            try:
+                self._forwards.take(connection, commands)
+            except LimitReached:
+                self._done(connection, size_bytes, 0)
+                raise
         except LimitReached:
-            self._done(connection, size_bytes, 0)
+            work.close()
             raise
-        connection.in_flight += 1
-        task = connection.spawn(self._forward(connection, request, batch))
-        task.add_done_callback(lambda _: self._done(connection, size_bytes, 1))
+        connection.in_flight += commands
+        task = connection.spawn(work)
+        task.add_done_callback(lambda _: self._done(connection, size_bytes, commands))
 
     def _done(self, connection: Connection, size_bytes: int, forwards: int) -> None:
         if size_bytes:
             self._bytes.give_back(connection, size_bytes)
         if forwards:
-            self._forwards.give_back(connection)
+            self._forwards.give_back(connection, forwards)
 
     async def _forward(self, connection: Connection, request: Any, batch: Batch | None) -> None:
         params = request.params
@@ -186,3 +251,32 @@ class Forwarding:
             connection.settled()
         else:
             connection.settle(request.id, receipt, batch)
+
+    async def _forward_many(
+        self, connection: Connection, request: Any, batch: Batch | None, ids: Sequence[str | None]
+    ) -> None:
+        params, outcomes = request.params, dict[int, Any]()
+        good: dict[int, Any] = {}
+        for index, command in enumerate(params.commands):
+            try:
+                is_read = not isinstance(command, Raw)
+                good[index] = command if is_read else connection.server.requests.command(bytes(command), index)
+            except MillstreamError as error:
+                outcomes[index] = error
+        try:
+            told = await self._backend.execute_many(
+                good.values(),
+                command_ids=None if params.command_ids is None else cast("list[str]", [ids[index] for index in good]),
+                metadata=params.metadata,
+                timeout=params.timeout,
+            )
+            outcomes.update(zip(good, told, strict=True))
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            connection.fail(request.id, error, batch)
+            connection.settled(len(params.commands))
+            return
+        for outcome in outcomes.values():
+            if isinstance(outcome, Exception):
+                connection.server.failed(outcome)
+        result = Told([outcome_of(outcomes[index]) for index in range(len(params.commands))])
+        connection.settle_many(request.id, result, batch, len(params.commands))

@@ -1,7 +1,7 @@
 """One connection: bytes in, requests taken up in turn, replies out.
 
 Here: when a connection reads, waits, and ends. Not here: what a method does (`methods`), what a request is (`wire`),
-what waits to be written (`output`).
+what waits to be taken up (`intake`) and to be written (`output`).
 
     status    reads                        answers
     ------    -----                        -------
@@ -22,8 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -37,22 +36,18 @@ from millstream.engine.errors import (
     MillstreamError,
     NotAuthenticated,
     NotPermitted,
-    ProtocolViolated,
 )
 from millstream.engine.lifecycle import LifeCycle
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.server.connection_life import MOVES, ConnectionEvent, ConnectionStatus
+from millstream.engine.server.intake import LARGE_BYTES, Intake
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch, Output
 from millstream.engine.server.tokens import Role
-from millstream.engine.wire import FrameTooLarge, Lines, Malformed, Requests, Unread, stranger_in
-from millstream.engine.wire.errors import INVALID_REQUEST, PARSE_ERROR
+from millstream.engine.wire import Malformed, Requests, Unread
 from millstream.engine.wire.messages import Result, failure_of
 
 __all__ = ["Connection", "Handler", "Host"]
-
-#: Smaller requests are bounded by their number.
-_LARGE_BYTES = 16 * 1024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -106,16 +101,14 @@ class Connection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
         self._limits = server.limits
-        self._lines = Lines(server.limits.frame_bytes_max)
         self._is_tls = is_tls
         self._large_bytes = 0  # of requests that were taken up since no command was in flight
         self._line_bytes = 0  # of the line that is taken up just now, if it is large
-        #: What was read and not taken up: lines, and requests of a batch that was begun.
-        self._backlog: deque[bytes | tuple[Any, Batch | None]] = deque()
+        self._intake = Intake(server.limits)
+        self._backlog = self._intake.backlog
         self._output = Output(server.limits.output_bytes_max, partial(server.flush_soon, self))
         self._is_reading = True
         self._is_scheduled = False
-        self._is_stranger = True  # nothing but blank lines came so far
         self._last_words: bytes | None = None
         self._lingering: asyncio.TimerHandle | None = None
         #: Everything that runs for it, streams included.
@@ -145,40 +138,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.status is not ConnectionStatus.OPEN:
             return
-        if not (self._backlog or self._is_stranger or self._is_scheduled) and self._take_together(data):
-            return
-        try:
-            lines = self._lines.feed(data)
-        except FrameTooLarge as error:
-            if self._is_stranger and not self._knows(error.lines):
-                return
-            self._backlog.extend(error.lines)
-            self.end("frame_bytes_max", ProtocolViolated(INVALID_REQUEST, str(error)))
-            return
-        if lines and (not self._is_stranger or self._knows(lines)):
+        before = len(self._backlog)
+        refusal = self._intake.feed(data, not self._is_scheduled)
+        if refusal is not None:
+            self.end(*refusal)
+        elif len(self._backlog) > before:
             self.heard_at = elapsed()
-            self._backlog.extend(lines)
             if not self._is_scheduled:
                 self.work()
-
-    def _take_together(self, data: bytes) -> bool:
-        """Read what one receive brought at once, if it is whole lines, of a few good requests. Returns False if not."""
-        if len(data) > _LARGE_BYTES or not self._lines.are_whole(data):
-            return False
-        requests = self._requests.read_lines(data)
-        if requests is None or len(requests) > self._limits.turn_requests_max:
-            return False
-        self.heard_at = elapsed()
-        self._backlog.extend([(request, None) for request in requests])
-        self.work()
-        return True
-
-    def _knows(self, lines: Sequence[bytes]) -> bool:
-        """Whether the first line begins the protocol; whoever begins another one is told so and closed."""
-        self._is_stranger = not any(map(bytes.strip, lines))
-        if problem := stranger_in(lines):
-            self.end("no_json", ProtocolViolated(PARSE_ERROR, problem))
-        return problem is None
 
     def eof_received(self) -> bool:
         """Whoever only asks, as ``nc -N`` does, still hears all answers; on TLS, which ends both ways at once, those
@@ -224,8 +191,9 @@ class Connection(asyncio.Protocol):
         """Do what this role may do, from the next request on."""
         self.role = role
         self._handlers = self.server.handlers[role]
-        self._requests = self.server.readers[role]
-        self._lines.allow(self._limits.stranger_frame_bytes_max if role is None else self._limits.frame_bytes_max)
+        limits = self._limits
+        frame_bytes_max = limits.stranger_frame_bytes_max if role is None else limits.frame_bytes_max
+        self._intake.become(self.server.readers[role], frame_bytes_max)
 
     def work(self) -> None:
         """Take up what was read, as far as this connection may; then read on, or don't."""
@@ -251,10 +219,10 @@ class Connection(asyncio.Protocol):
             if isinstance(item, tuple):
                 self._do(*item)
             else:
-                if len(item) > _LARGE_BYTES:
+                if len(item) > LARGE_BYTES:
                     self._large_bytes += len(item)
                     self._line_bytes = len(item)
-                request = self._requests.read(item)
+                request = self._intake.requests.read(item)
                 if request.__class__ is list:
                     batch = Batch(len(request), self._line_bytes // len(request))
                     backlog.extendleft((each, batch) for each in reversed(request))
@@ -272,13 +240,19 @@ class Connection(asyncio.Protocol):
             if self.is_done:
                 self._close()
 
-    def large_bytes(self, batch: Batch | None) -> int:
+    def go_on(self, request: Any, batch: Batch | None) -> None:
+        """Take a request up once more, before any other, when this connection's turn comes again."""
+        self._backlog.appendleft((request, batch))
+
+    def large_bytes(self, batch: Batch | None, commands: int = 1) -> int:
         """What the request that is taken up just now has of its line, if that is large; else 0.
 
         Args:
             batch: the one that it is in.
+            commands: with several, what each of them has, if that is large.
         """
-        return self._line_bytes if batch is None else batch.large_bytes
+        size = self._line_bytes if batch is None else batch.large_bytes
+        return size if commands == 1 else size // commands if size > commands * LARGE_BYTES else 0
 
     @property
     def has_room(self) -> bool:
@@ -303,7 +277,7 @@ class Connection(asyncio.Protocol):
     def _do(self, request: Any, batch: Batch | None) -> None:
         handler = self._handlers.get(request.__class__)
         if handler is None and isinstance(request, Unread) and self.role is not None:
-            request = self._requests.read(request.line)  # this very batch has authenticated
+            request = self._intake.requests.read(request.line)  # this very batch has authenticated
             handler = self._handlers.get(request.__class__)
         try:
             if handler is None:
@@ -347,21 +321,38 @@ class Connection(asyncio.Protocol):
         line = b"" if to is UNSET else failure_of(to, error)
         self._output.deliver(to, Raw(line), len(line), batch)
 
-    def confirm(self, to: Any, result: Any, batch: Batch | None) -> None:
-        """Answer with what can surely be written, such as a receipt: all that are due are written together."""
-        if batch is None and to is not UNSET:
+    def confirm(self, to: Any, result: Any, batch: Batch | None, size: int = 0) -> None:
+        """Answer with what can surely be written, such as a receipt: all that are due are written together.
+
+        Args:
+            to: the request's id.
+            result: what is answered.
+            batch: the one that the request is in.
+            size: what the reply has there, if that counts.
+        """
+        if to is UNSET:
+            self._output.deliver(to, None, 0, batch)
+        elif batch is None:
             self._output.put(Result(to, result))
+        elif batch.left > 1:
+            batch.put(Result(to, result), size)
         else:
-            self._output.deliver(to, Result(to, result), 0, batch)
+            self._output.deliver(to, Result(to, result), size, batch)
 
     def settle(self, to: Any, receipt: Any, batch: Batch | None) -> None:
         """Answer a command that was in flight."""
         self.confirm(to, receipt, batch)
         self.settled()
 
-    def settled(self) -> None:
-        """One request less in flight."""
-        self.in_flight -= 1
+    def settle_many(self, to: Any, result: Any, batch: Batch | None, commands: int) -> None:
+        """Answer a request with so many commands that were in flight, by what can surely be written."""
+        line = b"" if to is UNSET else _encode(Result(to, result))
+        self._output.deliver(to, Raw(line), len(line), batch)
+        self.settled(commands)
+
+    def settled(self, requests: int = 1) -> None:
+        """So many requests less in flight."""
+        self.in_flight -= requests
         if self._large_bytes and self.in_flight == self.questions:
             self._large_bytes = 0
         if self._backlog or not self._is_reading:

@@ -32,8 +32,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     #: Bytes of the large requests, over 16 kB each, that one connection has in flight; past it nothing is taken up
     #: from it until all of its commands are answered.
     connection_large_bytes_max: int = 8 * 1024 * 1024
-    #: Requests of one connection that are not answered yet; past it nothing is read from it. Requests in a batch; a
-    #: larger one is refused.
+    #: Requests of one connection that are not answered yet; past it nothing is read from it. Requests in a batch, and
+    #: commands in one `execute_many`, each of which counts as a request; a larger one is refused.
     in_flight_max: int = 1_024
     #: Requests of one connection that are taken up before others have their turn, and for how long.
     turn_requests_max: int = 64

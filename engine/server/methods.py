@@ -50,8 +50,10 @@ class Methods:
         #: None where commands are passed on.
         self.commands = None if backend.admission is None else Commands(backend.admission)
         questions = Queries(backend, limits)
+        commands = self.commands or Forwarding(backend, limits)
         table: dict[str, Handler] = {
-            "execute": (self.commands or Forwarding(backend, limits)).execute,
+            "execute": commands.execute,
+            "execute_many": commands.execute_many,
             "ask": questions.ask,
             "watch": questions.watch,
             "unwatch": questions.unwatch,

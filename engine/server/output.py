@@ -34,6 +34,12 @@ class Batch:
         self.replies: list[Any] = []
         self.size_bytes = 0
 
+    def put(self, reply: Any, size: int) -> None:
+        """Keep a reply that is not the last."""
+        self.left -= 1
+        self.replies.append(reply)
+        self.size_bytes += size
+
 
 class Output:
     """The output of one connection.

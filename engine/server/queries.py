@@ -30,6 +30,8 @@ _FOLLOW_EVENTS_MAX = 500
 _INT_MAX = 2**63 - 1
 #: A longer text is written by itself, so that its bytes are counted.
 _SMALL_CHARS = 256
+#: What a reply with a number has, at most, its id not counted.
+_NUMBER_BYTES = 128
 
 
 class Queries:
@@ -57,8 +59,8 @@ class Queries:
         params = request.params
         found = self._backend.answer_now(params.query, params.after, params.incomplete)
         if found is not None:
-            if batch is None and _is_small(found[0]):
-                connection.confirm(request.id, Answered(*found), batch)
+            if _is_small(found[0]) and (batch is None or self._is_room_in(batch, found[0])):
+                connection.confirm(request.id, Answered(*found), batch, _NUMBER_BYTES)
             else:
                 self._reply(connection, request, batch, Answered(*found))
         else:
@@ -94,6 +96,10 @@ class Queries:
             shares.give_back(connection)
             raise
         task.add_done_callback(lambda _: shares.give_back(connection))
+
+    def _is_room_in(self, batch: Batch, answer: Any) -> bool:
+        """Whether an answer surely finds room in a batch, without a look at its bytes."""
+        return type(answer) is not str and batch.size_bytes + _NUMBER_BYTES <= self._limits.output_bytes_max
 
     def _waiting_for(self, query: Query[Any]) -> Shares:
         return self._waiting[self._backend.app.queries[type(query)].view]

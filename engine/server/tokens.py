@@ -34,7 +34,7 @@ _READING = _OPEN | {"ask", "watch", "unwatch", "follow", "describe", "rpc.discov
 MAY: Mapping[Role | None, Set[str]] = {
     None: _OPEN,
     Role.READER: _READING,
-    Role.WRITER: _READING | {"execute"},
+    Role.WRITER: _READING | {"execute", "execute_many"},
 }
 
 

@@ -68,6 +68,23 @@ class Lines:
         """Whether ``data`` begins and ends with a line, and none in it can be too long: it need not be fed."""
         return not self._rest and data.endswith(b"\n") and len(data) <= self._whole_bytes_max
 
+    def joined(self, data: bytes) -> bytes | None:
+        """The lines that ``data`` completes, with their ends, in one piece.
+
+        None where one of them may be too long: then nothing is taken, and it is to be fed.
+        """
+        if self._is_over or len(self._rest) + len(data) > self._whole_bytes_max:
+            return None
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._rest += data
+            return b""
+        if not self._rest and end == len(data):
+            return data
+        whole = self._rest + data[:end]
+        self._rest = bytearray(data[end:])
+        return bytes(whole)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that ``data`` completes, without their ends.
 

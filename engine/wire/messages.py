@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from millstream.engine.application.messages import Receipt
 from millstream.engine.wire.errors import INTERNAL_ERROR, ErrorObject, error_object
 
 __all__ = [
@@ -19,15 +20,19 @@ __all__ = [
     "ErrorShape",
     "Failure",
     "Notification",
+    "Outcome",
+    "Outcomes",
     "Reply",
     "ReplyId",
     "Request",
     "Result",
+    "Told",
     "Watching",
     "answer_line",
     "ended_line",
     "events_line",
     "failure_of",
+    "outcome_of",
 ]
 
 #: Who a reply is for, as the caller named it. A request without one is a notification, and gets no reply.
@@ -58,7 +63,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="jsonrp
 # What a client reads.
 
 
-class ErrorShape(msgspec.Struct, frozen=True):
+class ErrorShape(msgspec.Struct, frozen=True, gc=False):
     """An error of JSON-RPC; ``data`` is left as it came."""
 
     code: int
@@ -66,7 +71,7 @@ class ErrorShape(msgspec.Struct, frozen=True):
     data: Raw = Raw(b"null")
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """Whatever a server sends: an answer (``id`` and ``result`` or ``error``) or a notification (``method`` and
     ``params``).
     """
@@ -88,6 +93,19 @@ class Notification(msgspec.Struct, frozen=True):
     error: ErrorShape | UnsetType = UNSET
 
 
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of one command of ``execute_many``: one of the two, as in a reply."""
+
+    result: Receipt | UnsetType = UNSET
+    error: ErrorShape | UnsetType = UNSET
+
+
+class Outcomes(msgspec.Struct, frozen=True, gc=False):
+    """The result of ``execute_many``: what became of each command, in their order."""
+
+    outcomes: list[Outcome]
+
+
 # What a server writes: as Structs, or as lines without their ends.
 
 
@@ -102,6 +120,20 @@ class Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
     """The answer to a request that failed; the id is None where it can't be told whose it was."""
 
     id: Any
+    error: ErrorObject
+
+
+class Told(msgspec.Struct, gc=False):
+    """The same as a server has it: each is what `outcome_of` makes."""
+
+    outcomes: Sequence[Any]
+
+
+class _Done(msgspec.Struct, gc=False):
+    result: Any
+
+
+class _Failed(msgspec.Struct, gc=False):
     error: ErrorObject
 
 
@@ -130,6 +162,13 @@ class _Ended(msgspec.Struct, gc=False):
 def failure_of(to: ReplyId, error: BaseException) -> bytes:
     """The answer to a request that failed. Never raises, whatever the error holds."""
     return _encode_with(error, lambda told: Failure(to, told))
+
+
+def outcome_of(outcome: Receipt | BaseException) -> Any:
+    """What a server writes of the outcome of one command of ``execute_many``. Never raises, whatever an error holds."""
+    if isinstance(outcome, Receipt):
+        return _Done(outcome)
+    return Raw(_encode_with(outcome, _Failed))
 
 
 def answer_line(watch: int, answer: bytes, position: int) -> bytes:

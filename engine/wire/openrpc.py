@@ -15,7 +15,7 @@ from millstream.engine.application.app import App
 from millstream.engine.application.messages import Receipt
 from millstream.engine.application.methods import answer_type
 from millstream.engine.wire.errors import CODES
-from millstream.engine.wire.messages import Watching
+from millstream.engine.wire.messages import Outcomes, Watching
 from millstream.engine.wire.requests import params_of
 
 __all__ = ["describe"]
@@ -23,7 +23,13 @@ __all__ = ["describe"]
 _REF = "#/components/schemas/{name}"
 
 #: By method: its result, where that is no matter of the application.
-_RESULTS: Mapping[str, type[Any]] = {"execute": Receipt, "watch": Watching, "unwatch": Watching, "follow": Watching}
+_RESULTS: Mapping[str, type[Any]] = {
+    "execute": Receipt,
+    "execute_many": Outcomes,
+    "watch": Watching,
+    "unwatch": Watching,
+    "follow": Watching,
+}
 
 
 def describe(app: App) -> dict[str, Any]:

@@ -32,6 +32,9 @@ _Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 
 #: Characters of a caller's own text that an error repeats.
 _TOLD_CHARS = 80
+#: How lines begin and end, of which some are batches.
+_BEGIN = b"{["
+_END = b"}]"
 #: A message is an object in the params' object, in the request's.
 _AROUND = 2
 
@@ -57,8 +60,11 @@ class _Known(NamedTuple):
     types: Mapping[str, type[msgspec.Struct]]
     read: Callable[[bytes], Any]
     read_batch: Callable[[bytes], Any]
+    read_command: Callable[[bytes], Any]
     #: None where a request can be nested without end, and has to be looked at by itself.
     read_lines: Callable[[bytes], list[Any]] | None
+    #: The same where some of the lines are batches.
+    read_mixed: Callable[[bytes], list[Any]] | None
 
     @classmethod
     def of(cls, app: App) -> _Known:
@@ -66,8 +72,12 @@ class _Known(NamedTuple):
         types = {name: _request(name, each) for name, each in params.items()}
         union: Any = union_of(types.values())
         require_readable(union, f"a command or query of {app!r}")
-        lines = None if nests(kind_of(union)) else msgspec.json.Decoder(union).decode_lines
-        return cls(params, types, reader(union, _AROUND), reader(list[union], _AROUND + 1), lines)
+        lines = mixed = None
+        if not nests(kind_of(union)):
+            lines = msgspec.json.Decoder(union).decode_lines
+            mixed = msgspec.json.Decoder(list[union] | union).decode_lines
+        batch, command = reader(list[union], _AROUND + 1), reader(_any_of(app.commands))
+        return cls(params, types, reader(union, _AROUND), batch, command, lines, mixed)
 
 
 #: By application: to make them takes 10 ms, and a program, or its tests, may serve one application many times.
@@ -100,12 +110,22 @@ class Requests:
         self._is_limited = False
         self._decode = without_nul(known.read, lambda request: self._keys((request,)))
         self._decode_batch = without_nul(known.read_batch, self._keys)
-        self._decode_lines = known.read_lines
+        self._decode_command = without_nul(known.read_command, lambda command: self._keys_of((command,)))
+        self._decode_lines, self._decode_mixed = known.read_lines, known.read_mixed
 
     def _keys(self, requests: Iterable[Any]) -> list[str | None]:
         """Those of the commands in them."""
-        execute: type[Any] = self.types["execute"]
-        commands = [request.params.command for request in requests if type(request) is execute]
+        types: Mapping[str, Any] = self.types
+        execute, many = types["execute"], types["execute_many"]
+        commands: list[Any] = []
+        for request in requests:
+            if request.__class__ is execute:
+                commands.append(request.params.command)
+            elif request.__class__ is many:
+                commands += request.params.commands
+        return self._keys_of(commands)
+
+    def _keys_of(self, commands: Iterable[Any]) -> list[str | None]:
         return [self._app.commands[type(command)].key_of(command) for command in commands]
 
     def only(self, methods: Iterable[str]) -> Requests:
@@ -117,40 +137,76 @@ class Requests:
         found.types = {name: self.types[name] for name in methods}
         union: Any = union_of(found.types.values())
         found._decode, found._decode_batch, found._is_limited = reader(union), reader(list[union]), True
-        found._decode_lines = None
+        found._decode_lines = found._decode_mixed = None
         return found
 
     def read(self, line: bytes) -> Any:
         """A request, a `Malformed` or `Unread`, a list of them for a batch, or None for an empty line."""
         try:
-            return self._decode(line)
+            if line[:1] != b"[":
+                return self._decode(line)
+            return self._bounded(self._decode_batch(line))
         except Exception:  # noqa: BLE001 - whatever it is, the line is to blame, and looked at again with care
             return self._looked_at(line)
 
     def read_lines(self, data: bytes) -> list[Any] | None:
-        """The requests of some lines, read at once; None where one of them has to be looked at by itself, with `read`.
+        """The requests of some lines, read at once, a list for a batch; None where one of the lines has to be looked at
+        by itself, with `read`.
 
         The decoder is more lenient about line ends than `read` is: it takes one request that stands in two lines, and
-        two that stand in one. The first can't be where each line ends with ``}`` and the next begins with ``{``: no
-        JSON has that within a value. Then as many requests as lines means one in each.
+        two that stand in one. The first can't be where each line ends with ``}`` or ``]`` and the next begins with
+        ``{`` or ``[``: no JSON has that within a value. Then as many requests as lines means one in each.
 
         Args:
             data: lines with their ends.
         """
-        lines = data.count(b"\n")
-        if (
-            self._decode_lines is None
-            or data[:1] != b"{"
-            or data[-2:] != b"}\n"
-            or data.count(b"}\n{") != lines - 1
-            or (BACKSLASH in data and data.find(NUL) >= 0)
-        ):
+        lines, decode = data.count(b"\n"), self._decode_lines
+        if data[:1] != b"{" or data[-2:] != b"}\n" or data.count(b"}\n{") != lines - 1:
+            decode = self._decode_mixed
+            if not _stand_alone(data):
+                return None
+        if decode is None or (BACKSLASH in data and data.find(NUL) >= 0):
             return None
         try:
-            found: list[Any] = self._decode_lines(data)
+            found: list[Any] = decode(data)
         except Exception:  # noqa: BLE001 - which line is to blame is found by looking at each
             return None
-        return found if len(found) == lines else None
+        if len(found) != lines or (decode is self._decode_mixed and not all(map(self._is_bounded, found))):
+            return None
+        return found
+
+    def _is_bounded(self, found: Any) -> bool:
+        return found.__class__ is not list or self._bounded(found) is found
+
+    def command(self, line: bytes, index: int) -> Any:
+        """One command of an ``execute_many``, whose request is good but for some of its commands.
+
+        Args:
+            line: its JSON.
+            index: which it is.
+
+        Raises:
+            UnknownMessage, InvalidMessage, ProtocolViolated: as if it had come alone.
+        """
+        try:
+            return self._decode_command(line)
+        except Exception as error:
+            given = msgspec.json.decode(line)
+            wrong = self._wrong_message("command", self._app.commands, given) if isinstance(given, dict) else None
+            if wrong is None:
+                kind = type(given).__name__ if given is not None else "null"
+                wrong = ProtocolViolated(INVALID_PARAMS, f"a command is an object, not {kind}: `$.commands[{index}]`")
+            raise wrong from error
+
+    def require_few(self, commands: int) -> None:
+        """See that a request has no more commands than may be in flight.
+
+        Raises:
+            ProtocolViolated: it has.
+        """
+        if commands > self._batch_max:
+            most = f"at most in_flight_max={self._batch_max:,} commands in one request"
+            raise ProtocolViolated(INVALID_PARAMS, f"params of 'execute_many': {most}, not {commands:,}: split it")
 
     def _looked_at(self, line: bytes) -> Any:
         start = line.lstrip()[:1]
@@ -170,13 +226,18 @@ class Requests:
         if not 0 < len(found) <= self._batch_max:
             return self._bounded(found)
         raws: list[Raw] = msgspec.json.decode(line, type=list[Raw])
-        return [self._one(bytes(raw), each) for raw, each in zip(raws, found, strict=True)]
+        return self._bounded([self._one(bytes(raw), each) for raw, each in zip(raws, found, strict=True)])
 
     def _bounded(self, batch: list[Any]) -> Any:
         if not batch:
             return _violated(INVALID_REQUEST, "a batch has at least one request")
         if len(batch) > self._batch_max:
             return _violated(INVALID_REQUEST, f"a batch has at most in_flight_max={self._batch_max:,} requests")
+        many: Any = self.types.get("execute_many")
+        sizes = [len(each.params.commands) for each in batch if type(each) is many]
+        if sizes and len(batch) - len(sizes) + sum(max(1, size) for size in sizes) > self._batch_max:
+            most = f"in_flight_max={self._batch_max:,} requests, each command of an 'execute_many' counted"
+            return _violated(INVALID_REQUEST, f"a batch has at most {most}")
         return batch
 
     def _one(self, line: bytes, found: Any) -> Any:
@@ -202,7 +263,24 @@ class Requests:
             known = ", ".join(self._params)
             problem = f"there is no method {name[:_TOLD_CHARS]!r}; there are: {known}"
             return _violated(METHOD_NOT_FOUND, problem, reply)
-        return Malformed(reply, self._wrong_params(name, found.get("params", UNSET)))
+        params = found.get("params", UNSET)
+        if name == "execute_many" and isinstance(params, dict) and isinstance(params.get("commands"), list):
+            return self._many(line, reply, params)
+        return Malformed(reply, self._wrong_params(name, params))
+
+    def _many(self, line: bytes, reply: ReplyId | UnsetType, params: dict[str, Any]) -> Any:
+        """An ``execute_many`` with commands that are none: they are left as they came, and looked at one by one, when
+        their turn comes.
+        """
+        try:
+            self.require_few(len(params["commands"]))
+            read = _read_raws(line)
+        except ProtocolViolated as error:
+            return Malformed(reply, error)
+        except Exception:  # noqa: BLE001 - something beside the commands, which `_wrong_params` finds
+            return Malformed(reply, self._wrong_params("execute_many", {**params, "commands": []}))
+        kept = self._params["execute_many"](**msgspec.structs.asdict(read.params))
+        return self.types["execute_many"](jsonrpc="2.0", params=kept, id=read.id)
 
     def _wrong_params(self, method: str, params: Any) -> MillstreamError:
         if params is UNSET:
@@ -236,6 +314,18 @@ class Requests:
         return None if problem is None else InvalidMessage(message.__name__, problem)
 
 
+def _stand_alone(data: bytes) -> bool:
+    """Whether each line begins and ends as a request or a batch does. A look at each, as there are few where each is
+    long.
+    """
+    at, last = -1, len(data) - 1
+    while at < last:
+        begin, at = at + 1, data.find(b"\n", at + 1)
+        if at < 0 or data[begin] not in _BEGIN or data[at - 1] not in _END:
+            return False
+    return True
+
+
 def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
     """The methods of the protocol, and for each the class of its parameters for this application."""
     timeout = ("timeout", _Seconds | None, None)
@@ -252,6 +342,7 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
             ("wait", bool, True),
             bases=(Options,),
         ),
+        "execute_many": _many_params(_any_of(app.commands)),
         "ask": _params("ask", ("query", _any_of(app.queries)), after, timeout, incomplete),
         "watch": _params("watch", ("query", _any_of(app.queries)), after, ("every", bool, False), incomplete),
         "unwatch": _params("unwatch", ("watch", Count)),
@@ -278,6 +369,16 @@ def _params(
         forbid_unknown_fields=True,
         gc=False,
         kw_only=True,
+    )
+
+
+def _many_params(command: Any) -> type[msgspec.Struct]:
+    return _params(
+        "execute_many",
+        ("commands", list[command]),
+        ("command_ids", list[str | None] | None, None),
+        ("metadata", Metadata | None, None),
+        ("timeout", _Seconds | None, None),
     )
 
 
@@ -317,3 +418,7 @@ class _Never(msgspec.Struct, tag="", tag_field="type"):
 
 def _any_of(messages: Iterable[type[Any]]) -> Any:
     return union_of(sorted(messages, key=tag_of) or (_Never,))
+
+
+#: Reads an ``execute_many`` whose commands are left as they came.
+_read_raws: Callable[[bytes], Any] = msgspec.json.Decoder(_request("execute_many", _many_params(Raw))).decode

@@ -111,7 +111,7 @@ class Admission:
         """
         payload, deadline = "", None
         if command_id is not None:
-            command_id, payload = self._named(command, command_id)
+            command_id, payload = checked_command_id(command_id), payload_digest(command)
         if metadata is not None:
             metadata = checked_metadata(metadata)
         if expected_version is not None:
@@ -230,16 +230,14 @@ class Admission:
             InvalidMessage: the metadata is not what it should be.
         """
         slicer, batch = Slicer(self._limits.slice_ms_max), self._limits.batch_commands_max
-        if metadata is not None:
-            metadata = checked_metadata(metadata)
-        same = None if metadata is None else Terms(metadata=metadata)
+        same = None if metadata is None else Terms(metadata=checked_metadata(metadata))
         for first in range(0, len(todo), _AT_ONCE):
             envelopes: list[Envelope] = []
             places: list[int] = []
             for index in range(first, min(first + _AT_ONCE, len(todo))):
                 try:
                     command, command_id = self.command(todo[index]), ids[index]
-                    terms = same if command_id is None else Terms(*self._named(command, command_id), None, metadata)
+                    terms = same if command_id is None else self.named(command, command_id, same)
                 except MillstreamError as error:
                     together.refuse(index, error)
                 else:
@@ -264,6 +262,11 @@ class Admission:
                 together.tickets.append(ticket)
 
     @staticmethod
-    def _named(command: Command, command_id: str) -> tuple[str, str]:
-        """The checked id of a command, and the digest of its content, by which a repeat is told."""
-        return checked_command_id(command_id), payload_digest(command)
+    def named(command: Command, command_id: str, terms: Terms | None) -> Terms:
+        """The terms of a command with an id, of several that have other terms in common.
+
+        Raises:
+            InvalidMessage: the id is none, or the command holds a set of values that have no order among them.
+        """
+        metadata = None if terms is None else terms.metadata
+        return Terms(checked_command_id(command_id), payload_digest(command), None, metadata)

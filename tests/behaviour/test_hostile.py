@@ -138,6 +138,10 @@ Step = Ask | Batch | Break | Noise | Flood | Cut | Listen | End | LetRun | TimeP
 
 KINDS = (
     "note",
+    "many",
+    "many silent",
+    "many late",
+    "many wrong",
     "wrong",
     "ask",
     "later",
@@ -150,6 +154,10 @@ KINDS = (
     "describe",
     "silent",
 )
+
+SILENT = ("silent", "many silent")
+#: How many a request has, where that is not one.
+COMMANDS = {"many": 4, "many silent": 2, "many late": 8, "many wrong": 4}
 
 _NEVER = {"type": "Note", "text": "never"}
 
@@ -177,6 +185,26 @@ BROKEN: dict[str, Callable[[], bytes]] = {
     "bad version": lambda: request("execute", {"command": _NEVER, "expected_version": 1}),
     "bad timeout": lambda: request("execute", {"command": _NEVER, "timeout": "soon"}),
     "bad metadata": lambda: request("execute", {"command": _NEVER, "metadata": {"who": "me"}}),
+    "many unknown": lambda: request(
+        "execute_many", {"commands": [{"type": "Noted", "text": "never"}, 1, None, {}, []]}
+    ),
+    "many positional": lambda: request("execute_many", [[_NEVER]]),
+    "many of no list": lambda: request("execute_many", {"commands": _NEVER}),
+    "many more": lambda: request("execute_many", {"commands": [_NEVER] * 9}),
+    "many more that are none": lambda: request("execute_many", {"commands": [0] * 9_000}),
+    "many unknown param": lambda: request("execute_many", {"commands": [_NEVER, 0], "wait": True}),
+    "many bad ids": lambda: request("execute_many", {"commands": [_NEVER, _NEVER], "command_ids": ["", "x" * 201]}),
+    "many few ids": lambda: request("execute_many", {"commands": [_NEVER, _NEVER], "command_ids": ["one"]}),
+    "many bad timeout": lambda: request("execute_many", {"commands": [_NEVER], "timeout": -1}),
+    "many bad metadata": lambda: request("execute_many", {"commands": [_NEVER, 0], "metadata": {"who": "me"}}),
+    "many large metadata": lambda: request("execute_many", {"commands": [_NEVER], "metadata": {"actor": "x" * 5_000}}),
+    "many deep": lambda: request("execute_many", {"commands": ["@"]}).replace(b'"@"', b'{"a":' * 3_000),
+    "many half a surrogate": lambda: request("execute_many", {"commands": [{**_NEVER, "text": "never@"}, 1]}).replace(
+        b"@", b"\\ud800"
+    ),
+    "many in large batches": lambda: (
+        b"[" + b",".join([request("execute_many", {"commands": [_NEVER, 0, 0]}).strip()] * 3) + b"]\n"
+    ),
     "empty batch": lambda: b"[]\n",
     "large batch": lambda: b"[" + b",".join([request("execute", {"command": _NEVER}).strip()] * 9) + b"]\n",
     "batch of nonsense": lambda: b'[1,[],{},null,"x"]\n',
@@ -295,13 +323,19 @@ class World:
 
     def line(self, kind: str, to: Any) -> bytes:
         """A request of a kind. Each note has a text of its own."""
-        self.notes += kind in ("note", "silent")
-        note = {"type": "Note", "text": f"note {self.notes} {'x' * 100}"}
-        notes = {"type": "Notes"}
+        size = {"note": 1, "silent": 1, "many": 4, "many silent": 2, "many late": 8, "many wrong": 1}.get(kind, 0)
+        self.notes += size
+        several = [{"type": "Note", "text": f"note {self.notes - back} {'x' * 100}"} for back in range(size)]
+        note, notes = several[0] if several else None, {"type": "Notes"}
+        wrong = {"type": "Take", "item": "a", "count": 1}
         return {
             "note": lambda: request("execute", {"command": note}, to),
             "silent": lambda: request("execute", {"command": note}, ...),
-            "wrong": lambda: request("execute", {"command": {"type": "Take", "item": "a", "count": 1}}, to),
+            "many": lambda: request("execute_many", {"commands": several}, to),
+            "many silent": lambda: request("execute_many", {"commands": several}, ...),
+            "many late": lambda: request("execute_many", {"commands": several, "timeout": 0.0005}, to),
+            "many wrong": lambda: request("execute_many", {"commands": [0, wrong, *several, {"type": "Noted"}]}, to),
+            "wrong": lambda: request("execute", {"command": wrong}, to),
             "ask": lambda: request("ask", {"query": STOCK}, to),
             "later": lambda: request("ask", {"query": STOCK, "after": 10**6}, to),
             "large": lambda: request("ask", {"query": notes}, to),
@@ -336,14 +370,17 @@ class World:
                 for start in range(0, len(data), size):
                     peer.push(data[start : start + size])
                     await anyio.lowlevel.checkpoint()
-                peer.wanted[json.dumps(to)] += kind != "silent"
+                peer.wanted[json.dumps(to)] += kind not in SILENT
             case Batch(_, kinds):
                 lines = [self.line(kind, number) for number, kind in enumerate(kinds)]
                 peer.push(b"[" + b",".join(line.strip() for line in lines) + b"]\n")
-                peer.wanted.update(json.dumps(number) for number, kind in enumerate(kinds) if kind != "silent")
+                if sum(COMMANDS.get(kind, 1) for kind in kinds) > LIMITS.in_flight_max:
+                    peer.wanted["null"] += 1  # it is refused whole
+                else:
+                    peer.wanted.update(json.dumps(number) for number, kind in enumerate(kinds) if kind not in SILENT)
             case Flood(_, kind, times):
                 peer.push(b"".join(self.line(kind, "flood") for _ in range(times)))
-                peer.wanted['"flood"'] += times if kind != "silent" else 0
+                peer.wanted['"flood"'] += times if kind not in SILENT else 0
             case Break(_, what):
                 peer.is_clean = False
                 peer.push(BROKEN[what]())
@@ -392,7 +429,7 @@ class World:
         for connection in self.server.connections:
             assert connection.in_flight <= LIMITS.in_flight_max
             assert len(connection.streams) <= LIMITS.connection_watches_max
-            assert connection._lines.pending <= LIMITS.frame_bytes_max
+            assert connection._intake.pending <= LIMITS.frame_bytes_max
             assert held_bytes(connection) <= READ_BYTES_MAX + LIMITS.frame_bytes_max
             waiting = connection.waiting_bytes
             assert waiting <= 2 * LIMITS.output_bytes_max + 5 * answer + READ_BYTES_MAX
@@ -418,7 +455,9 @@ class World:
                 if "method" not in each:
                     assert ("result" in each) != ("error" in each)
                     answered[json.dumps(each["id"])] += 1
-                    self.receipts += "commit" in (each.get("result") or {})
+                    told = each.get("result") or {}
+                    for outcome in (told, *(one.get("result", {}) for one in told.get("outcomes", ()))):
+                        self.receipts += "commit" in outcome
         figures["replies"] += answered.total()
         figures["errors"] += sum(b'"error"' in line for line in lines)
         if lines and b'"connections_max"' in lines[0]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from millstream.bench.figures import Goal
+from millstream.bench.figure import Goal
 from millstream.bench.machine import Machine
 from millstream.bench.measure import LATENCY, MEMORY
 from millstream.bench.summary import FigureReport, Report, Row

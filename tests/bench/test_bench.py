@@ -14,7 +14,8 @@ from rich.console import Console
 from millstream.bench import __main__ as command_line
 from millstream.bench import loops, publishing, report
 from millstream.bench.bank import Deposit, Open, fingerprint, queries, streams, totals
-from millstream.bench.figures import FIGURES, Entry, Figure, Goal
+from millstream.bench.figure import Entry, Figure, Goal
+from millstream.bench.figures import FIGURES
 from millstream.bench.harness import Contender, Plan, contenders, measure, run_apart
 from millstream.bench.job import DifferentWork, Job, Result, WorkerFailed
 from millstream.bench.machine import Machine, filesystem_at

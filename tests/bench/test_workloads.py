@@ -23,7 +23,8 @@ from millstream.bench.bank import (
     streams,
     totals,
 )
-from millstream.bench.figures import FIGURES, Entry, Figure, Goal
+from millstream.bench.figure import Entry, Figure, Goal
+from millstream.bench.figures import FIGURES
 from millstream.bench.harness import Contender, Plan, measure
 from millstream.bench.job import DifferentWork, Job, Result
 from millstream.bench.measure import LATENCY, MEMORY, arrivals, curve

@@ -81,6 +81,23 @@ def test_no_more_are_sent_than_may_be_in_flight() -> None:
     assert [b'"type":"c"' in line for line in calls.take(0.0)] == [True]
 
 
+def test_a_call_of_several_commands_counts_as_so_many_in_flight_and_one_alone_always_may() -> None:
+    def several(commands: int) -> Call:
+        return Call(b"execute_many", b"", Promise(), changes=True, commands=commands)
+
+    first, second, third, large = several(2), several(2), several(1), several(9)
+    calls = calls_of(first, second, third, large, in_flight_max=3)
+    taken = [len(calls.take(0.0))]  # the second one would be the fourth
+    may_send = [calls.may_send]
+    for call in (first, second, third):
+        calls.more -= calls.sent.pop(call.id).commands - 1
+        may_send.append(calls.may_send)
+        taken.append(len(calls.take(0.0)))
+    assert (taken, may_send) == ([1, 2, 0, 1], [False, True, False, True])
+    calls.lost("it went away")
+    assert calls.more == 0
+
+
 def test_one_that_was_given_up_keeps_its_place_in_flight_until_its_reply_comes() -> None:
     first, second = question("a"), question("b")
     calls = calls_of(first, second, in_flight_max=1)

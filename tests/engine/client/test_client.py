@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -17,13 +18,16 @@ from millstream.engine.errors import (
     DeadlineExceeded,
     InvalidMessage,
     MillstreamError,
+    NotLeader,
     NotYetVisible,
+    ProtocolViolated,
+    Rejected,
     RemoteError,
     ViewIncomplete,
 )
 from millstream.engine.loop.clock import elapsed
 from tests.engine.client.peer import Visit, heard, peer, until
-from tests.shop import Add, StockOf
+from tests.shop import Add, Note, StockOf
 from tests.support import Outcome, settled, start
 
 pytestmark = pytest.mark.anyio
@@ -122,17 +126,113 @@ async def test_what_comes_back_must_be_a_receipt() -> None:
     async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
         visit = await there.visit()
         outcomes = [start(group, client.execute(Add("a", n))) for n in range(1, 4)]
-        many = start(group, client.execute_many([Add("a", 4), Add("a", 5)]))
-        results: list[Any] = [RECEIPT, {"commit": "x"}, None, RECEIPT, []]
-        for request, result in zip(await visit.requests(5), results, strict=True):
+        results: list[Any] = [RECEIPT, {"commit": "x"}, None]
+        for request, result in zip(await visit.requests(3), results, strict=True):
             visit.reply(request, result)
-        await until(lambda: many.settled)
+        await until(lambda: outcomes[-1].settled)
         assert outcomes[0].value == Receipt(3, 7, 1, version=2)
         for outcome in outcomes[1:]:
             assert isinstance(outcome.error, RemoteError)
             assert outcome.error.message.startswith("what came back is no receipt: Expected ")
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (None, "Expected `object`, got `null`"),
+        ({"outcomes": [{"result": RECEIPT}]}, "there are 1 of them, of 2 commands"),
+        ({"outcomes": [{"result": RECEIPT}, {}]}, "one has neither result nor error"),
+        ({"outcomes": [{"result": RECEIPT}, {"result": {**RECEIPT, "commit": -1}}]}, "Expected `int` >= 0"),
+    ],
+)
+async def test_what_comes_back_for_many_must_be_an_outcome_for_each(result: Any, problem: str) -> None:
+    async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        many = start(group, client.execute_many([Add("a", 4), Add("a", 5)]))
+        visit.reply(await visit.request(), result)
+        await until(lambda: many.settled)
+        for outcome in many.value:
+            assert isinstance(outcome, RemoteError)
+            assert outcome.message.startswith(f"what came back are no outcomes: {problem}")
+
+
+async def test_many_commands_are_sent_in_one_request_and_each_gets_its_own_outcome() -> None:
+    async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        commands: list[Any] = [Add("a", 1), object(), Add("b", 2), Add("c", 3)]
+        ids = ["one", "two", "", "three"]
+        many = start(group, client.execute_many(commands, command_ids=ids, metadata=Metadata(actor="ann")))
+        request = await visit.request()
+        assert (request["method"], request["params"]) == (
+            "execute_many",
+            {
+                "commands": [
+                    {"type": "Add", "item": "a", "count": 1},
+                    {"type": "Add", "item": "c", "count": 3},
+                ],
+                "command_ids": ["one", "three"],
+                "metadata": {"actor": "ann"},
+            },
+        )
+        rejected = {
+            "code": 1001,
+            "message": "x",
+            "data": {"error": "Rejected", "code": "no", "message": "", "details": {}},
+        }
+        visit.reply(request, {"outcomes": [{"error": rejected}, {"result": RECEIPT}]})
+        await until(lambda: many.settled)
+        assert [type(each) for each in many.value] == [Rejected, InvalidMessage, InvalidMessage, Receipt]
+        assert str(many.value[2]) == "command_id is not valid: a string of 1 to 200 characters, not ''"
+
+
+async def test_many_commands_that_do_not_fit_in_one_request_are_sent_in_several() -> None:
+    limits = ClientLimits(frame_bytes_max=2_000)
+    async with peer() as there, Client(there.address, limits=limits) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        commands = [Note("x" * size) for size in (700, 700, 700, 5_000, 10)]
+        many = start(group, client.execute_many(commands))
+        sizes = []
+        for _ in range(2):
+            request = await visit.request()
+            assert len(msgspec.json.encode(request)) < 2_000
+            sizes.append([len(each["text"]) for each in request["params"]["commands"]])
+            visit.reply(request, {"outcomes": [{"result": RECEIPT}] * len(sizes[-1])})
+        assert sizes == [[700, 700], [700]]
+        request = await visit.request()
+        assert [len(each["text"]) for each in request["params"]["commands"]] == [10]
+        visit.reply(request, {"outcomes": [{"result": RECEIPT}]})
+        await until(lambda: many.settled)
+        assert [type(each) for each in many.value] == [Receipt, Receipt, Receipt, ProtocolViolated, Receipt]
+
+
+async def test_an_error_of_the_whole_request_is_that_of_each_command_and_none_is_the_same_object() -> None:
+    async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        many = start(group, client.execute_many([Add("a", 1)] * 2))
+        visit.fail(await visit.request(), 2009, "x", error="NotLeader", address="tcp://there:1")
+        await until(lambda: many.settled)
+        one, other = many.value
+        assert isinstance(one, NotLeader)
+        assert isinstance(other, NotLeader)
+        assert (one.address, other.address, one is other) == ("tcp://there:1", "tcp://there:1", False)
+
+
+async def test_many_commands_that_were_sent_twice_and_denied_once_are_in_doubt() -> None:
+    limits = ClientLimits(retry_seconds_min=0.001)
+    async with peer() as there, Client(there.address, limits=limits) as client, anyio.create_task_group() as group:
+        visit = await there.visit()
+        many = start(group, client.execute_many([Add("a", 1)] * 2, command_ids=["one", "two"]))
+        first = await visit.request()
+        visit.close()
+        visit = await there.visit()
+        again = await visit.request()
+        assert again == first
+        closed = {"code": 2006, "message": "x", "data": {"error": "EngineClosed", "state": "closing"}}
+        visit.reply(again, {"outcomes": [{"result": RECEIPT}, {"error": closed}]})
+        await until(lambda: many.settled)
         assert many.value[0] == Receipt(3, 7, 1, version=2)
-        assert isinstance(many.value[1], RemoteError)
+        assert isinstance(many.value[1], ConnectionLost)
+        assert many.value[1].sent
 
 
 @pytest.mark.parametrize("field", ["commit", "position", "events", "version"])
@@ -204,7 +304,8 @@ async def test_errors_about_time_name_the_command_and_the_time_as_their_caller_d
         one, two, *questions = await visit.requests(5)
         late = {"error": "DeadlineExceeded", "command": "add/2", "timeout_seconds": 59.99, "decided": True}
         visit.fail(one, 2002, "x", **late)
-        visit.fail(two, 2002, "x", **late)
+        assert 59 < two["params"]["timeout"] <= 60
+        visit.reply(two, {"outcomes": [{"error": {"code": 2002, "message": "x", "data": late}}]})
         over = elapsed() + 0.2
         await until(lambda: elapsed() > over)
         for question, seconds in zip(questions, (30.0, 30.0, 0.199), strict=True):
@@ -233,7 +334,9 @@ async def test_a_client_that_names_commands_gives_each_an_id_of_its_own_and_leav
         start(group, client.execute_many([Add("a", 1)] * 2))
         await settled()
         start(group, client.execute_many([Add("a", 1)], command_ids=["also mine"]))
-        ids = await given(visit, 5)
+        ids = [*await given(visit, 2)]
+        for _ in range(2):
+            ids += (await visit.request())["params"]["command_ids"]
         prefix = ids[0].removesuffix("-1")
         assert len(prefix) == 24
         assert ids == [f"{prefix}-1", "mine", f"{prefix}-2", f"{prefix}-3", "also mine"]
@@ -275,23 +378,30 @@ async def test_who_hears_that_a_named_command_is_in_doubt_hears_its_name() -> No
         await there.start()
 
 
+def named(request: Any) -> tuple[str, int]:
+    """What is to be added, of one command."""
+    params = request["params"]
+    (command,) = [params["command"]] if "command" in params else params["commands"]
+    return command["item"], command["count"]
+
+
 async def test_many_commands_are_never_more_under_way_than_may_be_and_let_others_in_between() -> None:
     async with peer() as there, Client(there.address, limits=ClientLimits(in_flight_max=3)) as client:
         visit = await there.visit()
         async with anyio.create_task_group() as group:
             many = start(group, client.execute_many([Add("a", n) for n in range(1, 8)]))
             requests = await visit.requests(3)
-            assert [request["params"]["command"]["count"] for request in requests] == [1, 2, 3]
+            assert [named(request) for request in requests] == [("a", 1), ("a", 2), ("a", 3)]
             start(group, client.execute(Add("b", 1)))
             await settled()
             assert len(client.link._calls.waiting) == 1
             order: list[tuple[str, int]] = []
             for _ in range(8):
-                visit.reply(requests.pop(0), RECEIPT)
+                request = requests.pop(0)
+                visit.reply(request, RECEIPT if request["method"] == "execute" else {"outcomes": [{"result": RECEIPT}]})
                 if len(order) < 5:
-                    request = await visit.request()
-                    requests.append(request)
-                    order.append((request["params"]["command"]["item"], request["params"]["command"]["count"]))
+                    requests.append(await visit.request())
+                    order.append(named(requests[-1]))
         assert order == [("b", 1), ("a", 4), ("a", 5), ("a", 6), ("a", 7)]
         assert many.value == [Receipt(3, 7, 1, version=2)] * 7
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
 import weakref
 from collections.abc import Iterator
@@ -154,7 +155,7 @@ async def test_whoever_goes_on_with_a_line_that_is_too_long_hears_so_all_the_sam
             group.start_soon(caller.send, b"x" * 20_000_000)
             (told,) = await caller.rest()
         assert told["error"]["code"] == -32600
-        assert only(server)._lines.pending == 0  # what still came was thrown away
+        assert only(server)._intake.pending == 0  # what still came was thrown away
 
 
 async def test_a_line_is_as_long_as_it_may_be() -> None:
@@ -624,6 +625,18 @@ async def test_a_batch_has_no_more_answers_than_its_reader_may_leave() -> None:
             "held": None,
         }
         assert found[5]["result"]["position"] == 2
+
+
+async def test_short_answers_of_a_batch_are_counted_too() -> None:
+    async with served(limits=ServerLimits(output_bytes_max=10_000)) as server, calling(server) as caller:
+        batch = [request("ask", {"query": STOCK}, number) for number in range(300)]
+        await caller.send(b"[" + b",".join(each.strip() for each in batch) + b"]\n")
+        line = await caller.line()
+        replies = {each["id"]: each for each in json.loads(line)}
+        answered = [number for number, each in replies.items() if "result" in each]
+        assert sorted(replies) == list(range(300))
+        assert 70 < len(answered) < 140
+        assert {each["error"]["data"]["limit"] for each in replies.values() if "error" in each} == {"output_bytes_max"}
 
 
 async def test_a_reader_that_is_slow_for_too_long_is_closed() -> None:

@@ -532,7 +532,7 @@ async def test_it_describes_the_application_as_open_rpc() -> None:
         described = await caller.call("describe")
         assert described == await caller.call("rpc.discover")
         assert described["info"]["title"] == "shop"
-        assert [each["name"] for each in described["methods"]][:3] == ["execute", "ask", "watch"]
+        assert [each["name"] for each in described["methods"]][:3] == ["execute", "execute_many", "ask"]
 
 
 async def test_its_figures_are_those_of_the_engine_and_its_own() -> None:

@@ -135,3 +135,14 @@ def test_a_reader_that_cuts_gives_each_line_whole_or_its_beginning_wherever_the_
     assert found == [line if len(line) <= 400 else line[:256] for line in lines]
     assert [type(line) for line in found] == [bytes if len(line) <= 400 else Cut for line in lines]
     assert reader.pending == 0
+
+
+@given(st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\n\n", b"d\ne", b"1234567", b""]), max_size=20))
+def test_lines_in_one_piece_are_those_that_come_one_by_one(pieces: list[bytes]) -> None:
+    one_by_one, joined = Lines(FRAME_BYTES_MAX, cuts=True), Lines(FRAME_BYTES_MAX, cuts=True)
+    for piece in pieces:
+        whole = joined.joined(piece)
+        found = joined.feed(piece) if whole is None else whole.split(b"\n")[:-1]
+        assert [bytes(each) for each in found] == [bytes(each) for each in one_by_one.feed(piece)]
+        assert whole is None or whole == b"" or whole.endswith(b"\n")
+        assert joined.pending == one_by_one.pending

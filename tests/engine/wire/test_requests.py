@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from millstream.engine import App, Command, Event, Key, Metadata
+from millstream.engine import App, Command, Event, Key, Metadata, MillstreamError
 from millstream.engine.wire import Lines, Malformed, Requests, error_object
 from millstream.engine.wire.requests import params_of
 from millstream.handlers import WriteModel, applies, handles
@@ -54,6 +54,7 @@ EXECUTE = {
     "timeout": None,
     "wait": True,
 }
+MANY: dict[str, Any] = {"commands": [], "command_ids": None, "metadata": None, "timeout": None}
 ASK = {"query": STOCK, "after": 0, "timeout": None, "incomplete": False}
 
 #: Lines, and the requests that they are.
@@ -90,6 +91,24 @@ GOOD: tuple[tuple[bytes, Any], ...] = (
             },
         ),
     ),
+    (line("execute_many", {"commands": [ADD, ADD]}, id=1), (1, "execute_many", {**MANY, "commands": [ADD, ADD]})),
+    (line("execute_many", {"commands": []}), ("nobody", "execute_many", MANY)),
+    (
+        line(
+            "execute_many",
+            {"commands": [ADD], "command_ids": ["i"], "metadata": {"actor": "ann"}, "timeout": 2},
+            id=1,
+        ),
+        (
+            1,
+            "execute_many",
+            {"commands": [ADD], "command_ids": ["i"], "metadata": {"actor": "ann"}, "timeout": 2.0},
+        ),
+    ),
+    (
+        b"[" + line("execute_many", {"commands": [ADD, ADD]}, id=1) + b"," + line("health", id=2) + b"]",
+        [(1, "execute_many", {**MANY, "commands": [ADD, ADD]}), (2, "health", {})],
+    ),
     (line("ask", {"query": STOCK}, id=1), (1, "ask", ASK)),
     (
         line("ask", {"query": STOCK, "after": 7, "timeout": 0.5, "incomplete": True}, id=1),
@@ -120,7 +139,7 @@ GOOD: tuple[tuple[bytes, Any], ...] = (
 )
 
 PARSE, INVALID, NO_METHOD, PARAMS = -32700, -32600, -32601, -32602
-METHODS = "execute, ask, watch, unwatch, follow, describe, rpc.discover, health, stats, authenticate"
+METHODS = "execute, execute_many, ask, watch, unwatch, follow, describe, rpc.discover, health, stats, authenticate"
 ID = "an id is a string, or a number of at most 64 bits"
 
 #: Lines that are no requests: who hears it, the code, and what is said. The first are those of the specification.
@@ -196,6 +215,34 @@ BAD: tuple[tuple[bytes, Any], ...] = (
     (
         line("execute", {"command": ADD, "metadata": {"actor": 3}}, id=1),
         (1, PARAMS, "params of 'execute': Expected `str | null`, got `int` - at `$.metadata.actor`"),
+    ),
+    (
+        line("execute_many", {}, id=1),
+        (1, PARAMS, "params of 'execute_many': Object missing required field `commands`"),
+    ),
+    (
+        line("execute_many", {"commands": ADD}, id=1),
+        (1, PARAMS, "params of 'execute_many': Expected `array`, got `object` - at `$.commands`"),
+    ),
+    (
+        line("execute_many", {"commands": [1], "command_ids": "ab"}, id=1),
+        (1, PARAMS, "params of 'execute_many': Expected `array | null`, got `str` - at `$.command_ids`"),
+    ),
+    (
+        line("execute_many", {"commands": [1], "wait": True}, id=1),
+        (1, PARAMS, "params of 'execute_many': Object contains unknown field `wait`"),
+    ),
+    (
+        line("execute_many", {"commands": [1, 2, 3, 4]}, id=1),
+        (1, PARAMS, "params of 'execute_many': at most in_flight_max=3 commands in one request, not 4: split it"),
+    ),
+    (
+        b"[" + line("execute_many", {"commands": [ADD] * 3}, id=1) + b"," + line("health", id=2) + b"]",
+        (None, INVALID, "a batch has at most in_flight_max=3 requests, each command of an 'execute_many' counted"),
+    ),
+    (
+        b"[" + line("execute_many", {"commands": [1] * 3}, id=1) + b"," + line("health", id=2) + b"]",
+        (None, INVALID, "a batch has at most in_flight_max=3 requests, each command of an 'execute_many' counted"),
     ),
     (
         line("ask", {"query": STOCK, "after": 2**63}, id=1),
@@ -317,6 +364,50 @@ def test_a_request_holds_the_applications_own_messages() -> None:
     assert (first.params.command, second.params.query) == (Note("x"), Everything())
 
 
+def told(command: Any) -> tuple[int, str]:
+    """What is said of one command of several, given as what it is in JSON, or as JSON."""
+    sent = command if isinstance(command, bytes) else json.dumps(command).encode()
+    found = requests.read(b'{"jsonrpc":"2.0","id":1,"method":"execute_many","params":{"commands":[%b]}}' % sent)
+    (raw,) = found.params.commands
+    assert type(raw) is msgspec.Raw
+    with pytest.raises(MillstreamError) as raised:
+        requests.command(bytes(raw), 0)
+    error = error_object(raised.value)
+    return error.code, error.message
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ({**ADD, "count": 0}, (1002, "Add is not valid: Expected `int` >= 1 - at `$.count`")),
+        ({**ADD, "more": 1}, (1002, "Add is not valid: Object contains unknown field `more`")),
+        (STOCK, (1003, "application 'shop' has no command 'StockOf'; it has: Add, Take, Move, Nothing, Note, Break")),
+        ({}, (1003, "application 'shop' has no command 'None'; it has: Add, Take, Move, Nothing, Note, Break")),
+        (7, (PARAMS, "a command is an object, not int: `$.commands[0]`")),
+        (None, (PARAMS, "a command is an object, not null: `$.commands[0]`")),
+        ([ADD], (PARAMS, "a command is an object, not list: `$.commands[0]`")),
+    ],
+)
+def test_one_command_of_several_that_is_none_is_told_what_it_would_be_told_alone(command: Any, expected: Any) -> None:
+    assert told(command) == expected
+    if isinstance(command, dict):
+        alone = requests.read(line("execute", {"command": command}, id=1))
+        assert (error_object(alone.error).code, error_object(alone.error).message) == expected
+
+
+def test_a_key_with_a_nul_is_in_no_command_of_several() -> None:
+    command = b'{"type":"Add","item":"\\u0000","count":1}'
+    alone = requests.read(b'{"jsonrpc":"2.0","id":1,"method":"execute","params":{"command":%b}}' % command)
+    assert told(command) == (1002, str(alone.error))
+
+
+def test_good_commands_beside_one_that_is_none_are_what_they_are() -> None:
+    found = requests.read(line("execute_many", {"commands": [ADD, 1], "command_ids": ["a", "b"], "timeout": 3}, id=9))
+    assert type(found).__name__ == "execute_many"
+    assert (found.id, found.params.command_ids, found.params.timeout) == (9, ["a", "b"], 3.0)
+    assert requests.command(bytes(found.params.commands[0]), 0) == Add("a", 3)
+
+
 def test_the_class_of_a_request_tells_its_method() -> None:
     assert list(requests.types) == METHODS.split(", ")
     assert type(requests.read(line("rpc.discover", id=1))) is requests.types["rpc.discover"]
@@ -431,8 +522,8 @@ nearly = st.fixed_dictionaries(
         "method": st.sampled_from([*METHODS.split(", "), "x", 1]),
         "id": json_values,
         "params": st.dictionaries(
-            st.sampled_from(["command", "query", "after", "timeout", "watch", "token", "x"]),
-            json_values | st.sampled_from([ADD, STOCK, {"type": "Add"}]),
+            st.sampled_from(["command", "commands", "query", "after", "timeout", "watch", "token", "x"]),
+            json_values | st.sampled_from([ADD, STOCK, {"type": "Add"}, [ADD], [ADD, 1]]),
             max_size=4,
         )
         | json_values,
@@ -505,17 +596,21 @@ DRAW = line("execute", {"command": _POINTS}, id=1).replace(b", ", b",")
 
 
 def one_by_one(reader: Requests, data: bytes) -> list[Any]:
-    """The requests in some lines, each read by itself; None in the place of what is no good request."""
-    found = [reader.read(each) for each in data.split(b"\n")[:-1]]
-    return [
-        None if each is None or isinstance(each, Malformed | list) else (type(each), _plain(each)) for each in found
-    ]
+    """The requests in some lines, each read by itself; None in the place of what is no good request or batch."""
+    return [_good(reader.read(each)) for each in data.split(b"\n")[:-1]]
+
+
+def _good(found: Any) -> Any:
+    if isinstance(found, list):
+        good = [_good(each) for each in found]
+        return None if None in good else good
+    return None if found is None or isinstance(found, Malformed) else (type(found), _plain(found))
 
 
 def at_once(reader: Requests, data: bytes) -> list[Any] | None:
     """The same, read at once."""
     found = reader.read_lines(data)
-    return None if found is None else [(type(each), _plain(each)) for each in found]
+    return None if found is None else [_good(each) for each in found]
 
 
 @pytest.mark.parametrize("reader_and_line", [(drawing, DRAW), (requests, line("ask", {"query": STOCK}, id=2))])
@@ -527,6 +622,65 @@ def test_good_lines_are_read_at_once(reader_and_line: tuple[Requests, bytes]) ->
         assert found is not None
         assert len(found) == count
         assert found == one_by_one(reader, data)
+
+
+def batch_of(*lines: bytes) -> bytes:
+    return b"[" + b",".join(lines) + b"]"
+
+
+HEALTH = b'{"jsonrpc":"2.0","id":7,"method":"health"}'
+TWO = batch_of(DRAW, HEALTH)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [TWO],
+        [TWO, TWO],
+        [TWO, DRAW, TWO],
+        [DRAW, TWO],
+        [TWO, DRAW],
+        [batch_of(DRAW)],
+        [batch_of(HEALTH, HEALTH, HEALTH), HEALTH, HEALTH],
+        [batch_of(b'{"jsonrpc":"2.0","id":1,"method":"execute_many","params":{"commands":[]}}', HEALTH, HEALTH)],
+    ],
+)
+def test_good_batches_are_read_at_once_beside_other_lines(data: list[bytes]) -> None:
+    joined = b"".join(each + b"\n" for each in data)
+    found = at_once(drawing, joined)
+    assert found is not None
+    assert len(found) == len(data)
+    assert found == one_by_one(drawing, joined)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        batch_of(HEALTH, HEALTH, HEALTH, HEALTH),
+        batch_of(HEALTH, batch_of(HEALTH)),
+        batch_of(HEALTH, b"1"),
+        batch_of(HEALTH) + b" ",
+        batch_of(HEALTH) + batch_of(HEALTH),
+        HEALTH + batch_of(HEALTH),
+        TWO + b",",
+        batch_of(DRAW.replace(b'"name": "a"', b'"name": "\\u0000"')),
+    ],
+)
+def test_a_batch_that_is_none_is_looked_at_by_itself(line: bytes) -> None:
+    for data in (line + b"\n", line + b"\n" + TWO + b"\n", TWO + b"\n" + line + b"\n", HEALTH + b"\n" + line + b"\n"):
+        assert drawing.read_lines(data) is None
+
+
+def test_a_batch_that_is_cut_in_two_and_two_lines_that_are_one_never_cancel_each_other_out() -> None:
+    for joined in (TWO + TWO, TWO + b" " + DRAW, HEALTH + TWO):
+        for at in range(len(TWO) + 1):
+            broken = TWO[:at] + b"\n" + TWO[at:] + b"\n"
+            for data in (broken + joined + b"\n", joined + b"\n" + broken):
+                assert drawing.read_lines(data) is None
+    cut = TWO.index(b"},{") + 1
+    without_comma = TWO[:cut] + b"\n" + TWO[cut + 1 :] + b"\n"
+    assert drawing.read_lines(TWO + TWO + b"\n" + without_comma) is None
 
 
 @pytest.mark.parametrize("joint", [b"", b" ", b",", b"\r", b"\t", b"\x00", b"\n\n", b" \n", b"\r\n"])
@@ -554,6 +708,9 @@ def test_two_requests_on_one_line_are_not_taken_for_two_lines() -> None:
                 DRAW,
                 DRAW[:40],
                 DRAW[40:],
+                TWO,
+                TWO[:50],
+                TWO[50:],
                 b"\n",
                 b"\n",
                 b"\r\n",
@@ -562,6 +719,9 @@ def test_two_requests_on_one_line_are_not_taken_for_two_lines() -> None:
                 b"{",
                 b"}",
                 b"}\n{",
+                b"]\n[",
+                b"}\n[",
+                b"]\n{",
                 b"[",
                 b"]",
                 b"null",
