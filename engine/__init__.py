@@ -20,6 +20,8 @@ from millstream.engine.application.messages import (
 from millstream.engine.engine import Engine
 from millstream.engine.errors import (
     AnswerFailed,
+    AnswerTooLarge,
+    AnswerUnreadable,
     ApplyFailed,
     AuthorError,
     CallerError,
@@ -79,6 +81,8 @@ __all__ = [
     "KEY",
     "PERSONAL",
     "AnswerFailed",
+    "AnswerTooLarge",
+    "AnswerUnreadable",
     "Answered",
     "App",
     "ApplyFailed",

@@ -23,6 +23,7 @@ from millstream.engine.application.validation import checked_metadata, require_r
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError, UnknownMessage, ViewFaulted
+from millstream.engine.gateway import Answer
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
@@ -148,14 +149,14 @@ class Engine(Queries):
 
     async def execute(
         self,
-        command: Command,
+        command: Command[Answer],
         *,
         command_id: str | None = None,
         expected_version: int | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
         wait: bool = True,
-    ) -> Receipt:
+    ) -> Receipt[Answer]:
         """Decide a command and make its events durable.
 
         When this returns, the events survive a crash of the machine, and every view will see them. Commands are
@@ -178,7 +179,8 @@ class Engine(Queries):
             UnknownMessage: no write model handles this command.
             CommandIdReused: another command was executed under this id.
             VersionConflict: the key is at another version.
-            CommitTooLarge: it yielded more than ``commit_bytes_max``.
+            CommitTooLarge, AnswerTooLarge: it yielded or answered more than ``commit_bytes_max``, ``answer_bytes_max``.
+            AnswerUnreadable: it was executed before, and what it answered is none of what it promises today.
             Overloaded: the mailbox is full, and ``wait`` is false.
             DeadlineExceeded: the timeout passed; ``decided`` tells whether the command stands.
             CommitFailed, OutcomeUnknown, Fenced: the log failed.
@@ -213,12 +215,12 @@ class Engine(Queries):
 
     async def execute_many(
         self,
-        commands: Iterable[Command],
+        commands: Iterable[Command[Answer]],
         *,
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | MillstreamError]:
+    ) -> list[Receipt[Answer] | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order.
 
         Not a transaction: each is decided by itself, others' commands may come in between, and one that fails does not
@@ -247,7 +249,8 @@ class Engine(Queries):
         "Now" includes commands that are decided and not yet durable, so a refusal has no position here.
 
         Raises:
-            Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler, CommitTooLarge: as `execute`.
+            Rejected, InvalidMessage, UnknownMessage, HandlerFailed, ImpureHandler, CommitTooLarge, AnswerTooLarge: as
+                `execute`.
             WriterUnavailable, Fenced, EngineClosed: the engine takes no commands.
             WrongLoop: it was opened on another event loop.
         """
@@ -396,7 +399,7 @@ class Engine(Queries):
             self.observers.log_upgraded(log=self.log.name, from_format=self.log.upgraded_from, to_format=FORMAT)
         catalog = await Catalog.opened(self._snapshots, self.log, self.observers)
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)
-        write = WriteParts(self.app, self.limits.receipts_max)
+        write = WriteParts(self.app, self.limits.receipts_max, self.limits.receipts_bytes_max)
         with frozen() if self._freeze_gc else nullcontext():
             parts = [*write.all, *(view.read for view in self._views)]
             recovered = await self._recovery.recover(parts, Slicer(self.limits.slice_ms_max))
@@ -479,8 +482,8 @@ class Engine(Queries):
         return Reader(self.log, self.app, head, self.limits.read_bytes_max)
 
     def _write_state(self, parts: WriteParts) -> WriteState:
-        commit_bytes_max = self.limits.commit_bytes_max
-        return WriteState(self.app, parts, check_purity=self._check_purity, commit_bytes_max=commit_bytes_max)
+        bounds = (self.limits.commit_bytes_max, self.limits.answer_bytes_max)
+        return WriteState(self.app, parts, *bounds, check_purity=self._check_purity)
 
     def _settled_parts(self) -> list[Part]:
         """The parts when nothing moves any more. The write side's are left out if they are not those of the head."""
@@ -490,6 +493,6 @@ class Engine(Queries):
 
     async def _rebuild(self, slicer: Slicer) -> Rebuilt:
         """The write side's state anew, for the writer that has lost it."""
-        write = WriteParts(self.app, self.limits.receipts_max)
+        write = WriteParts(self.app, self.limits.receipts_max, self.limits.receipts_bytes_max)
         recovered = await self._recovery.recover(write.all, slicer)
         return Rebuilt(self._write_state(write), recovered.head, recovered.replayed)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from millstream.engine.application.messages import Answered, Command, Metadata, Query, Receipt, Token
 from millstream.engine.errors import MillstreamError
 
-__all__ = ["Gateway"]
+__all__ = ["Answer", "Gateway"]
 
 Answer = TypeVar("Answer")
 
@@ -26,25 +26,25 @@ class Gateway(Protocol):
 
     async def execute(
         self,
-        command: Command,
+        command: Command[Answer],
         *,
         command_id: str | None = None,
         expected_version: int | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
         wait: bool = True,
-    ) -> Receipt:
+    ) -> Receipt[Answer]:
         """Decide a command and make its events durable."""
         ...
 
     async def execute_many(
         self,
-        commands: Iterable[Command],
+        commands: Iterable[Command[Answer]],
         *,
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | MillstreamError]:
+    ) -> list[Receipt[Answer] | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order."""
         ...
 

@@ -45,6 +45,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     agenda_entries_max: int = 100_000
     #: Commands with an id whose receipts are remembered; the same id after so many others is a new command.
     receipts_max: int = 100_000
+    #: Encoded bytes that the answer of one command may have; past it the command is refused with `AnswerTooLarge`.
+    answer_bytes_max: int = 16 * 1024
+    #: Encoded bytes of the answers that are remembered with those receipts; past it the oldest receipts are forgotten.
+    receipts_bytes_max: int = 64 * 1024 * 1024
     #: How long the writer decides, or a view applies, before it lets others run.
     slice_ms_max: float = 0.5
     #: Commits that may wait for a view before it is detached and catches up from the log.

@@ -19,7 +19,7 @@ from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
-from millstream.engine.gateway import Gateway
+from millstream.engine.gateway import Answer, Gateway
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
@@ -114,14 +114,14 @@ class Replica(Queries):
 
     async def execute(
         self,
-        command: Command,
+        command: Command[Answer],
         *,
         command_id: str | None = None,
         expected_version: int | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
         wait: bool = True,
-    ) -> Receipt:
+    ) -> Receipt[Answer]:
         """Pass a command on to the writer. `Engine.execute` says what becomes of it.
 
         Raises:
@@ -141,12 +141,12 @@ class Replica(Queries):
 
     async def execute_many(
         self,
-        commands: Iterable[Command],
+        commands: Iterable[Command[Answer]],
         *,
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | MillstreamError]:
+    ) -> list[Receipt[Answer] | MillstreamError]:
         """Pass commands on to the writer. `Engine.execute_many` says what becomes of them.
 
         Returns:

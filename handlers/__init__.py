@@ -4,7 +4,18 @@ from millstream.engine.application.methods import applies
 from millstream.engine.errors import Rejected
 from millstream.handlers.aggregate import Aggregate
 from millstream.handlers.model import WriteModel, handles
-from millstream.handlers.reacting import Reaction, reacts
+from millstream.handlers.reacting import Decision, Reaction, answer_of, reacts
 from millstream.handlers.retired import Retired
 
-__all__ = ["Aggregate", "Reaction", "Rejected", "Retired", "WriteModel", "applies", "handles", "reacts"]
+__all__ = [
+    "Aggregate",
+    "Decision",
+    "Reaction",
+    "Rejected",
+    "Retired",
+    "WriteModel",
+    "answer_of",
+    "applies",
+    "handles",
+    "reacts",
+]

@@ -6,17 +6,41 @@ belongs into the cause's handler, because what a command has led to stands, what
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, TypeAlias, TypeVar, cast, overload
+from typing import Any, TypeAlias, cast, overload
 
-from millstream.engine.application.messages import Command
+from millstream.engine.application.messages import Command, Event
 from millstream.engine.application.methods import mark
+from millstream.engine.application.reactions import Asking
 from millstream.engine.errors import Rejected
 
-__all__ = ["Reaction", "reacts"]
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
+
+__all__ = ["Decision", "Reaction", "answer_of", "reacts"]
+
+Answer = TypeVar("Answer", default=None)
+
+#: What a handler gives back whose command promises an answer: it yields events, and returns the answer.
+Decision: TypeAlias = Generator[Event, None, Answer]
 
 #: What a method with ``@reacts`` gives back: it yields commands, and hears for each the refusal, or None.
 Reaction: TypeAlias = Generator[Command, Rejected | None, None]
+
+
+def answer_of(command: Command[Answer]) -> Generator[Command, Rejected | None, Answer]:
+    """Send a command from a reaction, for its answer: ``seats = yield from answer_of(Hold(…))``.
+
+    It is decided as one that is yielded. The answer is the reaction's own copy; None, if the command promises none.
+
+    Raises:
+        Rejected: the command's handler said no. A reaction that lets it pass is parked.
+    """
+    return cast(Answer, (yield cast(Command, Asking(command))))
+
 
 Reacts = TypeVar("Reacts", bound=Callable[..., Iterable[Command]])
 

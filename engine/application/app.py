@@ -18,6 +18,7 @@ from millstream.engine.application.forms import require_event, require_message, 
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Message, Query
 from millstream.engine.application.methods import Method, key_field, place_of, yielded_by
+from millstream.engine.application.promises import Promise, promise_of, require_kept
 from millstream.engine.application.reactions import by_name, reactions_in
 from millstream.engine.application.sides import (
     Poison,
@@ -54,6 +55,8 @@ class CommandEntry(NamedTuple):
     read_plain: Callable[[bytes], Command]
     #: Tells that a command is its own copy already, where its class has such a check.
     exact: Exact | None
+    #: What it promises to answer; None if nothing.
+    promise: Promise | None
 
 
 class EventEntry(NamedTuple):
@@ -244,6 +247,7 @@ def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandE
                 )
             require_message(command)
             require_readable(command, place_of(command))
+            require_kept(command, method)
             table[command] = _command_entry(command, index, method)
     return table
 
@@ -251,7 +255,8 @@ def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandE
 def _command_entry(command: type[Command], model: int, method: Method) -> CommandEntry:
     plain, key_of = reader(command), _key_getter(command)
     read = plain if key_of is _no_key else without_nul(plain, lambda message: (key_of(message),))
-    return CommandEntry(tag_of(command), model, method, key_of, read, plain, exact_check(command, key_field(command)))
+    exact, promise = exact_check(command, key_field(command)), promise_of(command)
+    return CommandEntry(tag_of(command), model, method, key_of, read, plain, exact, promise)
 
 
 def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) -> dict[type[Event], EventEntry]:

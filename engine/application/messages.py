@@ -9,13 +9,26 @@ fields. It is not checked when it is constructed in process (msgspec never does)
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeAlias, TypeVar, dataclass_transform
+from typing import Annotated, Any, Generic, TypeAlias, dataclass_transform
 
 import msgspec
 
-from millstream.engine.errors import CommandIdReused, InvalidMessage, Rejected, VersionConflict, ViewIncomplete
+from millstream.engine.errors import (
+    AnswerUnreadable,
+    CommandIdReused,
+    InvalidMessage,
+    Rejected,
+    VersionConflict,
+    ViewIncomplete,
+)
+
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
 
 __all__ = [
     "KEY",
@@ -37,6 +50,8 @@ __all__ = [
 
 T = TypeVar("T")
 Answer_co = TypeVar("Answer_co", covariant=True)
+#: What a command promises. By default nothing is known of it, so that ``Command`` and ``Receipt`` mean any of them.
+Promised_co = TypeVar("Promised_co", covariant=True, default=object)
 
 #: What marks a field as the message's key. Use `Key`, or ``Annotated[str, KEY, Meta(max_length=40)]`` for more bounds.
 KEY = msgspec.Meta(extra={"millstream": "key"})
@@ -66,8 +81,12 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True,
     """
 
 
-class Command(Message):
-    """A request to change state; named in the imperative. Handled by exactly one write model."""
+class Command(Message, Generic[Promised_co]):
+    """A request to change state; named in the imperative. Handled by exactly one write model.
+
+    It may promise an answer: ``class Hold(Command[tuple[int, ...]])``. Its handler is then a generator that returns it,
+    and it is ``receipt.answer``. ``class Deposit(Command)`` promises none.
+    """
 
 
 class Event(Message):
@@ -90,7 +109,7 @@ class Preview(list[Event]):
         self.reactions: tuple[str, ...] = tuple(reactions)
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
+class Receipt(msgspec.Struct, Generic[Promised_co], frozen=True, gc=False, repr_omit_defaults=True):
     """What a durable command returns, and the token that makes its effect visible: ``ask(query, after=receipt)``.
 
     ``commit`` is the number of the commit that holds the command. ``position`` is that of its last event or, when it
@@ -99,6 +118,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     None for a command without a key: the next ``expected_version``. ``repeated`` says that the command was there
     already, under this id: the receipt is the first one, and nothing happened now. What followed by reactions counts
     in ``version`` and in nothing else. ``parked`` says how many of those reactions failed; what was decided stands.
+    ``answer`` is what the command promises, None if that is nothing: the caller's own copy. A repeat gets it, too.
     """
 
     commit: _Count
@@ -108,6 +128,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     version: _Count | None = None
     repeated: bool = False
     parked: _Count = 0
+    answer: Promised_co = None  # type: ignore[assignment]  # of a command that promises none
 
 
 class Answered(msgspec.Struct, Generic[Answer_co], frozen=True, gc=False):
@@ -121,7 +142,16 @@ class Answered(msgspec.Struct, Generic[Answer_co], frozen=True, gc=False):
 
 
 #: What ``after=`` takes: a write, a refusal or an answer whose state is to be seen, or a position.
-Token: TypeAlias = Receipt | Answered[Any] | Rejected | VersionConflict | CommandIdReused | ViewIncomplete | int
+Token: TypeAlias = (
+    Receipt[Any]
+    | Answered[Any]
+    | Rejected
+    | VersionConflict
+    | CommandIdReused
+    | AnswerUnreadable
+    | ViewIncomplete
+    | int
+)
 
 
 def position_of(token: Token | None) -> int:

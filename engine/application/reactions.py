@@ -13,7 +13,13 @@ from millstream.engine.application.methods import Method, key_field, place_of, y
 from millstream.engine.application.sides import WriteSide, is_keyed, reactions_of
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["ReactionEntry", "by_name", "reactions_in"]
+__all__ = ["Asking", "ReactionEntry", "by_name", "reactions_in"]
+
+
+class Asking(NamedTuple):
+    """What a reaction yields that wants the answer of a command: it is sent the answer, or thrown the refusal."""
+
+    command: Command[Any]
 
 
 class ReactionEntry(NamedTuple):

@@ -94,6 +94,8 @@ def execute(
     show_note("it was executed before: nothing happened now" if receipt.repeated else "done")
     version = {} if receipt.version is None else {"version": f"{receipt.version:,}"}
     show_figures({"position": f"{receipt.position:,}", "events": f"{receipt.events:,}", **version})
+    if receipt.answer is not None:
+        show_value(receipt.answer)
 
 
 async def _execute_lines(link: Link, shared: Mapping[str, Any], timeout: float | None) -> None:

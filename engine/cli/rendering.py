@@ -52,7 +52,8 @@ def messages_in(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
             message = _resolved(each, schemas)
             name = _tag_in(message)
             if name:
-                answer = _type_in(document["x-answers"][name]) if kind == "query" else ""
+                promised = document["x-answers"].get(name)
+                answer = "" if promised is None else _type_in(promised)
                 yield kind, name, _fields_in(message), answer
     for name, each in document["x-events"].items():
         yield "event", name, _fields_in(_resolved(each, schemas)), ""

@@ -35,6 +35,7 @@ from millstream.engine.client.executions import (
     deadline_in,
     execution,
     json_of,
+    mended,
     receipt_of,
 )
 from millstream.engine.client.limits import ClientLimits
@@ -44,6 +45,7 @@ from millstream.engine.client.randomness import command_ids as new_command_ids
 from millstream.engine.client.sending import Sending
 from millstream.engine.client.subscriptions import Policy
 from millstream.engine.errors import (
+    AnswerUnreadable,
     ConnectionLost,
     DeadlineExceeded,
     MillstreamError,
@@ -112,14 +114,14 @@ class Client:
 
     async def execute(
         self,
-        command: Command,
+        command: Command[Answer],
         *,
         command_id: str | None = None,
         expected_version: int | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
         wait: bool = True,
-    ) -> Receipt:
+    ) -> Receipt[Answer]:
         """Decide a command and make its events durable; see `Engine.execute`.
 
         Args:
@@ -150,14 +152,16 @@ class Client:
         call = execution(command, options, promise, deadline)
         try:
             if deadline is not None:
-                return receipt_of(await link.outcome(call))
+                return receipt_of(command, await link.outcome(call))
             link.send(call)
-            return receipt_of(await promise)  # a coroutine less than `outcome`
+            return receipt_of(command, await promise)  # a coroutine less than `outcome`
         except CancelledError as error:
             call.note_cancelled(error)
             raise
         except DeadlineExceeded as error:
             raise as_told(error, command, call.deadline) from error.__cause__
+        except AnswerUnreadable as error:
+            raise mended(error) from error.__cause__
         except ConnectionLost as error:
             if error.sent and command_id is not None:
                 error.add_note(f"millstream: it was sent under the command_id {command_id!r}")
@@ -165,12 +169,12 @@ class Client:
 
     async def execute_many(
         self,
-        commands: Iterable[Command],
+        commands: Iterable[Command[Answer]],
         *,
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | MillstreamError]:
+    ) -> list[Receipt[Answer] | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order; see `Engine.execute_many`.
 
         They are sent many in one request, up to ``in_flight_max`` of them without waiting for their outcomes. Those of

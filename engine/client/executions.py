@@ -5,13 +5,17 @@ Here: what a single call needs; what several commands in one need beside it is i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from millstream.engine.application.messages import Command, Message, Receipt
 from millstream.engine.application.options import Deadline, Options
+from millstream.engine.application.promises import Promise, promise_of
 from millstream.engine.application.validation import (
     checked_command_id,
     checked_metadata,
@@ -20,11 +24,28 @@ from millstream.engine.application.validation import (
     encode,
 )
 from millstream.engine.client.calls import Call
-from millstream.engine.errors import DeadlineExceeded, InvalidMessage, NotYetVisible, RemoteError
+from millstream.engine.errors import (
+    AnswerUnreadable,
+    DeadlineExceeded,
+    InvalidMessage,
+    MillstreamError,
+    NotYetVisible,
+    RemoteError,
+)
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.wire.errors import INTERNAL_ERROR
 
-__all__ = ["as_asked", "as_told", "deadline_in", "execution", "json_of", "receipt_of"]
+__all__ = [
+    "as_asked",
+    "as_told",
+    "deadline_in",
+    "execution",
+    "json_of",
+    "mended",
+    "promised",
+    "receipt_of",
+    "require_promise",
+]
 
 #: Longer timeouts are none: 31 years, which is also the most that a server takes.
 _SECONDS_MAX = 1e9
@@ -32,6 +53,8 @@ _SECONDS_MAX = 1e9
 _EARLY_SECONDS = 0.002
 
 _read_receipt = msgspec.json.Decoder(Receipt).decode
+#: What a class promises: to find out takes longer than a call.
+_promise_of: Callable[[type[Command[Any]]], Promise | None] = lru_cache(maxsize=1_024)(promise_of)
 
 
 def execution(command: Command, options: Options | None, promise: Any, deadline: Deadline | None) -> Call:
@@ -44,9 +67,11 @@ def execution(command: Command, options: Options | None, promise: Any, deadline:
         deadline: when its caller gives up.
 
     Raises:
+        DefinitionError: its class does not say what it promises.
         InvalidMessage: command, id, version or metadata are not what they should be, as far as can be told from here.
     """
     params, name = b'"command":' + json_of(command), type(command).__name__
+    require_promise(command)
     if options is None:
         return Call(b"execute", params, promise, name=name, changes=True, repeatable=False, deadline=deadline)
     if options.command_id is not None:
@@ -87,16 +112,52 @@ def deadline_in(timeout: float | None) -> Deadline | None:
     return Deadline(elapsed() + timeout, timeout)
 
 
-def receipt_of(result: Raw) -> Receipt:
+def receipt_of(command: Command[Any], result: Raw) -> Receipt[Any]:
     """What `execute` gave.
 
     Raises:
         RemoteError: it is no receipt.
+        AnswerUnreadable: its answer is none of the type that the command promises here.
     """
     try:
-        return _read_receipt(result)
+        return promised(command, _read_receipt(result))
     except msgspec.DecodeError as error:
         raise RemoteError(INTERNAL_ERROR, f"what came back is no receipt: {error}") from error
+
+
+def require_promise(command: Command[Any]) -> None:
+    """See that what a command promises can be read, before it is sent.
+
+    Raises:
+        DefinitionError: it can't, or can't be told.
+    """
+    _promise_of(type(command))
+
+
+def promised(command: Command[Any], receipt: Receipt[Any]) -> Receipt[Any]:
+    """A receipt whose answer is as JSON has it, with what the command promises.
+
+    Raises:
+        AnswerUnreadable: it is none of that type.
+    """
+    promise = _promise_of(type(command))
+    if promise is None:
+        return receipt
+    try:
+        answer = promise.read(encode(receipt.answer))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise AnswerUnreadable(type(command).__name__, str(error), replace(receipt, answer=None)) from error
+    return replace(receipt, answer=answer)
+
+
+def mended(error: MillstreamError) -> MillstreamError:
+    """An error that holds a receipt, with one: over the wire it is what JSON has."""
+    if isinstance(error, AnswerUnreadable) and not isinstance(error.receipt, Receipt):
+        try:
+            error.receipt = msgspec.convert(error.receipt, Receipt)
+        except msgspec.ValidationError as problem:
+            return RemoteError(INTERNAL_ERROR, f"what came back is no receipt: {problem}")
+    return error
 
 
 def as_told(error: DeadlineExceeded, command: Command, deadline: Deadline | None) -> DeadlineExceeded:

@@ -15,9 +15,9 @@ from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.application.options import Deadline
 from millstream.engine.application.validation import checked_command_id, encode
 from millstream.engine.client.calls import Call, error_of
-from millstream.engine.client.executions import as_told, json_of
+from millstream.engine.client.executions import as_told, json_of, mended, promised, require_promise
 from millstream.engine.client.limits import ClientLimits
-from millstream.engine.errors import DeadlineExceeded, MillstreamError, RemoteError
+from millstream.engine.errors import AnswerUnreadable, DeadlineExceeded, MillstreamError, RemoteError
 from millstream.engine.wire.errors import INTERNAL_ERROR
 from millstream.engine.wire.messages import Outcomes
 
@@ -72,6 +72,7 @@ def parcels_of(
     for place, command in enumerate(todo):
         try:
             written = json_of(command)
+            require_promise(command)
             name = ids[place]
             named = b"null" if name is None else encode(checked_command_id(name))
         except MillstreamError as error:
@@ -115,16 +116,23 @@ def unpack(
         found: list[Receipt | MillstreamError] = []
         for each, command in zip(outcomes, commands, strict=True):
             if each.result is not UNSET:
-                found.append(each.result)
+                found.append(_promised(command, each.result))
             elif each.error is not UNSET:
                 error = error_of(each.error)
-                found.append(_told(believed(call, error), command, call.deadline))
+                found.append(_told(mended(believed(call, error)), command, call.deadline))
             else:
                 raise msgspec.ValidationError("one has neither result nor error")
     except msgspec.DecodeError as error:
         problem = f"what came back are no outcomes: {error}"
         return [RemoteError(INTERNAL_ERROR, problem) for _ in commands]
     return found
+
+
+def _promised(command: Command, receipt: Receipt) -> Receipt | MillstreamError:
+    try:
+        return promised(command, receipt)
+    except AnswerUnreadable as error:
+        return error
 
 
 def _told(error: MillstreamError, command: Command, deadline: Deadline | None) -> MillstreamError:

@@ -75,14 +75,14 @@ class SyncClient:
 
     def execute(
         self,
-        command: Command,
+        command: Command[Answer],
         *,
         command_id: str | None = None,
         expected_version: int | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
         wait: bool = True,
-    ) -> Receipt:
+    ) -> Receipt[Answer]:
         """Decide a command and make its events durable; see `Client.execute`."""
         return self._run(
             partial(
@@ -98,12 +98,12 @@ class SyncClient:
 
     def execute_many(
         self,
-        commands: Iterable[Command],
+        commands: Iterable[Command[Answer]],
         *,
         command_ids: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt | MillstreamError]:
+    ) -> list[Receipt[Answer] | MillstreamError]:
         """Execute commands in order; one outcome for each, in the same order; see `Client.execute_many`."""
         todo, ids = (
             list(commands),

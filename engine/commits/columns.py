@@ -60,6 +60,7 @@ class Columns(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
     keys: list[str | bool | None] | None = None
     ids: _Texts = None
     payloads: _Texts = None
+    answers: list[msgspec.Raw] | None = None
     actors: _Texts = None
     correlations: _Texts = None
     causations: _Texts = None
@@ -76,7 +77,7 @@ class Columns(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
 
 #: Those with a place for each command.
 _PER_COMMAND = (
-    "types", "keys", "ids", "payloads", "actors", "correlations", "causations", "traces", "extras",
+    "types", "keys", "ids", "payloads", "answers", "actors", "correlations", "causations", "traces", "extras",
 )  # fmt: skip
 
 
@@ -339,11 +340,20 @@ class ColumnBody(Generic[E]):
                 origins.get(index),
                 refused.get(index),
                 sum(start <= place < end for place in parked),
+                _answer_at(columns.answers, index),
             )
 
 
 def _at(column: list[T | None] | None, index: int) -> T | None:
     return None if column is None else column[index]
+
+
+def _answer_at(answers: Sequence[msgspec.Raw] | None, index: int) -> bytes | None:
+    """A copy, as what was read keeps the whole body."""
+    if answers is None:
+        return None
+    answer = bytes(answers[index])
+    return None if answer == b"null" else answer
 
 
 def column_reader(events: Sequence[type[Any]]) -> Callable[[bytes], ColumnBody[Any]]:
@@ -370,6 +380,8 @@ def _problem(columns: Columns[Any]) -> str | None:
     commands, of = columns.commands, columns.of
     if commands < 0 or (columns.ids is None) != (columns.payloads is None):
         return "`commands` is no number of them, or there are `ids` without `payloads`"
+    if columns.answers is not None and columns.ids is None:
+        return "there are `answers` without `ids`"
     for name in _PER_COMMAND:
         values = getattr(columns, name)
         if values is not None and len(values) != commands:

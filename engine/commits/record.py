@@ -96,6 +96,8 @@ class Record(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
     refused: Refused | None = None
     #: How many reactions to its events are parked by this commit.
     parked: int = 0
+    #: What it answered, as JSON, where it has an id.
+    answer: bytes | None = None
 
 
 class Tenure(msgspec.Struct, frozen=True, omit_defaults=True):

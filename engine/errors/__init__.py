@@ -8,6 +8,7 @@
     │   ├── VersionConflict          the key is not at the version that the caller expected
     │   ├── CommandIdReused          the id belongs to another command
     │   ├── CommitTooLarge           one command's events exceed what a commit may hold
+    │   ├── AnswerTooLarge           one command's answer exceeds what one may have
     │   ├── NotOnAgenda              nothing of that name is owed or parked
     │   ├── NotAuthenticated         the server wants a token that it knows
     │   ├── NotPermitted             the token's role may not do this
@@ -37,6 +38,7 @@
     │   ├── ImpureHandler            a handler or an answer changed the state it may only read
     │   ├── ApplyFailed              a write model could not apply an event
     │   ├── AnswerFailed             a view raised while answering
+    │   ├── AnswerUnreadable         a command stands, and its answer is none of today's type
     │   ├── ViewFaulted              a view could not apply an event and answers no more
     │   ├── SnapshotMismatch         a snapshot does not fit the state that it is to be restored to
     │   ├── ViewIncomplete           a view left out events that it could not apply, as its policy says
@@ -49,6 +51,7 @@ Each keeps its values as fields and renders its text itself: the thing, the stat
 
 from millstream.engine.errors.author import (
     AnswerFailed,
+    AnswerUnreadable,
     ApplyFailed,
     DefinitionError,
     EventsUnreadable,
@@ -60,6 +63,7 @@ from millstream.engine.errors.author import (
     WrongLoop,
 )
 from millstream.engine.errors.caller import (
+    AnswerTooLarge,
     CommandIdReused,
     CommitTooLarge,
     InvalidMessage,
@@ -103,6 +107,8 @@ from millstream.engine.errors.storage import (
 
 __all__ = [
     "AnswerFailed",
+    "AnswerTooLarge",
+    "AnswerUnreadable",
     "ApplyFailed",
     "AuthorError",
     "CallerError",

@@ -10,6 +10,7 @@ from millstream.engine.errors.unreadable import UnreadableEvent
 
 __all__ = [
     "AnswerFailed",
+    "AnswerUnreadable",
     "ApplyFailed",
     "DefinitionError",
     "EventsUnreadable",
@@ -90,6 +91,30 @@ class AnswerFailed(AuthorError):
 
     def __str__(self) -> str:
         return f"view {self.view} failed to answer {self.query}: {self.problem}; the view needs mending"
+
+
+class AnswerUnreadable(AuthorError):
+    """A command was executed, and its answer is none of the type that its class promises today.
+
+    It stands: ``receipt`` is its receipt, without the answer, and this is a token as that is.
+    """
+
+    def __init__(self, command: str, problem: str, receipt: Any) -> None:
+        super().__init__(command, problem, receipt)
+        self.command = command
+        self.problem = problem
+        self.receipt = receipt
+
+    @property
+    def position(self) -> int | None:
+        """That of the receipt."""
+        return getattr(self.receipt, "position", None)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.command} was executed, and its answer can't be read: {self.problem}; take the receipt that this "
+            "error holds, or let the class promise what was answered then, too"
+        )
 
 
 class ViewFaulted(AuthorError):

@@ -10,6 +10,7 @@ import msgspec
 from millstream.engine.errors.root import CallerError
 
 __all__ = [
+    "AnswerTooLarge",
     "CommandIdReused",
     "CommitTooLarge",
     "InvalidMessage",
@@ -171,6 +172,22 @@ class CommitTooLarge(CallerError):
         return (
             f"{self.command} yielded {self.size_bytes:,} bytes of events; a commit holds at most "
             f"commit_bytes_max={self.commit_bytes_max:,}: split the command, or raise the limit"
+        )
+
+
+class AnswerTooLarge(CallerError):
+    """One command's answer has more bytes than one may have; nothing of the command was applied."""
+
+    def __init__(self, command: str, size_bytes: int, answer_bytes_max: int) -> None:
+        super().__init__(command, size_bytes, answer_bytes_max)
+        self.command = command
+        self.size_bytes = size_bytes
+        self.answer_bytes_max = answer_bytes_max
+
+    def __str__(self) -> str:
+        return (
+            f"the answer of {self.command} has {self.size_bytes:,} bytes; one has at most "
+            f"answer_bytes_max={self.answer_bytes_max:,}: ask for less, let a query answer it, or raise the limit"
         )
 
 

@@ -57,6 +57,7 @@ class Downgrade:
         self.dropped["trace"] += sum(record.trace is not None for record in records)
         self.dropped["extra"] += sum(record.extra is not None for record in records)
         for what, count in (
+            ("answer", sum(record.answer is not None for record in records)),
             ("origin", sum(record.origin is not None for record in records)),
             ("refused", sum(record.refused is not None for record in records)),
         ):

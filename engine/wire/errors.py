@@ -50,6 +50,7 @@ CODES: Mapping[str, int] = {
     "NotAuthenticated": 1007,
     "NotPermitted": 1008,
     "NotOnAgenda": 1009,
+    "AnswerTooLarge": 1010,
     "Overloaded": 2001,
     "DeadlineExceeded": 2002,
     "ViewBehind": 2003,
@@ -77,6 +78,7 @@ CODES: Mapping[str, int] = {
     "ViewIncomplete": 4008,
     "EventsUnreadable": 4009,
     "WrongLoop": 4010,
+    "AnswerUnreadable": 4011,
 }
 
 #: For errors of an application's own: who must act is told, and their text.

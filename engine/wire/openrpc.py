@@ -33,13 +33,14 @@ _RESULTS: Mapping[str, type[Any]] = {
 
 
 def describe(app: App) -> dict[str, Any]:
-    """The OpenRPC document of an application: methods, messages, errors; by tag, the answers to its queries, and its
-    events.
+    """The OpenRPC document of an application: methods, messages, errors; by tag, the answers to its queries and of its
+    commands that promise one, and its events.
 
     What msgspec has no schema for, such as an answer of a type of the application's own, is described as anything.
     """
     params = params_of(app)
-    answers = {entry.tag: answer_type(query) for query, entry in app.queries.items()}
+    asked = {entry.tag: answer_type(query) for query, entry in app.queries.items()}
+    answers = asked | {entry.tag: entry.promise.kind for entry in app.commands.values() if entry.promise is not None}
     events = {entry.tag: event for event, entry in app.events.items()}
     groups: tuple[Mapping[str, Any], ...] = (params, _RESULTS, answers, events)
     found, components = _schemas([each for group in groups for each in group.values()])
@@ -47,7 +48,10 @@ def describe(app: App) -> dict[str, Any]:
     inputs, results, outputs, happenings = ({name: next(schemas) for name in group} for group in groups)
     results["ask"] = {
         "type": "object",
-        "properties": {"answer": {"anyOf": list(outputs.values())}, "position": {"type": "integer", "minimum": 0}},
+        "properties": {
+            "answer": {"anyOf": [outputs[name] for name in asked]},
+            "position": {"type": "integer", "minimum": 0},
+        },
         "required": ["answer", "position"],
     }
     return {

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event, Metadata
-from millstream.engine.application.reactions import ReactionEntry
+from millstream.engine.application.reactions import Asking, ReactionEntry
 from millstream.engine.application.validation import encode
 from millstream.engine.commits.record import Failed, Origin, Owed, Refused, Settled
 from millstream.engine.errors import (
@@ -136,7 +136,6 @@ class Cascade:
         """
         state, look = self._state, self._state.look
         key = state.effects[type(event)][1](event)
-        told: Rejected | None = None
         before = look()
         made: Any = iter(reaction.method.function(state.reacting(reaction.model, key), event))
         go_on: Callable[[], Any] = lambda: next(made)  # noqa: E731
@@ -148,7 +147,8 @@ class Cascade:
                 return
             _require_same(before, look(), reaction, event)
             try:
-                told = self._decide(command, place)
+                is_asking = type(command) is Asking
+                told, answer = self._decide(command.command if is_asking else command, place)
             except _Stop as stopped:
                 raise stopped from stopped.__cause__
             except MillstreamError as error:
@@ -156,15 +156,18 @@ class Cascade:
                     raise
                 go_on = _throwing(made, error)
             else:
-                go_on = _sending(made, told)
+                if is_asking and told is not None:
+                    go_on = _throwing(made, told)
+                else:
+                    go_on = _sending(made, answer if is_asking else told)
             before = look()
 
-    def _decide(self, command: Command, place: _Place) -> Rejected | None:
-        """Decide one command. Returns its handler's refusal, if it refused.
+    def _decide(self, command: Command, place: _Place) -> tuple[Rejected | None, Any]:
+        """Decide one command. Returns its handler's refusal, if it refused; else its answer.
 
         Raises:
             _Stop: it is none, or more than may follow from one command; or the state is damaged.
-            HandlerFailed, CommitTooLarge: as for a caller's. The state stays as it was.
+            HandlerFailed, CommitTooLarge, AnswerTooLarge: as for a caller's. The state stays as it was.
         """
         state, rows = self._state, self._rows
         if self._commands >= self._limits.cascade_commands_max:
@@ -173,13 +176,14 @@ class Cascade:
             command = state.app.own_command(command)
         except MillstreamError as error:
             raise _Stop from error
-        handler, wants_context, tag, key_of, is_keyed = state.handlers[type(command)]
+        handler, wants_context, tag, key_of, is_keyed, promise = state.handlers[type(command)]
         key = key_of(command)
         yielded: list[Event] = []
         origin = Origin(len(rows.sheet.types), *place)
         applied: Sequence[Event] = ()
         try:
             yielded += handler(command, self._context(origin, key)) if wants_context else handler(command)
+            answer = state.answered.own if promise else None
             data = state.app.encode_events(yielded)
             if len(data) > self._limits.commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), self._limits.commit_bytes_max)
@@ -204,11 +208,11 @@ class Cascade:
                 raise refusal from refusal.__cause__
             self._enter(tag, key, (), None, origin)
             rows.sheet.add(Refused(origin.command, refusal.code, refusal.message))
-            return refusal
+            return refusal, None
         self._enter(tag, key, events, data, origin)
         self._size_bytes += len(data)
         self.take(events)
-        return None
+        return None, answer
 
     def _enter(self, tag: str, key: str | None, events: Sequence[Event], data: bytes | None, origin: Origin) -> None:
         self._commands += 1
@@ -288,7 +292,7 @@ def _require_same(before: bytes, after: bytes, reaction: ReactionEntry, event: E
         raise ImpureHandler(reaction.method.place, type(event).__name__)
 
 
-def _sending(made: Any, told: Rejected | None) -> Callable[[], Any]:
+def _sending(made: Any, told: Any) -> Callable[[], Any]:
     if told is None or not hasattr(made, "send"):
         return lambda: next(made)
     return lambda: made.send(told)

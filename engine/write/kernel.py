@@ -20,6 +20,7 @@ from millstream.engine.application.doors import BACKSLASH
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event, Metadata, Receipt
 from millstream.engine.application.options import Terms
+from millstream.engine.application.promises import Given
 from millstream.engine.errors import ApplyFailed, CommitTooLarge, ImpureHandler, LimitReached
 from millstream.engine.limits import Limits
 from millstream.engine.write.cascade import Cascade
@@ -52,20 +53,20 @@ def decide(
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
     few, position = limits.commit_bytes_max // state.exact_bytes_max, rows.position
     for _, command, terms in commands:
-        handler, wants_context, tag, key_of, is_keyed = handlers[type(command)]
+        handler, wants_context, tag, key_of, is_keyed, promise = handlers[type(command)]
         yielded: list[Event] = []
         events: Sequence[Event] = ()
         try:
             if (
                 terms is not None
                 and (terms.command_id in known or terms.expected_version is not None)
-                and (before := index.look_back(terms, tag, key_of(command)))
+                and (before := index.look_back(terms, tag, key_of(command), promise))
             ):
                 outcomes.append(before)
                 continue
             key = key_of(command)
             yielded += handler(command, _context(now, terms, state, key)) if wants_context else handler(command)
-            if len(yielded) == 1 and few and key is not None:
+            if len(yielded) == 1 and few and key is not None and promise is None:
                 event = yielded[0]
                 apply, _, check, reactions = effects[type(event)]
                 if check(event) == key and not reactions:  # most are like this
@@ -96,7 +97,7 @@ def decide(
                 rows.is_damaged = True
                 return
             continue
-        _enter(tag, key, terms, events, chunk, state, rows, limits)
+        _enter(tag, key, terms, events, chunk, state, rows, limits, state.answered if promise else None)
         position = rows.position
         if rows.is_damaged or rows.owes or rows.is_full_of(limits):
             return
@@ -152,29 +153,38 @@ def _enter(
     state: WriteState,
     rows: Rows,
     limits: Limits,
+    given: Given | None,
 ) -> None:
     """A command stands: what follows from it is decided, and it gets its receipt."""
     if not events and (terms is None or terms.command_id is None):
-        rows.outcomes.append(rows.nothing(state.version_of(key)))
+        rows.outcomes.append(_with(rows.nothing(state.version_of(key)), given))
         return
     version, parked = enter(tag, key, events, chunk, state, rows), 0
     position, command_id = rows.position, None if terms is None else terms.command_id
     if terms is not None:
         _note(terms, rows)
+        if command_id is not None and given is not None and given.data is not None:
+            rows.note_answer(given.data)
     if any(state.effects[type(event)][3] for event in events):
         cascade = Cascade(state, rows, limits, None if terms is None else terms.metadata)
         cascade.take(events)
         cascade.run()
         version, parked = state.version_of(key), cascade.parked
-    _finish(terms, Receipt(rows.number, position, len(events), command_id, version, False, parked), state.index, rows)
+    receipt: Receipt = Receipt(rows.number, position, len(events), command_id, version, False, parked)
+    _finish(terms, receipt, state.index, rows, given)
 
 
-def _finish(terms: Terms | None, receipt: Receipt, index: WriteIndex, rows: Rows) -> None:
+def _with(receipt: Receipt, given: Given | None) -> Receipt:
+    return receipt if given is None or given.own is None else replace(receipt, answer=given.own)
+
+
+def _finish(terms: Terms | None, receipt: Receipt, index: WriteIndex, rows: Rows, given: Given | None = None) -> None:
     """A command is done, and what followed from it: its receipt, also for when it comes again."""
-    rows.outcomes.append(receipt)
+    rows.outcomes.append(_with(receipt, given))
     if terms is not None and terms.command_id is not None:
         metadata = terms.metadata
-        index.remember(terms.command_id, terms.payload, receipt, None if metadata is None else metadata.actor)
+        actor = None if metadata is None else metadata.actor
+        index.remember(terms.command_id, terms.payload, receipt, actor, None if given is None else given.data)
 
 
 def _note(terms: Terms, rows: Rows) -> None:

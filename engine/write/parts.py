@@ -19,6 +19,7 @@ from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import model_part
 from millstream.engine.errors import ApplyFailed
 from millstream.engine.errors.said import said_by
+from millstream.engine.limits import Limits
 from millstream.engine.snapshots.part import Part
 from millstream.engine.snapshots.shape import fingerprint_of
 from millstream.engine.write.agenda import Agenda
@@ -106,12 +107,13 @@ class WriteParts:
     Args:
         app: whose models they are.
         receipts_max: how many receipts the index keeps.
+        receipts_bytes_max: how many bytes of answers, with them.
     """
 
-    def __init__(self, app: App, receipts_max: int) -> None:
+    def __init__(self, app: App, receipts_max: int, receipts_bytes_max: int = Limits().receipts_bytes_max) -> None:
         self.models = [ModelPart(app, model) for model in app.models]
         self.agenda = Agenda()
-        self.index = WriteIndex(receipts_max, self.agenda.begin)
+        self.index = WriteIndex(receipts_max, self.agenda.begin, receipts_bytes_max=receipts_bytes_max)
 
     @property
     def all(self) -> list[Part]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias
 
+from msgspec import Raw
+
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Event, Receipt
 from millstream.engine.application.validation import encode
@@ -52,7 +54,7 @@ class Rows:
         self.number = head.number + 1
         self.start = head.position
         self.now = now
-        #: Of the events that are encoded.
+        #: Of the events that are encoded, and of the answers.
         self.size_bytes = 0
         #: What the commit says of each command that was accepted and had something to write.
         self.sheet = Sheet()
@@ -110,6 +112,11 @@ class Rows:
         self.events += events
         if chunk is not None or len(events) > 1:
             self.pack(chunk)
+
+    def note_answer(self, answer: bytes) -> None:
+        """What the last command, which has an id, answered, as JSON: it is kept in the commit."""
+        self.sheet.note("answers", Raw(answer))
+        self.size_bytes += len(answer)
 
     def pack(self, chunk: bytes | None = None) -> None:
         """Encode the events that are not encoded yet.

@@ -7,7 +7,7 @@ Invariant: a state changes by events alone, each checked before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,12 +15,15 @@ from msgspec.structs import replace
 from millstream.engine.application.app import App, CommandEntry
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event, Preview
+from millstream.engine.application.promises import Given, Promise
 from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.reactions import ReactionEntry
 from millstream.engine.application.sides import is_keyed
 from millstream.engine.application.validation import encode, problem_with
 from millstream.engine.commits.commit import Head
 from millstream.engine.errors import (
+    AnswerTooLarge,
+    AnswerUnreadable,
     ApplyFailed,
     CommandIdReused,
     CommitTooLarge,
@@ -49,6 +52,8 @@ _AS_THEY_ARE = (
     VersionConflict,
     CommandIdReused,
     CommitTooLarge,
+    AnswerTooLarge,
+    AnswerUnreadable,
     ImpureHandler,
     ApplyFailed,
     LimitReached,
@@ -61,8 +66,9 @@ class WriteState:
     Args:
         app: the application.
         parts: the models and the index, all at the same commit.
-        check_purity: look at the state before and after each handler.
         commit_bytes_max: where a handler that goes on and on is stopped.
+        answer_bytes_max: how many bytes an answer may have.
+        check_purity: look at the state before and after each handler.
     """
 
     __slots__ = (
@@ -71,6 +77,7 @@ class WriteState:
         "_models",
         "_parts",
         "agenda",
+        "answered",
         "app",
         "effects",
         "exact_bytes_max",
@@ -82,25 +89,38 @@ class WriteState:
         self,
         app: App,
         parts: WriteParts,
+        commit_bytes_max: int = Limits().commit_bytes_max,
+        answer_bytes_max: int = Limits().answer_bytes_max,
         *,
         check_purity: bool = False,
-        commit_bytes_max: int = Limits().commit_bytes_max,
     ) -> None:
         self.app = app
         self._models = [part.model_state for part in parts.models]
         self.index = parts.index
         self.agenda = parts.agenda
+        #: What the last handler whose command promises an answer has returned.
+        self.answered = Given(None, None)
         self._check_purity = check_purity
         self._parts = parts
         self._commit_bytes_max = commit_bytes_max
         bind = _purity_checked if check_purity else _bound
+
+        def decider(entry: CommandEntry) -> Callable[..., Iterable[Event]]:
+            handler = bind(self, entry)
+            if entry.promise is not None:
+                handler = _answering(self, handler, entry.promise, entry.tag, answer_bytes_max)
+            return _ending(handler, entry, commit_bytes_max)
+
+        #: By type of command: what decides it, whether with a context, its tag, its key, whether an aggregate decides,
+        #: and what it promises.
         self.handlers = {
             command: (
-                _ending(bind(self, each), each, commit_bytes_max),
+                decider(each),
                 each.method.wants_context,
                 each.tag,
                 each.key_of,
                 is_keyed(app.models[each.model]),
+                each.promise,
             )
             for command, each in app.commands.items()
         }
@@ -165,9 +185,9 @@ class WriteState:
         Raises:
             Rejected: the handler said no.
             HandlerFailed: the handler failed, or yielded something that is not a valid event of this application.
-            CommitTooLarge: it yielded more than ``commit_bytes_max``.
+            CommitTooLarge, AnswerTooLarge: it yielded, or answered, more than it may.
         """
-        handler, wants_context, tag, key_of, keyed = self.handlers[type(command)]
+        handler, wants_context, tag, key_of, keyed, _ = self.handlers[type(command)]
         yielded: list[Event] = []
         try:
             key = key_of(command)
@@ -255,6 +275,22 @@ def _ending(
     return bounded(handler, entry.tag, encode, commit_bytes_max)
 
 
+def _answering(
+    state: WriteState,
+    handler: Callable[..., Iterable[Event]],
+    promise: Promise,
+    tag: str,
+    answer_bytes_max: int,
+) -> Callable[..., Iterable[Event]]:
+    """The handler; when it has ended, what it returned was checked, and is ``state.answered``."""
+
+    def answering(*arguments: Any) -> Iterator[Event]:
+        answer: Any = yield from handler(*arguments)  # type: ignore[misc]  # it is a generator, or gives no answer
+        state.answered = promise.given(tag, answer, answer_bytes_max)
+
+    return answering
+
+
 def _bound(state: WriteState, entry: CommandEntry) -> Callable[..., Iterable[Event]]:
     return state.handler_of(entry)
 
@@ -263,12 +299,12 @@ def _purity_checked(state: WriteState, entry: CommandEntry) -> Callable[..., Ite
     """The handler, with a look at the state before and after it."""
     decide = entry.method.function
 
-    def checked(command: Any, *context: Any) -> Iterator[Event]:
+    def checked(command: Any, *context: Any) -> Generator[Event, None, Any]:
         instance = state.deciding(entry, command)
         looked_at = [instance, *state.models]  # it is none of theirs where its key has none yet
         before = fingerprint(looked_at)
         try:
-            yield from decide(instance, command, *context)
+            return (yield from decide(instance, command, *context))
         finally:
             if fingerprint(looked_at) != before:
                 raise ImpureHandler(entry.method.place, entry.tag)

@@ -253,7 +253,7 @@ def test_a_command_whose_handler_is_interrupted_stays_in_the_queue() -> None:
     def interrupted(_: object) -> list[Any]:
         raise KeyboardInterrupt
 
-    state.handlers[Add] = (interrupted, False, "Add", lambda _: None, False)
+    state.handlers[Add] = (interrupted, False, "Add", lambda _: None, False, None)
     with pytest.raises(KeyboardInterrupt):
         fill(draft, queue, state, Limits())
     assert len(queue) == 1
