@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from threading import get_ident
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import Interrupted
@@ -23,7 +23,6 @@ from millstream.engine.application.validation import checked_metadata, require_r
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError, UnknownMessage, ViewFaulted
-from millstream.engine.gateway import Answer
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
@@ -56,6 +55,8 @@ from millstream.engine.write.tenure import tenure_of
 from millstream.engine.write.writer import Writer, WriterStatus
 
 __all__ = ["Engine"]
+
+Answer = TypeVar("Answer")
 
 
 class Engine(Queries):
@@ -143,7 +144,7 @@ class Engine(Queries):
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.
-        self._new_promise: Callable[[], asyncio.Future[Receipt]] = asyncio.Future
+        self._new_promise: Callable[[], asyncio.Future[Receipt[Any]]] = asyncio.Future
 
     # Asking for changes.
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from millstream.engine.application.messages import Answered, Command, Metadata, Query, Receipt, Token
 from millstream.engine.errors import MillstreamError
 
-__all__ = ["Answer", "Gateway"]
+__all__ = ["Gateway"]
 
 Answer = TypeVar("Answer")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import Interrupted
@@ -19,7 +19,7 @@ from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
-from millstream.engine.gateway import Answer, Gateway
+from millstream.engine.gateway import Gateway
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
@@ -41,6 +41,8 @@ from millstream.engine.stores.reader import Reader
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["Replica"]
+
+Answer = TypeVar("Answer")
 
 
 class Replica(Queries):

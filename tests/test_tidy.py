@@ -248,7 +248,7 @@ def _is_type_variable(source: Source, name: str) -> bool:
         name in _assigned(node)
         and isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Call)
-        and _dotted(source, node.value.func) in ("typing.TypeVar", "typing.ParamSpec")
+        and _dotted(source, node.value.func) in ("typing.TypeVar", "typing.ParamSpec", "typing_extensions.TypeVar")
         for node in source.tree.body
     )
 
@@ -622,6 +622,7 @@ INNOCENTS = (
     ("engine/loop/clock.py", DOC + "from time import perf_counter, time\n__all__ = ['e']\ne = perf_counter"),
     ("engine/stores/x.py", DOC + "__all__ = []\ntry:\n    _f()\nexcept OSError:\n    pass"),
     ("engine/stores/x.py", DOC + "from typing import TypeVar\nT = TypeVar('T')\n__all__ = []"),
+    ("engine/stores/x.py", DOC + "from typing_extensions import TypeVar\nT = TypeVar('T')\n__all__ = []"),
     ("engine/__init__.py", DOC + "from a import b as c\n__all__: list[str] = ['c']".replace("from a", "from msgspec")),
     ("engine/cli/x.py", DOC + "import typer\n__all__ = []"),
     ("bench/x.py", DOC + "from time import perf_counter\nimport rich.table\n__all__ = ['run']\ndef run():\n    'D'"),

@@ -36,6 +36,8 @@ from typing import Any, NamedTuple, TypeAlias, get_origin
 import msgspec
 from msgspec import inspect
 
+from millstream.engine.application.messages import Command
+
 __all__ = ["CHARS_MAX", "ITEMS_MAX", "Exact", "MessageCheck", "exact_check", "exact_or_reason"]
 
 #: Longer texts and tuples take the long way, so that the size of what passes is bounded beforehand.
@@ -115,6 +117,11 @@ def _made(cls: type[Any], key: str | None, inside: tuple[type[Any], ...]) -> Exa
     return Exact(space["check"], text.bytes_max)
 
 
+def _has_parameters(cls: type[Any]) -> bool:
+    """Whether a class is generic, or derives from one that is; but for `Command`, whose fields do not depend on it."""
+    return any(getattr(base, "__parameters__", ()) for base in cls.__mro__ if base is not Command)
+
+
 def _require_plain(cls: type[Any]) -> None:
     config = cls.__struct_config__
     name = cls.__name__
@@ -124,7 +131,7 @@ def _require_plain(cls: type[Any]) -> None:
         raise _HasNone(f"{name} is written {'as an array' if config.array_like else 'without its defaults'}")
     if hasattr(cls, "__post_init__"):
         raise _HasNone(f"{name} has a __post_init__, which reading runs again")
-    if get_origin(cls) is not None or hasattr(cls, "__parameters__") or config.dict:
+    if get_origin(cls) is not None or _has_parameters(cls) or config.dict:
         raise _HasNone(f"{name} is generic, or has attributes that are no fields")
 
 

@@ -91,7 +91,7 @@ def promised_by(command: type[Command[Any]]) -> Any:
             if not (isinstance(origin, type) and issubclass(origin, Command)):
                 continue
             kind = get_args(base)[0]
-            if isinstance(kind, TypeVar) or getattr(kind, "__parameters__", ()) or origin is not Command:
+            if isinstance(kind, TypeVar) or bool(getattr(kind, "__parameters__", None)) or origin is not Command:
                 raise DefinitionError(
                     f"{command.__name__} does not say what its answer is: derive it from Command[…] with the type "
                     "itself, as in class Hold(Command[tuple[int, ...]])",

@@ -203,7 +203,7 @@ class Client:
         ids = checked_command_ids(command_ids, len(todo))
         if not todo:
             return []
-        told: dict[int, Receipt | MillstreamError] = {}
+        told: dict[int, Receipt[Any] | MillstreamError] = {}
         parcels = parcels_of(todo, ids, metadata, self.link.limits, told)
         return await Sending(self.link, todo, told, deadline_in(timeout)).all(parcels)
 

@@ -54,7 +54,7 @@ def parcels_of(
     ids: Sequence[str | None],
     metadata: Metadata | None,
     limits: ClientLimits,
-    refused: MutableMapping[int, Receipt | MillstreamError],
+    refused: MutableMapping[int, Receipt[Any] | MillstreamError],
 ) -> Iterator[Parcel]:
     """Commands in order, as many together as fit.
 
@@ -98,7 +98,7 @@ def _parcel(places: list[int], commands: list[bytes], names: list[bytes], beside
 
 def unpack(
     call: Call, outcome: Any, commands: Sequence[Command], believed: Callable[[Call, MillstreamError], MillstreamError]
-) -> Sequence[Receipt | MillstreamError]:
+) -> Sequence[Receipt[Any] | MillstreamError]:
     """What became of each command of a call, as its caller is to see it.
 
     Args:
@@ -113,7 +113,7 @@ def unpack(
         outcomes = _read(outcome).outcomes
         if len(outcomes) != len(commands):
             raise msgspec.ValidationError(f"there are {len(outcomes):,} of them, of {len(commands):,} commands")
-        found: list[Receipt | MillstreamError] = []
+        found: list[Receipt[Any] | MillstreamError] = []
         for each, command in zip(outcomes, commands, strict=True):
             if each.result is not UNSET:
                 found.append(_promised(command, each.result))
@@ -128,7 +128,7 @@ def unpack(
     return found
 
 
-def _promised(command: Command, receipt: Receipt) -> Receipt | MillstreamError:
+def _promised(command: Command, receipt: Receipt) -> Receipt[Any] | MillstreamError:
     try:
         return promised(command, receipt)
     except AnswerUnreadable as error:

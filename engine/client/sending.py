@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, MutableMapping, Sequence
+from typing import Any
 
 from msgspec import Raw
 
@@ -41,7 +42,7 @@ class Sending:
         self,
         link: Link,
         todo: Sequence[Command],
-        told: MutableMapping[int, Receipt | MillstreamError],
+        told: MutableMapping[int, Receipt[Any] | MillstreamError],
         deadline: Deadline | None,
     ) -> None:
         self._link = link
@@ -53,7 +54,7 @@ class Sending:
         #: Those that an alarm looks at.
         self._calls: list[Call] = []
 
-    async def all(self, parcels: Iterable[Parcel]) -> list[Receipt | MillstreamError]:
+    async def all(self, parcels: Iterable[Parcel]) -> list[Receipt[Any] | MillstreamError]:
         """Send all, and wait for the outcome of each command."""
         limits = self._link.limits
         most = max(1, limits.in_flight_max // commands_max_of(limits))

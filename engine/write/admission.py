@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 
@@ -73,7 +73,7 @@ class Admission:
             command: entry.read_plain for command, entry in app.commands.items()
         }
 
-    def command(self, command: Command) -> Command:
+    def command(self, command: Command) -> Command[Any]:
         """A private, checked copy; the command itself, if nobody can change it and it is what its copy would be.
 
         Raises:
@@ -156,10 +156,10 @@ class Admission:
             return self.mailbox.try_put_sized(envelope, size_bytes) or partial(self.mailbox.put, envelope, size_bytes)
         return self._try_put(envelope) or partial(self.mailbox.put, envelope)
 
-    async def execute_in_time(self, command: Command, options: Options, seconds: float) -> Receipt:
+    async def execute_in_time(self, command: Command, options: Options, seconds: float) -> Receipt[Any]:
         """Submit a command and wait for its outcome for so many seconds; see `Engine.execute`."""
         seconds = checked_timeout(seconds)
-        promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        promise: asyncio.Future[Receipt[Any]] = asyncio.get_running_loop().create_future()
         expiry = self.expiry(command, promise, seconds)
         try:
             ticket = self.submit(command, options, promise)
@@ -183,7 +183,7 @@ class Admission:
         command_ids: Iterable[str] | None,
         metadata: Metadata | None,
         timeout: float | None,
-    ) -> list[Receipt | MillstreamError]:
+    ) -> list[Receipt[Any] | MillstreamError]:
         """Submit commands one after another and wait for all outcomes; see `Engine.execute_many`."""
         if timeout is not None:
             timeout = checked_timeout(timeout)
@@ -213,7 +213,7 @@ class Admission:
         """What gives a command up after so many seconds."""
         return Expiry(self.mailbox, promise, type(command).__name__, seconds)
 
-    def note_cancelled(self, error: asyncio.CancelledError, promise: asyncio.Future[Receipt], ticket: int) -> None:
+    def note_cancelled(self, error: asyncio.CancelledError, promise: asyncio.Future[Receipt[Any]], ticket: int) -> None:
         """Say that the command stands, if it was decided before the promise was cancelled.
 
         The cancellation arrives here a turn of the loop later, and the writer may have passed the command over since.

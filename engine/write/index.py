@@ -32,7 +32,6 @@ from millstream.engine.snapshots.pieces import in_pieces, open_piece
 __all__ = ["WriteIndex"]
 
 _versions = msgspec.msgpack.Decoder(dict[str, int]).decode
-_window = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -48,6 +47,16 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     answer: bytes | None = None
 
 
+class _Window(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The limits that receipts were remembered under, and what became of some. The last two are younger than 0.1."""
+
+    receipts_max: int
+    forgot: int
+    receipts_bytes_max: int | None = None
+    replaced: int = 0
+
+
+_window = msgspec.msgpack.Decoder(_Window).decode
 _term = msgspec.msgpack.Decoder(tuple[int]).decode
 _remembered = msgspec.msgpack.Decoder(list[_Kept]).decode
 
@@ -265,7 +274,7 @@ class WriteIndex:
         elif name == "agenda":
             self._knew_agenda = True
         elif name == "window":
-            self._fit(*_window(data))
+            self._fit(_window(data))
         else:
             raise SnapshotMismatch(LEDGER, f"it has no part {name!r}")
 
@@ -279,11 +288,12 @@ class WriteIndex:
         """None."""
         return b""
 
-    def _fit(self, receipts_max: int, forgot: int, bytes_max: int | None = None, replaced: int = 0) -> None:
+    def _fit(self, window: _Window) -> None:
         """See that what is missing is not to be remembered. Where no answers were known, none were kept.
 
         Where an answer was replaced, a smaller limit might have been met before that, and no more is known of it.
         """
+        receipts_max, forgot, bytes_max, replaced = msgspec.structs.astuple(window)
         if forgot and receipts_max < self._receipts_max:
             raise SnapshotMismatch(
                 LEDGER, f"it was taken with receipts_max={receipts_max:,}, which is {self._receipts_max:,} now"

@@ -8,7 +8,7 @@ Invariant: a state changes by events alone, each checked before.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -285,7 +285,7 @@ def _answering(
     """The handler; when it has ended, what it returned was checked, and is ``state.answered``."""
 
     def answering(*arguments: Any) -> Iterator[Event]:
-        answer: Any = yield from handler(*arguments)  # type: ignore[misc]  # it is a generator, or gives no answer
+        answer = yield from cast("Generator[Event, None, Any]", handler(*arguments))  # else it gives None
         state.answered = promise.given(tag, answer, answer_bytes_max)
 
     return answering

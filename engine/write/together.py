@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from millstream.engine.application.messages import Receipt
 from millstream.engine.errors import MillstreamError
@@ -25,7 +26,7 @@ class Together:
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._outcomes: list[Receipt | MillstreamError] = []
+        self._outcomes: list[Receipt[Any] | MillstreamError] = []
         #: By index, those that never got into the mailbox.
         self._refused: dict[int, MillstreamError] = {}
         self._given_up: asyncio.Future[None] = loop.create_future()
@@ -36,7 +37,7 @@ class Together:
         #: Of those that got into the mailbox, in order.
         self.tickets: list[int] = []
 
-    def set_result(self, outcome: Receipt | MillstreamError, /) -> None:
+    def set_result(self, outcome: Receipt[Any] | MillstreamError, /) -> None:
         """The outcome of the next command."""
         outcomes = self._outcomes
         outcomes.append(outcome)
@@ -69,7 +70,7 @@ class Together:
         """Those that still wait in the mailbox never execute."""
         self._given_up.cancel()
 
-    def results(self, count: int, late: Callable[[int, int], MillstreamError]) -> list[Receipt | MillstreamError]:
+    def results(self, count: int, late: Callable[[int, int], MillstreamError]) -> list[Receipt[Any] | MillstreamError]:
         """An outcome for each command.
 
         Args:
@@ -84,10 +85,10 @@ class Together:
     def _result(
         self,
         index: int,
-        outcomes: Iterator[Receipt | MillstreamError],
+        outcomes: Iterator[Receipt[Any] | MillstreamError],
         tickets: Iterator[int],
         late: Callable[[int, int], MillstreamError],
-    ) -> Receipt | MillstreamError:
+    ) -> Receipt[Any] | MillstreamError:
         refused = self._refused.get(index)
         if refused is not None:
             return refused

@@ -24,7 +24,11 @@ from millstream.engine import (
     Metadata,
     Receipt,
 )
+from millstream.engine.client import Client
+from millstream.engine.server import Server
+from millstream.engine.wire.openrpc import describe
 from millstream.handlers import Aggregate, Decision, Reaction, Rejected, WriteModel, answer_of, applies, handles, reacts
+from tests.engine.cli.running import program, served
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import write_state
 
@@ -379,3 +383,54 @@ async def test_the_window_of_answers_has_so_many_bytes_live_replayed_and_from_a_
     smaller = Limits(receipts_bytes_max=50)
     async with Engine(theatre, log=place.log(), limits=smaller) as engine:
         assert list(write_state(engine).index.kept) == ["z"]
+
+
+async def test_over_a_socket_an_answer_is_what_the_command_promises_and_a_repeat_gets_it(tmp_path: Path) -> None:
+    async with (
+        Engine(theatre, log="memory:") as engine,
+        Server(engine, listen=[f"unix://{tmp_path}/m.sock"]) as server,
+        Client(server.addresses[0]) as client,
+    ):
+        seats: tuple[int, ...] = (await client.execute(Hold("a", 2), command_id="h")).answer
+        assert seats == (1, 2)
+        again = await client.execute(Hold("a", 2), command_id="h")
+        assert (again.answer, again.repeated) == ((1, 2), True)
+        many = await client.execute_many([Hold("a", 1), Hold("b", 1)], command_ids=["m", "n"])
+        assert [each.answer for each in many if isinstance(each, Receipt)] == [(3,), (1,)]
+        assert (await client.execute(Plain("a"))).answer is None
+        with pytest.raises(AnswerUnreadable, match="Expected `int`") as raised:
+            await client.execute(Tomorrow("a", 1), command_id="later")
+        assert (raised.value.receipt.command_id, raised.value.receipt.answer) == ("later", None)
+        (several,) = await client.execute_many([Tomorrow("a", 1)], command_ids=["later"])
+        assert isinstance(several, AnswerUnreadable)
+        assert several.receipt.repeated
+
+
+async def test_an_error_that_holds_a_receipt_holds_one_over_a_socket(tmp_path: Path) -> None:
+    place = MemoryPlace()
+    async with Engine(theatre, log=place.log()) as engine:
+        held = await engine.execute(Hold("a", 1), command_id="hold")
+    async with (
+        Engine(App(models=[Later], name="theatre"), log=place.log()) as engine,
+        Server(engine, listen=[f"unix://{tmp_path}/m.sock"]) as server,
+        Client(server.addresses[0]) as client,
+    ):
+        with pytest.raises(AnswerUnreadable) as raised:
+            await client.execute(Tomorrow("a", 1), command_id="hold")
+        (told,) = await client.execute_many([Tomorrow("a", 1)], command_ids=["hold"])
+        assert isinstance(told, AnswerUnreadable)
+        assert raised.value.receipt == told.receipt == Receipt(held.commit, held.position, 1, "hold", 1, True)
+
+
+def test_the_program_shows_an_answer(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    run, socket = program(capsysbinary), f"unix://{tmp_path}/m.sock"
+    with served(theatre, tmp_path / "t.db", tmp_path / "m.sock"):
+        ran = run("execute", "Hold", "show=a", "count:=2", "--address", socket)
+        assert (ran.code, ran.out.splitlines()[-1]) == (0, "[1,2]")
+        assert run("execute", "Hold", "show=a", "count:=1", "--json", "--address", socket).values["answer"] == [3]
+
+
+def test_what_commands_promise_is_described() -> None:
+    answers = describe(theatre)["x-answers"]
+    assert answers["Hold"] == {"type": "array", "items": {"type": "integer"}}
+    assert "Plain" not in answers

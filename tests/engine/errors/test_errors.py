@@ -9,6 +9,8 @@ import pytest
 from millstream.engine import UnreadableEvent, errors
 from millstream.engine.errors import (
     AnswerFailed,
+    AnswerTooLarge,
+    AnswerUnreadable,
     ApplyFailed,
     AuthorError,
     CallerError,
@@ -73,6 +75,18 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         CommandIdReused("pay-7", "Deposit", 1_234),
         "command id 'pay-7' belongs to a command with another content or actor, in commit 1,234: "
         "this Deposit was not executed; give it an id of its own",
+    ),
+    (
+        CallerError,
+        AnswerTooLarge("Hold", 20_000, 16_384),
+        "the answer of Hold has 20,000 bytes; one has at most answer_bytes_max=16,384: "
+        "ask for less, let a query answer it, or raise the limit",
+    ),
+    (
+        AuthorError,
+        AnswerUnreadable("Hold", "Expected `int`, got `str`", None),
+        "Hold was executed, and its answer can't be read: Expected `int`, got `str`; take the receipt that this error "
+        "holds, or let the class promise what was answered then, too",
     ),
     (
         CallerError,
@@ -299,6 +313,8 @@ FIELDS: list[tuple[MillstreamError, dict[str, object]]] = [
         {"view": "Balances", "position": 12, "parked": 3, "skipped": 1, "answer": "answer"},
     ),
     (EventsUnreadable("bank.db", "bank", []), {"log": "bank.db", "app": "bank", "events": []}),
+    (AnswerTooLarge("Hold", 9, 8), {"command": "Hold", "size_bytes": 9, "answer_bytes_max": 8}),
+    (AnswerUnreadable("Hold", "why", None), {"command": "Hold", "problem": "why", "receipt": None, "position": None}),
     (WrongLoop("it", "one", "two"), {"what": "it", "opened_on": "one", "used_on": "two"}),
 ]
 

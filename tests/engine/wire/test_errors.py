@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from millstream.engine import UnreadableEvent, errors
 from millstream.engine.errors import (
     AnswerFailed,
+    AnswerTooLarge,
+    AnswerUnreadable,
     ApplyFailed,
     CallerError,
     CommandIdReused,
@@ -78,6 +80,12 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
     (VersionConflict("a", 3, 4, 9), 1004, {"key": "a", "expected": 3, "actual": 4, "position": 9}),
     (CommandIdReused("id", "Add", 7, 9), 1005, {"command_id": "id", "command": "Add", "commit": 7, "position": 9}),
     (CommitTooLarge("Add", 9, 8), 1006, {"command": "Add", "size_bytes": 9, "commit_bytes_max": 8}),
+    (AnswerTooLarge("Hold", 9, 8), 1010, {"command": "Hold", "size_bytes": 9, "answer_bytes_max": 8}),
+    (
+        AnswerUnreadable("Hold", "why", {"commit": 1}),
+        4011,
+        {"command": "Hold", "problem": "why", "receipt": {"commit": 1}},
+    ),
     (NotAuthenticated("why"), 1007, {"problem": "why"}),
     (NotOnAgenda(812, "Selling.placed", 2), 1009, {"event": 812, "by": "Selling.placed", "entries": 2}),
     (NotPermitted("execute", "reader"), 1008, {"method": "execute", "role": "reader"}),

@@ -156,7 +156,7 @@ def test_what_has_no_schema_is_described_as_anything_and_two_of_one_name_are_tol
     properties = {ref: schemas[ref.rpartition("/")[2]]["properties"].keys() for ref in (command, receipt, event)}
     assert properties == {
         command: {"type", "receipt"},
-        receipt: {"commit", "position", "events", "command_id", "version", "repeated", "parked"},
+        receipt: {"commit", "position", "events", "command_id", "version", "repeated", "parked", "answer"},
         event: {"type", "receipt"},
     }
 
