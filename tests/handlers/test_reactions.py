@@ -41,7 +41,7 @@ from millstream.engine import (
 from millstream.engine.stores.events import stored_events
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Aggregate, Reaction, Rejected, Retired, WriteModel, applies, handles, reacts
-from tests.forest import Grow, Grown, Node, forest, node
+from tests.forest import Grow, Grown, Node, Tree, forest, grove, node
 from tests.selling import Cancel, Hold, Order, Orders, Placed, Selling, Show, Stray, mended, selling
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import ScriptedLog, Step, agenda_of, settled, write_state
@@ -280,33 +280,40 @@ class Plain:
     """What the application must come to, as one would write it down: no engine, no log."""
 
     def __init__(self, commands_max: int) -> None:
-        self.grown: list[str] = []
+        self.grown: list[tuple[str, str]] = []
         self.parked: list[tuple[str, int]] = []
-        self.owed: deque[Node] = deque()
+        self.owed: deque[tuple[str, Node]] = deque()
         self.commands_max = commands_max
 
-    def root(self, tree: Node) -> int | None:
+    def by_key(self, apart: bool) -> dict[str, list[str]]:
+        """What has grown under each key; all under one, if they are not apart."""
+        found: dict[str, list[str]] = {} if apart else {"": []}
+        for key, name in self.grown:
+            found.setdefault(key if apart else "", []).append(name)
+        return found
+
+    def root(self, key: str, tree: Node) -> int | None:
         """How many reactions were parked; None if the command itself failed."""
         while self.owed:
             self.cascade(deque([self.owed.popleft()]), may_owe=False)
         if tree.how != "ok":
             return None
-        self.grown.append(tree.name)
-        return self.cascade(deque([tree]), may_owe=True)
+        self.grown.append((key, tree.name))
+        return self.cascade(deque([(key, tree)]), may_owe=True)
 
-    def cascade(self, waiting: deque[Node], *, may_owe: bool) -> int:
+    def cascade(self, waiting: deque[tuple[str, Node]], *, may_owe: bool) -> int:
         """Let reactions run, one after another. Returns how many were parked."""
         before, commands = len(self.parked), 0
         while waiting:
-            each, decided, is_damaged = waiting.popleft(), 0, False
+            (key, each), decided = waiting.popleft(), 0
             for index, child in enumerate(each.then):
                 if each.fails_after == index or commands == self.commands_max or child.how in ("crash", "break"):
                     break
                 commands += 1
                 decided += 1
                 if child.how == "ok":
-                    self.grown.append(child.name)
-                    waiting.append(child)
+                    self.grown.append((key, child.name))
+                    waiting.append((key, child))
             else:
                 continue
             is_damaged = child.how == "break" and each.fails_after != index and commands < self.commands_max
@@ -315,37 +322,45 @@ class Plain:
                 if may_owe or is_damaged:
                     self.owed.extend(waiting)
                 else:
-                    self.parked.extend((left.name, 0) for left in waiting)
+                    self.parked.extend((left.name, 0) for _, left in waiting)
                 break
         return len(self.parked) - before
 
 
+@pytest.mark.parametrize("app", [forest, grove], ids=["one model", "aggregates"])
 @given(
-    st.lists(nodes(3), min_size=1, max_size=5),
+    st.lists(st.tuples(st.sampled_from("pq"), nodes(3)), min_size=1, max_size=5),
     st.sampled_from([2, 3, 5, 100]),
     st.lists(st.sampled_from(["ok", "ok", "ok", "lost", "written"]), max_size=12),
 )
 def test_whatever_grows_live_is_what_a_plain_model_and_a_replay_come_to(
-    trees: list[Node], commands_max: int, steps: list[Step]
+    app: App, trees: list[tuple[str, Node]], commands_max: int, steps: list[Step]
 ) -> None:
     async def scenario() -> None:
         plain, limits, log = Plain(commands_max), Limits(cascade_commands_max=commands_max), ScriptedLog()
         log.steps.extend(steps)
-        async with Engine(forest, log=log, limits=limits) as engine:
-            for number, tree in enumerate(trees):
-                outcome = await sent(engine, Grow("a", tree), f"c{number}")
-                parked = plain.root(tree)
+        async with Engine(app, log=log, limits=limits) as engine:
+            for number, (key, tree) in enumerate(trees):
+                outcome = await sent(engine, Grow(key, tree), f"c{number}")
+                parked = plain.root(key, tree)
                 assert getattr(outcome, "parked", None) == parked
-            await sent(engine, Grow("a", node("z")), "last")
-            plain.root(node("z"))
-            assert grown(engine) == plain.grown
+            await sent(engine, Grow("p", node("z")), "last")
+            plain.root("p", node("z"))
+            assert by_key(engine) == plain.by_key(app is grove)
             live = agenda_of(engine)
             found = [(msgspec.json.decode(each.event)["node"]["name"], each.decided) for each in live.parked.values()]
             assert (sorted(found), live.owed) == (sorted(plain.parked), {})
-        async with Engine(forest, log=MemoryLog(MemoryStore(log.commits)), limits=limits, snapshots=False) as engine:
-            assert (grown(engine), agenda_of(engine)) == (plain.grown, live)
+        async with Engine(app, log=MemoryLog(MemoryStore(log.commits)), limits=limits, snapshots=False) as engine:
+            assert (by_key(engine), agenda_of(engine)) == (plain.by_key(app is grove), live)
 
     anyio.run(scenario)
+
+
+def by_key(engine: Engine) -> dict[str, list[str]]:
+    (state,) = write_state(engine).models
+    if isinstance(state, Tree):
+        return {"": state.grown}
+    return {key: trunk.grown for key, trunk in state.instances.items()}
 
 
 async def sent(engine: Engine, command: Command, command_id: str) -> Receipt | MillstreamError:
