@@ -67,9 +67,11 @@ class Model:
                 keys = [item, to]
         self.versions.update(keys)
         events = 1 if isinstance(command, Note) else len(keys)
-        self.commit, self.position = commit, self.position + events
+        if events or command_id is not None:  # else nothing is written
+            self.commit = commit
+        self.position += events
         version = None if key is None else self.versions[key]
-        receipt = Receipt(commit, self.position, events, command_id, version)
+        receipt = Receipt(self.commit, self.position, events, command_id, version)
         if command_id is not None:
             self.receipts[command_id] = command, receipt
             for oldest in list(self.receipts)[:-RECEIPTS_MAX]:

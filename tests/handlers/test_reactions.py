@@ -42,7 +42,7 @@ from millstream.engine.stores.events import stored_events
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Aggregate, Reaction, Rejected, Retired, WriteModel, applies, handles, reacts
 from tests.forest import Grow, Grown, Node, Tree, forest, grove, node
-from tests.selling import Cancel, Hold, Order, Orders, Placed, Selling, Show, Stray, mended, selling
+from tests.selling import Cancel, Held, Hold, Order, Orders, Placed, Selling, Show, Stray, mended, selling
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import ScriptedLog, Step, agenda_of, settled, write_state
 
@@ -471,6 +471,14 @@ class Stump(WriteModel):
         self.grown.append(event.node.name)
 
 
+class Idle(WriteModel):
+    """Reacts with nothing."""
+
+    @reacts
+    def idle(self, event: Grown) -> Reaction:
+        yield from ()
+
+
 class Moved(Stump):
     @reacts(name="moved")
     def branch(self, event: Grown) -> Reaction:
@@ -482,7 +490,7 @@ async def test_what_is_owed_to_a_name_that_is_gone_waits_and_a_new_name_takes_it
     async with Engine(forest, log=place.log()) as engine:
         await engine.execute(Grow("a", node("1", node("2", node("bad", how="break")), node("3", node("4")))))
         place.crash()
-    async with Engine(App(models=[Stump], name="forest"), log=place.log()) as engine:
+    async with Engine(App(models=[Stump, Idle], name="forest"), log=place.log()) as engine:
         await engine.execute(Grow("b", node("next")))
         assert [(each.position, each.is_parked) for each in engine.agenda.entries()] == [(3, False), (2, True)]
         with pytest.raises(InvalidMessage, match=r"has no reaction 'Tree\.branch': say App\(renamed=…\)"):
@@ -527,12 +535,18 @@ async def test_an_event_that_was_retired_since_is_what_it_means_today() -> None:
         assert (found, engine.agenda.entries()) == (["a", "a"], [])
 
 
+class Telling(WriteModel):
+    @reacts
+    def when_held(self, event: Held) -> Reaction:
+        yield from ()
+
+
 async def test_an_event_on_the_agenda_that_today_nobody_reads_stops_the_opening_also_from_a_snapshot() -> None:
     place = MemoryPlace()
     async with Engine(selling, log=place.log()) as engine:
         await engine.execute(Order("o1", "fire", 2))
     with pytest.raises(EventsUnreadable, match="'Placed' is not known: 1 of them, the first at position 1"):
-        async with Engine(App(models=[Show], name="selling"), log=place.log()):
+        async with Engine(App(models=[Show, Telling], name="selling"), log=place.log()):
             pass
 
 

@@ -50,6 +50,7 @@ class TestABankThatRuns:
             "command_id": None,
             "version": 2,
             "repeated": False,
+            "parked": 0,
         }
 
     def test_a_command_with_an_id_is_executed_once_and_the_program_says_so(self, millstream: Millstream) -> None:
