@@ -379,7 +379,7 @@ def test_what_may_have_been_sent_unheard_begins_after_each_callers_last_answer()
 
 # What follows from a command.
 
-CHARGE = {
+CHARGE: dict[str, Any] = {
     "origin": {"command": 1, "by": CHARGING, "event": 0},
     "events": [{"type": "Charged", "account": FEES, "amount": 1}],
 }
