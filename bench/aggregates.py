@@ -16,7 +16,7 @@ from millstream.handlers import Aggregate, Rejected, applies, handles
 __all__ = ["by_account", "memory"]
 
 
-class Account(Aggregate):
+class _Account(Aggregate):
     """What the bank holds of one account, and the same rules."""
 
     balance: int = 0
@@ -41,7 +41,7 @@ class Account(Aggregate):
         self.balance += event.amount
 
 
-by_account = App(models=[Account], views=[BranchBalances], name="millstream-bench-bank")
+by_account = App(models=[_Account], views=[BranchBalances], name="millstream-bench-bank")
 
 #: Bytes of memory for each key, as `opening.memory` measures them.
 memory = partial(memory_of, by_account)
