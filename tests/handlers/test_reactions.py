@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -253,13 +254,15 @@ class Meddling(WriteModel):
     @reacts
     def meddle(self, event: Pinged) -> Reaction:
         self.count += 1
+        if event.number == 2:
+            raise KeyError("and fails")
         yield from ()
 
 
 async def test_a_reaction_that_changes_the_state_is_found_when_purity_is_checked() -> None:
     async with Engine(App(models=[Meddling]), log="memory:", check_purity=True) as engine:
         assert (await engine.execute(Ping("a", 1))).parked == 1
-        assert (await engine.execute(Ping("b", 1))).parked == 1
+        assert (await engine.execute(Ping("b", 2))).parked == 1
         await settled()
         assert {entry.error for entry in agenda_of(engine).parked.values()} == {ImpureHandler.__name__}
         assert write_state(engine).models[0].count == 0
@@ -640,3 +643,81 @@ async def test_thousands_of_failing_reactions_rebuild_nothing_and_keep_nobody_wa
         assert len(engine.agenda.entries()) == 10_000
     events = Counter(line["event"] for line in log_lines)
     assert (events["state_rebuilt"], 0 < events["application_failed"] < 1_000) == (0, True)
+
+
+async def test_what_is_asked_of_one_entry_at_once_has_an_order_in_the_log(place: Place) -> None:
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 1))
+        agenda, name = engine.agenda, (1, "Selling.hold_seats")
+        results = await asyncio.gather(
+            agenda.retry(*name), engine.execute(Order("o2", "fire", 1)), agenda.drop(*name), agenda.drop(*name),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert (results[0], results[2], type(results[3])) == (False, None, NotOnAgenda)
+        live = engine.agenda.entries()
+        assert [entry.position for entry in live] == [2]
+        place.crash()
+    async with Engine(selling, log=place.log()) as engine:
+        assert engine.agenda.entries() == live
+
+
+class Stubborn(WriteModel):
+    """Tries again and again what its own handler fails at."""
+
+    @handles
+    def ping(self, command: Ping) -> Iterator[Event]:
+        if command.number:
+            raise KeyError("never")
+        yield Pinged(command.key, 0)
+
+    @applies
+    def pinged(self, event: Pinged) -> None: ...
+
+    @reacts
+    def again(self, event: Pinged) -> Reaction:
+        while True:
+            with suppress(HandlerFailed):
+                yield Ping(event.key, 1)
+
+
+async def test_a_reaction_that_never_stops_trying_is_ended_by_the_limit() -> None:
+    async with Engine(App(models=[Stubborn]), log="memory:", limits=Limits(cascade_commands_max=20)) as engine:
+        assert (await engine.execute(Ping("a", 0))).parked == 1
+        (entry,) = engine.agenda.entries()
+        assert (entry.error, entry.decided, engine.position) == (LimitReached.__name__, 0, 1)
+
+
+class Clumsy(Booking):
+    @reacts(name="Selling.hold_seats")
+    def hold_seats(self, event: Booked) -> Reaction:
+        yield Hold("a", event.order, 1)
+        raise KeyError(event.order)
+
+
+async def test_a_retired_event_that_means_two_is_parked_at_the_first_that_fails() -> None:
+    place = MemoryPlace()
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+    today = App(models=[Show, Clumsy], retired=[PlacedOnce], name="selling")
+    async with Engine(today, log=place.log()) as engine:
+        assert not await engine.agenda.retry(1, "Selling.hold_seats")
+        (entry,) = engine.agenda.entries()
+        assert (entry.text, entry.decided) == ("KeyError('o1')", 1)
+
+
+async def test_of_an_errors_text_the_log_keeps_so_much_and_no_more() -> None:
+    async with Engine(App(models=[Verbose]), log="memory:") as engine:
+        assert (await engine.execute(Ping("a", 1))).parked == 1
+        (entry,) = engine.agenda.entries()
+        assert (entry.error, len(entry.text)) == ("Exception", 1_001)
+
+
+class Verbose(WriteModel):
+    @handles
+    def ping(self, command: Ping) -> Iterator[Event]:
+        yield Pinged(command.key, 1)
+
+    @reacts
+    def tell(self, event: Pinged) -> Reaction:
+        raise type("", (Exception,), {})("x" * 100_000)
+        yield
