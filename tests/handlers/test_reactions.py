@@ -719,5 +719,6 @@ class Verbose(WriteModel):
 
     @reacts
     def tell(self, event: Pinged) -> Reaction:
-        raise type("", (Exception,), {})("x" * 100_000)
-        yield
+        if event.number:
+            raise type("", (Exception,), {})("x" * 100_000)
+        yield from ()
