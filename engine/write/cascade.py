@@ -107,6 +107,11 @@ class Cascade:
                     self._leave(left)
                 self._waiting.clear()
 
+    def give_up(self, event: Event, entry: Entry) -> None:
+        """A reaction that was owed can't go on with the next event that its own means today."""
+        error = MillstreamError(f"the state was damaged before its turn came for {type(event).__name__}")
+        self._park(event, _Place(entry.by, None, entry.position), error, self._commands)
+
     def take_owed(self, event: Event, entry: Entry, reaction: ReactionEntry) -> None:
         """A reaction that was owed waits."""
         self._waiting.append(_Waiting(event, _Place(entry.by, None, entry.position), reaction))
@@ -140,7 +145,6 @@ class Cascade:
         """
         state, look = self._state, self._state.look
         key = state.effects[type(event)][1](event)
-        told: Rejected | None = None
         failures, before = 0, look()
         made: Any = iter(reaction.method.function(state.reacting(reaction.model, key), event))
         go_on: Callable[[], Any] = lambda: next(made)  # noqa: E731
@@ -160,8 +164,6 @@ class Cascade:
                 raise LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
             try:
                 told = self._decide(command, place)
-            except _Stop as stopped:
-                raise stopped from stopped.__cause__
             except MillstreamError as error:
                 failures += 1
                 if not hasattr(made, "throw"):
@@ -275,6 +277,9 @@ def decide_owed(state: WriteState, rows: Rows, limits: Limits) -> None:
         cascade = Cascade(state, rows, limits, entry.metadata, may_owe=False)
         how = "void"
         for event in _events_of(entry, reaction, state):
+            if rows.is_damaged:
+                cascade.give_up(event, entry)
+                break
             how = "done"
             cascade.take_owed(event, entry, reaction)
             cascade.run()

@@ -722,3 +722,38 @@ class Verbose(WriteModel):
         if event.number:
             raise type("", (Exception,), {})("x" * 100_000)
         yield from ()
+
+
+class Breaking(WriteModel):
+    """Follows what is held with what damages the state."""
+
+    @handles
+    def ping(self, command: Ping) -> Iterator[Event]:
+        yield Pinged(command.key, command.number)
+
+    @applies
+    def pinged(self, event: Pinged) -> None:
+        raise KeyError("damaged")
+
+    @reacts
+    def when_held(self, event: Held) -> Reaction:
+        yield Ping(event.show, 1)
+
+
+async def test_a_retired_event_that_means_two_is_parked_where_the_first_has_led_to_damage() -> None:
+    place = MemoryPlace()
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+    today = App(models=[Show, Booking, Breaking], retired=[PlacedOnce], name="selling")
+    async with Engine(today, log=place.log()) as engine:
+        assert not await engine.agenda.retry(1, "Selling.hold_seats")
+        await settled()
+        parked = [(entry.by, entry.error, entry.decided) for entry in engine.agenda.entries()]
+        assert sorted(parked) == [
+            ("Breaking.when_held", "ApplyFailed", 0),
+            ("Selling.hold_seats", "MillstreamError", 1),
+        ]
+        live = engine.agenda.entries()
+        place.crash()
+    async with Engine(today, log=place.log()) as engine:
+        assert engine.agenda.entries() == live
