@@ -117,6 +117,11 @@ class Cascade:
         self._waiting.append(_Waiting(event, _Place(entry.by, None, entry.position), reaction))
 
     @property
+    def is_over(self) -> bool:
+        """Whether the state is damaged, so that nothing more may be decided."""
+        return self._rows.is_damaged
+
+    @property
     def _is_spent(self) -> bool:
         return self._commands >= self._limits.cascade_commands_max or self._size_bytes >= self._limits.cascade_bytes_max
 
@@ -277,7 +282,7 @@ def decide_owed(state: WriteState, rows: Rows, limits: Limits) -> None:
         cascade = Cascade(state, rows, limits, entry.metadata, may_owe=False)
         how = "void"
         for event in _events_of(entry, reaction, state):
-            if rows.is_damaged:
+            if cascade.is_over:
                 cascade.give_up(event, entry)
                 break
             how = "done"
