@@ -73,6 +73,14 @@ FIGURES = (
         limits=limits("own-accounts", without="engine-callers"),
     ),
     Figure(
+        name="aggregates",
+        title="1,000 callers, 1,000 accounts: an instance for each, beside one model with a dict",
+        about="What it costs to be given the state of the command's own key, instead of looking it up.",
+        unit="commands/s",
+        subjects=(Entry("aggregates", "engine-aggregates", "own-accounts"),),
+        limits=limits("own-accounts", one_model="engine-callers"),
+    ),
+    Figure(
         name="watched",
         title="1,000 callers beside 10,000 watches of 10,000 accounts",
         unit="commands/s",
@@ -160,7 +168,10 @@ FIGURES = (
         name="memory",
         title="memory for each of 1,000,000 keys, their balances in a write model and in a view",
         unit="bytes/key",
-        subjects=(Entry("millstream", "engine-memory", "million-accounts"),),
+        subjects=(
+            Entry("millstream", "engine-memory", "million-accounts"),
+            Entry("by aggregates", "engine-memory-aggregates", "million-accounts"),
+        ),
         limits=limits("million-accounts", one_dict="plain-memory"),
         prepare=Entry("history", "engine-history", "million-accounts"),
     ),

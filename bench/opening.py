@@ -15,13 +15,14 @@ from millstream.bench.bank import AllBalances, Deposit, bank, fingerprint, strea
 from millstream.bench.engine_runs import LOG_NAME
 from millstream.bench.job import Job, Result
 from millstream.bench.measure import peak_bytes, resident_bytes, stall_ms
-from millstream.engine import Engine, Limits, SqliteLog
+from millstream.engine import App, Engine, Limits, SqliteLog
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.upkeep import verify_log
 
 __all__ = [
     "idle",
     "memory",
+    "memory_of",
     "open_it",
     "open_without_snapshots",
     "plain_memory",
@@ -108,9 +109,14 @@ async def verify(job: Job) -> Result:
 
 async def memory(job: Job) -> Result:
     """Bytes of memory for each key: a write model, a view, and the version of it that the write index has."""
+    return await memory_of(bank, job)
+
+
+async def memory_of(app: App, job: Job) -> Result:
+    """The same of another application that has the bank's events."""
     gc.collect()
     before = resident_bytes()
-    async with Engine(bank, log=Path(job.directory) / LOG_NAME) as engine:
+    async with Engine(app, log=Path(job.directory) / LOG_NAME) as engine:
         gc.collect()
         used = max(resident_bytes() - before, 1)  # a small one may fit into what the process has already
         keys = len(await engine.ask(AllBalances()))

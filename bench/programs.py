@@ -11,7 +11,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from millstream.bench import busy_loop, collector, engine_runs, growth, limits, loops, open_loop, opening, views
+from millstream.bench import (
+    aggregates,
+    busy_loop,
+    collector,
+    engine_runs,
+    growth,
+    limits,
+    loops,
+    open_loop,
+    opening,
+    views,
+)
 from millstream.bench.drivers import by_callers, in_one_call, mixed
 from millstream.bench.job import Job, Result
 from millstream.bench.socket import clients, replicas
@@ -117,6 +128,9 @@ PROGRAMS = {
     "engine-8-views-applying": _on_loop(
         partial(by_callers, with_app(views.applying(8))), "each of them applies every event", _GROUP
     ),
+    "engine-aggregates": _on_loop(
+        partial(by_callers, with_app(aggregates.by_account)), "an instance for each account", _GROUP
+    ),
     "engine-grown": _on_loop(growth.grown, "a log and a state of that size; no snapshot is taken meanwhile", _GROUP),
     "engine-stall": _on_loop(growth.stall, "1,000 callers write; the garbage collector stays on", _GROUP),
     "engine-stall-frozen": _on_loop(
@@ -160,6 +174,9 @@ PROGRAMS = {
     ),
     "bare-verify": _plain(limits.bare_verify, "sqlite3 and BLAKE2b over every row, nothing else", "reads only"),
     "engine-memory": _on_loop(opening.memory, "a write model, a view, the write index: a dict each", "reads only"),
+    "engine-memory-aggregates": _on_loop(
+        aggregates.memory, "an instance for each account, a view, the write index", "reads only"
+    ),
     "plain-memory": _plain(opening.plain_memory, "one dict of the same keys and values", _NOTHING),
     "collector-tracked": _on_loop(collector.tracked, "a million Structs as they are by default", _GROUP),
     "collector-untracked": _on_loop(collector.untracked, "a million Structs with gc=False", _GROUP),

@@ -89,5 +89,5 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 "a log's SQL view takes time with its square",
                 "Limits",
             )
-        if self.batch_bytes_max + self.cascade_bytes_max > self.commit_bytes_max:
-            raise DefinitionError("batch_bytes_max and cascade_bytes_max are larger than commit_bytes_max", "Limits")
+        if self.batch_bytes_max > self.commit_bytes_max:
+            raise DefinitionError("batch_bytes_max is larger than commit_bytes_max", "Limits")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from millstream.engine import App, Command, Event, Key
-from millstream.handlers import Reaction, Rejected, WriteModel, applies, handles, reacts
+from millstream.handlers import Aggregate, Reaction, Rejected, WriteModel, applies, handles, reacts
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -58,3 +58,24 @@ forest = App(models=[Tree], name="forest")
 
 def node(name: str, *then: Node, how: Any = "ok", fails_after: int = -1) -> Node:
     return Node(name, how, fails_after, then)
+
+
+class Trunk(Aggregate):
+    """The same, with an instance for each key."""
+
+    grown: list[str] = []
+
+    @handles
+    def grow(self, command: Grow) -> Iterator[Event]:
+        yield from Tree.grow(self, command)  # type: ignore[arg-type]
+
+    @applies
+    def when_grown(self, event: Grown) -> None:
+        Tree.when_grown(self, event)  # type: ignore[arg-type]
+
+    @reacts
+    def branch(self, event: Grown) -> Reaction:
+        yield from Tree.branch(self, event)  # type: ignore[arg-type]
+
+
+grove = App(models=[Trunk], name="forest")

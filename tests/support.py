@@ -208,7 +208,7 @@ class WriteStates:
 def write_state(engine: Engine) -> WriteStates:
     """The live write side. The writer has one: it is not recovering."""
     parts = [part for part in engine.parts() if not isinstance(part, ReadState)]
-    *models, index, _ = [part.state for part in parts]
+    *models, index = [part.state for part in parts if not isinstance(part.state, Agenda)]
     assert isinstance(index, WriteIndex)
     return WriteStates(models, index)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["commands_in"]
+__all__ = ["commands_in", "failed_in"]
 
 #: What a command is told to have, and the column that says it.
 _TOLD = {
@@ -32,6 +32,7 @@ def commands_in(body: str | bytes) -> list[dict[str, Any]]:
     if isinstance(read, list):
         return read
     commands: list[dict[str, Any]] = []
+    origins = {origin["command"]: origin for origin in read.get("origins", ())}
     of = read.get("of", range(read["commands"]))
     offset = 0
     for index in range(read["commands"]):
@@ -45,6 +46,8 @@ def commands_in(body: str | bytes) -> list[dict[str, Any]]:
         for name, column in _TOLD.items():
             if column in read and read[column][index] is not None:
                 command[name] = read[column][index]
+        if index in origins:
+            command["origin"] = origins[index]
         if offset:
             command["offset"] = offset
         if any(each != key for each in keys):
@@ -53,3 +56,13 @@ def commands_in(body: str | bytes) -> list[dict[str, Any]]:
         offset += len(events)
         commands.append(command)
     return commands
+
+
+def failed_in(body: str | bytes) -> list[dict[str, Any]]:
+    """The reactions that a body says have failed, each as it is written there.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    read = json.loads(body)
+    return [] if isinstance(read, list) else read.get("failed", [])

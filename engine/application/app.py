@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from millstream.engine.application.changing import warn_of_changing
-from millstream.engine.application.doors import without_nul
+from millstream.engine.application.doors import BACKSLASH, without_nul
 from millstream.engine.application.exact import Exact, MessageCheck, exact_check, exact_or_reason
 from millstream.engine.application.forms import require_event, require_message, require_readable
 from millstream.engine.application.interrupts import INTERRUPTS
@@ -212,7 +212,8 @@ class App:
         if entry.exact is not None and entry.exact.check(command) is not False:
             return command
         try:
-            return entry.read(self.encode_command(command))
+            data = self.encode_command(command)
+            return (entry.read if BACKSLASH in data else entry.read_plain)(data)
         except Exception as error:
             raise InvalidMessage(type(command).__name__, str(error) or repr(error)) from error
 

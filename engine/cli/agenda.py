@@ -76,17 +76,17 @@ def _show(log: LogArgument, position: _Position, name: _Name, json: Json = False
 
 
 @app.command("park")
-def _park(log: LogArgument, position: _Position, name: _Name) -> None:
+def _park(log: LogArgument, position: _Position, name: _Name, json: Json = False) -> None:
     """Park a reaction that is owed, so that it is not decided when the log is opened. Nobody may have the log open."""
     anyio.run(settle_entry, log, position, name, "parked")
-    show_note(f"{name} for position {position:,} is parked")
+    _tell(position, name, "parked", json=json)
 
 
 @app.command("drop")
-def _drop(log: LogArgument, position: _Position, name: _Name) -> None:
+def _drop(log: LogArgument, position: _Position, name: _Name, json: Json = False) -> None:
     """Strike a reaction that is owed or parked: it is never decided. Nobody may have the log open."""
     anyio.run(settle_entry, log, position, name, "dropped")
-    show_note(f"{name} for position {position:,} is dropped")
+    _tell(position, name, "dropped", json=json)
 
 
 @app.command("retry")
@@ -98,6 +98,7 @@ def _retry(
     again: Annotated[
         bool, typer.Option("--again", help="Also where commands of it were decided: they are sent a second time.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Let a parked reaction be decided once more. Nobody else may have the log open.
 
@@ -110,9 +111,17 @@ def _retry(
             return await engine.agenda.retry(position, name, again=again)
 
     is_done = anyio.run(work)
-    show_note(f"{name} for position {position:,} {'is done' if is_done else 'failed again, and is parked'}")
+    _tell(position, name, "done" if is_done else "parked", json=json)
     if not is_done:
         raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _tell(position: int, name: str, how: str, *, json: bool) -> None:
+    """What has become of an entry."""
+    if json:
+        show_json({"position": position, "by": name, "how": how})
+    else:
+        show_note(f"{name} for position {position:,} is {how}")
 
 
 async def _entries(log: str) -> list[Entry]:

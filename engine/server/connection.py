@@ -370,7 +370,7 @@ class Connection(asyncio.Protocol):
 
     async def writable(self) -> None:
         """Wait until the other side takes what it is sent."""
-        await self._output.writable()
+        await self._output.writable(self.flush)
 
     # Work that takes longer.
 

@@ -112,10 +112,14 @@ class Output:
         self.transport.write(data)
         return True
 
-    async def writable(self) -> None:
-        """Wait until the other side takes what it is sent, or nothing is taken any more."""
+    async def writable(self, flush: Callable[[], None]) -> None:
+        """Wait until the other side takes what it is sent, or nothing is taken any more.
+
+        Args:
+            flush: calls `flush`, and looks what may be done then.
+        """
         while not self.has_room and not self.is_closed:
-            self.flush()
+            flush()
             if self.slow_since is not None:
                 await self._taken.wait()
 

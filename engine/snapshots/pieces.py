@@ -9,7 +9,7 @@ show, classes and objects in two places, `exact` looks at.
 A piece is the field's name, ``=`` if it begins the field or ``+`` if it adds to it, and a value as MessagePack
 (https://msgpack.org): all of the field, or some entries of a dict, a list or a set that is the field. The order of
 entries is kept. Times in UTC are MessagePack's own. That keeps no offset, so from the first piece on that holds another
-one, those of the field are written as text, at twice the price.
+one, those of the field are written as text, which takes longer.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ Every one raises `BrokenPromise`, which says what was promised, to whom, and wha
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -86,7 +87,7 @@ def check_calls(calls: Sequence[Call], entries: Sequence[Entry]) -> None:
     Raises:
         BrokenPromise: see `check_history`.
     """
-    ends = {entry.commit: entry.position for entry in entries}
+    ends = _Ends(entries)
     for call in calls:
         _check_answer(call)
         _check_refusal(call, ends)
@@ -111,14 +112,27 @@ def _check_answer(call: Call) -> None:
         raise BrokenPromise(f"{name} was sent when commit {call.heard:,} was known, and stands before it: {receipt}")
 
 
-def _check_refusal(call: Call, ends: Mapping[int, int]) -> None:
+class _Ends:
+    """Where each commit ends: the position of its last event."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        ends = {entry.commit: entry.position for entry in entries}
+        self._commits, self._positions = list(ends), list(ends.values())
+
+    def at(self, commit: int) -> int:
+        """The position after a commit. One that a crash has undone since, or without a command, adds nothing."""
+        index = bisect_right(self._commits, commit)
+        return self._positions[index - 1] if index else 0
+
+
+def _check_refusal(call: Call, ends: _Ends) -> None:
     """That who was refused for a state heard its position, which was durable, and not before what was known."""
     name, refusal = call.command_id, call.outcome
     if not isinstance(refusal, Rejected | VersionConflict | CommandIdReused):
         return
     if refusal.position is None:
         raise BrokenPromise(f"{name} was refused without a position: {refusal!r}")
-    known, durable = ends.get(call.heard, 0), ends.get(call.durable, 0)
+    known, durable = ends.at(call.heard), ends.at(call.durable)
     if not known <= refusal.position <= durable:
         what = f"{name} was refused at position {refusal.position:,}: {refusal!r}"
         raise BrokenPromise(f"{what}; position {known:,} was known when it was sent, and {durable:,} durable then")

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import anyio
 
 from millstream.engine.application.app import App
-from millstream.engine.application.doors import BACKSLASH
 from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.application.options import Deadline, Options, Terms
 from millstream.engine.application.validation import (
@@ -25,7 +24,7 @@ from millstream.engine.application.validation import (
     checked_version,
     payload_digest,
 )
-from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError, UnknownMessage
+from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
@@ -59,42 +58,13 @@ class Admission:
         self.mailbox = mailbox
         self._try_put = mailbox.try_put
         self._app = app
+        #: A private, checked copy of a command; see `App.own_command`.
+        self.command: Callable[[Command], Command] = app.own_command
         self._limits = limits
-        #: By type of command: the function that reads and checks it.
-        self.readers: Mapping[type[Command], Callable[[bytes], Command]] = {
-            command: entry.read for command, entry in app.commands.items()
-        }
         #: By type of command, where there is one: the function that tells that a command is its own copy already.
         self.checks: Mapping[type[Command], Callable[[Command], object]] = {
             command: entry.exact.check for command, entry in app.commands.items() if entry.exact is not None
         }
-        #: The same as `readers` for JSON without a backslash.
-        self.plain_readers: Mapping[type[Command], Callable[[bytes], Command]] = {
-            command: entry.read_plain for command, entry in app.commands.items()
-        }
-
-    def command(self, command: Command) -> Command[Any]:
-        """A private, checked copy; the command itself, if nobody can change it and it is what its copy would be.
-
-        Raises:
-            UnknownMessage, InvalidMessage: it is none of this application, or not what its class declares.
-        """
-        check = self.checks.get(type(command))
-        if check is not None and check(command) is not False:
-            return command
-        try:
-            data = self._app.encode_command(command)
-            readers = self.readers if BACKSLASH in data else self.plain_readers
-            return readers[type(command)](data)
-        except Exception as error:
-            raise self.refusal(command, error) from error
-
-    def refusal(self, command: Command, error: Exception) -> MillstreamError:
-        """What the caller hears when checking a command failed with ``error``."""
-        if type(command) not in self.readers:
-            known = tuple(entry.tag for entry in self._app.commands.values())
-            return UnknownMessage("command", type(command).__name__, self._app.name, known)
-        return InvalidMessage(type(command).__name__, str(error) or repr(error))
 
     def terms(
         self,

@@ -155,19 +155,21 @@ class Agenda:
             return
         told = list(_metadata_by_event(body.records()))
         for failed in body.failed:
-            self.enter(self._failed(failed, body, start, told))
+            if (entry := self._failed(failed, body, start, told)) is not None:
+                self.enter(entry)
         for owed in body.owed:
             position = start + 1 + owed.event
             self.enter(Entry(position, owed.by, body.event_text(owed.event), told[owed.event]))
 
-    def _failed(self, failed: Failed, body: Body[object], start: int, told: list[Metadata]) -> Entry:
+    def _failed(self, failed: Failed, body: Body[object], start: int, told: list[Metadata]) -> Entry | None:
+        """The entry of one that has failed; None if it had been owed or parked, and is not there any more."""
         outcome = {"error": failed.error, "text": failed.text, "decided": failed.decided}
         if failed.event is not None:
             event, metadata = body.event_text(failed.event), told[failed.event]
             return Entry(start + 1 + failed.event, failed.by, event, metadata, **outcome)  # type: ignore[arg-type]
         name = (failed.at or 0), failed.by
-        known = self.owed.get(name) or self.parked.get(name) or Entry(*name, "null")
-        return msgspec.structs.replace(known, **outcome)
+        known = self.owed.get(name) or self.parked.get(name)
+        return None if known is None else msgspec.structs.replace(known, **outcome)
 
     def snapshot(self) -> Iterator[bytes]:
         """The agenda in pieces, as a model's state."""

@@ -76,8 +76,11 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
         waiting = _waiting(draft, queue, max(1, min(at_once, limits.batch_commands_max - len(outcomes), room)))
         asked: object = queue[0][1] if waiting else None
         if type(asked) is Settlement:
-            _settle(draft, asked, state, limits)
-            promises.append(take()[0])
+            # In a commit of its own: what commits say of one entry has no order within a commit.
+            if draft.is_empty:
+                _settle(draft, asked, state, limits)
+                promises.append(take()[0])
+            draft.owes = not draft.is_empty
             continue
         decided = len(outcomes)
         try:

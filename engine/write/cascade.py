@@ -37,6 +37,10 @@ from millstream.engine.write.state import WriteState
 __all__ = ["Cascade", "decide_owed"]
 
 
+#: How much of an error's text the log keeps.
+_TEXT_CHARS_MAX = 1_000
+
+
 class _Place(NamedTuple):
     """Where the event is that a reaction follows, in this commit, or at a position of an earlier one; and what the log
     calls the reaction.
@@ -103,9 +107,19 @@ class Cascade:
                     self._leave(left)
                 self._waiting.clear()
 
+    def give_up(self, event: Event, entry: Entry) -> None:
+        """A reaction that was owed can't go on with the next event that its own means today."""
+        error = MillstreamError(f"the state was damaged before its turn came for {type(event).__name__}")
+        self._park(event, _Place(entry.by, None, entry.position), error, self._commands)
+
     def take_owed(self, event: Event, entry: Entry, reaction: ReactionEntry) -> None:
         """A reaction that was owed waits."""
         self._waiting.append(_Waiting(event, _Place(entry.by, None, entry.position), reaction))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the state is damaged, so that nothing more may be decided."""
+        return self._rows.is_damaged
 
     @property
     def _is_spent(self) -> bool:
@@ -136,7 +150,7 @@ class Cascade:
         """
         state, look = self._state, self._state.look
         key = state.effects[type(event)][1](event)
-        before = look()
+        failures, before = 0, look()
         made: Any = iter(reaction.method.function(state.reacting(reaction.model, key), event))
         go_on: Callable[[], Any] = lambda: next(made)  # noqa: E731
         while True:
@@ -145,13 +159,19 @@ class Cascade:
             except StopIteration:
                 _require_same(before, look(), reaction, event)
                 return
+            except INTERRUPTS:
+                raise
+            except BaseException:
+                _require_same(before, look(), reaction, event)
+                raise
             _require_same(before, look(), reaction, event)
+            if failures >= self._limits.cascade_commands_max:
+                raise LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
             try:
                 is_asking = type(command) is Asking
                 told, answer = self._decide(command.command if is_asking else command, place)
-            except _Stop as stopped:
-                raise stopped from stopped.__cause__
             except MillstreamError as error:
+                failures += 1
                 if not hasattr(made, "throw"):
                     raise
                 go_on = _throwing(made, error)
@@ -207,7 +227,7 @@ class Cascade:
                 rows.faults.append((state.app.commands[type(command)].method.place, tag, refusal.__cause__ or refusal))
                 raise refusal from refusal.__cause__
             self._enter(tag, key, (), None, origin)
-            rows.sheet.add(Refused(origin.command, refusal.code, refusal.message))
+            rows.sheet.add(Refused(origin.command, _cut(refusal.code), _cut(refusal.message)))
             return refusal, None
         self._enter(tag, key, events, data, origin)
         self._size_bytes += len(data)
@@ -229,7 +249,8 @@ class Cascade:
 
     def _park(self, event: Event, place: _Place, error: BaseException, decided: int) -> None:
         self.parked += 1
-        kind, text = type(error).__name__, str(error) if isinstance(error, MillstreamError) else said_by(error)
+        kind = type(error).__name__ or "Exception"
+        text = _cut(str(error) if isinstance(error, MillstreamError) else said_by(error))
         self._rows.sheet.add(Failed(place.by, kind, text, place.event, place.at, decided))
         self._state.agenda.enter(self._entry(event, place, kind, text, decided))
 
@@ -266,9 +287,14 @@ def decide_owed(state: WriteState, rows: Rows, limits: Limits) -> None:
         cascade = Cascade(state, rows, limits, entry.metadata, may_owe=False)
         how = "void"
         for event in _events_of(entry, reaction, state):
+            if cascade.is_over:
+                cascade.give_up(event, entry)
+                break
             how = "done"
             cascade.take_owed(event, entry, reaction)
-        cascade.run()
+            cascade.run()
+            if entry.name not in state.agenda.owed:
+                break  # it failed, and is parked: a retry begins with the first event again
         if entry.name in state.agenda.owed:
             settled = Settled(entry.position, entry.by, how)
             rows.sheet.add(settled)
@@ -280,6 +306,11 @@ def _events_of(entry: Entry, reaction: ReactionEntry, state: WriteState) -> Iter
     for event in state.app.today(entry.event.encode()):
         if reaction in state.effects[type(event)][3]:
             yield event
+
+
+def _cut(text: str) -> str:
+    """What the log keeps of a text that user code wrote."""
+    return text if len(text) <= _TEXT_CHARS_MAX else f"{text[:_TEXT_CHARS_MAX]}…"
 
 
 def _require_same(before: bytes, after: bytes, reaction: ReactionEntry, event: Event) -> None:

@@ -37,6 +37,8 @@ class Owing:
     def entries(self) -> list[Entry]:
         """All that is owed, in the order in which it is decided, and then all that is parked; none while it is rebuilt.
 
+        An application without a reaction has none: what older code of it owes, ``millstream agenda list`` shows.
+
         Raises:
             WrongLoop: the engine was opened on another event loop.
         """

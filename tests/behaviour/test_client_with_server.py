@@ -171,13 +171,30 @@ async def test_a_command_behind_one_that_finds_no_room_is_in_doubt_when_its_time
         anyio.create_task_group() as group,
     ):
         log.hold()
-        many = start(group, client.execute_many([Add("a", 1)] * 6, timeout=0.5))
-        await until(lambda: many.settled)
+        each = [start(group, client.execute(Add("a", 1), timeout=0.5)) for _ in range(6)]
+        await until(lambda: all(outcome.settled for outcome in each))
         log.release()
-        outcomes = many.value
-        assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded] * 4 + [ConnectionLost] * 2
-        assert [outcome.decided for outcome in outcomes[:4]] == [True, True, False, False]
-        assert [outcome.sent for outcome in outcomes[4:]] == [True, True]
+        errors = [outcome.error for outcome in each]
+        late = [error.decided for error in errors if isinstance(error, DeadlineExceeded)]
+        doubted = [error.sent for error in errors if isinstance(error, ConnectionLost)]
+        assert [type(error) for error in errors] == [DeadlineExceeded] * 4 + [ConnectionLost] * 2
+        assert (late, doubted) == ([True, True, False, False], [True, True])
+
+
+async def test_of_commands_in_one_request_the_server_can_tell_of_each_whether_it_stands() -> None:
+    log = ScriptedLog()
+    async with (
+        Engine(shop, log=log, limits=Limits(mailbox_commands_max=1, batch_commands_max=1)) as engine,
+        Server(engine, listen=["tcp://127.0.0.1:0"]) as server,
+        Client(server.addresses[0]) as client,
+    ):
+        log.hold()
+        outcomes = await client.execute_many([Add("a", 1)] * 100, timeout=0.5)
+        log.release()
+        assert {type(outcome) for outcome in outcomes} == {DeadlineExceeded}
+        decided = [outcome.decided for outcome in outcomes if isinstance(outcome, DeadlineExceeded)]
+        assert decided == [True, True] + [False] * 98
+        assert (await client.execute(Add("a", 1))).position == 3
 
 
 # Bounds.

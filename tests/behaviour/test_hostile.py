@@ -379,6 +379,9 @@ class World:
                 else:
                     peer.wanted.update(json.dumps(number) for number, kind in enumerate(kinds) if kind not in SILENT)
             case Flood(_, kind, times):
+                times = max(
+                    2, times // COMMANDS.get(kind, 1)
+                )  # as many commands: each makes every watch's answer longer
                 peer.push(b"".join(self.line(kind, "flood") for _ in range(times)))
                 peer.wanted['"flood"'] += times if kind not in SILENT else 0
             case Break(_, what):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ from millstream.engine import (
 from millstream.engine.stores.events import stored_events
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Aggregate, Reaction, Rejected, Retired, WriteModel, applies, handles, reacts
-from tests.forest import Grow, Grown, Node, forest, node
-from tests.selling import Cancel, Hold, Order, Orders, Placed, Selling, Show, Stray, mended, selling
+from tests.forest import Grow, Grown, Node, Tree, forest, grove, node
+from tests.selling import Cancel, Held, Hold, Order, Orders, Placed, Selling, Show, Stray, mended, selling
 from tests.stores import MemoryPlace, Place, SqlitePlace
 from tests.support import ScriptedLog, Step, agenda_of, settled, write_state
 
@@ -253,13 +254,15 @@ class Meddling(WriteModel):
     @reacts
     def meddle(self, event: Pinged) -> Reaction:
         self.count += 1
+        if event.number == 2:
+            raise KeyError("and fails")
         yield from ()
 
 
 async def test_a_reaction_that_changes_the_state_is_found_when_purity_is_checked() -> None:
     async with Engine(App(models=[Meddling]), log="memory:", check_purity=True) as engine:
         assert (await engine.execute(Ping("a", 1))).parked == 1
-        assert (await engine.execute(Ping("b", 1))).parked == 1
+        assert (await engine.execute(Ping("b", 2))).parked == 1
         await settled()
         assert {entry.error for entry in agenda_of(engine).parked.values()} == {ImpureHandler.__name__}
         assert write_state(engine).models[0].count == 0
@@ -280,33 +283,40 @@ class Plain:
     """What the application must come to, as one would write it down: no engine, no log."""
 
     def __init__(self, commands_max: int) -> None:
-        self.grown: list[str] = []
+        self.grown: list[tuple[str, str]] = []
         self.parked: list[tuple[str, int]] = []
-        self.owed: deque[Node] = deque()
+        self.owed: deque[tuple[str, Node]] = deque()
         self.commands_max = commands_max
 
-    def root(self, tree: Node) -> int | None:
+    def by_key(self, apart: bool) -> dict[str, list[str]]:
+        """What has grown under each key; all under one, if they are not apart."""
+        found: dict[str, list[str]] = {} if apart else {"": []}
+        for key, name in self.grown:
+            found.setdefault(key if apart else "", []).append(name)
+        return found
+
+    def root(self, key: str, tree: Node) -> int | None:
         """How many reactions were parked; None if the command itself failed."""
         while self.owed:
             self.cascade(deque([self.owed.popleft()]), may_owe=False)
         if tree.how != "ok":
             return None
-        self.grown.append(tree.name)
-        return self.cascade(deque([tree]), may_owe=True)
+        self.grown.append((key, tree.name))
+        return self.cascade(deque([(key, tree)]), may_owe=True)
 
-    def cascade(self, waiting: deque[Node], *, may_owe: bool) -> int:
+    def cascade(self, waiting: deque[tuple[str, Node]], *, may_owe: bool) -> int:
         """Let reactions run, one after another. Returns how many were parked."""
         before, commands = len(self.parked), 0
         while waiting:
-            each, decided, is_damaged = waiting.popleft(), 0, False
+            (key, each), decided = waiting.popleft(), 0
             for index, child in enumerate(each.then):
                 if each.fails_after == index or commands == self.commands_max or child.how in ("crash", "break"):
                     break
                 commands += 1
                 decided += 1
                 if child.how == "ok":
-                    self.grown.append(child.name)
-                    waiting.append(child)
+                    self.grown.append((key, child.name))
+                    waiting.append((key, child))
             else:
                 continue
             is_damaged = child.how == "break" and each.fails_after != index and commands < self.commands_max
@@ -315,37 +325,45 @@ class Plain:
                 if may_owe or is_damaged:
                     self.owed.extend(waiting)
                 else:
-                    self.parked.extend((left.name, 0) for left in waiting)
+                    self.parked.extend((left.name, 0) for _, left in waiting)
                 break
         return len(self.parked) - before
 
 
+@pytest.mark.parametrize("app", [forest, grove], ids=["one model", "aggregates"])
 @given(
-    st.lists(nodes(3), min_size=1, max_size=5),
+    st.lists(st.tuples(st.sampled_from("pq"), nodes(3)), min_size=1, max_size=5),
     st.sampled_from([2, 3, 5, 100]),
     st.lists(st.sampled_from(["ok", "ok", "ok", "lost", "written"]), max_size=12),
 )
 def test_whatever_grows_live_is_what_a_plain_model_and_a_replay_come_to(
-    trees: list[Node], commands_max: int, steps: list[Step]
+    app: App, trees: list[tuple[str, Node]], commands_max: int, steps: list[Step]
 ) -> None:
     async def scenario() -> None:
         plain, limits, log = Plain(commands_max), Limits(cascade_commands_max=commands_max), ScriptedLog()
         log.steps.extend(steps)
-        async with Engine(forest, log=log, limits=limits) as engine:
-            for number, tree in enumerate(trees):
-                outcome = await sent(engine, Grow("a", tree), f"c{number}")
-                parked = plain.root(tree)
+        async with Engine(app, log=log, limits=limits) as engine:
+            for number, (key, tree) in enumerate(trees):
+                outcome = await sent(engine, Grow(key, tree), f"c{number}")
+                parked = plain.root(key, tree)
                 assert getattr(outcome, "parked", None) == parked
-            await sent(engine, Grow("a", node("z")), "last")
-            plain.root(node("z"))
-            assert grown(engine) == plain.grown
+            await sent(engine, Grow("p", node("z")), "last")
+            plain.root("p", node("z"))
+            assert by_key(engine) == plain.by_key(app is grove)
             live = agenda_of(engine)
             found = [(msgspec.json.decode(each.event)["node"]["name"], each.decided) for each in live.parked.values()]
             assert (sorted(found), live.owed) == (sorted(plain.parked), {})
-        async with Engine(forest, log=MemoryLog(MemoryStore(log.commits)), limits=limits, snapshots=False) as engine:
-            assert (grown(engine), agenda_of(engine)) == (plain.grown, live)
+        async with Engine(app, log=MemoryLog(MemoryStore(log.commits)), limits=limits, snapshots=False) as engine:
+            assert (by_key(engine), agenda_of(engine)) == (plain.by_key(app is grove), live)
 
     anyio.run(scenario)
+
+
+def by_key(engine: Engine) -> dict[str, list[str]]:
+    (state,) = write_state(engine).models
+    if isinstance(state, Tree):
+        return {"": state.grown}
+    return {key: trunk.grown for key, trunk in state.instances.items()}
 
 
 async def sent(engine: Engine, command: Command, command_id: str) -> Receipt | MillstreamError:
@@ -456,6 +474,14 @@ class Stump(WriteModel):
         self.grown.append(event.node.name)
 
 
+class Idle(WriteModel):
+    """Reacts with nothing."""
+
+    @reacts
+    def idle(self, event: Grown) -> Reaction:
+        yield from ()
+
+
 class Moved(Stump):
     @reacts(name="moved")
     def branch(self, event: Grown) -> Reaction:
@@ -467,7 +493,7 @@ async def test_what_is_owed_to_a_name_that_is_gone_waits_and_a_new_name_takes_it
     async with Engine(forest, log=place.log()) as engine:
         await engine.execute(Grow("a", node("1", node("2", node("bad", how="break")), node("3", node("4")))))
         place.crash()
-    async with Engine(App(models=[Stump], name="forest"), log=place.log()) as engine:
+    async with Engine(App(models=[Stump, Idle], name="forest"), log=place.log()) as engine:
         await engine.execute(Grow("b", node("next")))
         assert [(each.position, each.is_parked) for each in engine.agenda.entries()] == [(3, False), (2, True)]
         with pytest.raises(InvalidMessage, match=r"has no reaction 'Tree\.branch': say App\(renamed=…\)"):
@@ -512,12 +538,18 @@ async def test_an_event_that_was_retired_since_is_what_it_means_today() -> None:
         assert (found, engine.agenda.entries()) == (["a", "a"], [])
 
 
+class Telling(WriteModel):
+    @reacts
+    def when_held(self, event: Held) -> Reaction:
+        yield from ()
+
+
 async def test_an_event_on_the_agenda_that_today_nobody_reads_stops_the_opening_also_from_a_snapshot() -> None:
     place = MemoryPlace()
     async with Engine(selling, log=place.log()) as engine:
         await engine.execute(Order("o1", "fire", 2))
     with pytest.raises(EventsUnreadable, match="'Placed' is not known: 1 of them, the first at position 1"):
-        async with Engine(App(models=[Show], name="selling"), log=place.log()):
+        async with Engine(App(models=[Show, Telling], name="selling"), log=place.log()):
             pass
 
 
@@ -611,3 +643,117 @@ async def test_thousands_of_failing_reactions_rebuild_nothing_and_keep_nobody_wa
         assert len(engine.agenda.entries()) == 10_000
     events = Counter(line["event"] for line in log_lines)
     assert (events["state_rebuilt"], 0 < events["application_failed"] < 1_000) == (0, True)
+
+
+async def test_what_is_asked_of_one_entry_at_once_has_an_order_in_the_log(place: Place) -> None:
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 1))
+        agenda, name = engine.agenda, (1, "Selling.hold_seats")
+        results = await asyncio.gather(
+            agenda.retry(*name), engine.execute(Order("o2", "fire", 1)), agenda.drop(*name), agenda.drop(*name),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert (results[0], results[2], type(results[3])) == (False, None, NotOnAgenda)
+        live = engine.agenda.entries()
+        assert [entry.position for entry in live] == [2]
+        place.crash()
+    async with Engine(selling, log=place.log()) as engine:
+        assert engine.agenda.entries() == live
+
+
+class Stubborn(WriteModel):
+    """Tries again and again what its own handler fails at."""
+
+    @handles
+    def ping(self, command: Ping) -> Iterator[Event]:
+        if command.number:
+            raise KeyError("never")
+        yield Pinged(command.key, 0)
+
+    @applies
+    def pinged(self, event: Pinged) -> None: ...
+
+    @reacts
+    def again(self, event: Pinged) -> Reaction:
+        while True:
+            with suppress(HandlerFailed):
+                yield Ping(event.key, 1)
+
+
+async def test_a_reaction_that_never_stops_trying_is_ended_by_the_limit() -> None:
+    async with Engine(App(models=[Stubborn]), log="memory:", limits=Limits(cascade_commands_max=20)) as engine:
+        assert (await engine.execute(Ping("a", 0))).parked == 1
+        (entry,) = engine.agenda.entries()
+        assert (entry.error, entry.decided, engine.position) == (LimitReached.__name__, 0, 1)
+
+
+class Clumsy(Booking):
+    @reacts(name="Selling.hold_seats")
+    def hold_seats(self, event: Booked) -> Reaction:
+        yield Hold("a", event.order, 1)
+        raise KeyError(event.order)
+
+
+async def test_a_retired_event_that_means_two_is_parked_at_the_first_that_fails() -> None:
+    place = MemoryPlace()
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+    today = App(models=[Show, Clumsy], retired=[PlacedOnce], name="selling")
+    async with Engine(today, log=place.log()) as engine:
+        assert not await engine.agenda.retry(1, "Selling.hold_seats")
+        (entry,) = engine.agenda.entries()
+        assert (entry.text, entry.decided) == ("KeyError('o1')", 1)
+
+
+async def test_of_an_errors_text_the_log_keeps_so_much_and_no_more() -> None:
+    async with Engine(App(models=[Verbose]), log="memory:") as engine:
+        assert (await engine.execute(Ping("a", 1))).parked == 1
+        (entry,) = engine.agenda.entries()
+        assert (entry.error, len(entry.text)) == ("Exception", 1_001)
+
+
+class Verbose(WriteModel):
+    @handles
+    def ping(self, command: Ping) -> Iterator[Event]:
+        yield Pinged(command.key, 1)
+
+    @reacts
+    def tell(self, event: Pinged) -> Reaction:
+        if event.number:
+            raise type("", (Exception,), {})("x" * 100_000)
+        yield from ()
+
+
+class Breaking(WriteModel):
+    """Follows what is held with what damages the state."""
+
+    @handles
+    def ping(self, command: Ping) -> Iterator[Event]:
+        yield Pinged(command.key, command.number)
+
+    @applies
+    def pinged(self, event: Pinged) -> None:
+        raise KeyError("damaged")
+
+    @reacts
+    def when_held(self, event: Held) -> Reaction:
+        yield Ping(event.show, 1)
+
+
+async def test_a_retired_event_that_means_two_is_parked_where_the_first_has_led_to_damage() -> None:
+    place = MemoryPlace()
+    async with Engine(selling, log=place.log()) as engine:
+        await engine.execute(Order("o1", "fire", 2))
+    today = App(models=[Show, Booking, Breaking], retired=[PlacedOnce], name="selling")
+    async with Engine(today, log=place.log()) as engine:
+        assert not await engine.agenda.retry(1, "Selling.hold_seats")
+        await settled()
+        parked = [(entry.by, entry.error, entry.decided) for entry in engine.agenda.entries()]
+        assert sorted(parked) == [
+            ("Breaking.when_held", "ApplyFailed", 0),
+            ("Selling.hold_seats", "MillstreamError", 1),
+        ]
+        live = engine.agenda.entries()
+        place.crash()
+    async with Engine(today, log=place.log()) as engine:
+        assert engine.agenda.entries() == live

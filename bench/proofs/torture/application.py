@@ -12,13 +12,35 @@ import msgspec
 
 from millstream.bench.bank import Balances, Bank, Deposited, Opened
 from millstream.engine import App, Command, Event, Key, Limits, Query
-from millstream.handlers import Rejected, applies, handles
+from millstream.handlers import Reaction, Rejected, applies, handles, reacts
 from millstream.views import answers
 
-__all__ = ["Audit", "Audited", "EventsSeen", "Till", "TillBalances", "Transfer", "Withdrawn", "limits", "till"]
+__all__ = [
+    "CHARGING",
+    "FEES",
+    "Audit",
+    "Audited",
+    "Charge",
+    "Charged",
+    "EventsSeen",
+    "Till",
+    "TillBalances",
+    "Transfer",
+    "Withdrawn",
+    "is_charged",
+    "limits",
+    "till",
+]
 
 #: Few, so that most processes take several snapshots.
 _SNAPSHOT_EVENTS_EVERY = 3_000
+
+
+_FAILS_AT = 7
+#: The account that all charges go to.
+FEES = "fees"
+#: What the log calls the reaction.
+CHARGING = "Till.charge_for"
 
 
 class Transfer(Command):
@@ -28,6 +50,17 @@ class Transfer(Command):
 
 
 class Withdrawn(Event):
+    account: Key
+    amount: int
+
+
+class Charge(Command):
+    """What a reaction sends: nobody else does."""
+
+    account: Key
+
+
+class Charged(Event):
     account: Key
     amount: int
 
@@ -44,8 +77,13 @@ class EventsSeen(Query[int]):
     """How many events the answers are made of; there is no other kind in the log, so it is a position too."""
 
 
+def is_charged(amount: int) -> bool:
+    """Whether a transfer of so much is charged for; the reaction to another one fails, and is parked."""
+    return amount % _FAILS_AT != 0
+
+
 class Till(Bank):
-    """The bank, with a command that touches two keys."""
+    """The bank, with a command that touches two keys, and a reaction to it."""
 
     @handles
     def transfer(self, command: Transfer) -> Iterator[Event]:
@@ -58,12 +96,27 @@ class Till(Bank):
         yield Deposited(command.to, command.amount)
 
     @handles
+    def charge(self, command: Charge) -> Iterator[Event]:
+        yield Charged(command.account, 1)
+
+    @reacts
+    def charge_for(self, event: Withdrawn) -> Reaction:
+        """Each transfer has its price; but for some, at which this fails."""
+        if not is_charged(event.amount):
+            raise ValueError(f"{event.amount} is one of those")
+        yield Charge(FEES)
+
+    @handles
     def audit(self, command: Audit) -> Iterator[Event]:
         yield Audited(tuple(self.balances.items()))
 
     @applies
     def withdrawn(self, event: Withdrawn) -> None:
         self.balances[event.account] -= event.amount
+
+    @applies
+    def charged(self, event: Charged) -> None:
+        self.balances[event.account] = self.balances.get(event.account, 0) + event.amount
 
     @applies
     def audited(self, event: Audited) -> None:
@@ -89,6 +142,11 @@ class TillBalances(Balances):
     def withdrawn(self, event: Withdrawn) -> None:
         self.events += 1
         self.balances[event.account] -= event.amount
+
+    @applies
+    def charged(self, event: Charged) -> None:
+        self.events += 1
+        self.balances[event.account] = self.balances.get(event.account, 0) + event.amount
 
     @answers
     def seen(self, query: EventsSeen) -> int:

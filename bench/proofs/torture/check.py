@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
 from millstream.bench.proofs import problems
-from millstream.bench.proofs.bodies import commands_in
+from millstream.bench.proofs.bodies import commands_in, failed_in
+from millstream.bench.proofs.torture.application import CHARGING, FEES, is_charged
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen
 from millstream.bench.proofs.torture.work import expected_events, name_in_log
 from millstream.engine.commits.chain import Chain
@@ -28,9 +29,12 @@ __all__ = [
     "broken_promises",
     "missing",
     "not_a_prefix",
+    "parked_after",
     "read_on",
     "told_by",
+    "wrong_agenda",
     "wrong_balances",
+    "wrong_cascades",
 ]
 
 _Events: TypeAlias = Sequence[Mapping[str, Any]]
@@ -46,6 +50,8 @@ class Kind(StrEnum):
     UNDONE = "refused for certain, and in the log"
     BROKEN = "the chain of commits is broken"
     REWRITTEN = "a commit is not what it was"
+    CASCADE = "what follows from a command is not what lies in its commit"
+    AGENDA = "the engine's agenda is not what the log says"
     BALANCES = "the engine's balances are not those of the log"
     UNREAL = "seen in an answer, and not in the log"
     MISREAD = "an answer did not show what was acknowledged"
@@ -80,6 +86,8 @@ class Known(NamedTuple):
     head: Head = Head()
     places: Mapping[str, Place] = {}
     balances: Mapping[str, int] = {}
+    #: How many reactions have failed: nobody tries them again.
+    parked: int = 0
 
 
 def told_by(reports: Iterable[Report], before: Told = Told({}, {})) -> tuple[Told, list[Problem]]:  # noqa: B008
@@ -120,23 +128,26 @@ def read_on(
     problems = not_a_prefix(known.commits, rows)
     if problems:
         return known, problems
-    head, places, balances = known.head, dict(known.places), dict(known.balances)
+    head, places, balances, parked = known.head, dict(known.places), dict(known.balances), known.parked
     for commit in rows[len(known.commits) :]:
         try:
             records = _verified(head, commit)
+            if commit.body[0:1] == b"{":  # format 1 is from before there were any
+                parked += wrong_cascades(records, failed_in(commit.body), commit.number, problems)
             for name, place, events in _commands(commit, records):
                 if name in places:
                     problems.append(Problem(Kind.DOUBLED, f"{name}: {places[name]} and {place}"))
                 elif events != expected(name):
                     problems.append(Problem(Kind.ALTERED, f"{name} at {place}: {events}, not {expected(name)}"))
                 places[name] = place
-                _count(balances, events)
+            for record in records:
+                _count(balances, record["events"])
         except (LookupError, TypeError, ValueError, LogCorrupt) as error:
             problems.append(Problem(Kind.BROKEN, f"{type(error).__name__} at commit {head.number + 1}: {error}"))
             break
         position = head.position + sum(len(record["events"]) for record in records)
         head = Head(commit.number, position, commit.recorded_at, commit.digest)
-    return Known(rows[: head.number], head, places, balances), problems
+    return Known(rows[: head.number], head, places, balances, parked), problems
 
 
 def broken_promises(known: Known, told: Told) -> list[Problem]:
@@ -179,6 +190,12 @@ def balances_after(commits: Sequence[Commit], known: Known = Known()) -> dict[st
     return balances
 
 
+def parked_after(commits: Sequence[Commit], known: Known = Known()) -> int:  # noqa: B008 - it is immutable
+    """How many reactions have failed in these commits of a log; on from what is known, if that is no more."""
+    start = len(known.commits) if len(known.commits) <= len(commits) else 0
+    return (known.parked if start else 0) + sum(len(failed_in(commit.body)) for commit in commits[start:])
+
+
 def wrong_balances(found: Mapping[str, int], right: Mapping[str, int], whose: str) -> list[Problem]:
     """That balances are those that follow from the log; an account that is in one of them only is wrong too."""
     return [
@@ -186,6 +203,40 @@ def wrong_balances(found: Mapping[str, int], right: Mapping[str, int], whose: st
         for account in sorted({*found, *right})
         if found.get(account) != right.get(account)
     ]
+
+
+def wrong_cascades(
+    records: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]], commit: int, problems: list[Problem]
+) -> int:
+    """See that each transfer is followed by its charge, or by a failure, in its own commit, and by nothing else.
+
+    Args:
+        records: the commands of a commit.
+        failed: what it says of reactions.
+        commit: its number.
+        problems: gets what is wrong.
+
+    Returns:
+        How many reactions have failed.
+    """
+    events = [event for record in records for event in record["events"]]
+    withdrawn = [index for index, event in enumerate(events) if event["type"] == "Withdrawn"]
+    charged = [index for index in withdrawn if is_charged(events[index]["amount"])]
+    parked = [index for index in withdrawn if not is_charged(events[index]["amount"])]
+    found = [(r["origin"].get("event"), r["origin"]["by"], r["events"]) for r in records if "origin" in r]
+    right = [(index, CHARGING, [{"type": "Charged", "account": FEES, "amount": 1}]) for index in charged]
+    if found != right:
+        problems.append(Problem(Kind.CASCADE, f"commit {commit}: {found}, not {right}"))
+    if [(each.get("event"), each["by"], each["error"]) for each in failed] != [
+        (index, CHARGING, "ValueError") for index in parked
+    ]:
+        problems.append(Problem(Kind.CASCADE, f"commit {commit}: failed is {failed}, not that of events {parked}"))
+    return len(parked)
+
+
+def wrong_agenda(found: int, right: int) -> list[Problem]:
+    """That the engine has parked as many reactions as the log says have failed."""
+    return [] if found == right else [Problem(Kind.AGENDA, f"the engine has parked {found}, the log says {right}")]
 
 
 def _verified(head: Head, commit: Commit) -> list[dict[str, Any]]:
@@ -198,6 +249,8 @@ def _commands(commit: Commit, records: Iterable[Mapping[str, Any]]) -> Iterable[
     for record in records:
         events = record["events"]
         position += len(events)
+        if "origin" in record:
+            continue
         yield name_in_log(record), Place(commit.number, position, len(events)), events
 
 
@@ -207,4 +260,5 @@ def _count(balances: dict[str, int], events: _Events) -> None:
         if event["type"] == "Opened":
             balances[account] = 0
         else:
-            balances[account] += event["amount"] if event["type"] == "Deposited" else -event["amount"]
+            paid_in = event["type"] in ("Deposited", "Charged")
+            balances[account] = balances.get(account, 0) + (event["amount"] if paid_in else -event["amount"])

@@ -21,7 +21,12 @@ def main(options: argparse.Namespace) -> int:
 
     begin(options)
     torture = Torture(
-        kills=options.kills, images=options.images, callers=options.callers, seed=options.seed, directory=options.dir
+        kills=options.kills,
+        images=options.images,
+        callers=options.callers,
+        seed=options.seed,
+        directory=options.dir,
+        begins_in_format_1=options.format_1,
     )
     out = look.console()
     out.print(f"{torture.kills} kills, {torture.images} images, {torture.callers} callers, seed {torture.seed}")
@@ -37,4 +42,5 @@ def options(arguments: list[str]) -> argparse.Namespace:
     made.add_argument("--kills", type=count, default=_KILLS, metavar="N", help=f"default: {_KILLS}")
     made.add_argument("--images", type=count, default=_IMAGES, metavar="N", help=f"default: {_IMAGES}")
     made.add_argument("--callers", type=count, default=_CALLERS, metavar="N", help=f"default: {_CALLERS}")
+    made.add_argument("--format-1", action="store_true", help="each log begins in the format of millstream 0.1")
     return parsed(made, arguments)

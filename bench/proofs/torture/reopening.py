@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from millstream.bench.bank import AllBalances
 from millstream.bench.proofs.torture.application import Audit, Audited, limits, till
-from millstream.bench.proofs.torture.check import Problem, wrong_balances
+from millstream.bench.proofs.torture.check import Problem, wrong_agenda, wrong_balances
 from millstream.engine import Engine
 
 __all__ = ["Reopened", "reopen"]
@@ -23,12 +23,14 @@ class Reopened(NamedTuple):
     commit: int
     view: Mapping[str, int]
     model: Mapping[str, int]
+    parked: int
 
-    def wrong(self, balances: Mapping[str, int]) -> list[Problem]:
+    def wrong(self, balances: Mapping[str, int], parked: int) -> list[Problem]:
         """Where its state is not what follows from the log."""
         return [
             *wrong_balances(self.view, balances, "the engine's view"),
             *wrong_balances(self.model, balances, "the engine's write model"),
+            *wrong_agenda(self.parked, parked),
         ]
 
 
@@ -47,4 +49,4 @@ async def _ask(log: Path) -> Reopened:
         (audited,) = engine.preview(Audit())
         if not isinstance(audited, Audited):
             raise TypeError(f"an audit yielded {audited!r:.100}")
-        return Reopened(writer.commit, view, dict(audited.balances))
+        return Reopened(writer.commit, view, dict(audited.balances), len(engine.agenda.entries()))

@@ -19,9 +19,11 @@ from millstream.bench.proofs.problems import PROBLEMS_KEPT_MAX, Verdict, evidenc
 from millstream.bench.proofs.torture.check import Kind
 from millstream.bench.proofs.torture.child import Order
 from millstream.bench.proofs.torture.judgement import Found, Judgement
+from millstream.bench.proofs.torture.older import write_in_format_1
 from millstream.bench.proofs.torture.plan import Round, round_of, shots
 from millstream.bench.proofs.torture.process import PROGRAM
 from millstream.bench.proofs.torture.rounds import play
+from millstream.bench.proofs.torture.work import accounts, opening
 from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Tally", "Torture", "run"]
@@ -39,6 +41,8 @@ class Torture(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     #: An existing folder in which the run makes its own.
     directory: str
+    #: Each log is one of millstream 0.1, which its first process upgrades.
+    begins_in_format_1: bool = False
 
 
 class Tally(Verdict, kw_only=True):
@@ -126,7 +130,10 @@ def _judgement(torture: Torture, plan: Round, base: Path, before: Judgement | No
         if not plan.fresh and before.rounds < _ROUNDS_PER_LOG_MAX:
             return before
         shutil.rmtree(before.log.parent)
-    return Judgement(base / f"log of round {plan.number}" / DATABASE, torture.callers)
+    made = Judgement(base / f"log of round {plan.number}" / DATABASE, torture.callers)
+    if torture.begins_in_format_1:
+        write_in_format_1(made.log, [opening(2 * plan.number, account) for account in accounts(torture.callers)])
+    return made
 
 
 def _orders(torture: Torture, plan: Round, judgement: Judgement) -> list[Order]:

@@ -38,6 +38,7 @@ __all__ = [
     "is_empty",
     "meta_in",
     "meta_of",
+    "schema_of",
     "upgrade",
 ]
 
@@ -135,6 +136,12 @@ _SCHEMAS = {
     FORMAT: {"meta": _META, "commits": _COMMITS, "events": _EVENTS},
 }
 _SCHEMA = _SCHEMAS[FORMAT]
+
+
+def schema_of(version: int) -> Mapping[str, str]:
+    """The statements that make the tables and the view of a log in a format, by name."""
+    return _SCHEMAS[version]
+
 
 #: The rule of the log is inside the statement, so no time passes between looking at the head and writing after it.
 _APPEND = """

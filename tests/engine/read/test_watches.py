@@ -500,11 +500,11 @@ def groups_of(engine: Engine) -> list[Any]:
 def test_whatever_happens_a_watch_has_no_gap_no_duplicate_and_nothing_older(
     steps: list[tuple[Any, Any, Any]], detached: bool
 ) -> None:
-    anyio.run(history, steps, detached)
+    assert anyio.run(history, steps, detached) == sum(kind == "watch" for kind, _, _ in steps)
 
 
-async def history(steps: list[tuple[Any, Any, Any]], detached: bool) -> None:
-    """Each watch's answers are held against the state after every commit, which the log gives."""
+async def history(steps: list[tuple[Any, Any, Any]], detached: bool) -> int:
+    """Each watch's answers are held against the state after every commit, which the log gives; how many watches."""
     limits = Limits(view_queue_commits_max=2 if detached else 1_024, batch_commands_max=2, slice_ms_max=1e-6)
     log = MemoryLog()
     async with Engine(shop, log=log, limits=limits) as engine:
@@ -537,6 +537,7 @@ async def history(steps: list[tuple[Any, Any, Any]], detached: bool) -> None:
                 begin = answers[0][1]
                 changes = changes_of([(p, s) for p, s in expected.items() if p >= begin])
                 assert answers == [(state, position) for position, state in changes][: len(answers)]
+        return len(watches)
 
 
 async def states_by_position(engine: Engine) -> dict[int, dict[str, int]]:

@@ -112,7 +112,7 @@ async def test_a_snapshot_that_another_process_has_taken_is_what_the_next_openin
         was = engine_state(engine)
         place.crash()
     (line,) = told(log_lines, "snapshots_taken")
-    assert (line["position"], line["parts"]) == (5, 7)
+    assert (line["position"], line["parts"]) == (5, 6)
     async with Engine(shop, log=place.log()) as engine:
         assert engine_state(engine) == was
         assert await engine.ask(StockOf("a")) == 15
@@ -132,8 +132,8 @@ async def test_another_process_stores_to_the_byte_what_the_loop_stores(tmp_path:
         async with Engine(shop, log=log, limits=limits, snapshots=where, observers=[seen]):  # type: ignore[arg-type]
             await seen.until(position=299)
     assert await stored(other) == await stored(path)
-    assert len(await stored(path)) == 7
-    assert [line["parts"] for line in told(log_lines, "snapshots_taken")] == [7, 7]
+    assert len(await stored(path)) == 6
+    assert [line["parts"] for line in told(log_lines, "snapshots_taken")] == [6, 6]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -233,7 +233,7 @@ async def test_what_a_process_fails_of_is_in_the_log_line(folder: Path, log_line
     async with Engine(held_shop, log=path, limits=EVERY_FIVE, snapshots="process", observers=[seen]) as engine:
         await engine.execute_many([Add("a", 1)] * 5)
         await seen.until(failed=1)
-        assert (await engine.execute(Add("a", 1))).position == 7
+        assert (await engine.execute(Add("a", 1))).position == 6
     error = told(log_lines, "snapshot_failed")[0]["error"]
     assert error.startswith(f"SnapshotProcessFailed({str(path)!r}, 1, ")
     assert "ArithmeticError: it fails at import" in error

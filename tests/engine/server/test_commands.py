@@ -69,6 +69,7 @@ async def test_a_command_is_passed_on_with_all_its_terms_and_its_receipt_comes_b
             "command_id": "id",
             "version": 3,
             "repeated": False,
+            "parked": 0,
         }
         (given,) = backend.given
         assert str(given) == (

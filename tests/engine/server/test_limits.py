@@ -627,6 +627,21 @@ async def test_a_batch_has_no_more_answers_than_its_reader_may_leave() -> None:
         assert found[5]["result"]["position"] == 2
 
 
+async def test_whoever_writes_what_waits_while_it_waits_does_not_leave_the_requests_behind_it_untouched() -> None:
+    log, limits = ScriptedLog(), ServerLimits(output_bytes_max=10_000)
+    async with served(large, log=log, limits=limits) as server, calling(server) as caller, calling(server) as other:
+        await caller.send(grow(3_000, 1))
+        await caller.reply()
+        log.hold()
+        await other.send(grow(3_000, 2))
+        await until(lambda: log.appends_started == 2)
+        later = request("ask", {"query": {"type": "Large", "who": "later"}, "after": 2}, "later")
+        caller.push(later + b"".join(question("a", number) for number in range(20)))
+        assert [each["id"] for each in await caller.replies(20)] == list(range(20))
+        log.release()
+        assert (await caller.reply())["id"] == "later"
+
+
 async def test_short_answers_of_a_batch_are_counted_too() -> None:
     async with served(limits=ServerLimits(output_bytes_max=10_000)) as server, calling(server) as caller:
         batch = [request("ask", {"query": STOCK}, number) for number in range(300)]

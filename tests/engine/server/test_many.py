@@ -65,17 +65,18 @@ async def test_no_command_at_all_has_no_outcome() -> None:
 
 async def test_ids_and_metadata_are_kept_with_each_command() -> None:
     async with served() as server, calling(server) as caller:
-        given = {"commands": [ADD, ADD, ADD], "command_ids": ["one", None, "two"], "metadata": {"actor": "ann"}}
+        given = {"commands": [ADD, ADD, ADD], "command_ids": ["one", "two", "three"], "metadata": {"actor": "ann"}}
         first = (await caller.call("execute_many", given))["outcomes"]
-        again = (await caller.call("execute_many", {**given, "timeout": 60}))["outcomes"]
+        ids = ["one", "four", "three"]
+        again = (await caller.call("execute_many", {**given, "command_ids": ids, "timeout": 60}))["outcomes"]
         told = [
             (each["result"]["position"], each["result"]["command_id"], each["result"]["repeated"]) for each in first
         ]
-        assert told == [(1, "one", False), (2, None, False), (3, "two", False)]
+        assert told == [(1, "one", False), (2, "two", False), (3, "three", False)]
         told = [
             (each["result"]["position"], each["result"]["command_id"], each["result"]["repeated"]) for each in again
         ]
-        assert told == [(1, "one", True), (4, None, False), (3, "two", True)]
+        assert told == [(1, "one", True), (4, "four", False), (3, "three", True)]
         as_another = {**given, "metadata": {"actor": "bob"}, "command_ids": ["one", "", "x" * 201]}
         await caller.send(request("execute_many", as_another))
         assert codes(await caller.reply()) == [1005, 1002, 1002]
@@ -85,6 +86,7 @@ async def test_ids_and_metadata_are_kept_with_each_command() -> None:
     ("params", "code"),
     [
         ({"commands": [ADD, ADD], "command_ids": ["one"]}, 1002),
+        ({"commands": [ADD, ADD], "command_ids": ["one", None]}, 1002),
         ({"commands": [ADD], "metadata": {"actor": "x" * 5_000}}, 1002),
         ({"commands": [ADD] * 5}, -32602),
         ({"commands": [ADD, 7, ADD, ADD, ADD]}, -32602),
@@ -265,12 +267,12 @@ async def test_a_replica_passes_on_what_is_a_command_and_puts_the_outcomes_in_th
             return [Receipt(1, 1, 1, "a"), Rejected("no")]
 
         backend.execute_many = execute_many  # type: ignore[attr-defined]
-        await caller.send(many(ADD, 7, ADD, command_ids=["a", "b", None], timeout=3, metadata={"actor": "ann"}))
+        await caller.send(many(ADD, 7, ADD, command_ids=["a", "b", "c"], timeout=3, metadata={"actor": "ann"}))
         outcomes = (await caller.reply())["result"]["outcomes"]
         assert [each.get("error", {}).get("code") for each in outcomes] == [None, -32602, 1001]
         ((commands, terms),) = given
         assert str(commands) == "[Add(item='a', count=1), Add(item='a', count=1)]"
-        assert (terms["command_ids"], terms["timeout"], terms["metadata"].actor) == (["a", None], 3.0, "ann")
+        assert (terms["command_ids"], terms["timeout"], terms["metadata"].actor) == (["a", "c"], 3.0, "ann")
         assert server.stats().in_flight == 0
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from millstream.bench.proofs.torture import reports, work
+from millstream.bench.proofs.torture.application import CHARGING, FEES
 from millstream.bench.proofs.torture.check import (
     Kind,
     Known,
@@ -20,6 +21,7 @@ from millstream.bench.proofs.torture.check import (
     read_on,
     told_by,
     wrong_balances,
+    wrong_cascades,
 )
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen, Trouble
 from millstream.engine import Receipt, Rejected
@@ -373,3 +375,43 @@ def test_what_may_have_been_sent_unheard_begins_after_each_callers_last_answer()
         *("1.2.0", "1.2.1", "1.2.2"),
     ]
     assert [name for name in found if name.startswith("1.3.")] == [*work.batch("1.3.1"), *work.batch("1.3.3")]
+
+
+# What follows from a command.
+
+CHARGE: dict[str, Any] = {
+    "origin": {"command": 1, "by": CHARGING, "event": 0},
+    "events": [{"type": "Charged", "account": FEES, "amount": 1}],
+}
+PAID = {
+    "events": [{"type": "Withdrawn", "account": "a", "amount": 6}, {"type": "Deposited", "account": "b", "amount": 6}]
+}
+PARKED = {
+    "events": [{"type": "Withdrawn", "account": "a", "amount": 7}, {"type": "Deposited", "account": "b", "amount": 7}]
+}
+FAILED = {"event": 0, "by": CHARGING, "error": "ValueError", "text": "7 is one of those"}
+
+
+def test_a_transfer_is_followed_by_its_charge_or_by_a_failure() -> None:
+    problems: list[Problem] = []
+    assert wrong_cascades([PAID, CHARGE], [], 1, problems) == 0
+    assert wrong_cascades([PARKED], [FAILED], 2, problems) == 1
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("records", "failed"),
+    [
+        ([PAID], []),
+        ([PAID, CHARGE, CHARGE], []),
+        ([PARKED, CHARGE], [FAILED]),
+        ([PARKED], []),
+        ([PAID, CHARGE], [FAILED]),
+        ([PAID, {**CHARGE, "origin": {**CHARGE["origin"], "event": 1}}], []),
+        ([PAID, {**CHARGE, "events": []}], []),
+    ],
+)
+def test_a_charge_that_is_missing_doubled_or_not_its_own_is_found(records: Any, failed: Any) -> None:
+    problems: list[Problem] = []
+    wrong_cascades(records, failed, 1, problems)
+    assert set(kinds(problems)) == {Kind.CASCADE}

@@ -345,9 +345,10 @@ def test_an_engine_whose_state_is_not_the_logs_is_found(
 
 
 def test_a_state_that_is_not_the_logs_is_found_on_both_sides() -> None:
-    opened = Reopened(1, {"a": 1}, {"a": 2})
-    assert opened.wrong({"a": 1})[0].what == "a: the engine's write model has 2, the log has 1"
-    assert opened.wrong({"a": 2})[0].what == "a: the engine's view has 1, the log has 2"
+    opened = Reopened(1, {"a": 1}, {"a": 2}, 3)
+    assert opened.wrong({"a": 1}, 3)[0].what == "a: the engine's write model has 2, the log has 1"
+    assert opened.wrong({"a": 2}, 3)[0].what == "a: the engine's view has 1, the log has 2"
+    assert [problem.kind for problem in Reopened(1, {}, {}, 3).wrong({}, 4)] == [Kind.AGENDA]
 
 
 WRITER = """
