@@ -14,6 +14,7 @@ __all__ = ["commands_in", "failed_in"]
 _TOLD = {
     "id": "ids",
     "payload": "payloads",
+    "answer": "answers",
     "actor": "actors",
     "correlation": "correlations",
     "causation": "causations",

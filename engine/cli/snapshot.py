@@ -40,6 +40,10 @@ def _take(
         int,
         typer.Option(min=1, metavar="N", help="The receipts that the writer remembers: its own receipts_max."),
     ] = Limits().receipts_max,
+    receipts_bytes_max: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="The bytes of answers that it remembers: its own receipts_bytes_max."),
+    ] = Limits().receipts_bytes_max,
     json: Json = False,
 ) -> None:
     """Make the states of an application from its log, and store them as snapshots.
@@ -48,7 +52,7 @@ def _take(
     taken already, this is refused. Exit code 1 when a state could not be stored.
     """
     log_to_stderr("warning")
-    limits = replace(Limits(), receipts_max=receipts_max)
+    limits = replace(Limits(), receipts_max=receipts_max, receipts_bytes_max=receipts_bytes_max)
     taken = anyio.run(partial(take_snapshots, log, load_app(application), limits=limits))
     if json:
         show_json({"log": log, "app": application, **to_builtins(taken)})

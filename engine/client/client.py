@@ -135,6 +135,7 @@ class Client:
 
         Raises:
             as `Engine.execute` does, and:
+            AnswerUnreadable: also where the server answers what the command's class does not promise here.
             DeadlineExceeded: with ``decided`` false also where it was not sent in time; ``__cause__`` says why.
             ConnectionLost: the server is out of reach; ``sent`` tells whether the command may have happened.
             NotPermitted, NotAuthenticated: the token is for less than that, or there is none.

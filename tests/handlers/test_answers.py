@@ -26,6 +26,7 @@ from millstream.engine import (
 )
 from millstream.engine.client import Client
 from millstream.engine.server import Server
+from millstream.engine.upkeep.downgrade import Downgrade
 from millstream.engine.wire.openrpc import describe
 from millstream.handlers import Aggregate, Decision, Reaction, Rejected, WriteModel, answer_of, applies, handles, reacts
 from tests.engine.cli.running import program, served
@@ -234,6 +235,16 @@ async def test_a_repeat_gets_the_answer_after_a_crash_and_from_a_snapshot(place:
             assert again.answer == (1, 2)
             with pytest.raises(CommandIdReused):
                 await engine.execute(Hold("a", 2), command_id="hold", metadata=Metadata(actor="bob"))
+
+
+async def test_the_way_back_to_format_1_says_how_many_answers_it_drops() -> None:
+    place = MemoryPlace()
+    async with Engine(theatre, log=place.log()) as engine:
+        await engine.execute_many([Hold("a", 1), Plain("a"), Hold("a", 1)], command_ids=["1", "2", "3"])
+    downgrade = Downgrade("theatre")
+    for commit in place.store.commits:
+        downgrade.take(commit)
+    assert downgrade.dropped["answer"] == 2
 
 
 async def test_an_answer_is_in_the_commit_beside_an_id_only() -> None:

@@ -17,6 +17,7 @@ from millstream.engine.client import SyncClient
 from millstream.engine.errors import ConnectionLost, EngineClosed, InvalidMessage, Rejected
 from millstream.engine.server import Server
 from millstream.engine.stores.port import Log
+from tests.handlers.test_answers import Hold, theatre
 from tests.shop import Add, Note, Notes, StockOf, Take, shop
 from tests.support import ScriptedLog
 
@@ -55,6 +56,25 @@ def test_errors_are_those_of_the_engine() -> None:
         with pytest.raises(InvalidMessage, match="an id for each command"):
             engine.execute_many([Add("a", 1)], command_ids="x")
         assert engine.execute(Add("a", 1), timeout=5.0, wait=False).position == 1
+
+
+def test_a_script_gets_what_a_command_promises_and_again_when_it_sends_it_again() -> None:
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(_theatre()) as address,
+        SyncClient(address) as engine,
+    ):
+        seats: tuple[int, ...] = engine.execute(Hold("a", 2), command_id="h").answer
+        (again,) = engine.execute_many([Hold("a", 2)], command_ids=["h"])
+    assert seats == (1, 2)
+    assert isinstance(again, Receipt)
+    assert (again.answer, again.repeated) == ((1, 2), True)
+
+
+@asynccontextmanager
+async def _theatre() -> AsyncIterator[str]:
+    async with Engine(theatre, log="memory:") as engine, Server(engine, listen=["tcp://127.0.0.1:0"]) as server:
+        yield str(server.addresses[0])
 
 
 def test_a_watch_is_a_block_with_answers_in_it() -> None:

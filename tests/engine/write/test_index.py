@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from millstream.bench.proofs.bodies import commands_in
@@ -19,6 +19,7 @@ from millstream.engine.commits.commit import Head, seal
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.record import Record
 from millstream.engine.commits.rows import RowBody
+from millstream.engine.snapshots.pieces import in_pieces
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.index import WriteIndex
@@ -200,6 +201,64 @@ def test_a_snapshot_gives_back_what_was_there(size: int) -> None:
     assert again.versions == write_index.versions
     assert again.receipts == write_index.receipts
     assert list(again.snapshot()) == list(write_index.snapshot())
+
+
+class Remembered(NamedTuple):
+    command_id: str
+    answer: bytes | None
+
+
+def having(remembered: list[Remembered], receipts_max: int, bytes_max: int) -> WriteIndex:
+    write_index = WriteIndex(receipts_max, receipts_bytes_max=bytes_max)
+    for number, (command_id, answer) in enumerate(remembered, start=1):
+        write_index.remember(command_id, "", receipt_for(command_id, number), None, answer)
+    return write_index
+
+
+def kept_by_rule(remembered: list[Remembered], receipts_max: int, bytes_max: int) -> list[Remembered]:
+    """What the rule says is kept: a plain list, oldest first."""
+    kept: list[Remembered] = []
+    for each in remembered:
+        kept = [*(other for other in kept if other.command_id != each.command_id), each]
+        while len(kept) > receipts_max or sum(len(other.answer or b"") for other in kept) > bytes_max:
+            del kept[0]
+    return kept
+
+
+limits = st.tuples(st.integers(1, 4), st.sampled_from([10, 20, 30]))
+remembered_ones = st.builds(Remembered, st.sampled_from("abcde"), st.sampled_from([None, b"1" * 4, b"1" * 9]))
+
+
+@given(st.lists(remembered_ones, max_size=12), limits, limits)
+@example([Remembered("a", b"1" * 9), Remembered("b", b"1" * 4), Remembered("a", None)], (4, 20), (4, 10))
+@example([Remembered("a", b"1" * 9), Remembered("b", b"1" * 9)], (4, 10), (4, 20))
+def test_a_snapshot_under_other_limits_gives_what_a_replay_gives_or_does_not_fit(
+    remembered: list[Remembered], before: tuple[int, int], now: tuple[int, int]
+) -> None:
+    taken, replayed = having(remembered, *before), having(remembered, *now)
+    assert [Remembered(id_, each.answer) for id_, each in taken.kept.items()] == kept_by_rule(remembered, *before)
+    opened = WriteIndex(now[0], receipts_bytes_max=now[1])
+    try:
+        for piece in list(taken.snapshot()):
+            opened.restore(piece)
+    except SnapshotMismatch:
+        assert before != now
+        return
+    assert list(opened.kept.items()) == list(replayed.kept.items())
+    assert [*opened.kept] == list(opened._order)
+
+
+@pytest.mark.parametrize("bytes_max", [1, 1_000_000])
+def test_a_snapshot_from_before_there_were_answers_fits_whatever_bytes_they_may_have(bytes_max: int) -> None:
+    pieces = [
+        b"".join(in_pieces("window", [3, 1])),
+        b"".join(in_pieces("receipts", [["aa", receipt_for("1"), None]])),
+    ]
+    write_index = WriteIndex(3, receipts_bytes_max=bytes_max)
+    for piece in pieces:
+        write_index.restore(piece)
+    assert write_index.kept["1"].answer is None
+    assert write_index.kept["1"].receipt == receipt_for("1")
 
 
 def test_a_smaller_limit_takes_the_latest_of_a_snapshot() -> None:
