@@ -59,7 +59,7 @@ class Admission:
         self._try_put = mailbox.try_put
         self._app = app
         #: A private, checked copy of a command; see `App.own_command`.
-        self.command: Callable[[Command], Command] = app.own_command
+        self.command: Callable[[Command], Any] = app.own_command
         self._limits = limits
         #: By type of command, where there is one: the function that tells that a command is its own copy already.
         self.checks: Mapping[type[Command], Callable[[Command], object]] = {
