@@ -19,6 +19,7 @@ from millstream.engine.application.messages import (
 )
 from millstream.engine.engine import Engine
 from millstream.engine.errors import (
+    AgendaUnreadable,
     AnswerFailed,
     AnswerTooLarge,
     AnswerUnreadable,
@@ -75,11 +76,13 @@ from millstream.engine.stats import EngineStats, ReplicaStats, ViewStats, Writer
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
-from millstream.engine.write.agenda import Entry
+from millstream.engine.write.entries import AgendaEntry, Entry, Timer
 
 __all__ = [
     "KEY",
     "PERSONAL",
+    "AgendaEntry",
+    "AgendaUnreadable",
     "AnswerFailed",
     "AnswerTooLarge",
     "AnswerUnreadable",
@@ -139,6 +142,7 @@ __all__ = [
     "SnapshotMismatch",
     "SqliteLog",
     "StorageError",
+    "Timer",
     "Token",
     "TryAgainLater",
     "UnknownMessage",

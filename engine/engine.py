@@ -51,8 +51,9 @@ from millstream.engine.write.failure import Rebuilt
 from millstream.engine.write.owing import Owing
 from millstream.engine.write.parts import WriteParts
 from millstream.engine.write.state import WriteState
+from millstream.engine.write.status import WriterStatus
 from millstream.engine.write.tenure import tenure_of
-from millstream.engine.write.writer import Writer, WriterStatus
+from millstream.engine.write.writer import Writer
 
 __all__ = ["Engine"]
 
@@ -483,8 +484,7 @@ class Engine(Queries):
         return Reader(self.log, self.app, head, self.limits.read_bytes_max)
 
     def _write_state(self, parts: WriteParts) -> WriteState:
-        bounds = (self.limits.commit_bytes_max, self.limits.answer_bytes_max)
-        return WriteState(self.app, parts, *bounds, check_purity=self._check_purity)
+        return WriteState(self.app, parts, self.limits, check_purity=self._check_purity)
 
     def _settled_parts(self) -> list[Part]:
         """The parts when nothing moves any more. The write side's are left out if they are not those of the head."""

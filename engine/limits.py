@@ -40,9 +40,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cascade_commands_max: int = 500
     #: Encoded bytes of their events.
     cascade_bytes_max: int = 1024 * 1024
-    #: Reactions that are owed or parked. While there are so many, a command whose events have reactions is refused with
-    #: `LimitReached`.
+    #: Reactions that are owed or parked, and timers that are parked. While there are so many, a command whose events
+    #: have reactions is refused with `LimitReached`.
     agenda_entries_max: int = 100_000
+    #: Timers that wait for their time; a command that would set more is refused with `LimitReached`.
+    timers_max: int = 1_000_000
+    #: A time of day that runs from the measured one by more is not believed until it has stayed for as long.
+    clock_jump_seconds_max: float = 60.0
+    #: How long the writer waits at most before it asks a store that failed again, while there are timers.
+    store_retry_seconds: float = 30.0
     #: Commands with an id whose receipts are remembered; the same id after so many others is a new command.
     receipts_max: int = 100_000
     #: Encoded bytes that the answer of one command may have; past it the command is refused with `AnswerTooLarge`.

@@ -1,6 +1,7 @@
 """The write side: models and aggregates that decide, and events that are no longer written."""
 
 from millstream.engine.application.methods import applies
+from millstream.engine.application.schedules import Schedule, Unschedule
 from millstream.engine.errors import Rejected
 from millstream.handlers.aggregate import Aggregate
 from millstream.handlers.model import WriteModel, handles
@@ -13,6 +14,8 @@ __all__ = [
     "Reaction",
     "Rejected",
     "Retired",
+    "Schedule",
+    "Unschedule",
     "WriteModel",
     "answer_of",
     "applies",

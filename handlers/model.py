@@ -14,12 +14,13 @@ import msgspec
 from millstream.engine.application.known_state import require_known_state
 from millstream.engine.application.messages import Command, Event
 from millstream.engine.application.methods import Method, ReactionMethod, declared, declared_reactions, mark
+from millstream.engine.application.schedules import Timing
 from millstream.engine.snapshots.exact import require_storable
 from millstream.engine.snapshots.pieces import add_piece, pieces_of
 
 __all__ = ["WriteModel", "handles"]
 
-Handles = TypeVar("Handles", bound=Callable[..., Iterable[Event]])
+Handles = TypeVar("Handles", bound=Callable[..., Iterable[Event | Timing]])
 
 
 def handles(method: Handles) -> Handles:
@@ -27,7 +28,8 @@ def handles(method: Handles) -> Handles:
 
     ``def deposit(self, command: Deposit) -> Iterator[Event]``, with a `Context` as an optional second parameter. It
     must be pure: no I/O, no clock, no randomness, and no change of state. What it yields is applied when it is done,
-    all or nothing; raising `Rejected` at any point yields nothing.
+    all or nothing; raising `Rejected` at any point yields nothing. A handler that says
+    ``-> Iterator[Event | Schedule | Unschedule]``, or ``-> Decision``, may yield timers, too.
     """
     return cast(Handles, mark(method, "handles"))
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast, overload
 from millstream.engine.application.messages import Command, Event
 from millstream.engine.application.methods import mark
 from millstream.engine.application.reactions import Asking
+from millstream.engine.application.schedules import Schedule, Unschedule
 from millstream.engine.errors import Rejected
 
 if sys.version_info >= (3, 13):
@@ -24,14 +25,15 @@ __all__ = ["Decision", "Reaction", "answer_of", "reacts"]
 
 Answer = TypeVar("Answer", default=None)
 
-#: What a handler gives back whose command promises an answer: it yields events, and returns the answer.
-Decision: TypeAlias = Generator[Event, None, Answer]
+#: What a handler gives back that sets timers, or whose command promises an answer: it yields events and timers, and
+#: returns the answer.
+Decision: TypeAlias = Generator[Event | Schedule | Unschedule, None, Answer]
 
-#: What a method with ``@reacts`` gives back: it yields commands, and hears for each the refusal, or None.
-Reaction: TypeAlias = Generator[Command, Rejected | None, None]
+#: What a method with ``@reacts`` gives back: it yields commands and timers, and hears for each the refusal, or None.
+Reaction: TypeAlias = Generator[Command | Schedule | Unschedule, Rejected | None, None]
 
 
-def answer_of(command: Command[Answer]) -> Generator[Command, Rejected | None, Answer]:
+def answer_of(command: Command[Answer]) -> Generator[Command | Schedule | Unschedule, Rejected | None, Answer]:
     """Send a command from a reaction, for its answer: ``seats = yield from answer_of(Hold(…))``.
 
     It is decided as one that is yielded. The answer is the reaction's own copy; None, if the command promises none.
@@ -42,7 +44,7 @@ def answer_of(command: Command[Answer]) -> Generator[Command, Rejected | None, A
     return cast(Answer, (yield cast(Command, Asking(command))))
 
 
-Reacts = TypeVar("Reacts", bound=Callable[..., Iterable[Command]])
+Reacts = TypeVar("Reacts", bound=Callable[..., Iterable[Command | Schedule | Unschedule]])
 
 
 @overload
@@ -56,7 +58,8 @@ def reacts(method: Any = None, /, *, name: str | None = None) -> Any:
     that this command and whatever was decided since have left, and never in a replay. Each command that it yields is
     decided when it is yielded, and lies in the same commit as its cause, with the actor, correlation, trace and extra
     of whoever asked for that. ``refused = yield Hold(…)`` gives the `Rejected` of its handler, or None; any other error
-    of that command is raised there. It must be pure: no I/O, no clock, no randomness, and no change of state.
+    of that command is raised there. A `Schedule` or `Unschedule` that it yields sets or calls off a timer of its
+    event's key. It must be pure: no I/O, no clock, no randomness, and no change of state.
 
     The reactions to a command's events run one after another: event by event, and for each event in the order of the
     models in `App` and of the methods in a class; those to the events of yielded commands come after all that wait.

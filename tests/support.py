@@ -262,3 +262,10 @@ def _note(hook: str) -> Callable[..., None]:
 
 for _hook in [name for name in vars(Observer) if not name.startswith("_")]:
     setattr(Seen, _hook, _note(_hook))
+
+
+async def until(happens: Callable[[], object]) -> None:
+    """Let others run until something has happened; it is looked at in each turn of the loop."""
+    with anyio.fail_after(20):
+        while not happens():
+            await anyio.lowlevel.checkpoint()

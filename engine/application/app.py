@@ -17,7 +17,7 @@ from millstream.engine.application.exact import Exact, MessageCheck, exact_check
 from millstream.engine.application.forms import require_event, require_message, require_readable
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Message, Query
-from millstream.engine.application.methods import Method, key_field, place_of, yielded_by
+from millstream.engine.application.methods import Method, key_field, may_time, place_of, yielded_by
 from millstream.engine.application.promises import Promise, promise_of, require_kept
 from millstream.engine.application.reactions import by_name, reactions_in
 from millstream.engine.application.sides import (
@@ -28,6 +28,7 @@ from millstream.engine.application.sides import (
     WriteSide,
     code_version_of,
     is_keyed,
+    is_of_command,
     poison_of,
     reactions_of,
 )
@@ -35,7 +36,7 @@ from millstream.engine.application.validation import list_reader, reader, union_
 from millstream.engine.errors import DefinitionError, HandlerFailed, InvalidMessage, UnknownMessage
 from millstream.engine.errors.said import said_by
 
-__all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_of"]
+__all__ = ["App", "CommandEntry", "EventEntry", "QueryEntry", "tag_in", "tag_of"]
 
 
 _SIDE = ("__appliers__", "snapshot", "restore")
@@ -86,7 +87,8 @@ class App:
         models: the write models and aggregates, at least one. Each command is handled by exactly one of them.
         views: the views. Each query is answered by exactly one of them. A method is for its message's very class: who
             applies an event applies those that derive from it, too.
-        retired: what events were stored as once, and what they mean today; see `millstream.handlers.Retired`.
+        retired: what events were stored as once, and commands of timers, and what they mean today; see
+            `millstream.handlers.Retired`.
         name: stored in the log, which then opens for this application only. Default: the first model's class name.
         version: the application's own, as in ``"2026.11.1"``. The log says with which one each opening wrote.
         renamed: what reactions were called once, and what they are called today: what a log owes to the old name.
@@ -110,7 +112,9 @@ class App:
     ) -> None:
         self.models: Sequence[type[WriteSide]] = tuple(models)
         self.views: Sequence[type[ReadSide]] = tuple(views)
-        self.retired: frozenset[type[RetiredSide]] = frozenset(_require_retired(retired))
+        known = tuple(_require_retired(retired))
+        self.retired_commands: frozenset[type[RetiredSide]] = frozenset(filter(is_of_command, known))
+        self.retired: frozenset[type[RetiredSide]] = frozenset(known) - self.retired_commands
         if not self.models:
             raise DefinitionError("an App needs at least one write model")
         for model in self.models:
@@ -132,6 +136,8 @@ class App:
         #: By name, those of once among them.
         self.reactions_by_name = by_name(self.reactions, renamed or {})
         self.renamed: Mapping[str, str] = dict(renamed or {})
+        #: Something may be owed, or due later.
+        self.keeps_agenda = bool(self.reactions) or any(may_time(entry.method) for entry in self.commands.values())
         if not self.events:
             raise DefinitionError(
                 "an App needs at least one event that a model or a view applies",
@@ -139,7 +145,8 @@ class App:
             )
         #: What a stored event may be: one of today's or a retired one.
         self.stored: Sequence[type[Any]] = (*self.events, *self.retired)
-        for messages in ((*self.commands, *self.events, *self.queries), self.stored):
+        sent = (*self.commands, *self.retired_commands)
+        for messages in ((*self.commands, *self.events, *self.queries), self.stored, sent):
             _require_unique("tag", ((tag_of(message), place_of(message)) for message in messages))
         require_readable(union_of(self.stored))
         #: What takes messages in: they refuse what would not be read back as what it is. `doors` says what that is.
@@ -151,6 +158,7 @@ class App:
         #: As in `CommandEntry`: for JSON without a backslash.
         self.read_plain_events: Callable[[bytes], list[Event]] = list_reader(self.events)
         self.read_events: Callable[[bytes], list[Event]] = without_nul(self.read_plain_events, self._keys)
+        self._read_sent: Callable[[bytes], Any] = msgspec.json.Decoder(union_of(sent) if sent else Command).decode
         self._read_stored: Callable[[bytes], Any] = msgspec.json.Decoder(union_of(self.stored)).decode
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
@@ -226,6 +234,33 @@ class App:
         """
         return self.upcast([self._read_stored(stored)])
 
+    def command_today(self, sent: bytes) -> Command | None:
+        """What the command of a timer means today; None if nothing.
+
+        Raises:
+            msgspec.DecodeError: it is none that this application knows.
+            HandlerFailed: an ``upcast`` raised, or gave several commands, or what is none.
+        """
+        command = self._read_sent(sent)
+        while type(command) in self.retired_commands:
+            place, old = f"{place_of(type(command))}.upcast", tag_of(type(command))
+            try:
+                found = list(command.upcast())
+            except INTERRUPTS:
+                raise
+            except BaseException as error:
+                raise HandlerFailed(place, old, said_by(error)) from error
+            if len(found) > 1:
+                raise HandlerFailed(place, old, f"it gave {len(found):,} commands, and a command means at most one")
+            if not found:
+                return None
+            (command,) = found
+        return self.own_command(command)
+
+    def knows_command(self, tag: str) -> bool:
+        """Whether a command of that tag can be read."""
+        return any(tag_of(each) == tag for each in (*self.commands, *self.retired_commands))
+
     def _keys(self, events: Iterable[Event]) -> list[str | None]:
         return [self.events[type(event)].key_of(event) for event in events]
 
@@ -236,6 +271,18 @@ class App:
 def tag_of(message: type[Any]) -> str:
     """The name that a message has in JSON: its class name, unless its class says ``tag="…"``."""
     return str(message.__struct_config__.tag)
+
+
+def tag_in(message: bytes) -> str:
+    """The name that a message has, from its JSON; empty if it has none."""
+    return _read_tag(message).type
+
+
+class _Tagged(msgspec.Struct, gc=False):
+    type: str = ""
+
+
+_read_tag = msgspec.json.Decoder(_Tagged).decode
 
 
 def _commands(models: Sequence[type[WriteSide]]) -> dict[type[Command], CommandEntry]:
@@ -372,7 +419,7 @@ def _require_retired(retired: Iterable[Any]) -> Iterator[Any]:
     for cls in retired:
         config = getattr(cls, "__struct_config__", None) if isinstance(cls, type) else None
         if config is None or not callable(getattr(cls, "upcast", None)):
-            raise DefinitionError(f"{cls!r} is not a retired event: derive it from millstream.handlers.Retired")
+            raise DefinitionError(f"{cls!r} is not a retired message: derive it from millstream.handlers.Retired")
         require_message(cls)
         require_readable(cls, place_of(cls))
         yield cls

@@ -18,6 +18,7 @@ import msgspec
 
 from millstream.engine.application.copies import with_own_event
 from millstream.engine.application.messages import Event, Message, Query
+from millstream.engine.application.schedules import Schedule, Unschedule
 from millstream.engine.errors import DefinitionError
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "declared_reactions",
     "key_field",
     "mark",
+    "may_time",
+    "pieces_of_first",
     "place_of",
     "yielded_by",
 ]
@@ -207,13 +210,25 @@ def yielded_by(method: Method, base: type[M]) -> tuple[type[M], ...]:
         method: yields them.
         base: what they are: `Event` of a handler, `Command` of a reaction.
     """
-    parts = get_args(method.returns)[:1]
-    flat = [
+    return tuple(
         piece
-        for part in parts
+        for piece in pieces_of_first(method.returns)
+        if isinstance(piece, type) and issubclass(piece, base) and piece is not base
+    )
+
+
+def may_time(handler: Method) -> bool:
+    """Whether the annotation of a handler says that it sets timers, or calls them off."""
+    return any(piece in (Schedule, Unschedule) for piece in pieces_of_first(handler.returns))
+
+
+def pieces_of_first(returns: Any) -> tuple[Any, ...]:
+    """What is yielded, from an annotation: the parts of its first argument."""
+    return tuple(
+        piece
+        for part in get_args(returns)[:1]
         for piece in (get_args(part) if get_origin(part) in (Union, types.UnionType) else (part,))
-    ]
-    return tuple(piece for piece in flat if isinstance(piece, type) and issubclass(piece, base) and piece is not base)
+    )
 
 
 def answer_type(query: type[Message]) -> Any:

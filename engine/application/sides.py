@@ -7,9 +7,10 @@ that does is as good. A class of either side is constructed without arguments: t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_type_hints
 
-from millstream.engine.application.methods import Method, ReactionMethod
+from millstream.engine.application.messages import Command
+from millstream.engine.application.methods import Method, ReactionMethod, pieces_of_first
 
 __all__ = [
     "Poison",
@@ -21,6 +22,7 @@ __all__ = [
     "code_version_of",
     "ends_of",
     "is_keyed",
+    "is_of_command",
     "poison_of",
     "reactions_of",
 ]
@@ -97,6 +99,20 @@ def reactions_of(model: type[WriteSide]) -> tuple[ReactionMethod, ...]:
     return getattr(model, "__reactions__", ())
 
 
+def is_of_command(retired: type[RetiredSide]) -> bool:
+    """Whether a retired message was a command: the annotation of its ``upcast`` says that it is one today."""
+    try:
+        returns = get_type_hints(retired.upcast).get("return")
+    except NameError:
+        return False
+    return any(
+        isinstance(piece, type)
+        and piece is not Command
+        and (issubclass(piece, Command) or (piece is not retired and hasattr(piece, "upcast") and is_of_command(piece)))
+        for piece in pieces_of_first(returns)
+    )
+
+
 def poison_of(view: type[ReadSide]) -> Poison:
     """What a view does about an event that it can't apply: its class attribute ``poison``, or else ``"stop"``."""
     poison: Poison = getattr(view, "poison", "stop")
@@ -104,8 +120,10 @@ def poison_of(view: type[ReadSide]) -> Poison:
 
 
 class RetiredSide(Protocol):
-    """An event as it was stored once. It is a msgspec Struct, tagged in the field ``type`` as `Event` is."""
+    """An event, or a timer's command, as it was stored once. It is a msgspec Struct, tagged in the field ``type``."""
 
     def upcast(self) -> Iterable[Any]:
-        """What it means today: events, or retired ones again, in order; none if it means nothing any more. Pure."""
+        """What it means today: events, or retired ones again, in order; none if it means nothing any more. Of a command
+        one command, or none. Pure.
+        """
         ...

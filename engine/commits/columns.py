@@ -20,7 +20,7 @@ import msgspec
 
 from millstream.engine.application.messages import Metadata
 from millstream.engine.application.validation import encode, union_of
-from millstream.engine.commits.record import Failed, Origin, Owed, Record, Refused, Settled, Tenure
+from millstream.engine.commits.record import Failed, Origin, Owed, Record, Refused, Settled, Tenure, Timed
 
 __all__ = [
     "AGENDA",
@@ -71,6 +71,7 @@ class Columns(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
     failed: list[Failed] | None = None
     owed: list[Owed] | None = None
     settled: list[Settled] | None = None
+    timers: list[Timed] | None = None
     tenure: Tenure | None = None
     needs: list[str] | None = None
 
@@ -137,8 +138,8 @@ class Sheet:
         values.extend([usual] * (len(self.types) - 1 - len(values)))
         values.append(value)
 
-    def add(self, entry: Origin | Refused | Failed | Owed | Settled) -> None:
-        """What the engine has to say of a command, or of a reaction."""
+    def add(self, entry: Origin | Refused | Failed | Owed | Settled | Timed) -> None:
+        """What the engine has to say of a command, a reaction, or a timer."""
         self._lists.setdefault(_LISTS[type(entry)], []).append(entry)
 
     @property
@@ -187,7 +188,8 @@ class Sheet:
             counts = counts + [1] * (count - len(counts))
             of = [index for index, events in enumerate(counts) for _ in range(events)]
         padded = {name: values + [None] * (count - len(values)) for name, values in columns.items()}
-        needs = [AGENDA] if not self._lists.keys().isdisjoint(_AGENDA_LISTS) else None
+        keeps = not self._lists.keys().isdisjoint(_AGENDA_LISTS)
+        needs = [AGENDA] if keeps or any(each.timer for each in self._lists.get("origins", ())) else None
         alike = count > 0 and types.count(types[0]) == count
         rest = encode(
             Columns(
@@ -213,8 +215,9 @@ _LISTS: Mapping[type[Any], str] = {
     Failed: "failed",
     Owed: "owed",
     Settled: "settled",
+    Timed: "timers",
 }
-_AGENDA_LISTS = ("failed", "owed", "settled")
+_AGENDA_LISTS = ("failed", "owed", "settled", "timers")
 
 
 # Reading.
@@ -286,7 +289,20 @@ def _no_key(_: Any) -> None:
 class ColumnBody(Generic[E]):
     """The `Body` of such a commit."""
 
-    __slots__ = ("_body", "_columns", "_keys", "events", "failed", "has_ids", "needs", "owed", "settled", "tenure")
+    __slots__ = (
+        "_body",
+        "_columns",
+        "_keys",
+        "events",
+        "failed",
+        "fired",
+        "has_ids",
+        "needs",
+        "owed",
+        "settled",
+        "tenure",
+        "timers",
+    )
 
     def __init__(self, body: bytes, columns: Columns[E], keys: _EventKeys) -> None:
         self._body = body
@@ -298,6 +314,8 @@ class ColumnBody(Generic[E]):
         self.failed: Sequence[Failed] = columns.failed or ()
         self.owed: Sequence[Owed] = columns.owed or ()
         self.settled: Sequence[Settled] = columns.settled or ()
+        self.timers: Sequence[Timed] = columns.timers or ()
+        self.fired: Sequence[Origin] = [each for each in columns.origins or () if each.timer is not None]
         self.needs: Sequence[str] = columns.needs or ()
 
     def event_keys(self) -> Sequence[str | None]:
@@ -404,10 +422,20 @@ def _problem_beside(columns: Columns[Any]) -> str | None:
     for named in (*(columns.origins or ()), *(columns.refused or ())):
         if not 0 <= named.command < commands:
             return f"`origins` or `refused` name command {named.command:,} of {commands:,}"
-    for place in (*(columns.origins or ()), *(columns.failed or ())):
-        if (place.event is None) == (place.at is None):
-            return "`origins` and `failed` say the place of an event in this commit, or the position of an earlier one"
-    for caused in (*(columns.origins or ()), *(columns.failed or ()), *(columns.owed or ())):
+    for place in (*(columns.origins or ()), *(columns.failed or ()), *(columns.timers or ())):
+        by_itself = place.timer if not isinstance(place, Timed) else place.command
+        if [by_itself, place.event, place.at].count(None) != 2:
+            return (
+                "`origins`, `failed` and `timers` name a timer, or a command; or the place of an event in this commit, "
+                "or the position of an earlier one"
+            )
+    for timed in columns.timers or ():
+        if timed.command is not None and not 0 <= timed.command < commands:
+            return f"`timers` name command {timed.command:,} of {commands:,}"
+        is_set = timed.set is not None
+        if is_set == (timed.cancelled is not None) or is_set != (timed.due is not None and len(bytes(timed.what)) > 0):
+            return "one of `timers` is neither set, with `due` and `what`, nor cancelled"
+    for caused in (*(columns.origins or ()), *(columns.failed or ()), *(columns.owed or ()), *(columns.timers or ())):
         if caused.event is not None and not 0 <= caused.event < events:
             return f"event {caused.event:,} of {events:,} is said to have led to something"
     return None

@@ -6,30 +6,36 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-__all__ = ["Body", "Failed", "Origin", "Owed", "Record", "Refused", "Settled", "Tenure"]
+__all__ = ["Body", "Failed", "Origin", "Owed", "Record", "Refused", "Settled", "Tenure", "Timed"]
 
 E = TypeVar("E")
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Where a command comes from that no caller sent: the reaction ``by``.
+    """Where a command comes from that no caller sent: the reaction ``by``, or a timer.
 
-    ``command`` is its place in the commit. It follows from the event at place ``event`` in the same commit, or from the
-    one at the position ``at`` of an earlier one, which was owed.
+    ``command`` is its place in the commit. A reaction's follows from the event at place ``event`` in the same commit,
+    or from the one at the position ``at`` of an earlier one, which was owed. A timer's was due under the name ``timer``
+    of the key ``scope``; where that is not there, of the command's own. The commit strikes it.
     """
 
     command: int
-    by: str
+    by: str = ""
     event: int | None = None
     at: int | None = None
+    timer: str | None = None
+    scope: str | UnsetType | None = UNSET
 
     def causation(self, start: int) -> str:
-        """What it follows from, as readers are told: ``event:812``.
+        """What it follows from, as readers are told: ``event:812``, or ``timer:hold/o7``.
 
         Args:
             start: the position before the commit's first event.
         """
+        if self.timer is not None:
+            return f"timer:{self.timer}"
         return f"event:{start + 1 + self.event if self.event is not None else self.at}"
 
 
@@ -43,15 +49,17 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class Failed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A reaction that failed, and is parked: to which event, as with `Origin`, with what, and after how many commands
-    of its own had been decided.
+    of its own had been decided. Or a timer: its name, and the key ``scope`` that this belongs to, if any.
     """
 
-    by: str
     error: str
     text: str
+    by: str = ""
     event: int | None = None
     at: int | None = None
     decided: int = 0
+    timer: str | None = None
+    scope: str | None = None
 
 
 class Owed(msgspec.Struct, frozen=True, gc=False):
@@ -62,15 +70,38 @@ class Owed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settled(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What became of a reaction that was owed or parked: to the event at that position.
+    """What became of a reaction that was owed or parked, to the event at that position; or of a timer.
 
-    ``how`` is ``done``, ``parked``, ``retried`` (it is owed again), ``dropped`` or ``void``: today there is no such
-    event that it would take.
+    ``how`` is ``done``, ``parked``, ``retried`` (it is owed, or due, again), ``dropped`` or ``void``: today there is no
+    such event that it would take, or no such command.
     """
 
-    reaction: int
-    by: str
     how: str
+    reaction: int | None = None
+    by: str = ""
+    timer: str | None = None
+    scope: str | None = None
+
+
+_NO_COMMAND = msgspec.Raw(b"")
+
+
+class Timed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A timer that is set, with when it is due and its command; or one that is called off.
+
+    By the handler of the command at that place, whose key the name belongs to; or by a reaction, which is named as in
+    `Origin`. ``scope`` is the key that the name belongs to where it is not that one; always, of a reaction's.
+    """
+
+    command: int | None = None
+    set: str | None = None
+    cancelled: str | None = None
+    due: str | None = None
+    what: msgspec.Raw = _NO_COMMAND
+    scope: str | UnsetType | None = UNSET
+    by: str = ""
+    event: int | None = None
+    at: int | None = None
 
 
 class Record(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
@@ -124,6 +155,9 @@ class Body(Protocol[E]):
     failed: Sequence[Failed]
     owed: Sequence[Owed]
     settled: Sequence[Settled]
+    timers: Sequence[Timed]
+    #: The commands that timers have sent.
+    fired: Sequence[Origin]
     #: Features that a reader must know.
     needs: Sequence[str]
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from millstream.engine.application.validation import encode, union_of
-from millstream.engine.commits.record import Failed, Owed, Record, Settled, Tenure
+from millstream.engine.commits.record import Failed, Origin, Owed, Record, Settled, Tenure, Timed
 
 __all__ = ["RowBody", "row_reader", "rows_of"]
 
@@ -29,6 +29,8 @@ class RowBody(Generic[E]):
     failed: Sequence[Failed] = ()
     owed: Sequence[Owed] = ()
     settled: Sequence[Settled] = ()
+    timers: Sequence[Timed] = ()
+    fired: Sequence[Origin] = ()
     needs: Sequence[str] = ()
 
     def __init__(self, records: list[Record[E]]) -> None:

@@ -43,6 +43,7 @@
     │   ├── SnapshotMismatch         a snapshot does not fit the state that it is to be restored to
     │   ├── ViewIncomplete           a view left out events that it could not apply, as its policy says
     │   ├── EventsUnreadable         the log holds events that today's application can't read
+    │   ├── AgendaUnreadable         timers send commands that the application does not know
     │   └── WrongLoop                something is used on another event loop than it was opened on
     └── RemoteError              a server's error that this client does not know
 
@@ -50,6 +51,7 @@ Each keeps its values as fields and renders its text itself: the thing, the stat
 """
 
 from millstream.engine.errors.author import (
+    AgendaUnreadable,
     AnswerFailed,
     AnswerUnreadable,
     ApplyFailed,
@@ -106,6 +108,7 @@ from millstream.engine.errors.storage import (
 )
 
 __all__ = [
+    "AgendaUnreadable",
     "AnswerFailed",
     "AnswerTooLarge",
     "AnswerUnreadable",

@@ -9,6 +9,7 @@ from millstream.engine.errors.root import AuthorError
 from millstream.engine.errors.unreadable import UnreadableEvent
 
 __all__ = [
+    "AgendaUnreadable",
     "AnswerFailed",
     "AnswerUnreadable",
     "ApplyFailed",
@@ -177,6 +178,26 @@ class EventsUnreadable(AuthorError):
         return (
             f"log {self.log} holds events that application {self.app!r} can't read: {kinds}. Give App(retired=…) a "
             "Retired class for each: what it means today, or nothing any more"
+        )
+
+
+class AgendaUnreadable(AuthorError):
+    """Timers of this log send commands that the application does not know. It was not opened.
+
+    ``commands`` is how many there are, by type.
+    """
+
+    def __init__(self, log: str, app: str, commands: dict[str, int]) -> None:
+        super().__init__(log, app, commands)
+        self.log = log
+        self.app = app
+        self.commands = commands
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{count:,} of {name!r}" for name, count in self.commands.items())
+        return (
+            f"application {self.app!r} does not know commands that timers of {self.log} send: {named}; describe them "
+            "with App(retired=…), or park or drop them: `millstream agenda list` names them"
         )
 
 

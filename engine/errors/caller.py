@@ -75,17 +75,16 @@ def _copied(value: Any) -> Any:
 
 
 class NotOnAgenda(CallerError):
-    """Nothing of that name is owed or parked: it never was, or it is settled."""
+    """Nothing of that name is owed, waits for its time, or is parked: it never was, or it is settled."""
 
-    def __init__(self, event: _Position, by: str, entries: _Position) -> None:
-        super().__init__(event, by, entries)
-        self.event = event
-        self.by = by
+    def __init__(self, entry: str, entries: _Position) -> None:
+        super().__init__(entry, entries)
+        self.entry = entry
         self.entries = entries
 
     def __str__(self) -> str:
         return (
-            f"the agenda has no {self.by!r} for the event at position {self.event:,}; it holds {self.entries:,}: "
+            f"the agenda has no {self.entry!r}; it holds {self.entries:,}: "
             "agenda.entries() or `millstream agenda list` names them"
         )
 

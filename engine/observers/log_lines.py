@@ -22,6 +22,8 @@ LEVELS: Mapping[str, str] = {
     "opened": "info",
     "closed": "info",
     "log_upgraded": "warning",
+    "log_ahead": "warning",
+    "clock_leaps": "warning",
     "drain_timed_out": "error",
     "slow_commit": "warning",
     "commit_failed": "error",

@@ -61,6 +61,12 @@ class Observer:
     def commit_found(self, *, log: str, commit: int) -> None:
         """A commit in doubt was in the log after all."""
 
+    def log_ahead(self, *, log: str, seconds: float) -> None:
+        """A log that is opened was written to at a time that is ahead of the clock: timers wait for the clock."""
+
+    def clock_leaps(self, *, log: str, seconds: float, believed: bool) -> None:
+        """The time of day has leapt by so much. Not ``believed``: time goes on as measured. Else it had lasted."""
+
     def store_failed(self, *, log: str, error: BaseException) -> None:
         """The store takes nothing at opening."""
 

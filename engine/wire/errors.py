@@ -79,6 +79,7 @@ CODES: Mapping[str, int] = {
     "EventsUnreadable": 4009,
     "WrongLoop": 4010,
     "AnswerUnreadable": 4011,
+    "AgendaUnreadable": 4012,
 }
 
 #: For errors of an application's own: who must act is told, and their text.

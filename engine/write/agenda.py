@@ -1,7 +1,8 @@
-"""What the engine owes: reactions that are to be decided, and those that failed and wait for somebody.
+"""What the engine owes: reactions that are to be decided, timers, and what has failed and waits for somebody.
 
 Here: one part of the write side's state. Like the index it is ahead of the log by what is being written, is made anew
-after a failure, and is replayed and snapshotted with the models. Not here: deciding what is owed (`cascade`).
+after a failure, and is replayed and snapshotted with the models. Not here: deciding what is owed or due (`cascade`),
+and when a timer is due (`timetable`).
 
 Invariant: the agenda follows from what commits say of it alone. So it can be told of a log without its application.
 """
@@ -11,64 +12,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import msgspec
+from msgspec import UNSET
 
 from millstream.engine.application.messages import Metadata
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import AGENDA_PART
-from millstream.engine.commits.record import Body, Failed, Record, Settled
+from millstream.engine.commits.record import Body, Failed, Record, Settled, Timed
 from millstream.engine.errors import NotOnAgenda, SnapshotMismatch
 from millstream.engine.snapshots.pieces import in_pieces, open_piece
+from millstream.engine.write.entries import AgendaEntry, Entry, Name, Timer, id_of
 
-__all__ = ["Agenda", "Entry", "Name", "Settlement"]
-
-#: What tells an entry from others: the position of its event, and the reaction's name.
-Name = tuple[int, str]
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A reaction to one event that is owed, or that failed and is parked.
-
-    ``position`` is that of the event, ``by`` the reaction's name, ``event`` the event's JSON as it is stored, and
-    ``metadata`` that of the command which led to it all. Of a parked one ``error`` is the type of what went wrong,
-    ``text`` what that said, and ``decided`` how many commands of the reaction had been decided before: they stand.
-    """
-
-    position: int
-    by: str
-    event: str
-    metadata: Metadata = Metadata()
-    error: str = ""
-    text: str = ""
-    decided: int = 0
-
-    @property
-    def name(self) -> Name:
-        """What tells it from others."""
-        return self.position, self.by
-
-    @property
-    def is_parked(self) -> bool:
-        """Whether it waits for somebody; else it is owed, and decided next."""
-        return bool(self.error)
-
-
-class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """What somebody wants to become of an entry, on its way to the writer as a command: ``retried`` or ``dropped``."""
-
-    position: int
-    by: str
-    how: str
-    again: bool = False
-
+__all__ = ["Agenda"]
 
 _entries = msgspec.msgpack.Decoder(list[Entry]).decode
+_timers = msgspec.msgpack.Decoder(list[Timer]).decode
 
 
 class Agenda:
-    """What is owed, in the order in which it is decided; and what is parked, by name."""
+    """What is owed, in the order in which it is decided; timers, in the order in which they were set; and what is
+    parked, by name.
+    """
 
-    __slots__ = ("head", "owed", "parked")
+    __slots__ = ("head", "owed", "parked", "timers")
 
     name = AGENDA_PART
     #: The version of its pieces.
@@ -84,7 +50,8 @@ class Agenda:
         #: The last commit that is in it, as far as `steps` and `restored` know.
         self.head = Head()
         self.owed: dict[Name, Entry] = {}
-        self.parked: dict[Name, Entry] = {}
+        self.timers: dict[Name, Timer] = {}
+        self.parked: dict[Name, AgendaEntry] = {}
 
     def begin(self, head: Head) -> None:
         """Until there no commit has anything for it, if it has no snapshot that says more."""
@@ -92,6 +59,11 @@ class Agenda:
             self.head = head
 
     def __len__(self) -> int:
+        return len(self.owed) + len(self.timers) + len(self.parked)
+
+    @property
+    def unsettled(self) -> int:
+        """How many are owed or parked."""
         return len(self.owed) + len(self.parked)
 
     @property
@@ -99,31 +71,44 @@ class Agenda:
         """It is its own state."""
         return self
 
-    def enter(self, entry: Entry) -> None:
-        """One more, or one that is there already and failed since."""
-        self.owed.pop(entry.name, None)
-        self.parked.pop(entry.name, None)
-        (self.parked if entry.is_parked else self.owed)[entry.name] = entry
+    def enter(self, entry: AgendaEntry) -> None:
+        """One more, or one that is there already and failed since. A timer takes the place of one of its name."""
+        name = entry.name
+        self.strike(name)
+        if entry.is_parked:
+            self.parked[name] = entry
+        elif isinstance(entry, Timer):
+            self.timers[name] = entry
+        else:
+            self.owed[name] = entry
 
-    def __iter__(self) -> Iterator[Entry]:
+    def strike(self, name: Name) -> AgendaEntry | None:
+        """Take one off. Returns it; None if it is not there."""
+        return self.owed.pop(name, None) or self.timers.pop(name, None) or self.parked.pop(name, None)
+
+    def __iter__(self) -> Iterator[AgendaEntry]:
         yield from self.owed.values()
+        yield from self.timers.values()
         yield from self.parked.values()
 
-    def find(self, name: Name) -> Entry:
+    def get(self, name: Name) -> AgendaEntry | None:
+        """An entry; None if there is none of that name."""
+        return self.owed.get(name) or self.timers.get(name) or self.parked.get(name)
+
+    def find(self, name: Name) -> AgendaEntry:
         """An entry.
 
         Raises:
             NotOnAgenda: there is none of that name.
         """
-        entry = self.owed.get(name) or self.parked.get(name)
+        entry = self.get(name)
         if entry is None:
-            raise NotOnAgenda(*name, len(self))
+            raise NotOnAgenda(id_of(name), len(self))
         return entry
 
     def settle(self, settled: Settled) -> None:
         """What became of one. One that is not there any more is passed over."""
-        name = settled.reaction, settled.by
-        entry = self.owed.pop(name, None) or self.parked.pop(name, None)
+        entry = self.strike(_name_in(settled))
         if entry is None:
             return
         if settled.how == "retried":
@@ -138,43 +123,74 @@ class Agenda:
         body = decoded.body
         if body is None:
             raise RuntimeError(f"commit {decoded.head.number:,} was not read from the log")
-        self.follow(body, decoded.start)
+        self.follow(body, decoded.start, decoded.head.number)
         self.head = decoded.head
         return ()
 
-    def follow(self, body: Body[object], start: int) -> None:
+    def follow(self, body: Body[object], start: int, number: int) -> None:
         """Enter what a commit says.
+
+        What was due, or owed, was there before the commit: it is struck first. What the commit sets takes its place.
 
         Args:
             body: the commit's.
             start: the position before its first event.
+            number: the commit's.
         """
+        if not (body.settled or body.failed or body.owed or body.timers or body.fired):
+            return
+        told = _Told(body) if body.failed or body.owed or body.timers or body.fired else None
+        earlier = [None if timed.at is None else self._told_at(timed) for timed in body.timers]
         for settled in body.settled:
             self.settle(settled)
-        if not (body.failed or body.owed):
+        if told is None:
             return
-        told = list(_metadata_by_event(body.records()))
+        for fired in body.fired:
+            scope = told.records[fired.command].key if fired.scope is UNSET else fired.scope
+            self.strike((scope, str(fired.timer)))
         for failed in body.failed:
             if (entry := self._failed(failed, body, start, told)) is not None:
                 self.enter(entry)
         for owed in body.owed:
             position = start + 1 + owed.event
-            self.enter(Entry(position, owed.by, body.event_text(owed.event), told[owed.event]))
+            self.enter(Entry(position, owed.by, body.event_text(owed.event), told.by_event[owed.event]))
+        for timed, metadata in zip(body.timers, earlier, strict=True):
+            self._time(timed, told, metadata, number)
 
-    def _failed(self, failed: Failed, body: Body[object], start: int, told: list[Metadata]) -> Entry | None:
-        """The entry of one that has failed; None if it had been owed or parked, and is not there any more."""
-        outcome = {"error": failed.error, "text": failed.text, "decided": failed.decided}
+    def _told_at(self, timed: Timed) -> Metadata:
+        """What led to a reaction that was owed before the commit in which it sets a timer."""
+        entry = self.get((timed.at, timed.by))
+        return Metadata() if entry is None else entry.metadata
+
+    def _time(self, timed: Timed, told: _Told, metadata: Metadata | None, number: int) -> None:
+        scope = timed.scope
+        if scope is UNSET:
+            scope = None if timed.command is None else told.records[timed.command].key
+        if timed.cancelled is not None:
+            self.strike((scope, timed.cancelled))
+            return
+        if metadata is None:
+            metadata = told.by_event[timed.event] if timed.event is not None else told.by_command[timed.command or 0]
+        command = bytes(timed.what).decode()
+        self.enter(Timer(str(timed.set), scope, str(timed.due), command, number, metadata))
+
+    def _failed(self, failed: Failed, body: Body[object], start: int, told: _Told) -> AgendaEntry | None:
+        """The entry of one that has failed; None if it had been on the agenda, and is not there any more."""
         if failed.event is not None:
-            event, metadata = body.event_text(failed.event), told[failed.event]
-            return Entry(start + 1 + failed.event, failed.by, event, metadata, **outcome)  # type: ignore[arg-type]
-        name = (failed.at or 0), failed.by
-        known = self.owed.get(name) or self.parked.get(name)
-        return None if known is None else msgspec.structs.replace(known, **outcome)
+            event, metadata = body.event_text(failed.event), told.by_event[failed.event]
+            position = start + 1 + failed.event
+            return Entry(position, failed.by, event, metadata, failed.error, failed.text, failed.decided)
+        known = self.get((failed.at or 0, failed.by) if failed.timer is None else (failed.scope, failed.timer))
+        if isinstance(known, Entry):
+            return msgspec.structs.replace(known, error=failed.error, text=failed.text, decided=failed.decided)
+        return None if known is None else msgspec.structs.replace(known, error=failed.error, text=failed.text)
 
     def snapshot(self) -> Iterator[bytes]:
         """The agenda in pieces, as a model's state."""
         yield from in_pieces("owed", list(self.owed.values()))
-        yield from in_pieces("parked", list(self.parked.values()))
+        yield from in_pieces("parked", [each for each in self.parked.values() if isinstance(each, Entry)])
+        yield from in_pieces("timers", list(self.timers.values()))
+        yield from in_pieces("parked timers", [each for each in self.parked.values() if isinstance(each, Timer)])
 
     def notes(self) -> bytes:
         """None."""
@@ -187,9 +203,9 @@ class Agenda:
             msgspec.DecodeError, SnapshotMismatch: it is none of an agenda.
         """
         name, _, data = open_piece(piece)
-        if name not in ("owed", "parked"):
+        if name not in ("owed", "parked", "timers", "parked timers"):
             raise SnapshotMismatch(AGENDA_PART, f"it has no part {name!r}")
-        for entry in _entries(data):
+        for entry in (_timers if name.endswith("timers") else _entries)(data):
             self.enter(entry)
 
     def restored(self, head: Head, _: bytes) -> None:
@@ -200,15 +216,26 @@ class Agenda:
         return (
             isinstance(other, Agenda)
             and list(self.owed.values()) == list(other.owed.values())
-            and (self.parked == other.parked)
+            and list(self.timers.values()) == list(other.timers.values())
+            and self.parked == other.parked
         )
 
     __hash__ = None  # type: ignore[assignment]
 
 
-def _metadata_by_event(records: Iterable[Record[object]]) -> Iterator[Metadata]:
-    """For each event what its command carries on to what follows from it: all but its own causation."""
-    for record in records:
-        metadata = Metadata(record.actor, record.correlation, None, record.trace, record.extra)
-        for _ in record.events:
-            yield metadata
+def _name_in(settled: Settled) -> Name:
+    return (settled.reaction, settled.by) if settled.timer is None else (settled.scope, settled.timer)
+
+
+class _Told:
+    """What the callers of a commit's commands told of them: what it carries on to whatever follows from each."""
+
+    def __init__(self, body: Body[object]) -> None:
+        self.records: list[Record[object]] = list(body.records())
+        #: All but their own causation.
+        self.by_command = [
+            Metadata(record.actor, record.correlation, None, record.trace, record.extra) for record in self.records
+        ]
+        self.by_event = [
+            told for record, told in zip(self.records, self.by_command, strict=True) for _ in record.events
+        ]

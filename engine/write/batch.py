@@ -15,16 +15,16 @@ from itertools import islice
 from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.application.options import Deadline
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.record import Settled
 from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.write.agenda import Entry, Settlement
-from millstream.engine.write.cascade import decide_owed
+from millstream.engine.write.cascade import decide_owed, fire
+from millstream.engine.write.entries import AgendaEntry, Entry, Settlement, Timer, settled_of
 from millstream.engine.write.envelope import Envelope, Promise
 from millstream.engine.write.kernel import decide
 from millstream.engine.write.rows import Rows
 from millstream.engine.write.state import WriteState
+from millstream.engine.write.timetable import Due
 
 __all__ = ["Draft", "fill"]
 
@@ -37,14 +37,18 @@ _AT_ONCE_MAX = 64
 class Draft(Rows):
     """A commit in the making, and who waits for it."""
 
-    __slots__ = ("promises", "skipped")
+    __slots__ = ("fired", "holds", "promises", "skipped")
 
-    def __init__(self, head: Head, now: datetime) -> None:
-        super().__init__(head, now)
+    def __init__(self, head: Head, now: datetime, clock: datetime | None = None) -> None:
+        super().__init__(head, now, clock)
         #: Who waits for each outcome.
         self.promises: list[Promise] = []
         #: Those who had given up when their turn came.
         self.skipped: list[Promise] = []
+        #: How many timers it has sent.
+        self.fired = 0
+        #: The next timer that is due was set in it, and comes in the commit that follows.
+        self.holds = False
 
     def is_full(self, limits: Limits) -> bool:
         """Whether the draft has to be written before it takes more."""
@@ -53,14 +57,19 @@ class Draft(Rows):
         )
 
 
-def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits) -> None:
-    """Decide what is owed, and then waiting commands, until the draft is full, none waits, or ``slice_ms_max`` is over.
+def fill(
+    draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits, due: deque[Due] | None = None
+) -> None:
+    """Decide what is owed, what is due, and then waiting commands, until the draft is full, none waits, or
+    ``slice_ms_max`` is over. While commands wait what is due takes half of the draft at most.
 
     Args:
         draft: not full.
         queue: commands in order; those that were decided, cancelled or expired are taken from it.
         state: is changed by the events.
         limits: ``batch_commands_max``, ``batch_bytes_max``, ``commit_bytes_max`` and ``slice_ms_max`` are honoured.
+        due: the timers whose time has come, in order; those that were sent, or are not on the agenda any more, are
+            taken from it.
 
     Raises:
         KeyboardInterrupt, SystemExit: as `decide`. The command stays in the queue: whoever stops the writer answers it.
@@ -69,6 +78,8 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
     until = now + slice_seconds
     if state.agenda.owed:
         decide_owed(state, draft, limits)
+    if due:
+        _fire_due(draft, queue, state, limits, due, until)
     outcomes, promises, take = draft.outcomes, draft.promises, queue.popleft
     while queue and not draft.is_full(limits):
         # Events that pass their check are encoded after the commands that yielded them, some at once.
@@ -94,43 +105,70 @@ def fill(draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits
             at_once = min(2 * at_once, _AT_ONCE_MAX)
 
 
+def _fire_due(
+    draft: Draft, queue: deque[Envelope], state: WriteState, limits: Limits, due: deque[Due], until: float
+) -> None:
+    """Send what is due, in order, for a slice."""
+    timers, most = state.agenda.timers, limits.batch_commands_max
+    while due and not draft.is_full(limits) and draft.fired < (most // 2 if queue else most):
+        name, when = due[0]
+        timer = timers.get(name)
+        if timer is not None and timer.due == when:
+            if timer.commit == draft.number:
+                draft.holds = True
+                return
+            fire(timer, state, draft, limits)
+            draft.fired += 1
+        due.popleft()
+        if elapsed() > until:
+            return
+
+
 def _settle(draft: Draft, asked: Settlement, state: WriteState, limits: Limits) -> None:
     """What somebody wants to become of an entry. What is tried again is decided at once, if there is room.
 
     Its outcome is a receipt of this commit, which says with ``parked`` that it failed again; or what is wrong with it.
     """
-    agenda, name = state.agenda, (asked.position, asked.by)
+    agenda, name = state.agenda, asked.name
     try:
         entry = agenda.find(name)
         if asked.how == "retried":
             _require_retry(entry, asked, state)
+        elif asked.how == "fired" and not (isinstance(entry, Timer) and not entry.is_parked):
+            raise InvalidMessage("fire_now", f"{entry.id!r} is no timer that waits")
     except MillstreamError as error:
         draft.outcomes.append(error)
         draft.refused += 1
         return
-    settled = Settled(*name, asked.how)
-    draft.sheet.add(settled)
-    agenda.settle(settled)
-    if asked.how == "retried":
+    if asked.how != "fired":
+        settled = settled_of(name, asked.how)
+        draft.sheet.add(settled)
+        agenda.settle(settled)
+    again = agenda.timers.get(name)
+    if asked.how != "dropped" and again is not None:
+        fire(again, state, draft, limits)
+    elif asked.how == "retried":
         decide_owed(state, draft, limits)
     draft.outcomes.append(Receipt(draft.number, draft.position, 0, None, None, False, int(name in agenda.parked)))
 
 
-def _require_retry(entry: Entry, asked: Settlement, state: WriteState) -> None:
+def _require_retry(entry: AgendaEntry, asked: Settlement, state: WriteState) -> None:
     """See that an entry can be tried again.
 
     Raises:
         InvalidMessage: it can't.
     """
-    if asked.by not in state.app.reactions_by_name:
-        problem = f"application {state.app.name!r} has no reaction {asked.by!r}: say App(renamed=…), or drop it"
-        raise InvalidMessage("retry", problem)
     if not entry.is_parked:
-        raise InvalidMessage("retry", f"{entry.by!r} for position {entry.position:,} is owed, and tried anyway")
+        raise InvalidMessage("retry", f"{entry.id!r} is not parked, and comes in its turn")
+    if not isinstance(entry, Entry):
+        return
+    if entry.by not in state.app.reactions_by_name:
+        problem = f"application {state.app.name!r} has no reaction {entry.by!r}: say App(renamed=…), or drop it"
+        raise InvalidMessage("retry", problem)
     if entry.decided and not asked.again:
         raise InvalidMessage(
             "retry",
-            f"{entry.decided:,} commands of {entry.by!r} for position {entry.position:,} were decided, and stand: to "
+            f"{entry.decided:,} commands of {entry.id!r} were decided, and stand: to "
             "send them a second time, say again=True; else drop it, and send the rest yourself",
         )
 

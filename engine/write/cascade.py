@@ -1,4 +1,4 @@
-"""What follows from a command: the reactions to its events, and to the events of what those send.
+"""What follows from a command: the reactions to its events, and to the events of what those send. And what is due.
 
 Here: the order in which reactions run, what each is told, and what becomes of one that fails. It sees no promise, no
 queue, no clock and no loop. Not here: deciding a command that a caller has sent (`kernel`), the agenda (`agenda`).
@@ -13,13 +13,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
+from millstream.engine.application.app import tag_in
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event, Metadata
 from millstream.engine.application.reactions import Asking, ReactionEntry
+from millstream.engine.application.schedules import Schedule, Timing, Unschedule
 from millstream.engine.application.validation import encode
-from millstream.engine.commits.record import Failed, Origin, Owed, Refused, Settled
+from millstream.engine.commits.record import Failed, Origin, Owed, Refused
 from millstream.engine.errors import (
     ApplyFailed,
     CommitTooLarge,
@@ -30,11 +33,12 @@ from millstream.engine.errors import (
 )
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
-from millstream.engine.write.agenda import Entry
-from millstream.engine.write.rows import Rows, enter
+from millstream.engine.write.entries import Entry, Timer, settled_of
+from millstream.engine.write.rows import Rows, enter, enter_timers
 from millstream.engine.write.state import WriteState
+from millstream.engine.write.timing import Checked, apart, checked
 
-__all__ = ["Cascade", "decide_owed"]
+__all__ = ["Cascade", "decide_owed", "fire"]
 
 
 #: How much of an error's text the log keeps.
@@ -43,12 +47,14 @@ _TEXT_CHARS_MAX = 1_000
 
 class _Place(NamedTuple):
     """Where the event is that a reaction follows, in this commit, or at a position of an earlier one; and what the log
-    calls the reaction.
+    calls the reaction. Or a timer, and the key that its name belongs to.
     """
 
-    by: str
-    event: int | None
-    at: int | None
+    by: str = ""
+    event: int | None = None
+    at: int | None = None
+    timer: str | None = None
+    scope: str | None = None
 
 
 class _Waiting(NamedTuple):
@@ -62,7 +68,7 @@ class _Stop(Exception):
 
 
 class Cascade:
-    """What follows from one command, or from one reaction that was owed.
+    """What follows from one command, from one reaction that was owed, or from a timer that is due.
 
     Args:
         state: what is decided on; is changed by the events.
@@ -92,7 +98,7 @@ class Cascade:
         first = len(self._rows.events) - len(events)
         for index, event in enumerate(events, first):
             for reaction in self._state.effects[type(event)][3]:
-                self._waiting.append(_Waiting(event, _Place(reaction.name, index, None), reaction))
+                self._waiting.append(_Waiting(event, _Place(reaction.name, index), reaction))
 
     def run(self) -> None:
         """Let all that wait run, one after another.
@@ -107,14 +113,39 @@ class Cascade:
                     self._leave(left)
                 self._waiting.clear()
 
+    def fire(self, timer: Timer) -> None:
+        """Decide the command of a timer that is due, and what follows from it. The timer is struck, or parked.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: as `run`.
+        """
+        state, rows = self._state, self._rows
+        state.agenda.strike(timer.name)
+        try:
+            command = state.app.command_today(timer.command.encode())
+            if command is None:
+                rows.sheet.add(settled_of(timer.name, "void"))
+                return
+            self._decide(command, _Place(timer=timer.title, scope=timer.scope))
+        except INTERRUPTS:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - it is parked with what it raised
+            error = raised.__cause__ or raised if isinstance(raised, _Stop) else raised
+            rows.faults.append((f"timer {timer.id}", tag_in(timer.command.encode()), error))
+            kind, text = _told_of(error)
+            rows.sheet.add(timer.failed(kind, text))
+            state.agenda.enter(replace(timer, error=kind, text=text))
+            return
+        self.run()
+
     def give_up(self, event: Event, entry: Entry) -> None:
         """A reaction that was owed can't go on with the next event that its own means today."""
         error = MillstreamError(f"the state was damaged before its turn came for {type(event).__name__}")
-        self._park(event, _Place(entry.by, None, entry.position), error, self._commands)
+        self._park(event, _Place(entry.by, at=entry.position), error, self._commands)
 
     def take_owed(self, event: Event, entry: Entry, reaction: ReactionEntry) -> None:
         """A reaction that was owed waits."""
-        self._waiting.append(_Waiting(event, _Place(entry.by, None, entry.position), reaction))
+        self._waiting.append(_Waiting(event, _Place(entry.by, at=entry.position), reaction))
 
     @property
     def is_over(self) -> bool:
@@ -169,7 +200,11 @@ class Cascade:
                 raise LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
             try:
                 is_asking = type(command) is Asking
-                told, answer = self._decide(command.command if is_asking else command, place)
+                told, answer = None, None
+                if isinstance(command, Schedule | Unschedule):
+                    self._time(command, place, key)
+                else:
+                    told, answer = self._decide(command.command if is_asking else command, place)
             except MillstreamError as error:
                 failures += 1
                 if not hasattr(made, "throw"):
@@ -181,6 +216,26 @@ class Cascade:
                 else:
                     go_on = _sending(made, answer if is_asking else told)
             before = look()
+
+    def _time(self, timing: Timing, place: _Place, key: str | None) -> None:
+        """A timer that a reaction sets or calls off.
+
+        Raises:
+            _Stop: it is none, or more than may follow from one command.
+        """
+        if self._commands >= self._limits.cascade_commands_max:
+            raise _Stop from LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
+        state, rows = self._state, self._rows
+        try:
+            found = checked([timing], state.app, state.agenda, rows.clock, self._limits, place.by)
+        except MillstreamError as error:
+            raise _Stop from error
+        self._commands += 1
+        self._enter_timers(found, key, by=place.by, event=place.event, at=place.at)
+
+    def _enter_timers(self, found: Sequence[Checked], key: str | None, **place: Any) -> None:
+        self._size_bytes += sum(len(each.command) for each in found if each.command is not None)
+        enter_timers(found, self._rows, self._state, self._metadata, key, **place)
 
     def _decide(self, command: Command, place: _Place) -> tuple[Rejected | None, Any]:
         """Decide one command. Returns its handler's refusal, if it refused; else its answer.
@@ -199,12 +254,15 @@ class Cascade:
         handler, wants_context, tag, key_of, is_keyed, promise = state.handlers[type(command)]
         key = key_of(command)
         yielded: list[Event] = []
-        origin = Origin(len(rows.sheet.types), *place)
+        scope = UNSET if place.timer is None or place.scope == key else place.scope
+        origin = Origin(len(rows.sheet.types), *place[:4], scope)
         applied: Sequence[Event] = ()
         try:
             yielded += handler(command, self._context(origin, key)) if wants_context else handler(command)
             answer = state.answered.own if promise else None
-            data = state.app.encode_events(yielded)
+            own, timings = apart(yielded)
+            found = checked(timings, state.app, state.agenda, rows.clock, self._limits, tag)
+            data = state.app.encode_events(list(own))
             if len(data) > self._limits.commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), self._limits.commit_bytes_max)
             events = state.app.read_events(data)
@@ -231,6 +289,7 @@ class Cascade:
             return refusal, None
         self._enter(tag, key, events, data, origin)
         self._size_bytes += len(data)
+        self._enter_timers(found, key, command=origin.command)
         self.take(events)
         return None, answer
 
@@ -249,9 +308,8 @@ class Cascade:
 
     def _park(self, event: Event, place: _Place, error: BaseException, decided: int) -> None:
         self.parked += 1
-        kind = type(error).__name__ or "Exception"
-        text = _cut(str(error) if isinstance(error, MillstreamError) else said_by(error))
-        self._rows.sheet.add(Failed(place.by, kind, text, place.event, place.at, decided))
+        kind, text = _told_of(error)
+        self._rows.sheet.add(Failed(kind, text, place.by, place.event, place.at, decided))
         self._state.agenda.enter(self._entry(event, place, kind, text, decided))
 
     def _leave(self, left: _Waiting) -> None:
@@ -296,9 +354,21 @@ def decide_owed(state: WriteState, rows: Rows, limits: Limits) -> None:
             if entry.name not in state.agenda.owed:
                 break  # it failed, and is parked: a retry begins with the first event again
         if entry.name in state.agenda.owed:
-            settled = Settled(entry.position, entry.by, how)
+            settled = settled_of(entry.name, how)
             rows.sheet.add(settled)
             state.agenda.settle(settled)
+
+
+def fire(timer: Timer, state: WriteState, rows: Rows, limits: Limits) -> None:
+    """Decide the command of a timer that is due, and what follows from it.
+
+    Args:
+        timer: it is on the agenda, and no longer afterwards; or it is parked there.
+        state: is changed by the events.
+        rows: gets what is to be written.
+        limits: as for a `Cascade`.
+    """
+    Cascade(state, rows, limits, timer.metadata).fire(timer)
 
 
 def _events_of(entry: Entry, reaction: ReactionEntry, state: WriteState) -> Iterator[Event]:
@@ -306,6 +376,12 @@ def _events_of(entry: Entry, reaction: ReactionEntry, state: WriteState) -> Iter
     for event in state.app.today(entry.event.encode()):
         if reaction in state.effects[type(event)][3]:
             yield event
+
+
+def _told_of(error: BaseException) -> tuple[str, str]:
+    """What the log keeps of an error: its type, and what it says."""
+    text = str(error) if isinstance(error, MillstreamError) else said_by(error)
+    return type(error).__name__ or "Exception", _cut(text)
 
 
 def _cut(text: str) -> str:

@@ -33,6 +33,9 @@ from millstream.engine.write.state import WriteState
 __all__ = ["NotYet", "Rebuilt", "Repair", "fail_draft", "fail_queue", "tell_faults"]
 
 
+_RETRY_SECONDS = 0.1
+
+
 class Rebuilt(NamedTuple):
     """The write side's state as the log has it."""
 
@@ -62,6 +65,13 @@ class Repair:
         #: The store has failed, and has not taken anything since.
         self._is_store_down = False
         self._in_doubt: Commit | None = None
+        #: How often it has failed since.
+        self._tries = 0
+
+    def next_try(self, seconds_max: float) -> float:
+        """In how many seconds to try again by oneself, after one more failure."""
+        self._tries += 1
+        return min(_RETRY_SECONDS * 2.0 ** min(self._tries - 1, 30), seconds_max)
 
     def store_is_down(self) -> None:
         """Nothing is rebuilt until the store has taken something."""
@@ -91,6 +101,7 @@ class Repair:
             if self._is_store_down:
                 await self._log.probe()
                 self._is_store_down = False
+                self._tries = 0
                 self._observer.store_recovered(log=self._log.name, commit=head.number)
         except LogCorrupt:
             raise

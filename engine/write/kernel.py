@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -26,8 +26,9 @@ from millstream.engine.limits import Limits
 from millstream.engine.write.cascade import Cascade
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.refusals import decided_at
-from millstream.engine.write.rows import Rows, enter
+from millstream.engine.write.rows import Rows, enter, enter_timers
 from millstream.engine.write.state import WriteState
+from millstream.engine.write.timing import Checked, apart, checked
 
 __all__ = ["decide"]
 
@@ -48,7 +49,7 @@ def decide(
     Raises:
         KeyboardInterrupt, SystemExit: user code raised it. The command has no row; the state must not be used any more.
     """
-    handlers, effects, index, now = state.handlers, state.effects, state.index, rows.now
+    handlers, effects, yields, index, now = state.handlers, state.effects, state.yields, state.index, rows.now
     versions, version_of, known = index.versions, index.versions.get, index.kept
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
     few, position = limits.commit_bytes_max // state.exact_bytes_max, rows.position
@@ -68,7 +69,7 @@ def decide(
             yielded += handler(command, _context(now, terms, state, key)) if wants_context else handler(command)
             if len(yielded) == 1 and few and key is not None and promise is None:
                 event = yielded[0]
-                apply, _, check, reactions = effects[type(event)]
+                apply, _, check, reactions = yields[type(event)]
                 if check(event) == key and not reactions:  # most are like this
                     events = yielded
                     apply(event)
@@ -82,7 +83,7 @@ def decide(
                         _note(terms, rows)
                         _finish(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
                     continue
-            read, chunk = _as_read(yielded, state, few, limits, tag, key if is_keyed else False)
+            read, chunk, timings = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
             _require_room(read, state, limits)
             events = read
             for event in events:
@@ -97,7 +98,7 @@ def decide(
                 rows.is_damaged = True
                 return
             continue
-        _enter(tag, key, terms, events, chunk, state, rows, limits, state.answered if promise else None)
+        _enter(tag, key, terms, events, chunk, timings, state, rows, limits, state.answered if promise else None)
         position = rows.position
         if rows.is_damaged or rows.owes or rows.is_full_of(limits):
             return
@@ -105,14 +106,21 @@ def decide(
 
 
 def _as_read(
-    yielded: list[Event], state: WriteState, few: int, limits: Limits, tag: str, own: str | Literal[False] | None
-) -> tuple[Sequence[Event], bytes | None]:
-    """A command's events as a replay will see them; and as JSON, if they had to be written for that.
+    yielded: list[Any],
+    state: WriteState,
+    few: int,
+    rows: Rows,
+    limits: Limits,
+    tag: str,
+    own: str | Literal[False] | None,
+) -> tuple[Sequence[Event], bytes | None, Sequence[Checked]]:
+    """A command's events as a replay will see them; as JSON, if they had to be written for that; and its timers.
 
     Args:
         yielded: by its handler.
         state: knows their types.
         few: so many of those that pass their check are few enough bytes.
+        rows: what timers count from.
         limits: ``commit_bytes_max`` bounds them.
         tag: the command's.
         own: the key that all of them must have; False if they may have any.
@@ -121,15 +129,20 @@ def _as_read(
         CommitTooLarge: they are too many bytes.
         Exception: one is no event of this application, not what its class declares, or not of that key.
     """
-    effects, events, data = state.effects, yielded, None
-    if len(yielded) > few or False in [effects[type(event)][2](event) for event in yielded]:
-        data = state.app.encode_events(yielded)
+    yields, data = state.yields, None
+    events: Sequence[Event] = yielded
+    timings: Sequence[Checked] = ()
+    if len(yielded) > few or False in [yields[type(event)][2](event) for event in yielded]:
+        events, found = apart(yielded)
+        if found:
+            timings = checked(found, state.app, state.agenda, rows.clock, limits, tag)
+        data = state.app.encode_events(list(events))
         if len(data) > limits.commit_bytes_max:
             raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
         events = (state.app.read_events if BACKSLASH in data else state.app.read_plain_events)(data)
     if own is not False:
         state.require_key(events, own)
-    return events, data
+    return events, data, timings
 
 
 def _require_room(events: Sequence[Event], state: WriteState, limits: Limits) -> None:
@@ -138,7 +151,7 @@ def _require_room(events: Sequence[Event], state: WriteState, limits: Limits) ->
     Raises:
         LimitReached: it has not, and they have reactions.
     """
-    if len(state.agenda) < limits.agenda_entries_max:
+    if state.agenda.unsettled < limits.agenda_entries_max:
         return
     if any(state.effects[type(event)][3] for event in events):
         raise LimitReached("agenda_entries_max", limits.agenda_entries_max)
@@ -150,13 +163,14 @@ def _enter(
     terms: Terms | None,
     events: Sequence[Event],
     chunk: bytes | None,
+    timings: Sequence[Checked],
     state: WriteState,
     rows: Rows,
     limits: Limits,
     given: Given | None,
 ) -> None:
     """A command stands: what follows from it is decided, and it gets its receipt."""
-    if not events and (terms is None or terms.command_id is None):
+    if not events and not timings and (terms is None or terms.command_id is None):
         rows.outcomes.append(_with(rows.nothing(state.version_of(key)), given))
         return
     version, parked = enter(tag, key, events, chunk, state, rows), 0
@@ -165,6 +179,9 @@ def _enter(
         _note(terms, rows)
         if command_id is not None and given is not None and given.data is not None:
             rows.note_answer(given.data)
+    if timings:
+        told = _NOTHING if terms is None or terms.metadata is None else terms.metadata
+        enter_timers(timings, rows, state, told, key, command=len(rows.sheet.types) - 1)
     if any(state.effects[type(event)][3] for event in events):
         cascade = Cascade(state, rows, limits, None if terms is None else terms.metadata)
         cascade.take(events)

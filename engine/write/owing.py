@@ -11,9 +11,9 @@ from typing import cast
 
 from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.application.options import Deadline, Terms
-from millstream.engine.errors import InvalidMessage
+from millstream.engine.errors import NotOnAgenda
 from millstream.engine.loop.home import Home
-from millstream.engine.write.agenda import Entry, Settlement
+from millstream.engine.write.entries import AgendaEntry, Settlement, name_of
 from millstream.engine.write.writer import Writer
 
 __all__ = ["Owing"]
@@ -34,10 +34,12 @@ class Owing:
         self._writer = writer
         self._home = home
 
-    def entries(self) -> list[Entry]:
-        """All that is owed, in the order in which it is decided, and then all that is parked; none while it is rebuilt.
+    def entries(self) -> list[AgendaEntry]:
+        """All that is owed, in the order in which it is decided; then timers, in the order in which they were set; and
+        then all that is parked. None while it is rebuilt.
 
-        An application without a reaction has none: what older code of it owes, ``millstream agenda list`` shows.
+        An application without a reaction or a timer has none: what older code of it owes, ``millstream agenda list``
+        shows.
 
         Raises:
             WrongLoop: the engine was opened on another event loop.
@@ -45,25 +47,43 @@ class Owing:
         self._home.require()
         return [] if self._writer.state is None else list(self._writer.state.agenda)
 
-    async def retry(self, position: int, by: str, *, again: bool = False) -> bool:
-        """Let a parked reaction be decided once more, from its start. Returns False if it failed again, and is parked.
+    async def retry(self, entry: str, *, again: bool = False) -> bool:
+        """Let what is parked be decided once more: a reaction from its start, a timer's command. Returns False if it
+        failed again, and is parked.
 
         Args:
-            position: of the event that it reacts to.
-            by: the reaction's name.
-            again: also where commands of it had been decided: they stand, and are sent a second time.
+            entry: its ``id``: ``event:812/Selling.placed``, ``timer:hold/o7@s1``.
+            again: also where commands of a reaction had been decided: they stand, and are sent a second time.
 
         Raises:
             NotOnAgenda: there is no such entry.
-            InvalidMessage: commands of it were decided, and ``again`` is not said; or it is owed, and tried anyway.
+            InvalidMessage: commands of it were decided, and ``again`` is not said; or it is not parked.
             CommitFailed, OutcomeUnknown, Fenced: the log failed.
             WriterUnavailable, EngineClosed: the engine takes nothing.
             WrongLoop: it was opened on another event loop.
         """
-        return (await self._settle(Settlement(position, by, "retried", again))).parked == 0
+        return (await self._settle(entry, "retried", again)).parked == 0
 
-    async def drop(self, position: int, by: str) -> None:
-        """Strike a reaction that is owed or parked: it is never decided. The log says so.
+    async def fire_now(self, entry: str) -> bool:
+        """Send the command of a timer before its time. Returns False if it failed, and the timer is parked.
+
+        Args:
+            entry: its ``id``: ``timer:hold/o7@s1``.
+
+        Raises:
+            NotOnAgenda: there is no such entry.
+            InvalidMessage: it is no timer that waits.
+            CommitFailed, OutcomeUnknown, Fenced: the log failed.
+            WriterUnavailable, EngineClosed: the engine takes nothing.
+            WrongLoop: it was opened on another event loop.
+        """
+        return (await self._settle(entry, "fired")).parked == 0
+
+    async def drop(self, entry: str) -> None:
+        """Strike what is owed, waits for its time, or is parked: it is never decided. The log says so.
+
+        Args:
+            entry: its ``id``.
 
         Raises:
             NotOnAgenda: there is no such entry.
@@ -71,12 +91,14 @@ class Owing:
             WriterUnavailable, EngineClosed: the engine takes nothing.
             WrongLoop: it was opened on another event loop.
         """
-        await self._settle(Settlement(position, by, "dropped"))
+        await self._settle(entry, "dropped")
 
-    async def _settle(self, settlement: Settlement) -> Receipt:
+    async def _settle(self, entry: str, how: str, again: bool = False) -> Receipt:
         self._home.require()
-        if type(settlement.position) is not int or not isinstance(settlement.by, str):
-            raise InvalidMessage("agenda", "an entry is named by a position, a number, and a reaction's name, a text")
+        name = name_of(entry) if isinstance(entry, str) else None
+        if name is None:
+            raise NotOnAgenda(str(entry), len(self.entries()))
         promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        await self._writer.mailbox.put((promise, cast(Command, settlement), _BY_ITSELF))  # `batch` tells it apart
+        asked = cast(Command, Settlement(name, how, again))  # `batch` tells it apart
+        await self._writer.mailbox.put((promise, asked, _BY_ITSELF))
         return await promise

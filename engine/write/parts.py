@@ -112,15 +112,15 @@ class WriteParts:
 
     def __init__(self, app: App, receipts_max: int, receipts_bytes_max: int = Limits().receipts_bytes_max) -> None:
         self.models = [ModelPart(app, model) for model in app.models]
-        self._reacts = bool(app.reactions)
+        self._keeps_agenda = app.keeps_agenda
         self.agenda = Agenda()
         self.index = WriteIndex(receipts_max, self.agenda.begin, receipts_bytes_max=receipts_bytes_max)
 
     @property
     def all(self) -> list[Part]:
         """One list."""
-        # Where nothing reacts, nothing is owed that could be decided: what another version owes stays in the log.
-        return [*self.models, self.index, *([self.agenda] if self._reacts else [])]
+        # Where nothing is owed or due that could be decided: what another version owes stays in the log.
+        return [*self.models, self.index, *([self.agenda] if self._keeps_agenda else [])]
 
 
 def apply_failed(

@@ -1,27 +1,31 @@
 """What commands came to: the next commit in the making, and an outcome for each command.
 
-Here: the rows, and entering a command in them and in the index. Not here: deciding it (`kernel`, `cascade`).
+Here: the rows, and entering a command in them and in the index, and timers in them and on the agenda. Not here:
+deciding it (`kernel`, `cascade`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
-from millstream.engine.application.app import App
-from millstream.engine.application.messages import Event, Receipt
+from millstream.engine.application.app import App, tag_in
+from millstream.engine.application.messages import Event, Metadata, Receipt
+from millstream.engine.application.schedules import Schedule
 from millstream.engine.application.validation import encode
 from millstream.engine.commits.columns import Sheet
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.record import Tenure
+from millstream.engine.commits.record import Tenure, Timed
 from millstream.engine.errors import MillstreamError
 from millstream.engine.limits import Limits
+from millstream.engine.write.entries import Name, Timer
 from millstream.engine.write.state import WriteState
+from millstream.engine.write.timing import Checked
 
-__all__ = ["Outcome", "Rows", "enter"]
+__all__ = ["Outcome", "Rows", "enter", "enter_timers"]
 
 Outcome: TypeAlias = Receipt | MillstreamError
 
@@ -32,14 +36,17 @@ class Rows:
     Args:
         head: the commit that it follows.
         now: when its commands are decided, for the record.
+        clock: the time of day then, which may be before ``now``: timers count from it.
     """
 
     __slots__ = (
         "_chunks",
         "_encoded",
+        "clock",
         "events",
         "faults",
         "is_damaged",
+        "not_timed",
         "now",
         "number",
         "outcomes",
@@ -48,12 +55,14 @@ class Rows:
         "sheet",
         "size_bytes",
         "start",
+        "timed",
     )
 
-    def __init__(self, head: Head, now: datetime) -> None:
+    def __init__(self, head: Head, now: datetime, clock: datetime | None = None) -> None:
         self.number = head.number + 1
         self.start = head.position
         self.now = now
+        self.clock = now if clock is None else clock
         #: Of the events that are encoded, and of the answers.
         self.size_bytes = 0
         #: What the commit says of each command that was accepted and had something to write.
@@ -70,6 +79,10 @@ class Rows:
         self.owes = False
         #: What user code has raised beside outcomes: who, on what, and what.
         self.faults: list[tuple[str, str, BaseException]] = []
+        #: Timers that are set, and whether each counts from now.
+        self.timed: list[tuple[Timer, bool]] = []
+        #: How many were to be called off, and were not there.
+        self.not_timed = 0
         self._chunks: list[bytes] = []
         self._encoded = 0
 
@@ -168,3 +181,39 @@ def enter(
     if key != (keys[0] if keys else None):
         sheet.note("keys", False if key is None else key)
     return version
+
+
+def enter_timers(
+    found: Iterable[Checked], rows: Rows, state: WriteState, metadata: Metadata, key: str | None, **place: Any
+) -> None:
+    """Enter timers: in what is written, in the agenda, and for whoever looks at the clock.
+
+    Args:
+        found: what to enter.
+        rows: of the commit in the making.
+        state: whose agenda it is.
+        metadata: that of whoever asked for what set them.
+        key: what their names belong to by default.
+        **place: of who yielded them, as in `Timed`.
+    """
+    is_own = "command" in place
+    metadata = Metadata(metadata.actor, metadata.correlation, None, metadata.trace, metadata.extra)
+    for timing, due, command in found:
+        scope = key if timing.key is UNSET else timing.key
+        told = {**place, "scope": UNSET if is_own and scope == key else scope}
+        if due is None or command is None:
+            _call_off((scope, str(timing.name)), rows, state, told)
+            continue
+        title = timing.name or f"{tag_in(command)}/{rows.number}.{len(rows.timed) + 1}"
+        rows.sheet.add(Timed(set=title, due=due, what=Raw(command), **told))
+        rows.size_bytes += len(command)
+        timer = Timer(title, scope, due, command.decode(), rows.number, metadata)
+        state.agenda.enter(timer)
+        rows.timed.append((timer, isinstance(timing, Schedule) and timing.after is not None))
+
+
+def _call_off(name: Name, rows: Rows, state: WriteState, told: dict[str, Any]) -> None:
+    if state.agenda.strike(name) is None:
+        rows.not_timed += 1
+        return
+    rows.sheet.add(Timed(cancelled=name[1], **told))

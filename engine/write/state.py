@@ -18,6 +18,7 @@ from millstream.engine.application.messages import Command, Context, Event, Prev
 from millstream.engine.application.promises import Given, Promise
 from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.reactions import ReactionEntry
+from millstream.engine.application.schedules import Schedule, Unschedule
 from millstream.engine.application.sides import is_keyed
 from millstream.engine.application.validation import encode, problem_with
 from millstream.engine.commits.commit import Head
@@ -39,10 +40,11 @@ from millstream.engine.errors import (
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
 from millstream.engine.snapshots.part import Part
-from millstream.engine.write.agenda import Entry
 from millstream.engine.write.endless import bounded, may_go_on
+from millstream.engine.write.entries import Entry
 from millstream.engine.write.parts import WriteParts, apply_failed
 from millstream.engine.write.refusals import decided_at
+from millstream.engine.write.timing import apart, checked
 
 __all__ = ["WriteState"]
 
@@ -66,14 +68,14 @@ class WriteState:
     Args:
         app: the application.
         parts: the models and the index, all at the same commit.
-        commit_bytes_max: where a handler that goes on and on is stopped.
-        answer_bytes_max: how many bytes an answer may have.
+        limits: ``commit_bytes_max``, where a handler that goes on and on is stopped, ``answer_bytes_max`` and
+            ``timers_max`` are honoured.
         check_purity: look at the state before and after each handler.
     """
 
     __slots__ = (
         "_check_purity",
-        "_commit_bytes_max",
+        "_limits",
         "_models",
         "_parts",
         "agenda",
@@ -83,14 +85,14 @@ class WriteState:
         "exact_bytes_max",
         "handlers",
         "index",
+        "yields",
     )
 
     def __init__(
         self,
         app: App,
         parts: WriteParts,
-        commit_bytes_max: int = Limits().commit_bytes_max,
-        answer_bytes_max: int = Limits().answer_bytes_max,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
         *,
         check_purity: bool = False,
     ) -> None:
@@ -102,14 +104,14 @@ class WriteState:
         self.answered = Given(None, None)
         self._check_purity = check_purity
         self._parts = parts
-        self._commit_bytes_max = commit_bytes_max
+        self._limits = limits
         bind = _purity_checked if check_purity else _bound
 
         def decider(entry: CommandEntry) -> Callable[..., Iterable[Event]]:
             handler = bind(self, entry)
             if entry.promise is not None:
-                handler = _answering(self, handler, entry.promise, entry.tag, answer_bytes_max)
-            return _ending(handler, entry, commit_bytes_max)
+                handler = _answering(self, handler, entry.promise, entry.tag, limits.answer_bytes_max)
+            return _ending(handler, entry, limits.commit_bytes_max)
 
         #: By type of command: what decides it, whether with a context, its tag, its key, whether an aggregate decides,
         #: and what it promises.
@@ -136,6 +138,8 @@ class WriteState:
             )
             for event, entry in app.events.items()
         }
+        #: The same, and what handlers yield that is no event: its check says so.
+        self.yields = {**self.effects, Schedule: _TIMING, Unschedule: _TIMING}
         #: How many bytes of JSON an event has at most that passes its check.
         self.exact_bytes_max = max((each.exact.bytes_max for each in app.events.values() if each.exact), default=1)
 
@@ -193,13 +197,15 @@ class WriteState:
             key = key_of(command)
             context = replace(context, version=self.version_of(key))
             yielded += handler(command, context) if wants_context else handler(command)
-            data = self.app.encode_events(yielded)
-            if len(data) > self._commit_bytes_max:
-                raise CommitTooLarge(tag, len(data), self._commit_bytes_max)
+            own, timings = apart(yielded)
+            checked(timings, self.app, self.agenda, context.now, self._limits, tag)
+            data = self.app.encode_events(list(own))
+            if len(data) > self._limits.commit_bytes_max:
+                raise CommitTooLarge(tag, len(data), self._limits.commit_bytes_max)
             events = self.app.read_events(data)
             if keyed:
                 self.require_key(events, key)
-            return Preview(events, [each.name for event in events for each in self.effects[type(event)][3]])
+            return Preview(events, [each.name for event in events for each in self.effects[type(event)][3]], timings)
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal
@@ -236,6 +242,8 @@ class WriteState:
             return error
         cause, text = error, said_by(error)
         for event in yielded:
+            if isinstance(event, Schedule | Unschedule):
+                continue
             problem = problem_with(event, self.app.read_event)
             if problem is not None:
                 cause = InvalidMessage(type(event).__name__, problem)
@@ -264,6 +272,18 @@ def _all(appliers: list[Callable[[Any], None]]) -> Callable[[Any], None]:
 def _never(_: Any) -> bool:
     """The check of a class that has none: nothing passes."""
     return False
+
+
+def _nothing(_: Any) -> None:
+    """What is done with what is no event."""
+
+
+_TIMING: tuple[Callable[[Any], None], Callable[[Any], str | None], Callable[[Any], Any], tuple[()]] = (
+    _nothing,
+    _nothing,
+    _never,
+    (),
+)
 
 
 def _ending(

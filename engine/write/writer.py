@@ -6,16 +6,7 @@ Here: when a draft is decided, launched and landed. Not here: how a command is d
 One commit is in flight at most. While it is, the next draft is decided on the speculative state; it is launched when
 the one before has landed, so nothing of it is acknowledged before that.
 
-    status       what it does
-    ------       ------------
-    DECIDING     decides and applies ahead of the flight
-    RECOVERING   has no state: asks the store whether it takes commits, if one failed, and rebuilds the state from
-                 snapshots and log; if either fails, refuses those who wait, and tries again with the next command
-    STOPPED      takes nothing; says why
-
-What moves it from one to another is the table `MOVES`.
-
-So a store that keeps failing costs a small write per command, and no rebuild until it works again.
+A store that keeps failing costs a small write per command, and no rebuild until it works again.
 """
 
 from __future__ import annotations
@@ -24,8 +15,8 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
+from math import inf
 from typing import Any
 
 from millstream.engine.application.app import App
@@ -44,10 +35,11 @@ from millstream.engine.errors import (
     OutcomeUnknown,
     WriterUnavailable,
 )
-from millstream.engine.lifecycle import LifeCycle, Moves
+from millstream.engine.lifecycle import LifeCycle
 from millstream.engine.limits import Limits
-from millstream.engine.loop.clock import Clock, elapsed
+from millstream.engine.loop.clock import Clock, elapsed, utc_now
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.loop.steady import SteadyClock
 from millstream.engine.observers import Faults, Observer, has_hook
 from millstream.engine.stores.capabilities import Launching
 from millstream.engine.stores.port import Log
@@ -58,38 +50,15 @@ from millstream.engine.write.flight import Counts, Flight
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.owed import Owed
 from millstream.engine.write.state import WriteState
+from millstream.engine.write.status import MOVES, WriterEvent, WriterStatus
+from millstream.engine.write.timetable import Timetable
 
-__all__ = ["MOVES", "Writer", "WriterEvent", "WriterStatus"]
+__all__ = ["Writer"]
 
 #: How many callers are woken in one turn of the loop, so that nobody else waits for all of a commit's to have run.
 _ANSWERS_MAX = 50
 #: Up to so many commands are a small commit, which a store may write at once where nobody else needs the loop.
 _ALONE_COMMANDS_MAX = 64
-
-
-class WriterStatus(StrEnum):
-    """What the writer is doing; the table above says what follows from it."""
-
-    DECIDING = "deciding"
-    RECOVERING = "recovering"
-    STOPPED = "stopped"
-
-
-class WriterEvent(StrEnum):
-    """What happens to the writer."""
-
-    #: A commit failed, or a command damaged the state.
-    LOST_STATE = "lost its state"
-    REBUILT = "rebuilt"
-    ENDED = "ended"
-
-
-_ALWAYS = {WriterEvent.LOST_STATE: WriterStatus.RECOVERING, WriterEvent.ENDED: WriterStatus.STOPPED}
-MOVES: Moves[WriterStatus, WriterEvent] = {
-    WriterStatus.DECIDING: _ALWAYS,
-    WriterStatus.RECOVERING: {**_ALWAYS, WriterEvent.REBUILT: WriterStatus.DECIDING},
-    WriterStatus.STOPPED: {},
-}
 
 
 class Writer:
@@ -129,7 +98,9 @@ class Writer:
         self._life = LifeCycle(MOVES, WriterStatus.DECIDING)
         self._repair = Repair(log, rebuild, observer)
         self._limits = limits
-        self._clock = clock
+        jump = limits.clock_jump_seconds_max if clock is utc_now else None  # one that is given is meant
+        self._clock = SteadyClock(clock, jump, partial(self._clock_leaps, log.name))
+        self._timetable = Timetable(self._clock)
         self._app = app
         self._tenure = tenure
         #: How many openings had written before this one.
@@ -155,6 +126,9 @@ class Writer:
         """Take commands from now on, on the state that the log has at ``head``; if the store takes any."""
         self.state, self.head, self._sealed = state, head, head
         self._term = state.index.term
+        self._timetable.follow(state.agenda)
+        if (ahead := _moment(head) - self._clock.now()).total_seconds() > self._limits.clock_jump_seconds_max:
+            self._observer.log_ahead(log=self._store.name, seconds=ahead.total_seconds())
         if store_failed:
             self._repair.store_is_down()
             self._discard_state()
@@ -186,7 +160,7 @@ class Writer:
 
     def now(self) -> datetime:
         """The time of day, never before that of the last commit."""
-        return max(self._clock(), _moment(self._sealed))
+        return max(self._clock.now(), _moment(self._sealed))
 
     def preview(self, command: Command, metadata: Metadata) -> Preview:
         """What deciding the command now would yield; nothing happens.
@@ -243,7 +217,15 @@ class Writer:
     @property
     def _is_asked(self) -> bool:
         """Whether there is something to decide."""
-        return bool(self.mailbox.queue) or (self.state is not None and self.state.is_due)
+        if self.mailbox.queue:
+            return True
+        return self.state is not None and (self.state.is_due or self._is_time)
+
+    @property
+    def _is_time(self) -> bool:
+        """Whether a timer is due that can be sent, or the timetable has more to look at."""
+        holds = self._draft is not None and self._draft.holds
+        return not self._closing and not holds and self._timetable.look()
 
     async def _step(self) -> None:
         """One turn: decide what waits, launch what is ready, answer some who are owed; or wait.
@@ -271,9 +253,14 @@ class Writer:
             await self._slicer.rest()
         elif self._flight is None:
             if not self._closing:
-                await self.mailbox.wait()
+                await self._wait()
         elif self._flight.error is None:
-            await self.mailbox.wait()
+            await self._wait()
+
+    async def _wait(self, within: float = inf) -> None:
+        """Wait for somebody, for the next timer, or for so many seconds."""
+        self._timetable.arm(self.mailbox.wake, within=within)
+        await self.mailbox.wait()
 
     def _decide(self) -> bool:
         """Decide for a slice; whether it is worth going on at once."""
@@ -282,11 +269,16 @@ class Writer:
             return False
         draft = self._draft
         if draft is None:
-            draft = self._draft = Draft(self._sealed, self.now())
+            clock = self._clock.now()
+            self._timetable.see(clock)
+            draft = self._draft = Draft(self._sealed, max(clock, _moment(self._sealed)), clock)
         elif draft.is_full(self._limits):
             return False
         decided, refused = len(draft.outcomes), draft.refused
-        fill(draft, queue, self.state, self._limits)
+        fill(draft, queue, self.state, self._limits, self._timetable.due if self._is_time else None)
+        for timer, is_measured in draft.timed:
+            self._timetable.add(timer, is_measured=is_measured)
+        draft.timed.clear()
         if draft.refused > refused or draft.faults:
             tell_faults(self._faults, draft.outcomes[decided:], draft.faults)
             draft.faults.clear()
@@ -448,6 +440,7 @@ class Writer:
             await self._refuse_waiting(str(error), error.__cause__ or error)
             return
         self.state = rebuilt.state
+        self._timetable.follow(rebuilt.state.agenda)
         self._has_said_who(rebuilt.state.index.term)
         self._life.must(WriterEvent.REBUILT)
         if rebuilt.head.number > self.head.number:
@@ -467,11 +460,13 @@ class Writer:
         self.counts.failed += fail_queue(self.mailbox.queue, partial(WriterUnavailable, reason), error)
         self.mailbox.admit()
         if not self._closing:
-            await self.mailbox.wait()
+            # Callers try again by themselves; whoever has set a timer relies on us.
+            await self._wait(self._repair.next_try(self._limits.store_retry_seconds) if self._timetable else inf)
 
     def fail_all(self, reason: Callable[[], MillstreamError]) -> None:
         """Stop, and answer everyone who is left: what is in flight may yet land, all else never happened."""
         self._life.on(WriterEvent.ENDED)
+        self._timetable.disarm()
         self.mailbox.close(reason)
         self._owed.tell(len(self._owed))
         unknown: Callable[[], MillstreamError] | None = None
@@ -485,6 +480,9 @@ class Writer:
             self._fail(self._draft, reason, before=unknown)
         self._flight = self._draft = None
         fail_queue(self.mailbox.queue, reason)
+
+    def _clock_leaps(self, log: str, seconds: float, believed: bool) -> None:
+        self._observer.clock_leaps(log=log, seconds=seconds, believed=believed)
 
 
 def _moment(head: Head) -> datetime:

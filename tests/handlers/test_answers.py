@@ -171,11 +171,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return MemoryPlace() if request.param == "memory" else SqlitePlace(tmp_path)
 
 
-def show_of(engine: Engine, key: str = "a") -> Show:
-    found: Show = write_state(engine).models[0][key]
-    return found
-
-
 async def test_what_the_handler_returns_is_the_receipts_answer() -> None:
     async with Engine(theatre, log="memory:") as engine:
         seats: tuple[int, ...] = (await engine.execute(Hold("a", 2))).answer

@@ -409,43 +409,43 @@ def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
 async def test_a_parked_reaction_is_tried_again_with_the_metadata_of_who_asked(place: Place) -> None:
     async with Engine(selling, log=place.log()) as engine:
         await engine.execute(Order("o1", "fire", 2), metadata=Metadata(actor="ann"))
-        assert not await engine.agenda.retry(1, "Selling.hold_seats"), "the bug is there still"
+        assert not await engine.agenda.retry("event:1/Selling.hold_seats"), "the bug is there still"
         (entry,) = engine.agenda.entries()
         assert (entry.error, entry.metadata.actor) == ("KeyError", "ann")
     async with Engine(mended, log=place.log()) as engine:
-        assert await engine.agenda.retry(1, "Selling.hold_seats")
+        assert await engine.agenda.retry("event:1/Selling.hold_seats")
         assert engine.agenda.entries() == []
         (held,) = [event async for event in stored_events(engine.log, tag="Held")]
         assert (held.actor, held.causation) == ("ann", "event:1")
         place.crash()
     async with Engine(mended, log=place.log()) as engine:
         assert engine.agenda.entries() == []
-        with pytest.raises(NotOnAgenda, match=r"has no 'Selling\.hold_seats' for the event at position 1; it holds 0"):
-            await engine.agenda.retry(1, "Selling.hold_seats")
+        with pytest.raises(NotOnAgenda, match=r"has no 'event:1/Selling\.hold_seats'; it holds 0"):
+            await engine.agenda.retry("event:1/Selling.hold_seats")
 
 
 async def test_what_was_decided_already_is_sent_a_second_time_only_if_that_is_said() -> None:
     place = MemoryPlace()
     async with Engine(selling, log=place.log()) as engine:
         await engine.execute(Order("o1", "stray", 1))
-        with pytest.raises(InvalidMessage, match=r"1 commands of 'Selling\.hold_seats' .* say again=True"):
-            await engine.agenda.retry(1, "Selling.hold_seats")
+        with pytest.raises(InvalidMessage, match=r"1 commands of 'event:1/Selling\.hold_seats' .* say again=True"):
+            await engine.agenda.retry("event:1/Selling.hold_seats")
     async with Engine(mended, log=place.log()) as engine:
-        assert await engine.agenda.retry(1, "Selling.hold_seats", again=True)
+        assert await engine.agenda.retry("event:1/Selling.hold_seats", again=True)
         assert len([event async for event in stored_events(engine.log, tag="Held")]) == 2
 
 
 async def test_a_dropped_reaction_is_never_decided(place: Place) -> None:
     async with Engine(selling, log=place.log()) as engine:
         await engine.execute(Order("o1", "fire", 2))
-        await engine.agenda.drop(1, "Selling.hold_seats")
+        await engine.agenda.drop("event:1/Selling.hold_seats")
         assert engine.agenda.entries() == []
         place.crash()
     async with Engine(mended, log=place.log()) as engine:
         assert engine.agenda.entries() == []
-        for wrong in (("1", "Selling.hold_seats"), (1, None)):
-            with pytest.raises(InvalidMessage, match="a position, a number, and a reaction's name"):
-                await engine.agenda.drop(*wrong)
+        for wrong in ("1/Selling.hold_seats", "event:1", "event:x/y", "timer:", "", 1, None):
+            with pytest.raises(NotOnAgenda):
+                await engine.agenda.drop(wrong)
 
 
 async def test_what_is_asked_of_the_agenda_is_answered_when_its_commit_fails_or_the_engine_closes() -> None:
@@ -454,10 +454,10 @@ async def test_what_is_asked_of_the_agenda_is_answered_when_its_commit_fails_or_
         await engine.execute(Order("o1", "fire", 2))
         log.steps.append("refused")
         with pytest.raises(CommitFailed):
-            await engine.agenda.drop(1, "Selling.hold_seats")
-        await engine.agenda.drop(1, "Selling.hold_seats")
+            await engine.agenda.drop("event:1/Selling.hold_seats")
+        await engine.agenda.drop("event:1/Selling.hold_seats")
     with pytest.raises(EngineClosed):
-        await engine.agenda.drop(1, "Selling.hold_seats")
+        await engine.agenda.drop("event:1/Selling.hold_seats")
 
 
 class Stump(WriteModel):
@@ -497,13 +497,13 @@ async def test_what_is_owed_to_a_name_that_is_gone_waits_and_a_new_name_takes_it
         await engine.execute(Grow("b", node("next")))
         assert [(each.position, each.is_parked) for each in engine.agenda.entries()] == [(3, False), (2, True)]
         with pytest.raises(InvalidMessage, match=r"has no reaction 'Tree\.branch': say App\(renamed=…\)"):
-            await engine.agenda.retry(2, "Tree.branch")
+            await engine.agenda.retry("event:2/Tree.branch")
     renamed = App(models=[Moved], name="forest", renamed={"Tree.branch": "moved"})
     async with Engine(renamed, log=place.log()) as engine:
         await engine.execute(Grow("b", node("last")))
         assert grown(engine) == ["1", "2", "3", "next", "4", "last"]
         assert [(each.position, each.is_parked) for each in engine.agenda.entries()] == [(2, True)]
-        assert await engine.agenda.retry(2, "Tree.branch")
+        assert await engine.agenda.retry("event:2/Tree.branch")
 
 
 class PlacedOnce(Retired, tag="Placed"):
@@ -533,7 +533,7 @@ async def test_an_event_that_was_retired_since_is_what_it_means_today() -> None:
         await engine.execute(Order("o1", "fire", 2))
     today = App(models=[Show, Booking], retired=[PlacedOnce], name="selling")
     async with Engine(today, log=place.log()) as engine:
-        assert await engine.agenda.retry(1, "Selling.hold_seats")
+        assert await engine.agenda.retry("event:1/Selling.hold_seats")
         found = [event.key async for event in stored_events(engine.log, tag="Held")]
         assert (found, engine.agenda.entries()) == (["a", "a"], [])
 
@@ -648,9 +648,9 @@ async def test_thousands_of_failing_reactions_rebuild_nothing_and_keep_nobody_wa
 async def test_what_is_asked_of_one_entry_at_once_has_an_order_in_the_log(place: Place) -> None:
     async with Engine(selling, log=place.log()) as engine:
         await engine.execute(Order("o1", "fire", 1))
-        agenda, name = engine.agenda, (1, "Selling.hold_seats")
+        agenda, name = engine.agenda, "event:1/Selling.hold_seats"
         results = await asyncio.gather(
-            agenda.retry(*name), engine.execute(Order("o2", "fire", 1)), agenda.drop(*name), agenda.drop(*name),
+            agenda.retry(name), engine.execute(Order("o2", "fire", 1)), agenda.drop(name), agenda.drop(name),
             return_exceptions=True,
         )  # fmt: skip
         assert (results[0], results[2], type(results[3])) == (False, None, NotOnAgenda)
@@ -700,7 +700,7 @@ async def test_a_retired_event_that_means_two_is_parked_at_the_first_that_fails(
         await engine.execute(Order("o1", "fire", 2))
     today = App(models=[Show, Clumsy], retired=[PlacedOnce], name="selling")
     async with Engine(today, log=place.log()) as engine:
-        assert not await engine.agenda.retry(1, "Selling.hold_seats")
+        assert not await engine.agenda.retry("event:1/Selling.hold_seats")
         (entry,) = engine.agenda.entries()
         assert (entry.text, entry.decided) == ("KeyError('o1')", 1)
 
@@ -746,7 +746,7 @@ async def test_a_retired_event_that_means_two_is_parked_where_the_first_has_led_
         await engine.execute(Order("o1", "fire", 2))
     today = App(models=[Show, Booking, Breaking], retired=[PlacedOnce], name="selling")
     async with Engine(today, log=place.log()) as engine:
-        assert not await engine.agenda.retry(1, "Selling.hold_seats")
+        assert not await engine.agenda.retry("event:1/Selling.hold_seats")
         await settled()
         parked = [(entry.by, entry.error, entry.decided) for entry in engine.agenda.entries()]
         assert sorted(parked) == [

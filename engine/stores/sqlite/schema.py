@@ -73,12 +73,15 @@ def _told(column: str, name: str) -> str:
     return f"json_extract(commits.body, '$.{column}[' || {_PLACE} || ']') AS {name}"
 
 
-#: What led to an event's command: as its caller said it; or the event that a reaction followed.
+#: What led to an event's command: as its caller said it; or the event that a reaction followed, or the timer.
 _CAUSATION = f"""coalesce(
         json_extract(commits.body, '$.causations[' || {_PLACE} || ']'),
         (
-            SELECT 'event:' || coalesce(
-                commits.position + json_extract(origin.value, '$.event'), json_extract(origin.value, '$.at')
+            SELECT coalesce(
+                'timer:' || json_extract(origin.value, '$.timer'),
+                'event:' || coalesce(
+                    commits.position + json_extract(origin.value, '$.event'), json_extract(origin.value, '$.at')
+                )
             )
             FROM json_each(commits.body, '$.origins') AS origin
             WHERE json_extract(origin.value, '$.command') = {_PLACE}

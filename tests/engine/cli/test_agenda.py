@@ -40,28 +40,28 @@ def millstream(capsysbinary: pytest.CaptureFixture[bytes]) -> Millstream:
 def test_it_lists_what_is_parked_and_shows_one_with_its_event_and_who_asked(log: str, millstream: Millstream) -> None:
     listed = millstream("agenda", "list", log)
     assert listed.code == 1
-    assert [line.split()[:6] for line in listed.out.splitlines() if NAME in line] == [
-        ["1", NAME, "Placed", "parked", "0", "KeyError('a"],
-        ["2", NAME, "Placed", "parked", "1", "UnknownMessage:"],
+    assert [line.split()[:4] for line in listed.out.splitlines() if NAME in line] == [
+        [f"event:1/{NAME}", "Placed", "parked", "KeyError('a"],
+        [f"event:2/{NAME}", "Placed", "parked", "UnknownMessage:"],
     ]
-    shown = millstream("agenda", "show", log, "1", NAME)
+    shown = millstream("agenda", "show", log, f"event:1/{NAME}")
     assert shown.code == 0
-    assert (shown.figures["reaction"], shown.figures["actor"]) == (NAME, "ann")
+    assert (shown.figures["entry"], shown.figures["actor"]) == (f"event:1/{NAME}", "ann")
     assert '"show": "fire"' in shown.out
     (one, two) = millstream("agenda", "list", log, "--json").lines
     assert (one["position"], one["event"]["order"], one["metadata"]["extra"], one["parked"]) == (
         1, "o1", {"till": "3"}, True,
     )  # fmt: skip
     assert (two["error"], two["decided"]) == ("UnknownMessage", 1)
-    assert millstream("agenda", "show", log, "2", NAME, "--json").values == two
+    assert millstream("agenda", "show", log, f"event:2/{NAME}", "--json").values == two
 
 
 def test_it_drops_and_tries_again_and_says_when_nothing_is_left(log: str, millstream: Millstream) -> None:
-    assert millstream("agenda", "drop", log, "2", NAME).code == 0
-    assert millstream("agenda", "retry", f"{SHOP}:selling", log, "1", NAME).code == 1
-    assert millstream("agenda", "retry", f"{SHOP}:mended", log, "1", NAME).code == 0
+    assert millstream("agenda", "drop", log, f"event:2/{NAME}").code == 0
+    assert millstream("agenda", "retry", f"{SHOP}:selling", log, f"event:1/{NAME}").code == 1
+    assert millstream("agenda", "retry", f"{SHOP}:mended", log, f"event:1/{NAME}").code == 0
     listed = millstream("agenda", "list", log)
-    assert (listed.code, listed.out) == (0, "nothing is owed, and nothing is parked\n")
+    assert (listed.code, listed.out) == (0, "nothing is owed, nothing is due later, and nothing is parked\n")
     assert millstream("log", "verify", log).code == 0
     with closing(sqlite3.connect(log)) as connection:
         terms = connection.execute("SELECT json_extract(body, '$.tenure.term') FROM commits").fetchall()
@@ -70,16 +70,16 @@ def test_it_drops_and_tries_again_and_says_when_nothing_is_left(log: str, millst
 
 def test_an_entry_that_is_not_there_and_a_log_in_use_are_refused_by_name(log: str, millstream: Millstream) -> None:
     for command in ("show", "drop", "park"):
-        missed = millstream("agenda", command, log, "7", NAME)
+        missed = millstream("agenda", command, log, f"event:7/{NAME}")
         assert missed.code != 0
-        assert "the event at position 7; it holds 2" in missed.err
-    again = millstream("agenda", "retry", f"{SHOP}:selling", log, "2", NAME)
+        assert f"no 'event:7/{NAME}'; it holds 2" in missed.err
+    again = millstream("agenda", "retry", f"{SHOP}:selling", log, f"event:2/{NAME}")
     assert (again.code != 0, "say again=True" in again.err) == (True, True)
 
     async def held() -> tuple[int, str]:
         async with Engine(selling, log=log):
             listed = await anyio.to_thread.run_sync(millstream, "agenda", "list", log)
-            dropped = await anyio.to_thread.run_sync(millstream, "agenda", "drop", log, "1", NAME)
+            dropped = await anyio.to_thread.run_sync(millstream, "agenda", "drop", log, f"event:1/{NAME}")
             return listed.code, dropped.err
 
     code, err = anyio.run(held)
@@ -101,7 +101,7 @@ def test_what_is_owed_can_be_parked_before_anybody_decides_it(tmp_path: Path, mi
     assert [(line["position"], line["by"], line["parked"]) for line in owed] == [
         (3, "Tree.branch", False), (2, "Tree.branch", True),
     ]  # fmt: skip
-    assert millstream("agenda", "park", log, "3", "Tree.branch").code == 0
+    assert millstream("agenda", "park", log, "event:3/Tree.branch").code == 0
     assert [line["parked"] for line in millstream("agenda", "list", log, "--json").lines] == [True, True]
 
     async def opened() -> list[str]:

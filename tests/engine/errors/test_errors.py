@@ -8,6 +8,7 @@ import pytest
 
 from millstream.engine import UnreadableEvent, errors
 from millstream.engine.errors import (
+    AgendaUnreadable,
     AnswerFailed,
     AnswerTooLarge,
     AnswerUnreadable,
@@ -81,6 +82,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         AnswerTooLarge("Hold", 20_000, 16_384),
         "the answer of Hold has 20,000 bytes; one has at most answer_bytes_max=16,384: "
         "ask for less, let a query answer it, or raise the limit",
+    ),
+    (
+        AuthorError,
+        AgendaUnreadable("shop.db", "shop", {"Release": 2, "Remind": 1_000}),
+        "application 'shop' does not know commands that timers of shop.db send: 2 of 'Release', 1,000 of 'Remind'; "
+        "describe them with App(retired=…), or park or drop them: `millstream agenda list` names them",
     ),
     (
         AuthorError,
@@ -241,9 +248,9 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         CallerError,
-        NotOnAgenda(812, "Selling.placed", 2),
-        "the agenda has no 'Selling.placed' for the event at position 812; it holds 2: agenda.entries() or `millstream "
-        "agenda list` names them",
+        NotOnAgenda("event:812/Selling.placed", 2),
+        "the agenda has no 'event:812/Selling.placed'; it holds 2: agenda.entries() or `millstream agenda list` names "
+        "them",
     ),
     (
         CallerError,
@@ -315,6 +322,7 @@ FIELDS: list[tuple[MillstreamError, dict[str, object]]] = [
     (EventsUnreadable("bank.db", "bank", []), {"log": "bank.db", "app": "bank", "events": []}),
     (AnswerTooLarge("Hold", 9, 8), {"command": "Hold", "size_bytes": 9, "answer_bytes_max": 8}),
     (AnswerUnreadable("Hold", "why", None), {"command": "Hold", "problem": "why", "receipt": None, "position": None}),
+    (AgendaUnreadable("log", "app", {"A": 1}), {"log": "log", "app": "app", "commands": {"A": 1}}),
     (WrongLoop("it", "one", "two"), {"what": "it", "opened_on": "one", "used_on": "two"}),
 ]
 

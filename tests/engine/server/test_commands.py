@@ -70,6 +70,7 @@ async def test_a_command_is_passed_on_with_all_its_terms_and_its_receipt_comes_b
             "version": 3,
             "repeated": False,
             "parked": 0,
+            "answer": None,
         }
         (given,) = backend.given
         assert str(given) == (

@@ -26,6 +26,7 @@ async def test_a_command_is_answered_with_its_receipt_and_a_question_with_the_po
             "version": 1,
             "repeated": False,
             "parked": 0,
+            "answer": None,
         }
         assert await caller.call("ask", {"query": STOCK, "after": 1}) == {"answer": 1, "position": 1}
 

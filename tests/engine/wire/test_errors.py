@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from millstream.engine import UnreadableEvent, errors
 from millstream.engine.errors import (
+    AgendaUnreadable,
     AnswerFailed,
     AnswerTooLarge,
     AnswerUnreadable,
@@ -86,8 +87,9 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
         4011,
         {"command": "Hold", "problem": "why", "receipt": {"commit": 1}},
     ),
+    (AgendaUnreadable("log", "app", {"A": 1}), 4012, {"log": "log", "app": "app", "commands": {"A": 1}}),
     (NotAuthenticated("why"), 1007, {"problem": "why"}),
-    (NotOnAgenda(812, "Selling.placed", 2), 1009, {"event": 812, "by": "Selling.placed", "entries": 2}),
+    (NotOnAgenda("event:812/Selling.placed", 2), 1009, {"entry": "event:812/Selling.placed", "entries": 2}),
     (NotPermitted("execute", "reader"), 1008, {"method": "execute", "role": "reader"}),
     (
         Overloaded(5, 5),
