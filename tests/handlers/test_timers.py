@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
@@ -24,6 +26,7 @@ from millstream.engine import (
     Limits,
     Metadata,
     NotOnAgenda,
+    OutcomeUnknown,
     Timer,
 )
 from millstream.handlers import (
@@ -40,7 +43,7 @@ from millstream.handlers import (
     reacts,
 )
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import agenda_of, is_deciding, until, write_state
+from tests.support import ScriptedLog, agenda_of, is_deciding, until, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -496,3 +499,33 @@ async def test_a_command_of_yesterday_is_upcast_when_it_is_due(place: Place, han
     async with Engine(later, log=place.log(), clock=hands) as engine:
         assert agenda_of(engine) == live
         assert asyncio.get_running_loop().is_running()
+
+
+async def test_what_is_set_with_no_delay_gets_a_commit_of_its_own_also_while_one_is_written() -> None:
+    log = ScriptedLog()
+    async with Engine(theatre, log=log) as engine, anyio.create_task_group() as tasks:
+        log.hold()
+        tasks.start_soon(engine.execute, Plan("b", "nothing"), name="nothing to write")
+        tasks.start_soon(engine.execute, Hold("b", "first"), name="in flight")
+        await until(lambda: log.appends_started == 1)
+        tasks.start_soon(engine.execute, Tick("s", 3), name="in the draft")
+        await until(lambda: engine.agenda.entries()[1:])
+        for _ in range(200):
+            await anyio.lowlevel.checkpoint()
+        assert show(engine).ticks == 1
+        log.release()
+        await until(lambda: show(engine).ticks == 4)
+    events = [msgspec.json.decode(commit.body)["events"] for commit in log.commits]
+    assert [[event["type"] for event in each] for each in events if each] == [["Held"], *[["Ticked"]] * 4]
+
+
+async def test_while_the_store_fails_the_writer_asks_it_by_itself_where_a_timer_waits(log_lines: list[Any]) -> None:
+    log = ScriptedLog()
+    async with Engine(theatre, log=log) as engine:
+        await engine.execute(Hold("s", "o", 0.05))
+        log.steps.append("lost")
+        log.probes_fail = 3
+        with pytest.raises(OutcomeUnknown):
+            await engine.execute(Hold("s", "p"))
+        await until(lambda: is_deciding(engine) and show(engine).gone == ["o"])
+    assert [line["event"] for line in log_lines].count("rebuild_failed") == 2
