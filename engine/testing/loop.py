@@ -51,6 +51,8 @@ class SimulatedClock:
     def __init__(self, random: Random, stalls: float) -> None:
         #: Seconds since the beginning.
         self.now = 0.0
+        #: By how many seconds somebody has set the clock on the wall ahead.
+        self.ahead = 0.0
         self._random = random
         self._stalls = stalls
 
@@ -64,7 +66,7 @@ class SimulatedClock:
     def of_day(self) -> datetime:
         """The time of day. One look in three finds it 3 s behind: clocks on walls are set back now and then."""
         behind = 3 if self._random.random() < 1 / 3 else 0
-        return _BEGINNING + timedelta(seconds=self.now - behind)
+        return _BEGINNING + timedelta(seconds=self.now + self.ahead - behind)
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):

@@ -70,6 +70,11 @@ class Simulation:
         """The time of day, as the engine sees it; it goes back now and then."""
         return self._clock.of_day()
 
+    def set_clock(self, ahead_seconds: float) -> None:
+        """Let the time of day be so far ahead of the time that passes, or behind it; 0 sets it right."""
+        self._clock.ahead = ahead_seconds
+        self.note(f"the clock is set {ahead_seconds:+g} s")
+
     def note(self, what: str) -> None:
         """Add a line to the trace."""
         self.trace.append(f"{self._clock.now:.6f} {_ADDRESS.sub('', what)}")

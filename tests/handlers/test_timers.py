@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from millstream.engine import (
     AgendaUnreadable,
     App,
     Command,
+    CommitFailed,
     Context,
     Engine,
     Event,
@@ -28,7 +29,9 @@ from millstream.engine import (
     NotOnAgenda,
     OutcomeUnknown,
     Timer,
+    WriterUnavailable,
 )
+from millstream.engine.testing import Faults, Run, Simulation, simulate
 from millstream.handlers import (
     Aggregate,
     Decision,
@@ -529,3 +532,80 @@ async def test_while_the_store_fails_the_writer_asks_it_by_itself_where_a_timer_
             await engine.execute(Hold("s", "p"))
         await until(lambda: is_deciding(engine) and show(engine).gone == ["o"])
     assert [line["event"] for line in log_lines].count("rebuild_failed") == 2
+
+
+def in_simulation(scenario: Callable[[Simulation, Engine], Awaitable[None]], **limits: Any) -> Run[None]:
+    async def opened(world: Simulation) -> None:
+        async with Engine(theatre, log=world.log(), limits=Limits(**limits)) as engine:
+            await scenario(world, engine)
+
+    return simulate(opened, seed=7)
+
+
+def test_a_clock_that_leaps_a_day_ahead_sends_no_timer_early_and_one_that_leaps_back_none_late() -> None:
+    async def scenario(world: Simulation, engine: Engine) -> None:
+        plans["leap"] = [Schedule(Release("s", "at"), at=world.now() + timedelta(seconds=300), name="at")]
+        await engine.execute_many([Hold("s", "at"), Plan("s", "leap"), Hold("s", "after")])
+        world.set_clock(86_400)
+        await engine.execute(Hold("s", "ahead", 100))  # the leap is not believed yet: it is due in 100 s
+        await world.sleep(50)
+        world.set_clock(0)
+        await world.sleep(45)
+        assert show(engine).gone == []
+        await world.sleep(15)
+        assert show(engine).gone == ["ahead"]
+        world.set_clock(-86_400)
+        await world.sleep(185)
+        assert show(engine).gone == ["ahead"], "by a clock that was set back for long it is not 5 minutes later"
+        world.set_clock(0)
+        await world.sleep(62)
+        assert show(engine).gone == ["ahead", "at"]
+        world.set_clock(-7_200)
+        await world.sleep(260)
+        assert show(engine).gone == ["ahead", "at", "after"], "it had counted from a moment"
+
+    run = in_simulation(scenario)
+    assert sum("clock_leaps" in line for line in run.trace) >= 3
+
+
+def test_a_clock_that_stays_ahead_is_believed_and_what_waits_for_a_time_is_sent() -> None:
+    async def scenario(world: Simulation, engine: Engine) -> None:
+        plans["leap"] = [Schedule(Release("s", "at"), at=world.now() + timedelta(hours=5), name="at")]
+        await engine.execute_many([Hold("s", "at"), Plan("s", "leap"), Hold("s", "after", 7_200)])
+        world.set_clock(6 * 3_600)
+        await world.sleep(50)
+        assert show(engine).gone == []
+        await world.sleep(15)
+        assert show(engine).gone == ["at"]
+        await world.sleep(7_100)
+        assert show(engine).gone == ["at"]
+        await world.sleep(40)
+        assert show(engine).gone == ["at", "after"]
+
+    in_simulation(scenario)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_season_of_timers_crashes_and_failing_stores_forgets_none_and_sends_none_twice(seed: int) -> None:
+    async def scenario(world: Simulation) -> None:
+        log = world.log(Faults(append_lost=0.05, append_written=0.03, append_ghost=0.02, probe_fails=0.2))
+        for period in range(4):
+            engine = Engine(theatre, log=log)
+            async with engine:
+                for number in range(10):
+                    order = f"{period}-{number}"
+                    while True:
+                        try:
+                            await engine.execute(Hold("s", order, world.random.uniform(0, 30)), command_id=order)
+                        except (CommitFailed, OutcomeUnknown, WriterUnavailable):
+                            await world.sleep(0.1)
+                            continue
+                        break
+                await world.sleep(world.random.uniform(0, 20))
+                await world.crash(engine)
+        async with Engine(theatre, log=log) as engine:
+            await world.sleep(120)
+            assert engine.agenda.entries() == []
+            assert sorted(show(engine).gone) == sorted(f"{period}-{each}" for period in range(4) for each in range(10))
+
+    simulate(scenario, seed=seed)
