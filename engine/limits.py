@@ -47,7 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     timers_max: int = 1_000_000
     #: A time of day that runs from the measured one by more is not believed until it has stayed for as long.
     clock_jump_seconds_max: float = 60.0
-    #: How long the writer waits at most before it asks a store that failed again, while there are timers.
+    #: How long the writer waits at most before it asks a store that failed again, in an application that has reactions
+    #: or timers. Without them the next command asks it.
     store_retry_seconds: float = 30.0
     #: Commands with an id whose receipts are remembered; the same id after so many others is a new command.
     receipts_max: int = 100_000

@@ -62,10 +62,6 @@ class Timetable:
         self._alarm: asyncio.TimerHandle | None = None
         self._rings_at = inf
 
-    def __bool__(self) -> bool:
-        """Whether anything waits."""
-        return bool(self._is_loading or self.due or self._measured or self._dated)
-
     def follow(self, agenda: Agenda) -> None:
         """Begin with what is on the agenda, which was made anew. Who counts from a moment goes on to."""
         self._known |= {due: at for at, _, due in self._measured}

@@ -460,8 +460,9 @@ class Writer:
         self.counts.failed += fail_queue(self.mailbox.queue, partial(WriterUnavailable, reason), error)
         self.mailbox.admit()
         if not self._closing:
-            # Callers try again by themselves; whoever has set a timer relies on us.
-            await self._wait(self._repair.next_try(self._limits.store_retry_seconds) if self._timetable else inf)
+            # Callers try again by themselves. Whoever has set a timer, which may be in what has failed, relies on us.
+            seconds = self._repair.next_try(self._limits.store_retry_seconds) if self._app.keeps_agenda else inf
+            await self._wait(seconds)
 
     def fail_all(self, reason: Callable[[], MillstreamError]) -> None:
         """Stop, and answer everyone who is left: what is in flight may yet land, all else never happened."""
