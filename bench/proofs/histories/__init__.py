@@ -18,13 +18,16 @@ Method:
   ids. Some commands have no id, and some hardly any time, so that it stays open what became of them. Deposits,
   withdrawals that may be refused, and questions meet on four accounts at a time. A question is asked after the newest
   position that any client knows; `clients` says why that makes it linearizable.
+- With ``--format-1`` the log is one of millstream 0.1, and the first server upgrades it. What lies in it is how every
+  history begins: versions and balances go on from there. Clients send its commands again under their ids, all the time
+  and across crashes, and each must get the receipt of the place where 0.1 had put it.
 - All is recorded by one process with one clock. Then every account's history is searched for an order in which all is
   right (`linear`), knowing nothing of the log; and held, with the positions that receipts, refusals and answers carry,
   against the log, which is read by plain sqlite3 (`by_position`).
 - What can't be decided within a limit counts as wrong, and so does a run in which nothing happened.
 
-Rooms: `accounts` (the bank), `spec` (what its clients are promised), `operations`, `linear`, `by_position` and
-`plan` are pure. `child`, `process`, `record`, `clients` and `run` do it, `show` and `command` are for
+Rooms: `accounts` (the bank), `spec` (what its clients are promised), `operations`, `beginning`, `linear`,
+`by_position` and `plan` are pure. `child`, `process`, `record`, `clients` and `run` do it, `show` and `command` are for
 people.
 """
 

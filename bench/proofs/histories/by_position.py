@@ -6,6 +6,7 @@ against the log, for all accounts together:
 
 - The log has every command that was acknowledged, once, where the receipt said and with its events, none that was
   refused, and none that nobody sent.
+- A command from before the history that is sent again gets the receipt of the place where the log has it.
 - What an answer or a refusal says is what the log adds up to at its position; a refusal's is that of the very state
   that refused.
 - An answer is not older than the position that it was asked after.
@@ -33,10 +34,12 @@ from millstream.bench.proofs.histories.accounts import Change, Deposit, Open, St
 from millstream.bench.proofs.histories.spec import (
     Accepted,
     Account,
+    Again,
     Call,
     Denied,
     Question,
     Refused,
+    Repeated,
     Sent,
     Shown,
 )
@@ -54,6 +57,7 @@ class Kind(StrEnum):
     LOST = "acknowledged, and not in the log"
     MISPLACED = "in the log elsewhere than the receipt said"
     ALTERED = "in the log with other events than its command yields"
+    ANEW = "in the log since before, and answered as if it were new"
     UNDONE = "refused for certain, and in the log"
     ELSEWHERE = "refused at another position than that of the state which refused"
     MISTOLD = "not what the log adds up to at its position"
@@ -148,7 +152,11 @@ def _wrong_alone(call: Call, written: Written) -> list[Problem]:
         return [*stale, *_mistold(call, call.output, written)]
     entry = written.entries.get(call.asked.name)
     match call.output:
-        case Accepted():
+        case Accepted() if isinstance(call.asked, Again) and entry is not None:
+            return [Problem(Kind.ANEW, f"{call.line()}: {_place(entry)}")]
+        case Denied() if isinstance(call.asked, Again):
+            return []
+        case Accepted() | Repeated():
             return _wrongly_accepted(call, call.asked, call.output, entry)
         case Refused() | Denied() if entry is not None:
             return [Problem(Kind.UNDONE, f"{call.line()}: {_place(entry)}")]
@@ -159,7 +167,9 @@ def _wrong_alone(call: Call, written: Written) -> list[Problem]:
     return []
 
 
-def _wrongly_accepted(call: Call, asked: Sent, output: Accepted, entry: Entry | None) -> list[Problem]:
+def _wrongly_accepted(
+    call: Call, asked: Sent | Again, output: Accepted | Repeated, entry: Entry | None
+) -> list[Problem]:
     if entry is None:
         return [Problem(Kind.LOST, call.line())]
     if (output.version, output.commit, output.position) != (entry.version, entry.commit, entry.position):
@@ -167,7 +177,7 @@ def _wrongly_accepted(call: Call, asked: Sent, output: Accepted, entry: Entry | 
     return _altered(call, asked, entry)
 
 
-def _altered(call: Call, asked: Sent, entry: Entry) -> list[Problem]:
+def _altered(call: Call, asked: Sent | Again, entry: Entry) -> list[Problem]:
     right = [_yielded(asked.command)]
     return [] if entry.events == right else [Problem(Kind.ALTERED, f"{call.line()}: {entry.events}, not {right}")]
 
@@ -209,7 +219,9 @@ def _wrong_order(history: Sequence[Call], written: Written) -> list[Problem]:
 
 
 def _position(call: Call, written: Written) -> int | None:
-    """The position at which an operation stands; None if it has none, or is not there."""
+    """The position at which an operation stands; None if it has none, or is not there, or was before the history."""
+    if isinstance(call.asked, Again):
+        return None
     if isinstance(call.output, Accepted | Refused | Shown):
         return call.output.position
     if isinstance(call.asked, Sent) and call.asked.name in written.entries:

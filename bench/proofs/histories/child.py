@@ -40,10 +40,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: The writer's address, for a replica; None for the writer.
     writer: str | None = None
     loop: str = "asyncio"
+    #: How many commands with an id are remembered.
+    receipts_max: int = Limits().receipts_max
 
 
 async def _serve(app: App, order: Order) -> int:
-    limits = Limits(snapshot_events_every=_SNAPSHOT_EVENTS_EVERY)
+    limits = Limits(snapshot_events_every=_SNAPSHOT_EVENTS_EVERY, receipts_max=order.receipts_max)
     async with AsyncExitStack() as stack:
         backend: Engine | Replica
         if order.writer is None:

@@ -23,12 +23,12 @@ import anyio
 from millstream.bench.proofs.histories.accounts import Change, Deposit, Open, Standing, StandingOf, Withdraw
 from millstream.bench.proofs.histories.plan import Role, role_of
 from millstream.bench.proofs.histories.record import Record
-from millstream.bench.proofs.histories.spec import Asked, Question, Sent
+from millstream.bench.proofs.histories.spec import Again, Asked, Question, Sent
 from millstream.engine import Metadata, MillstreamError, Receipt, TryAgainLater
 from millstream.engine.application.messages import Answered
 from millstream.engine.client import Client, ClientLimits
 
-__all__ = ["Clients"]
+__all__ = ["Clients", "first_accounts"]
 
 #: Accounts at once. Few, so that most operations meet others on the same account.
 _HOT = 4
@@ -37,6 +37,8 @@ _OPERATIONS_PER_ACCOUNT = 2_000
 #: Operations that one client has under way at once, on its one connection.
 _LANES = 2
 
+#: This share of operations sends a command again that lay in the log before all clients, if there are any.
+_AGAIN = 0.05
 _QUESTIONS, _DEPOSITS, _OPENS = 0.4, 0.32, 0.03
 #: Large, so that a balance tells which deposits are in it: a search need not wonder for long what was left open.
 _DEPOSIT_MAX, _WITHDRAWAL_MAX = 1_000_000, 3_000_000
@@ -63,13 +65,25 @@ class Clients:
         seed: of all that is random.
         writers: the writer's addresses.
         replicas: the replica's; empty if there is none.
+        older: commands that lay in the log before all clients, to be sent again.
+        older_operations_max: after so many operations of all clients the log may have forgotten their ids, and none is.
     """
 
-    def __init__(self, record: Record, seed: int, writers: Sequence[str], replicas: Sequence[str]) -> None:
+    def __init__(
+        self,
+        record: Record,
+        seed: int,
+        writers: Sequence[str],
+        replicas: Sequence[str],
+        older: Sequence[Again] = (),
+        older_operations_max: int = 0,
+    ) -> None:
         self._record = record
         self._seed = seed
         self._writers = writers
         self._replicas = replicas
+        self._older = older
+        self._older_operations_max = older_operations_max
         self._generations = [0] * _HOT
         self._used = [0] * _HOT
 
@@ -106,13 +120,17 @@ class Clients:
         for number in count():
             if stop.is_set():
                 return
-            account = self._pick(random)
-            if random.random() < _QUESTIONS:
-                went_well = await self._ask(name, to_ask, account)
-            else:
-                went_well = await self._send(name, to_command, f"{name}.{number}", account, random)
+            went_well = await self._do_any(name, number, to_command, to_ask, random)
             if not went_well:
                 await anyio.sleep(_AFTER_TROUBLE_SECONDS)
+
+    async def _do_any(self, name: str, number: int, to_command: Client, to_ask: Client, random: Random) -> bool:
+        if self._is_for_older(number, random):
+            return await self._send_again(name, to_command, random)
+        account = self._pick(random)
+        if random.random() < _QUESTIONS:
+            return await self._ask(name, to_ask, account)
+        return await self._send(name, to_command, f"{name}.{number}", account, random)
 
     async def _ask(self, name: str, client: Client, account: str) -> bool:
         question = Question(StandingOf(account), self._record.token)
@@ -129,6 +147,20 @@ class Clients:
             sent,
             lambda: client.execute(sent.command, command_id=command_id, metadata=known, timeout=timeout),
         )
+
+    async def _send_again(self, name: str, client: Client, random: Random) -> bool:
+        again = random.choice(self._older)
+        known, timeout = Metadata(correlation=again.name), _timeout(random)
+        return await self._do(
+            name,
+            again,
+            lambda: client.execute(again.command, command_id=again.name, metadata=known, timeout=timeout),
+        )
+
+    def _is_for_older(self, number: int, random: Random) -> bool:
+        """Each begins with one of them."""
+        remembered = bool(self._older) and len(self._record.history) < self._older_operations_max
+        return remembered and (number == 0 or random.random() < _AGAIN)
 
     async def _do(self, name: str, asked: Asked, call: Callable[[], Awaitable[Receipt | Answered[Standing]]]) -> bool:
         """Call, and let the record hear what came of it. False if it is no time to go on as fast as possible."""
@@ -150,7 +182,16 @@ class Clients:
         if self._used[slot] > _OPERATIONS_PER_ACCOUNT:
             self._used[slot] = 1
             self._generations[slot] += 1
-        return f"{slot}.{self._generations[slot]}"
+        return _account(slot, self._generations[slot])
+
+
+def first_accounts() -> list[str]:
+    """The accounts that clients begin with."""
+    return [_account(slot, 0) for slot in range(_HOT)]
+
+
+def _account(slot: int, generation: int) -> str:
+    return f"{slot}.{generation}"
 
 
 def _client(address: str) -> Client:

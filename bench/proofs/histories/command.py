@@ -28,10 +28,12 @@ def main(options: argparse.Namespace) -> int:
         directory=options.dir,
         replica=options.replica,
         tokens=not options.without_tokens,
+        begins_in_format_1=options.format_1,
     )
     out = look.console()
     what = f"{histories.clients} clients{', a replica' if histories.replica else ''}, {histories.crashes} crashes"
-    out.print(f"{what} in {histories.seconds:g} s, seed {histories.seed}")
+    on = " on a log of 0.1" if histories.begins_in_format_1 else ""
+    out.print(f"{what} in {histories.seconds:g} s{on}, seed {histories.seed}")
     with progress(out, "crashes", histories.crashes + 1, so_far) as tell:
         tally = run(histories, tell)
     show_tally(out, tally)
@@ -46,4 +48,5 @@ def options(arguments: list[str]) -> argparse.Namespace:
     made.add_argument("--crashes", type=count, default=_CRASHES, metavar="N", help=f"default: {_CRASHES}")
     made.add_argument("--replica", action="store_true", help="a replica answers too, and forwards commands")
     made.add_argument("--without-tokens", action="store_true", help="ask without, to see that stale answers are found")
+    made.add_argument("--format-1", action="store_true", help="the log begins in the format of millstream 0.1")
     return parsed(made, arguments)

@@ -6,18 +6,19 @@ Here: what is made of an outcome or an error. Not here: asking (`clients`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from millstream.bench.proofs.histories.accounts import Standing
 from millstream.bench.proofs.histories.spec import (
     Accepted,
+    Again,
     Asked,
     Call,
     Came,
     Denied,
     Question,
     Refused,
-    Sent,
+    Repeated,
     Shown,
 )
 from millstream.engine import (
@@ -47,12 +48,15 @@ class Record:
 
     Args:
         tokens: whether questions are asked with what is known; without, stale answers are to be expected, and found.
+        before: what was done, and told, before all clients: the history begins with it.
     """
 
-    def __init__(self, *, tokens: bool = True) -> None:
-        self.history: list[Call] = []
+    def __init__(self, *, tokens: bool = True, before: Sequence[Call] = ()) -> None:
+        self.history: list[Call] = [*before]
+        #: How many of it were before all clients.
+        self.before = len(before)
         #: The newest position that anybody was told of, in a receipt, a refusal or an answer.
-        self.position = 0
+        self.position = max((_told(each.output) for each in before), default=0)
         #: How often which error came.
         self.errors: Counter[str] = Counter()
         #: Errors that no crash explains, in words.
@@ -78,11 +82,15 @@ class Record:
 
     def answered(self, client: str, asked: Asked, invoked_at: float, answer: Receipt | Answered[Standing]) -> None:
         """An answer has come just now."""
-        if isinstance(answer, Receipt):
-            self.repeated += answer.repeated
-            self._returned(client, asked, invoked_at, Accepted.of(answer))
-        else:
+        if not isinstance(answer, Receipt):
             self._returned(client, asked, invoked_at, Shown.of(answer))
+            return
+        came: Accepted | Repeated = Accepted.of(answer)
+        if isinstance(asked, Again) and answer.repeated:
+            came = Repeated(came.version, came.commit, came.position)
+        else:
+            self.repeated += answer.repeated
+        self._returned(client, asked, invoked_at, came)
 
     def failed(self, client: str, asked: Asked, invoked_at: float, error: BaseException) -> None:
         """An error has come just now."""
@@ -92,7 +100,7 @@ class Record:
         self.errors[type(error).__name__] += 1
         if not isinstance(error, TryAgainLater | StorageError) and isinstance(error, MillstreamError):
             self.unexpected.append(f"{asked}: {error!r}")
-        if isinstance(asked, Sent) and _denies(error):
+        if not isinstance(asked, Question) and _denies(error):
             self._returned(client, asked, invoked_at, Denied(type(error).__name__))
         else:
             self._add(client, asked, invoked_at, None, None)
@@ -102,8 +110,7 @@ class Record:
         if act is not None:
             act()
         self._add(client, asked, invoked_at, output, self.now())
-        if not isinstance(output, Denied):
-            self.position = max(self.position, output.position)
+        self.position = max(self.position, _told(output))
 
     def _add(
         self, client: str, asked: Asked, invoked_at: float, output: Came | None, returned_at: float | None
@@ -112,6 +119,11 @@ class Record:
         self.history.append(
             Call(client=client, key=key, asked=asked, output=output, invoked_at=invoked_at, returned_at=returned_at)
         )
+
+
+def _told(output: Came | None) -> int:
+    """The position that whoever got this was told of; 0 for none."""
+    return 0 if output is None or isinstance(output, Denied) else output.position
 
 
 def _denies(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -19,15 +20,19 @@ import msgspec
 
 from millstream.bench import loops
 from millstream.bench.proofs.files import DATABASE, read_commits
+from millstream.bench.proofs.histories.accounts import accounts
+from millstream.bench.proofs.histories.beginning import Beginning, beginning, not_upgraded
 from millstream.bench.proofs.histories.by_position import check_places, read_log
 from millstream.bench.proofs.histories.child import Order
-from millstream.bench.proofs.histories.clients import Clients
+from millstream.bench.proofs.histories.clients import Clients, first_accounts
 from millstream.bench.proofs.histories.linear import Linearizable, Undecided, Violation, check_each
 from millstream.bench.proofs.histories.plan import Crash, Whom, crashes
 from millstream.bench.proofs.histories.process import PROGRAM, Served, ServerFailed
 from millstream.bench.proofs.histories.record import Record
-from millstream.bench.proofs.histories.spec import Accepted, Account, Call, Denied, Refused, Shown
+from millstream.bench.proofs.histories.spec import Accepted, Account, Again, Call, Denied, Refused, Repeated, Shown
+from millstream.bench.proofs.older import write_in_format_1
 from millstream.bench.proofs.problems import PROBLEMS_KEPT_MAX, Verdict, evidence_of
+from millstream.engine import Limits
 from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Histories", "Tally", "run"]
@@ -36,6 +41,9 @@ _ANSWER_SECONDS_MAX = 1.0
 #: Below the ports that systems give to whoever connects. A client that tries to reach a port of those while nobody
 #: listens may be given that very port, and is connected with itself then; and nobody can listen there any more.
 _PORTS = range(20_000, 32_000)
+#: How many ids are remembered where the log is one of 0.1: so many that those of its commands are not forgotten. After
+#: as many operations, of which no more than half are accepted commands with ids, none of them is sent again.
+_RECEIPTS_MAX = 1_000_000
 
 
 class Histories(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +59,8 @@ class Histories(msgspec.Struct, frozen=True, kw_only=True):
     replica: bool = False
     #: Whether questions are asked with tokens. Without, it must come out that answers are stale.
     tokens: bool = True
+    #: The log is one of millstream 0.1, which the first server upgrades. Its commands are a part of the history.
+    begins_in_format_1: bool = False
 
 
 class Tally(Verdict, kw_only=True):
@@ -69,6 +79,9 @@ class Tally(Verdict, kw_only=True):
     left_open: int = 0
     #: Receipts that said that the command was there already: it was sent again across a crash.
     repeated: int = 0
+    #: Commands that lay in the log before, in format 1, and how often one of them was sent again and got its receipt.
+    older: int = 0
+    older_repeated: int = 0
     #: How often which error came.
     errors: dict[str, int] = {}
     #: Accounts, and what their histories are.
@@ -87,8 +100,9 @@ class Tally(Verdict, kw_only=True):
 
     def note(self, record: Record, kills: int) -> None:
         """Count what has happened so far."""
-        outputs = Counter(type(each.output) for each in record.history)
-        self.kills, self.operations, self.repeated = kills, len(record.history), record.repeated
+        outputs = Counter(type(each.output) for each in islice(record.history, record.before, None))
+        self.kills, self.operations, self.repeated = kills, outputs.total(), record.repeated
+        self.older, self.older_repeated = record.before, outputs[Repeated]
         self.accepted, self.refused, self.answers = outputs[Accepted], outputs[Refused], outputs[Shown]
         self.denied, self.left_open = outputs[Denied], outputs[type(None)]
         self.errors = dict(record.errors.most_common())
@@ -105,11 +119,14 @@ def run(
         program: what to run as a server.
     """
     tally = Tally(seed=histories.seed, clients=histories.clients)
-    record = Record(tokens=histories.tokens)
+    begun = beginning(histories.seed, first_accounts()) if histories.begins_in_format_1 else Beginning()
+    record = Record(tokens=histories.tokens, before=begun.history)
     started = elapsed()
     with evidence_of(tally, "histories", histories.directory) as base:
         with TemporaryDirectory(prefix="millstream-") as sockets:  # the path of a Unix socket must be short
-            play = _Play(histories, base, Path(sockets), record, program)
+            if begun.commits:
+                write_in_format_1(base / DATABASE, accounts, begun.commits)
+            play = _Play(histories, base, Path(sockets), record, program, begun.again)
             try:
                 asyncio.run(play.run(lambda: _hand_out(tally, record, play, tell)))
             except* ServerFailed as failed:
@@ -127,21 +144,34 @@ def run(
 class _Play:
     """The servers and the clients of one run."""
 
-    def __init__(self, histories: Histories, base: Path, sockets: Path, record: Record, program: Sequence[str]) -> None:
+    def __init__(
+        self,
+        histories: Histories,
+        base: Path,
+        sockets: Path,
+        record: Record,
+        program: Sequence[str],
+        older: Sequence[Again],
+    ) -> None:
         self._histories = histories
         self._record = record
         ports, log = _free_ports(), str(base / DATABASE)
         listen = {
             name: [f"unix://{sockets / name}", f"tcp://127.0.0.1:{next(ports)}"] for name in ("writer", "replica")
         }
-        order = Order(log=log, listen=listen["writer"])
+        order = Order(log=log, listen=listen["writer"], receipts_max=_receipts_max(histories))
         self._writer = Served("the writer", order, base / "writer errors.txt", program)
         self._servers = [self._writer]
         if histories.replica:
             order = Order(log=log, listen=listen["replica"], writer=listen["writer"][0])
             self._servers.append(Served("the replica", order, base / "replica errors.txt", program))
         self._clients = Clients(
-            record, histories.seed, listen["writer"], listen["replica"] if histories.replica else []
+            record,
+            histories.seed,
+            listen["writer"],
+            listen["replica"] if histories.replica else [],
+            older,
+            _RECEIPTS_MAX,
         )
 
     @property
@@ -208,6 +238,10 @@ class _Play:
             await came.wait()
 
 
+def _receipts_max(histories: Histories) -> int:
+    return _RECEIPTS_MAX if histories.begins_in_format_1 else Limits().receipts_max
+
+
 async def _stopped(servers: Sequence[Served], milliseconds: float) -> None:
     """Stop them for a while, wherever they are."""
     for server in servers:
@@ -250,7 +284,8 @@ def _hand_out(tally: Tally, record: Record, play: _Play, tell: Callable[[Tally],
 
 def _judge(tally: Tally, record: Record, log: Path) -> None:
     """Everything that can be said of a history and its log."""
-    written, problems = read_log(read_commits(log))
+    commits = read_commits(log)
+    written, problems = read_log(commits)
     problems += check_places(record.history, written)
     verdicts = check_each(Account(), record.history)
     tally.accounts, tally.misplaced = len(verdicts), len(problems)
@@ -262,6 +297,9 @@ def _judge(tally: Tally, record: Record, log: Path) -> None:
     _found(tally, record.unexpected)
     if not (tally.accepted and tally.refused and tally.answers):
         _found(tally, [f"nothing to be judged: {tally.accepted=}, {tally.refused=}, {tally.answers=}"])
+    if record.before:
+        _found(tally, not_upgraded(commits))
+        _found(tally, [] if tally.older_repeated else ["no command of the log's beginning was answered as repeated"])
 
 
 def _found(tally: Tally, problems: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ def show_tally(out: Console, tally: Tally) -> None:
         ("denied", f"{tally.denied:,}"),
         ("left open", f"{tally.left_open:,}"),
         ("sent again", f"{tally.repeated:,}"),
+        *([("sent again, of 0.1", f"{tally.older_repeated:,}")] if tally.older else []),
         ("seconds", f"{tally.seconds:.1f}"),
     ]
     found = [

@@ -15,7 +15,20 @@ from millstream.bench.proofs.histories.operations import Operation
 from millstream.engine import Receipt, Rejected
 from millstream.engine.application.messages import Answered
 
-__all__ = ["Accepted", "Account", "Asked", "Call", "Came", "Denied", "Question", "Refused", "Sent", "Shown"]
+__all__ = [
+    "Accepted",
+    "Account",
+    "Again",
+    "Asked",
+    "Call",
+    "Came",
+    "Denied",
+    "Question",
+    "Refused",
+    "Repeated",
+    "Sent",
+    "Shown",
+]
 
 
 class Sent(msgspec.Struct, frozen=True, tag=True):
@@ -26,6 +39,16 @@ class Sent(msgspec.Struct, frozen=True, tag=True):
 
     def __str__(self) -> str:
         return f"{self.command} as {self.name}"
+
+
+class Again(msgspec.Struct, frozen=True, tag=True):
+    """A command that was accepted before the history began, sent once more under its id."""
+
+    name: str
+    command: Change
+
+    def __str__(self) -> str:
+        return f"{self.command} again as {self.name}"
 
 
 class Question(msgspec.Struct, frozen=True, tag=True):
@@ -51,6 +74,14 @@ class Accepted(msgspec.Struct, frozen=True, tag=True):
         if receipt.version is None:
             raise ValueError(f"every command here has a key, and {receipt} has no version")
         return cls(receipt.version, receipt.commit, receipt.position)
+
+
+class Repeated(msgspec.Struct, frozen=True, tag=True):
+    """The receipt of a command that was there already: what `Accepted` said of it at that time."""
+
+    version: int
+    commit: int
+    position: int
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -91,8 +122,8 @@ class Shown(msgspec.Struct, frozen=True, tag=True):
         return cls(answered.answer, answered.position)
 
 
-Asked: TypeAlias = Sent | Question
-Came: TypeAlias = Accepted | Refused | Denied | Shown
+Asked: TypeAlias = Sent | Again | Question
+Came: TypeAlias = Accepted | Repeated | Refused | Denied | Shown
 Call: TypeAlias = Operation[Asked, Came]
 
 
@@ -111,6 +142,8 @@ class Account:
         if isinstance(asked, Question):
             fits = output is None or (isinstance(output, Shown) and output.standing == state)
             return state if fits else None
+        if isinstance(asked, Again):
+            return state if _fits_again(state, output) else None
         code, after = _decided(state, asked.command)
         match output:
             case None:
@@ -124,8 +157,8 @@ class Account:
         return None
 
     def only_looks(self, asked: Asked, output: Came | None) -> bool:
-        """Whether it is a question, or nothing came of it."""
-        return isinstance(asked, Question) or isinstance(output, Refused | Denied)
+        """Whether it is a question, or has happened before, or nothing came of it."""
+        return isinstance(asked, Question | Again) or isinstance(output, Refused | Denied)
 
     def too_late(self, state: Standing, asked: Asked, output: Came) -> bool:
         """Whether the account has passed the version that this came of: versions only grow."""
@@ -135,6 +168,16 @@ class Account:
             case Refused(standing=standing) | Shown(standing=standing):
                 return state.version > standing.version or (state.version == standing.version and state != standing)
         return False
+
+
+def _fits_again(state: Standing, output: Came | None) -> bool:
+    """Whether this can come of a command that has happened: its first receipt, or an error that says nothing."""
+    match output:
+        case Repeated(version=version):
+            return 0 < version <= state.version
+        case None | Denied():
+            return True
+    return False
 
 
 def _decided(state: Standing, command: Change) -> tuple[str | None, Standing]:

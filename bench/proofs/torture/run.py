@@ -15,15 +15,16 @@ import msgspec
 
 from millstream.bench import loops
 from millstream.bench.proofs.files import DATABASE
+from millstream.bench.proofs.older import write_in_format_1
 from millstream.bench.proofs.problems import PROBLEMS_KEPT_MAX, Verdict, evidence_of
+from millstream.bench.proofs.torture.application import till
 from millstream.bench.proofs.torture.check import Kind
 from millstream.bench.proofs.torture.child import Order
 from millstream.bench.proofs.torture.judgement import Found, Judgement
-from millstream.bench.proofs.torture.older import write_in_format_1
 from millstream.bench.proofs.torture.plan import Round, round_of, shots
 from millstream.bench.proofs.torture.process import PROGRAM
 from millstream.bench.proofs.torture.rounds import play
-from millstream.bench.proofs.torture.work import accounts, opening
+from millstream.bench.proofs.torture.work import older
 from millstream.engine.loop.clock import elapsed
 
 __all__ = ["Tally", "Torture", "run"]
@@ -132,7 +133,7 @@ def _judgement(torture: Torture, plan: Round, base: Path, before: Judgement | No
         shutil.rmtree(before.log.parent)
     made = Judgement(base / f"log of round {plan.number}" / DATABASE, torture.callers)
     if torture.begins_in_format_1:
-        write_in_format_1(made.log, [opening(2 * plan.number, account) for account in accounts(torture.callers)])
+        write_in_format_1(made.log, till, older(2 * plan.number, torture.callers))
     return made
 
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from millstream.bench.bank import Deposit, Open
+from millstream.bench.proofs.older import Older
 from millstream.bench.proofs.torture.application import Transfer
 from millstream.engine import Command
 
@@ -26,6 +27,7 @@ __all__ = [
     "expected_events",
     "has_id",
     "name_in_log",
+    "older",
     "opening",
     "own_account",
     "role_of",
@@ -36,6 +38,7 @@ _POOL = 20
 _BATCH_MAX = 30
 #: How far beyond the last answer that was heard a caller may have got, with room to spare.
 _AHEAD = 3
+_OLDER_PER_COMMIT = 5
 
 
 class Role(StrEnum):
@@ -77,6 +80,18 @@ def accounts(callers: int) -> list[str]:
 def opening(generation: int, account: str) -> str:
     """The name of the command with which a process opens an account."""
     return f"{generation}.open.{account}"
+
+
+def older(generation: int, callers: int) -> list[list[Older]]:
+    """The commits of a log that 0.1 has left to this process: all accounts, opened by the commands that this process
+    sends first, under the same ids. So each of those must be found in it, once, where 0.1 had put it.
+    """
+    left = [
+        Older(Open(account), account, expected_events(name), name)
+        for account in accounts(callers)
+        for name in [opening(generation, account)]
+    ]
+    return [left[first : first + _OLDER_PER_COMMIT] for first in range(0, len(left), _OLDER_PER_COMMIT)]
 
 
 def command(name: str) -> Command:

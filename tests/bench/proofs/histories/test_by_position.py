@@ -15,10 +15,12 @@ from millstream.bench.proofs.histories.operations import Operation
 from millstream.bench.proofs.histories.spec import (
     Accepted,
     Account,
+    Again,
     Call,
     Denied,
     Question,
     Refused,
+    Repeated,
     Sent,
     Shown,
 )
@@ -73,6 +75,9 @@ HISTORY: dict[str, Call] = {
     "three": sent(8, 9, "three", Withdraw("ann", 3), Accepted(version=3, commit=3, position=4)),
     "late": shown(10, 11, 4, 4, 3, 2),
     "other": shown(10, 11, 4, 4, 1, 0, key="ben"),
+    "again": call(12, 13, Again("three", Withdraw("ann", 3)), Repeated(version=3, commit=3, position=4)),
+    "again, in vain": call(12, 13, Again("three", Withdraw("ann", 3)), Denied("Overloaded")),
+    "again, unanswered": call(12, None, Again("three", Withdraw("ann", 3))),
 }
 
 
@@ -145,6 +150,36 @@ WRONG: dict[str, tuple[dict[str, Call], list[Kind], bool]] = {
         changed("three", output=Accepted(version=4, commit=3, position=4)),
         [Kind.MISPLACED],
         True,
+    ),
+    "a command that was there, and is accepted anew": (
+        changed("again", output=Accepted(version=4, commit=4, position=5)),
+        [Kind.ANEW],
+        True,
+    ),
+    "a command that was there, and is refused": (
+        changed("again", output=Refused("insufficient_funds", Standing(3, 2), position=4)),
+        [Kind.UNDONE],
+        True,
+    ),
+    "a command that was there, and gets the place of another one": (
+        changed("again", output=Repeated(version=2, commit=2, position=3)),
+        [Kind.MISPLACED],
+        False,
+    ),
+    "a command that was there, and gets a version that is not there yet": (
+        changed("again", output=Repeated(version=9, commit=3, position=4)),
+        [Kind.MISPLACED],
+        True,
+    ),
+    "a command that was there, and was another one": (
+        changed("again", asked=Again("three", Withdraw("ann", 2))),
+        [Kind.ALTERED],
+        False,
+    ),
+    "a command that is said to have been there, and is not": (
+        changed("again", asked=Again("four", Withdraw("ann", 3))),
+        [Kind.LOST],
+        False,
     ),
     "a command that yielded something else": (
         changed("three", asked=Sent("three", Withdraw("ann", 4))),

@@ -15,14 +15,23 @@ from millstream.bench.proofs.histories.run import Histories, Tally, run
 #: By this seed the writer is stopped for 0.9 s, and later killed when it has just answered; then all there are are
 #: killed, and once more while they begin.
 SECONDS, CLIENTS, CRASHES, SEED = 1.0, 6, 2, 17590
+SMALLER = ["--seconds", "0.3", "--crashes", "1"]
 
 
 # The whole of it.
 
 
-@pytest.mark.parametrize(("more", "kills"), [([], 4), (["--replica"], 7)], ids=["writer", "replica"])
+@pytest.mark.parametrize(
+    ("more", "kills", "said"),
+    [
+        ([], 4, "6 clients, 2 crashes in 1 s, seed 17590"),
+        (["--replica"], 7, "6 clients, a replica, 2 crashes in 1 s, seed 17590"),
+        (["--format-1", *SMALLER], 2, "6 clients, 1 crashes in 0.3 s on a log of 0.1, seed 17590"),
+    ],
+    ids=["writer", "replica", "a log of 0.1"],
+)
 def test_the_whole_program_kills_finds_every_history_linearizable_and_writes_its_figures(
-    more: list[str], kills: int, tmp_path: Path
+    more: list[str], kills: int, said: str, tmp_path: Path
 ) -> None:
     program = [
         sys.executable,
@@ -38,13 +47,14 @@ def test_the_whole_program_kills_finds_every_history_linearizable_and_writes_its
     program += ["--json", str(tmp_path / "figures.json"), *more]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert f"6 clients{', a replica' if more else ''}, 2 crashes in 1 s, seed 17590" in done.stdout
+    assert said in done.stdout
     assert "Every history is linearizable." in done.stdout
     tally = msgspec.json.decode((tmp_path / "figures.json").read_bytes(), type=Tally)
     assert (tally.wrong, tally.violations, tally.undecided, tally.misplaced, tally.problems) == (0, 0, 0, 0, [])
     assert tally.accounts == tally.linearizable >= 4
     assert min(tally.accepted, tally.refused, tally.answers) > 0
     assert tally.kills == kills
+    assert (tally.older, tally.older_repeated > 0) == ((200, True) if "--format-1" in more else (0, False))
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -87,10 +97,50 @@ from millstream.bench.proofs.histories.child import main
 main([json.dumps({**json.loads(sys.argv[1]), "log": "memory:"})])
 """
 
+#: Reads of a commit of format 1 all but its commands' ids.
+NAMELESS = """
+import sys
+from millstream.bench.proofs.histories.child import main
+from millstream.engine.commits import rows
 
-def lied(directory: Path, program: str, seconds: float = SECONDS, crashes: int = 1) -> Tally:
+class Nameless(rows.RowBody):
+    def __init__(self, records):
+        super().__init__(records)
+        self.has_ids = False
+
+rows.RowBody = Nameless
+main(sys.argv[1:])
+"""
+
+#: Counts what lies in a commit of format 1 under other keys.
+MISCOUNTING = """
+import sys
+from millstream.bench.proofs.histories.child import main
+from millstream.engine.commits import rows
+
+class Miscounting(rows.RowBody):
+    def records(self):
+        for record in super().records():
+            record.key += "?"
+            yield record
+
+rows.RowBody = Miscounting
+main(sys.argv[1:])
+"""
+
+
+def lied(
+    directory: Path, program: str, seconds: float = SECONDS, crashes: int = 1, *, begins_in_format_1: bool = False
+) -> Tally:
     """A run on servers of which each is such a program."""
-    orders = Histories(seconds=seconds, clients=CLIENTS, crashes=crashes, seed=SEED, directory=str(directory))
+    orders = Histories(
+        seconds=seconds,
+        clients=CLIENTS,
+        crashes=crashes,
+        seed=SEED,
+        directory=str(directory),
+        begins_in_format_1=begins_in_format_1,
+    )
     return run(orders, program=[sys.executable, "-c", program])
 
 
@@ -126,6 +176,18 @@ def test_a_server_that_forgets_in_a_crash_what_it_had_acknowledged_is_found(
     tally = lied(tmp_path, FORGETFUL)
     assert tally.violations > 0
     assert "acknowledged, and not in the log" in kinds(tally)
+
+
+def test_a_server_that_forgets_the_ids_of_an_older_log_is_found(tmp_path: Path) -> None:
+    tally = lied(tmp_path, NAMELESS, seconds=0.2, crashes=0, begins_in_format_1=True)
+    assert tally.violations > 0
+    assert {"in the log twice", "in the log since before, and answered as if it were new"} <= kinds(tally)
+
+
+def test_a_server_that_forgets_the_versions_of_an_older_log_is_found(tmp_path: Path) -> None:
+    tally = lied(tmp_path, MISCOUNTING, seconds=0.2, crashes=0, begins_in_format_1=True)
+    assert tally.violations > 0
+    assert "in the log elsewhere than the receipt said" in kinds(tally)
 
 
 def test_without_tokens_a_replica_gives_stale_answers_and_all_that_is_found_is_that(tmp_path: Path) -> None:

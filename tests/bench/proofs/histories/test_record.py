@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import msgspec
 import pytest
 
 from millstream.bench.proofs.histories.accounts import Deposit, Standing, StandingOf
+from millstream.bench.proofs.histories.beginning import beginning
 from millstream.bench.proofs.histories.plan import Role, Whom, crashes, role_of
 from millstream.bench.proofs.histories.record import Record
-from millstream.bench.proofs.histories.spec import Accepted, Came, Denied, Question, Refused, Sent, Shown
+from millstream.bench.proofs.histories.spec import (
+    Accepted,
+    Again,
+    Came,
+    Denied,
+    Question,
+    Refused,
+    Repeated,
+    Sent,
+    Shown,
+)
 from millstream.engine import (
     CommitFailed,
     ConnectionLost,
@@ -62,6 +74,23 @@ def test_a_receipt_that_was_given_before_is_counted() -> None:
     record = Record()
     record.answered("1.0", SENT, 1.0, Receipt(commit=4, position=9, events=1, version=2, repeated=True))
     assert record.repeated == 1
+
+
+def test_a_command_from_before_that_was_there_is_told_from_one_that_is_accepted_anew() -> None:
+    record, again = Record(), Again("older.7", Deposit("ann", 5))
+    record.answered("1.0", again, 1.0, msgspec.structs.replace(RECEIPT, repeated=True))
+    record.answered("1.0", again, 1.0, RECEIPT)
+    record.failed("1.0", again, 1.0, EngineClosed("closed"))
+    assert [each.output for each in record.history] == [Repeated(2, 4, 9), Accepted(2, 4, 9), Denied("EngineClosed")]
+    assert {each.key for each in record.history} == {"ann"}
+    assert record.repeated == 0
+
+
+def test_a_history_begins_with_what_was_before_and_the_first_token_is_of_it() -> None:
+    before = beginning(7, ["ann", "ben"]).history
+    record = Record(before=before)
+    assert (record.history, record.before, record.token) == (before, 200, 200)
+    assert max(each.returned_at or 0.0 for each in before) < 0 < record.now()
 
 
 def test_a_receipt_without_a_version_is_no_receipt_of_this_bank() -> None:

@@ -69,6 +69,13 @@ def test_the_whole_program_kills_finds_nothing_lost_and_writes_its_figures(tmp_p
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_log_of_0_1_is_upgraded_and_what_is_in_it_is_found_where_0_1_had_put_it(tmp_path: Path) -> None:
+    orders = Torture(kills=1, images=0, callers=4, seed=SEED, directory=str(tmp_path), begins_in_format_1=True)
+    tally = run(orders)
+    assert (tally.kills, tally.wrong, tally.problems) == (1, 0, [])
+    assert tally.repeated == len(accounts(4)) == 24
+
+
 LIES = """
 import sys, time
 print("= opening\\n= open\\n+ 0.open.all-0 1 1 1 0\\n+ 0.open.all-1 1 2 1 0", flush=True)
