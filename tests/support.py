@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 import anyio.abc
@@ -22,6 +22,7 @@ from millstream.engine.stores.following import followed
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.write.agenda import Agenda
+from millstream.engine.write.entries import AgendaEntry, Entry
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.parts import WriteParts
 
@@ -217,6 +218,18 @@ def agenda_of(engine: Engine) -> Agenda:
     """What the live write side owes, and what it has parked."""
     (agenda,) = [part.state for part in engine.parts() if isinstance(part.state, Agenda)]
     return agenda
+
+
+def reactions_among(entries: Iterable[AgendaEntry]) -> list[Entry]:
+    """All of them: each is of a reaction."""
+    found = list(entries)
+    assert all(isinstance(each, Entry) for each in found)
+    return cast(list[Entry], found)
+
+
+def parked_in(engine: Engine) -> list[Entry]:
+    """The reactions that the live write side has parked."""
+    return reactions_among(agenda_of(engine).parked.values())
 
 
 def is_deciding(engine: Engine) -> bool:

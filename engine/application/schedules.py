@@ -51,9 +51,11 @@ class Schedule:
     def __post_init__(self) -> None:
         if (self.after is None) == (self.at is None):
             raise InvalidMessage("Schedule", "it says when: either after= or at=")
-        if self.after is not None and (not isinstance(self.after, timedelta) or self.after < _ZERO):
+        after: object = self.after
+        if after is not None and not (isinstance(after, timedelta) and after >= _ZERO):
             raise InvalidMessage("Schedule", f"after= is a timedelta of 0 or more, not {self.after!r:.80}")
-        if self.at is not None and (not isinstance(self.at, datetime) or self.at.utcoffset() is None):
+        at: object = self.at
+        if at is not None and not (isinstance(at, datetime) and at.utcoffset() is not None):
             raise InvalidMessage("Schedule", f"at= is an aware datetime, not {self.at!r:.80}")
         _require_name("Schedule", self.name, self.key)
 

@@ -95,9 +95,9 @@ class Owing:
 
     async def _settle(self, entry: str, how: str, again: bool = False) -> Receipt:
         self._home.require()
-        name = name_of(entry) if isinstance(entry, str) else None
+        name = name_of(entry)
         if name is None:
-            raise NotOnAgenda(str(entry), len(self.entries()))
+            raise NotOnAgenda(entry, len(self.entries()))
         promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         asked = cast(Command, Settlement(name, how, again))  # `batch` tells it apart
         await self._writer.mailbox.put((promise, asked, _BY_ITSELF))

@@ -45,7 +45,7 @@ from millstream.handlers import Aggregate, Reaction, Rejected, Retired, WriteMod
 from tests.forest import Grow, Grown, Node, Tree, forest, grove, node
 from tests.selling import Cancel, Held, Hold, Order, Orders, Placed, Selling, Show, Stray, mended, selling
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, Step, agenda_of, settled, write_state
+from tests.support import ScriptedLog, Step, agenda_of, parked_in, reactions_among, settled, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -106,15 +106,15 @@ async def test_a_reaction_that_fails_is_parked_and_undoes_nothing(
         receipt = await engine.execute(Order("o1", show, 1), command_id="o1")
         assert (receipt.parked, receipt.events) == (1, 1)
         assert orders(engine).placed == {"o1": 1}
-        (entry,) = agenda_of(engine).parked.values()
+        (entry,) = parked_in(engine)
         assert (entry.position, entry.by, entry.error, entry.decided) == (1, "Selling.hold_seats", error, decided)
         assert text in entry.text
         assert (await engine.execute(Order("o2", "b", 1))).parked == 0
         place.crash()
     async with Engine(selling, log=place.log()) as engine:
-        assert list(agenda_of(engine).parked.values()) == [entry], "from the log"
+        assert parked_in(engine) == [entry], "from the log"
     async with Engine(selling, log=place.log()) as engine:
-        assert list(agenda_of(engine).parked.values()) == [entry], "from the snapshot"
+        assert parked_in(engine) == [entry], "from the snapshot"
         assert (await engine.execute(Order("o1", show, 1), command_id="o1")).parked == 1, "a repeat hears it, too"
 
 
@@ -140,7 +140,7 @@ async def test_reactions_go_on_after_one_that_failed() -> None:
 async def test_a_handler_that_fails_for_a_reaction_is_told_to_the_reaction() -> None:
     async with Engine(forest, log="memory:") as engine:
         receipt = await engine.execute(Grow("a", node("1", node("bug", how="crash"), node("never"))))
-        (entry,) = agenda_of(engine).parked.values()
+        (entry,) = parked_in(engine)
         assert (receipt.parked, entry.error, grown(engine)) == (1, HandlerFailed.__name__, ["1"])
 
 
@@ -152,14 +152,14 @@ async def test_where_the_state_was_damaged_what_had_not_begun_is_owed_and_decide
         assert (await engine.execute(Grow("b", node("next")))).version == 1
         assert grown(engine) == ["1", "2", "3", "5", "4", "next"]
         assert agenda_of(engine).owed == {}
-        (entry,) = agenda_of(engine).parked.values()
+        (entry,) = parked_in(engine)
         assert (entry.error, entry.decided) == ("ApplyFailed", 0)
         found = [(e.type, e.causation, e.commit) async for e in stored_events(engine.log)]
         assert found[-2:] == [("Grown", "event:3", 2), ("Grown", None, 3)] or found[-2][1] == "event:3"
         place.crash()
     async with Engine(forest, log=place.log()) as engine:
         assert grown(engine) == ["1", "2", "3", "5", "4", "next"]
-        assert list(agenda_of(engine).parked.values()) == [entry]
+        assert parked_in(engine) == [entry]
 
 
 async def test_what_is_owed_is_decided_at_the_next_opening(place: Place) -> None:
@@ -180,7 +180,7 @@ async def test_at_the_limit_a_reaction_is_parked_and_what_it_decided_stands() ->
         assert receipt.parked == 1
         await engine.execute(Grow("b", node("next")))
         assert grown(engine) == ["1", "2", "3", "4", "3.1", "4.1", "next"]
-        (entry,) = agenda_of(engine).parked.values()
+        (entry,) = parked_in(engine)
         assert (entry.error, entry.decided, "cascade_commands_max=3" in entry.text) == (LimitReached.__name__, 0, True)
 
 
@@ -196,7 +196,7 @@ async def test_a_cascade_of_many_bytes_is_ended_by_its_limit() -> None:
     limits = Limits(cascade_bytes_max=10_000)
     async with Engine(forest, log="memory:", limits=limits) as engine:
         await engine.execute(Grow("a", node("1", *(node("x" * 1_000) for _ in range(20)))))
-        (entry,) = agenda_of(engine).parked.values()
+        (entry,) = parked_in(engine)
         assert (entry.error, entry.decided, "cascade_bytes_max=10,000" in entry.text) == ("LimitReached", 9, True)
 
 
@@ -264,7 +264,7 @@ async def test_a_reaction_that_changes_the_state_is_found_when_purity_is_checked
         assert (await engine.execute(Ping("a", 1))).parked == 1
         assert (await engine.execute(Ping("b", 2))).parked == 1
         await settled()
-        assert {entry.error for entry in agenda_of(engine).parked.values()} == {ImpureHandler.__name__}
+        assert {entry.error for entry in parked_in(engine)} == {ImpureHandler.__name__}
         assert write_state(engine).models[0].count == 0
 
 
@@ -351,7 +351,10 @@ def test_whatever_grows_live_is_what_a_plain_model_and_a_replay_come_to(
             plain.root("p", node("z"))
             assert by_key(engine) == plain.by_key(app is grove)
             live = agenda_of(engine)
-            found = [(msgspec.json.decode(each.event)["node"]["name"], each.decided) for each in live.parked.values()]
+            found = [
+                (msgspec.json.decode(each.event)["node"]["name"], each.decided)
+                for each in reactions_among(live.parked.values())
+            ]
             assert (sorted(found), live.owed) == (sorted(plain.parked), {})
         async with Engine(app, log=MemoryLog(MemoryStore(log.commits)), limits=limits, snapshots=False) as engine:
             assert (by_key(engine), agenda_of(engine)) == (plain.by_key(app is grove), live)
@@ -410,7 +413,7 @@ async def test_a_parked_reaction_is_tried_again_with_the_metadata_of_who_asked(p
     async with Engine(selling, log=place.log()) as engine:
         await engine.execute(Order("o1", "fire", 2), metadata=Metadata(actor="ann"))
         assert not await engine.agenda.retry("event:1/Selling.hold_seats"), "the bug is there still"
-        (entry,) = engine.agenda.entries()
+        (entry,) = reactions_among(engine.agenda.entries())
         assert (entry.error, entry.metadata.actor) == ("KeyError", "ann")
     async with Engine(mended, log=place.log()) as engine:
         assert await engine.agenda.retry("event:1/Selling.hold_seats")
@@ -443,7 +446,7 @@ async def test_a_dropped_reaction_is_never_decided(place: Place) -> None:
         place.crash()
     async with Engine(mended, log=place.log()) as engine:
         assert engine.agenda.entries() == []
-        for wrong in ("1/Selling.hold_seats", "event:1", "event:x/y", "timer:", "", 1, None):
+        for wrong in ("1/Selling.hold_seats", "event:1", "event:x/y", "timer:", ""):
             with pytest.raises(NotOnAgenda):
                 await engine.agenda.drop(wrong)
 
@@ -495,14 +498,17 @@ async def test_what_is_owed_to_a_name_that_is_gone_waits_and_a_new_name_takes_it
         place.crash()
     async with Engine(App(models=[Stump, Idle], name="forest"), log=place.log()) as engine:
         await engine.execute(Grow("b", node("next")))
-        assert [(each.position, each.is_parked) for each in engine.agenda.entries()] == [(3, False), (2, True)]
+        assert [(each.position, each.is_parked) for each in reactions_among(engine.agenda.entries())] == [
+            (3, False),
+            (2, True),
+        ]
         with pytest.raises(InvalidMessage, match=r"has no reaction 'Tree\.branch': say App\(renamed=…\)"):
             await engine.agenda.retry("event:2/Tree.branch")
     renamed = App(models=[Moved], name="forest", renamed={"Tree.branch": "moved"})
     async with Engine(renamed, log=place.log()) as engine:
         await engine.execute(Grow("b", node("last")))
         assert grown(engine) == ["1", "2", "3", "next", "4", "last"]
-        assert [(each.position, each.is_parked) for each in engine.agenda.entries()] == [(2, True)]
+        assert [(each.position, each.is_parked) for each in reactions_among(engine.agenda.entries())] == [(2, True)]
         assert await engine.agenda.retry("event:2/Tree.branch")
 
 
@@ -683,7 +689,7 @@ class Stubborn(WriteModel):
 async def test_a_reaction_that_never_stops_trying_is_ended_by_the_limit() -> None:
     async with Engine(App(models=[Stubborn]), log="memory:", limits=Limits(cascade_commands_max=20)) as engine:
         assert (await engine.execute(Ping("a", 0))).parked == 1
-        (entry,) = engine.agenda.entries()
+        (entry,) = reactions_among(engine.agenda.entries())
         assert (entry.error, entry.decided, engine.position) == (LimitReached.__name__, 0, 1)
 
 
@@ -701,14 +707,14 @@ async def test_a_retired_event_that_means_two_is_parked_at_the_first_that_fails(
     today = App(models=[Show, Clumsy], retired=[PlacedOnce], name="selling")
     async with Engine(today, log=place.log()) as engine:
         assert not await engine.agenda.retry("event:1/Selling.hold_seats")
-        (entry,) = engine.agenda.entries()
+        (entry,) = reactions_among(engine.agenda.entries())
         assert (entry.text, entry.decided) == ("KeyError('o1')", 1)
 
 
 async def test_of_an_errors_text_the_log_keeps_so_much_and_no_more() -> None:
     async with Engine(App(models=[Verbose]), log="memory:") as engine:
         assert (await engine.execute(Ping("a", 1))).parked == 1
-        (entry,) = engine.agenda.entries()
+        (entry,) = reactions_among(engine.agenda.entries())
         assert (entry.error, len(entry.text)) == ("Exception", 1_001)
 
 
@@ -748,7 +754,7 @@ async def test_a_retired_event_that_means_two_is_parked_where_the_first_has_led_
     async with Engine(today, log=place.log()) as engine:
         assert not await engine.agenda.retry("event:1/Selling.hold_seats")
         await settled()
-        parked = [(entry.by, entry.error, entry.decided) for entry in engine.agenda.entries()]
+        parked = [(entry.by, entry.error, entry.decided) for entry in reactions_among(engine.agenda.entries())]
         assert sorted(parked) == [
             ("Breaking.when_held", "ApplyFailed", 0),
             ("Selling.hold_seats", "MillstreamError", 1),
