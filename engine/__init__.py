@@ -76,7 +76,7 @@ from millstream.engine.stats import EngineStats, ReplicaStats, ViewStats, Writer
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
-from millstream.engine.write.entries import AgendaEntry, Entry, Timer
+from millstream.engine.write.entries import AgendaEntry, Effect, Entry, Outcome, Timer
 
 __all__ = [
     "KEY",
@@ -100,6 +100,7 @@ __all__ = [
     "Context",
     "DeadlineExceeded",
     "DefinitionError",
+    "Effect",
     "Engine",
     "EngineClosed",
     "EngineStats",
@@ -127,6 +128,7 @@ __all__ = [
     "NotPermitted",
     "NotYetVisible",
     "Observer",
+    "Outcome",
     "OutcomeUnknown",
     "Overloaded",
     "Parked",

@@ -4,13 +4,16 @@ from millstream.engine.application.methods import applies
 from millstream.engine.application.schedules import Schedule, Unschedule
 from millstream.engine.errors import Rejected
 from millstream.handlers.aggregate import Aggregate
+from millstream.handlers.effects import Attempt, Effects, gave_up, performs
 from millstream.handlers.model import WriteModel, handles
 from millstream.handlers.reacting import Decision, Reaction, answer_of, reacts
 from millstream.handlers.retired import Retired
 
 __all__ = [
     "Aggregate",
+    "Attempt",
     "Decision",
+    "Effects",
     "Reaction",
     "Rejected",
     "Retired",
@@ -19,6 +22,8 @@ __all__ = [
     "WriteModel",
     "answer_of",
     "applies",
+    "gave_up",
     "handles",
+    "performs",
     "reacts",
 ]

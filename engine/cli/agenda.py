@@ -126,7 +126,7 @@ def _decided(
     log_to_stderr("warning")
 
     async def work() -> bool:
-        async with Engine(load_app(application), log=log) as engine:
+        async with Engine(load_app(application), log=log, effects=False) as engine:
             return await decide(engine)
 
     is_done = anyio.run(work)

@@ -303,6 +303,7 @@ class Writer:
         """Start to write the draft."""
         tenure = self._tenure(self._term + 1) if self._is_new else None
         commit = seal(self._sealed, timestamp(draft.now), draft.body(self._app, tenure))
+        draft.sealed(commit.digest)
         self._sealed = Head.after(commit, draft.position - draft.start)
         self._flight = flight = Flight(draft, commit)
         self._draft = None
