@@ -72,7 +72,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.read.parked import Parked
 from millstream.engine.replica import Replica
-from millstream.engine.stats import EngineStats, ReplicaStats, ViewStats, WriterStats
+from millstream.engine.stats import EffectStats, EngineStats, ReplicaStats, ViewStats, WriterStats
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
@@ -101,6 +101,7 @@ __all__ = [
     "DeadlineExceeded",
     "DefinitionError",
     "Effect",
+    "EffectStats",
     "Engine",
     "EngineClosed",
     "EngineStats",

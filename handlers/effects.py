@@ -12,7 +12,6 @@ from typing import Any, ClassVar, TypeVar, cast, overload
 from millstream.engine.application.effects import (
     TERMS,
     AfterParked,
-    Attempt,
     EffectMethod,
     Terms,
     declared_effects,
@@ -20,7 +19,7 @@ from millstream.engine.application.effects import (
 from millstream.engine.application.messages import Command
 from millstream.engine.application.methods import mark
 
-__all__ = ["Attempt", "Effects", "gave_up", "performs"]
+__all__ = ["Effects", "gave_up", "performs"]
 
 Performs = TypeVar("Performs", bound=Callable[..., Coroutine[Any, Any, Command[Any] | None]])
 GivesUp = TypeVar("GivesUp", bound=Callable[..., Command[Any] | None])
@@ -29,7 +28,7 @@ GivesUp = TypeVar("GivesUp", bound=Callable[..., Command[Any] | None])
 class Effects:
     """The base of classes that act on the outside world: ``App(…, effects=[Payments])`` declares them.
 
-    An engine makes an instance of each without arguments, or is given them: ``Engine(app, effects=[Payments(client)])``.
+    An engine makes an instance of each without arguments, or is given it: ``Engine(app, effects=[Payments(client)])``.
     One that is an async context manager is entered when the engine opens, and left when it closes.
 
     Raises (when the class is made):
@@ -64,9 +63,9 @@ def performs(method: Any = None, /, *, name: str | None = None, **terms: Any) ->
     ``async def charge(self, event: PaymentRequested, attempt: Attempt) -> Confirm | None``. The effect is owed from the
     commit of its event on: a crash forgets none. It is performed at least once, and may be performed again after a
     crash: give ``attempt.id`` to the outside world, so that it can tell. It runs when the commit is durable, and never
-    in a replay, a replica, a preview or a simulation. What it returns is decided like a caller's command, with the actor,
-    correlation, trace and extra of whoever asked for what led to the event; one commit strikes the effect and holds
-    what came of it. It is never called again for what the application's own code did with its answer: a command
+    in a replay, a replica, a preview or a simulation. What it returns is decided like a caller's command, with the
+    actor, correlation, trace and extra of whoever asked for what led to the event; one commit strikes the effect and
+    holds what came of it. It is never called again for what the application's own code did with its answer: a command
     that is refused is recorded, one whose handler fails is parked, and can be decided again.
 
     The effects of one method for events of one key are performed in the order of the events, each after what came of
@@ -108,8 +107,8 @@ def gave_up(method: GivesUp) -> GivesUp:
     """Mark a method as the one that says what follows when all attempts at an event of one type have failed.
 
     ``def charge_failed(self, event: PaymentRequested, attempt: Attempt, problem: str) -> CancelOrder | None``, a plain
-    function of a class with `performs` for the same event. ``attempt`` is the last one, ``problem`` what it failed with.
-    What it returns is decided, and the effect is struck; one that raises parks the effect.
+    function of a class with `performs` for the same event. ``attempt`` is the last one, ``problem`` what it failed
+    with. What it returns is decided, and the effect is struck; one that raises parks the effect.
 
     Raises (when the class is made):
         DefinitionError: it is no plain function, has no usable annotations, or nothing is there to be given up.

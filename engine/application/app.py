@@ -6,6 +6,7 @@ Here: every check that needs more than one class, and the tables that the engine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
@@ -20,7 +21,7 @@ from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Message, Query
 from millstream.engine.application.methods import Method, key_field, may_time, place_of, yielded_by
 from millstream.engine.application.promises import Promise, promise_of, require_kept
-from millstream.engine.application.reactions import by_name, reactions_in
+from millstream.engine.application.reactions import by_name, places_of, reactions_in
 from millstream.engine.application.sides import (
     Poison,
     ReadSide,
@@ -141,18 +142,13 @@ class App:
         self.queries = _queries(self.views)
         self.reactions = reactions_in(self.models, {each: entry.method for each, entry in self.commands.items()})
         #: By type of event what performs it.
-        places = {each.name: each.method.place for entries in self.reactions.values() for each in entries}
         self.effects: Mapping[type[Event], tuple[EffectEntry, ...]] = effects_in(
-            self.effect_classes, self.events, self.commands, places
+            self.effect_classes, self.events, self.commands, places_of(self.reactions)
         )
-        #: By name, those of once among them.
         self.renamed: Mapping[str, str] = dict(renamed or {})
+        #: By name, those of once among them.
         self.effects_by_name = names_of(self.effects, self.renamed)
         self.reactions_by_name = by_name(self.reactions, self.renamed, self.effects_by_name)
-        #: Something may be owed, or due later.
-        self.keeps_agenda = bool(self.reactions or self.effects) or any(
-            may_time(entry.method) for entry in self.commands.values()
-        )
         if not self.events:
             raise DefinitionError(
                 "an App needs at least one event that a model or a view applies",
@@ -178,6 +174,12 @@ class App:
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
         warn_of_changing(self.events, level=2)
+
+    @cached_property
+    def keeps_agenda(self) -> bool:
+        """Whether something may be owed, or due later."""
+        timed = (may_time(entry.method) for entry in self.commands.values())
+        return bool(self.reactions or self.effects) or any(timed)
 
     def describe(self) -> list[MessageCheck]:
         """How each command and each event is checked, and why not in the quick way: to make a hot one quicker.

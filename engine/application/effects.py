@@ -10,7 +10,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, Union, cast, get_args, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 
@@ -148,7 +148,7 @@ def declared_effects(owner: type) -> tuple[EffectMethod, ...]:
 
 
 def effects_in(
-    owners: Sequence[type[EffectSide]],
+    owners: Sequence[Any],
     events: Iterable[type[Event]],
     commands: Iterable[type[Command]],
     taken: Mapping[str, str],
@@ -168,9 +168,10 @@ def effects_in(
     table: dict[type[Event], tuple[EffectEntry, ...]] = {}
     places, known, handled = dict(taken), frozenset(events), frozenset(commands)
     for owner in owners:
-        if not isinstance(owner, type) or not getattr(owner, "__effects__", ()):
+        methods: tuple[EffectMethod, ...] = getattr(owner, "__effects__", ())
+        if not methods or not isinstance(owner, type):
             raise DefinitionError(f"{owner!r} is no class of effects: give the class, with a method that @performs")
-        for method in owner.__effects__:
+        for method in methods:
             if method.name in places:
                 raise DefinitionError(f"two have the name {method.name!r}", places[method.name], method.place)
             places[method.name] = method.place
@@ -236,7 +237,7 @@ def _read(
     for piece in _pieces(hints["return"]):
         if piece not in (Any, types.NoneType) and not _is_command(piece):
             raise DefinitionError(f"an @{kind} method returns a command or None, not {piece!r}", place)
-    return cast("type[Event]", event), hints["return"]
+    return event, hints["return"]
 
 
 def _pieces(returns: Any) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from millstream.engine.application.methods import Method, key_field, place_of, y
 from millstream.engine.application.sides import WriteSide, is_keyed, reactions_of
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["Asking", "ReactionEntry", "by_name", "reactions_in"]
+__all__ = ["Asking", "ReactionEntry", "by_name", "places_of", "reactions_in"]
 
 
 class Asking(NamedTuple):
@@ -54,6 +54,11 @@ def reactions_in(
             table[event] = (*table.get(event, ()), ReactionEntry(name, index, method))
     _require_no_circle(table, handlers)
     return table
+
+
+def places_of(reactions: Mapping[type[Event], tuple[ReactionEntry, ...]]) -> dict[str, str]:
+    """By name of a reaction where it is written."""
+    return {entry.name: entry.method.place for entries in reactions.values() for entry in entries}
 
 
 def by_name(

@@ -1,3 +1,3 @@
-"""The outside world: attempts at what is owed, one after another per key, and handing in what came of them."""
+"""The outside world: performing what is owed to it, and handing in what came of that."""
 
 __all__: list[str] = []

@@ -10,7 +10,7 @@ Invariant: the agenda follows from what commits say of it alone. So it can be to
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -28,7 +28,7 @@ from millstream.engine.write.entries import AgendaEntry, Effect, Entry, Name, Ou
 __all__ = ["Agenda"]
 
 #: What a snapshot's pieces hold, by name.
-_PIECES = {
+_PIECES: Mapping[str, Callable[[bytes | memoryview], Sequence[AgendaEntry]]] = {
     "owed": msgspec.msgpack.Decoder(list[Entry]).decode,
     "parked": msgspec.msgpack.Decoder(list[Entry]).decode,
     "timers": msgspec.msgpack.Decoder(list[Timer]).decode,
@@ -282,8 +282,7 @@ class Agenda:
         name, _, data = open_piece(piece)
         if name not in _PIECES:
             raise SnapshotMismatch(AGENDA_PART, f"it has no part {name!r}")
-        entries: Iterable[AgendaEntry] = _PIECES[name](data)
-        for entry in entries:
+        for entry in _PIECES[name](data):
             self.enter(entry)
 
     def restored(self, head: Head, _: bytes) -> None:

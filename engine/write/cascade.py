@@ -150,7 +150,9 @@ class Cascade:
         try:
             told, _ = self._decide(command, _Place(effect.by, effect=effect.position))
         except _Stop as stopped:
-            raise stopped.__cause__ or stopped from None
+            error = stopped.__cause__ or stopped
+            self._rows.faults.append((f"effect {effect.id}", type(command).__name__, error))
+            raise error from error.__cause__
         self.run()
         return told
 
@@ -423,7 +425,6 @@ def conclude(
         except BaseException as error:  # noqa: BLE001 - it is parked with what it raised
             kind, text = told_of(error)
             what = [state.app.encode_command(each).decode() for each in commands[index:]]
-            rows.faults.append((f"effect {effect.id}", type(command).__name__, error))
             left = Outcome(effect.position, effect.by, tuple(what), effect.key, effect.metadata, kind, text)
             rows.sheet.add(left.failed())
             state.agenda.enter(left)

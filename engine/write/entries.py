@@ -235,11 +235,13 @@ def id_of(name: Name) -> str:
 def name_of(entry_id: str) -> Name | None:
     """The name of what is called so; None if nothing can be."""
     kind, _, rest = entry_id.partition(":")
-    if kind == "event" or kind == "effect" or kind == "outcome":
+    if kind in ("event", "effect", "outcome"):
         position, _, by = rest.partition("/")
         if not (position.isdecimal() and len(position) < 20 and by):
             return None
-        return (int(position), by) if kind == "event" else (int(position), by, kind)
+        if kind == "event":
+            return int(position), by
+        return outcome_name(int(position), by) if kind == "outcome" else (int(position), by, "effect")
     if kind != "timer" or not rest:
         return None
     title, at, scope = rest.partition("@")

@@ -120,6 +120,8 @@ class Writer:
         #: What went wrong outside of `run`, which raises it.
         self._defect: BaseException | None = None
         self._closing = False
+        #: No caller gets in any more, and no timer is sent.
+        self._is_left_alone = False
         self._settled = False
 
     def start(self, state: WriteState, head: Head, *, store_failed: bool = False) -> None:
@@ -134,10 +136,15 @@ class Writer:
             self._discard_state()
         self.mailbox.open()
 
-    def stop(self) -> None:
-        """Take no more commands; `run` ends once all that was taken is durable and answered."""
-        self._closing = True
+    def close_to_callers(self) -> None:
+        """Take no more commands, and send none; what came of effects is taken still, until `stop`."""
+        self._is_left_alone = True
         self.mailbox.close(partial(EngineClosed, "closing"))
+
+    def stop(self) -> None:
+        """Take nothing any more; `run` ends once all that was taken is durable and answered."""
+        self._closing = True
+        self.close_to_callers()
 
     @property
     def status(self) -> WriterStatus:
@@ -155,11 +162,10 @@ class Writer:
 
     @property
     def settled(self) -> WriteState | None:
-        """The state, if it is that of `head` and nothing moves any more: `run` has ended in good order."""
+        """The state, if `run` has ended in good order: it is that of `head`, and nothing moves any more."""
         return self.state if self._settled else None
 
-    def now(self) -> datetime:
-        """The time of day, never before that of the last commit."""
+    def _now(self) -> datetime:
         return max(self._clock.now(), _moment(self._sealed))
 
     def preview(self, command: Command, metadata: Metadata) -> Preview:
@@ -174,7 +180,7 @@ class Writer:
             self.mailbox.wake()
             raise WriterUnavailable("its state is being rebuilt")
         try:
-            return self.state.decide(command, Context(self.now(), None, metadata))
+            return self.state.decide(command, Context(self._now(), None, metadata))
         except ImpureHandler:
             self._discard_state()
             self.mailbox.wake()
@@ -225,7 +231,7 @@ class Writer:
     def _is_time(self) -> bool:
         """Whether a timer is due that can be sent, or the timetable has more to look at."""
         holds = self._draft is not None and self._draft.holds
-        return not self._closing and not holds and self._timetable.look()
+        return not self._is_left_alone and not holds and self._timetable.look()
 
     async def _step(self) -> None:
         """One turn: decide what waits, launch what is ready, answer some who are owed; or wait.
