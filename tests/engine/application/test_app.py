@@ -367,10 +367,10 @@ def test_an_app_knows_its_retired_events_beside_those_of_today() -> None:
     [
         ([DoneOnce], "two have the tag 'Done'", ("test_app.Done", "test_app.DoneOnce")),
         ([UndoneOnce, UndoneTwice], "two have the tag 'Undone'", ("test_app.UndoneOnce", "test_app.UndoneTwice")),
-        ([Undone], "is not a retired event: derive it from millstream.handlers.Retired", ("Undone",)),
-        ([Doer], "is not a retired event", ("Doer",)),
-        ([object], "is not a retired event", ("object",)),
-        ([UndoneOnce()], "is not a retired event", ("UndoneOnce",)),
+        ([Undone], "is not a retired message: derive it from millstream.handlers.Retired", ("Undone",)),
+        ([Doer], "is not a retired message", ("Doer",)),
+        ([object], "is not a retired message", ("object",)),
+        ([UndoneOnce()], "is not a retired message", ("UndoneOnce",)),
     ],
 )
 def test_a_retired_event_that_contradicts_the_others_is_refused_with_both_places(

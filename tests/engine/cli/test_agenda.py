@@ -13,9 +13,10 @@ import pytest
 from millstream.engine import Engine, Metadata
 from tests.engine.cli.running import Millstream, program
 from tests.forest import Grow, forest, node
+from tests.outside import Bank, Buy, Confirm, Look, Payments, bugs, shop
 from tests.selling import Order, selling
 from tests.stores import SqlitePlace
-from tests.support import write_state
+from tests.support import agenda_of, until, write_state
 
 NAME = "Selling.hold_seats"
 SHOP = "tests.selling"
@@ -111,3 +112,43 @@ def test_what_is_owed_can_be_parked_before_anybody_decides_it(tmp_path: Path, mi
             return names
 
     assert anyio.run(opened) == ["1", "2", "3", "z"], "nobody decides it"
+
+
+def test_effects_that_are_owed_or_parked_and_what_came_of_one_are_listed_shown_and_settled(
+    tmp_path: Path, millstream: Millstream
+) -> None:
+    log = str(tmp_path / "outside.db")
+
+    async def written() -> None:
+        bank = Bank()
+        bank.fails["o1"] = 1
+        bank.says["o2"] = Confirm("o2", "c2")
+        bugs["o2"] = "raises"
+        async with Engine(shop, log=log, effects=[Payments(bank)]) as engine:
+            await engine.execute_many([Buy("o1"), Buy("o2"), Buy("o1")])
+            await until(lambda: len(agenda_of(engine).parked) == 2)
+            await engine.execute(Look())
+
+    try:
+        anyio.run(written)
+    finally:
+        bugs.clear()
+    name = "Payments.charge"
+    listed = millstream("agenda", "list", log)
+    assert listed.code == 1
+    assert sorted(line.split()[:3] for line in listed.out.splitlines() if name in line) == [
+        [f"effect:1/{name}", "PaymentRequested", "parked"],
+        [f"effect:3/{name}", "PaymentRequested", "owed"],
+        [f"outcome:2/{name}", "Confirm", "parked"],
+    ]
+    shown = millstream("agenda", "show", log, f"effect:3/{name}")
+    assert shown.figures["is known outside as"].endswith(f"-2-{name}")
+    assert millstream("agenda", "show", log, f"effect:1/{name}").figures["attempts"] == "1"
+    assert '"charge": "c2"' in millstream("agenda", "show", log, f"outcome:2/{name}").out
+    assert millstream("agenda", "show", log, f"outcome:2/{name}", "--json").values["commands"][0]["order"] == "o2"
+    assert millstream("agenda", "retry", "tests.outside:shop", log, f"outcome:2/{name}").code == 0
+    assert millstream("agenda", "retry", "tests.outside:shop", log, f"effect:1/{name}").code == 0
+    assert millstream("agenda", "park", log, f"effect:3/{name}").code == 0
+    assert millstream("agenda", "drop", log, f"effect:1/{name}").code == 0
+    assert [each["id"] for each in millstream("agenda", "list", log, "--json").lines] == [f"effect:3/{name}"]
+    assert millstream("log", "verify", log).code == 0
