@@ -661,7 +661,7 @@ async def test_what_is_asked_of_one_entry_at_once_has_an_order_in_the_log(place:
         )  # fmt: skip
         assert (results[0], results[2], type(results[3])) == (False, None, NotOnAgenda)
         live = engine.agenda.entries()
-        assert [entry.position for entry in live] == [2]
+        assert [entry.id for entry in live] == ["event:2/Selling.hold_seats"]
         place.crash()
     async with Engine(selling, log=place.log()) as engine:
         assert engine.agenda.entries() == live
