@@ -81,8 +81,8 @@ class Rows:
         self.faults: list[tuple[str, str, BaseException]] = []
         #: Timers that are set, and whether each counts from now.
         self.timed: list[tuple[Timer, bool]] = []
-        #: How many were to be called off, and were not there.
-        self.not_timed = 0
+        #: Those that were to be called off, and are not there.
+        self.not_timed: list[Name] = []
         self._chunks: list[bytes] = []
         self._encoded = 0
 
@@ -214,6 +214,6 @@ def enter_timers(
 
 def _call_off(name: Name, rows: Rows, state: WriteState, told: dict[str, Any]) -> None:
     if state.agenda.strike(name) is None:
-        rows.not_timed += 1
+        rows.not_timed.append(name)
         return
     rows.sheet.add(Timed(cancelled=name[1], **told))
