@@ -81,6 +81,24 @@ FIGURES = (
         limits=limits("own-accounts", one_model="engine-callers"),
     ),
     Figure(
+        name="timers",
+        title="how late 1,000 timers a second are, beside 100 callers",
+        about=(
+            "A command that is due later is sent when its time comes, also while others write. This is the time from "
+            "when it was due until a view saw what it led to, for 99 of 100."
+        ),
+        unit="ms",
+        subjects=(Entry("millstream", "engine-timers", "timers", Goal(bound=50, at_most=True)),),
+        limits=limits("timers", idle_loop="idle-timers"),
+    ),
+    Figure(
+        name="timers-waiting",
+        title="memory for each of 1,000,000 timers that wait",
+        unit="bytes/timer",
+        subjects=(Entry("millstream", "engine-timers-waiting", "timers-waiting"),),
+        limits=limits("timers-waiting", one_dict="plain-timers"),
+    ),
+    Figure(
         name="watched",
         title="1,000 callers beside 10,000 watches of 10,000 accounts",
         unit="commands/s",

@@ -21,6 +21,7 @@ from millstream.bench import (
     loops,
     open_loop,
     opening,
+    timers,
     views,
 )
 from millstream.bench.drivers import by_callers, in_one_call, mixed
@@ -131,6 +132,10 @@ PROGRAMS = {
     "engine-aggregates": _on_loop(
         partial(by_callers, with_app(aggregates.by_account)), "an instance for each account", _GROUP
     ),
+    "engine-timers": _on_loop(timers.punctual, "timers are due while callers write; seen by a view", _GROUP),
+    "idle-timers": _on_loop(timers.idle, "calls that the loop itself makes at their times, nothing else", _NOTHING),
+    "engine-timers-waiting": _on_loop(timers.million, "timers on the agenda, none of which is due", _GROUP),
+    "plain-timers": _plain(timers.plain_million, "a dict of the same names, times and commands", _NOTHING),
     "engine-grown": _on_loop(growth.grown, "a log and a state of that size; no snapshot is taken meanwhile", _GROUP),
     "engine-stall": _on_loop(growth.stall, "1,000 callers write; the garbage collector stays on", _GROUP),
     "engine-stall-frozen": _on_loop(
