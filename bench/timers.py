@@ -11,14 +11,13 @@ import gc
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import time
 
 from millstream.bench.drivers import require_receipts
 from millstream.bench.engine_runs import LOG_NAME
 from millstream.bench.job import DifferentWork, Job, Result
 from millstream.bench.measure import latencies, percentile, resident_bytes
 from millstream.engine import App, Command, Engine, Event, Key, Limits, Query
-from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.clock import elapsed, utc_now
 from millstream.handlers import Decision, Schedule, WriteModel, applies, handles
 from millstream.views import View, answers
 
@@ -96,7 +95,7 @@ class _Watch(View):
 
     @applies
     def rang(self, event: _Rang) -> None:
-        self.late.append(time() - event.at)
+        self.late.append(utc_now().timestamp() - event.at)
 
     @applies
     def noted(self, event: _Noted) -> None: ...
@@ -119,7 +118,7 @@ async def punctual(job: Job) -> Result:
     """
     count, callers = job.workload.commands, job.workload.callers
     async with Engine(_alarms, log=Path(job.directory) / LOG_NAME) as engine:
-        first = time() + _AHEAD_SECONDS + count / 20_000
+        first = utc_now().timestamp() + _AHEAD_SECONDS + count / 20_000
         await _set(engine, [_Set("tower", n, first + n / _PER_SECOND) for n in range(count)])
         written, stopped = 0, False
 
@@ -163,7 +162,7 @@ async def idle(job: Job) -> Result:
 async def million(job: Job) -> Result:
     """Bytes of memory for each timer that waits; beside it what setting one costs, and opening a log with all."""
     count, path = job.workload.commands, Path(job.directory) / LOG_NAME
-    far = (datetime.now(UTC) + _FAR).timestamp()
+    far = (utc_now() + _FAR).timestamp()
     limits = Limits(timers_max=count, snapshot_events_every=_NEVER)
     async with Engine(_alarms, log=path, limits=limits, snapshots=False) as engine:
         without = await _noting(engine, job.workload.warmup)

@@ -223,9 +223,15 @@ class Writer:
 
     @property
     def _is_time(self) -> bool:
-        """Whether a timer is due that can be sent, or the timetable has more to look at."""
-        holds = self._draft is not None and self._draft.holds
-        return not self._closing and not holds and self._timetable.look()
+        """Whether a timer is due that can be sent, or the timetable has more to look at.
+
+        What comes due while there is a draft waits for the next one: no commit is recorded before what it sends is due.
+        """
+        if self._closing:
+            return False
+        if self._draft is not None:
+            return bool(self._timetable.due) and not self._draft.holds
+        return self._timetable.look()
 
     async def _step(self) -> None:
         """One turn: decide what waits, launch what is ready, answer some who are owed; or wait.
@@ -270,7 +276,8 @@ class Writer:
         draft = self._draft
         if draft is None:
             clock = self._clock.now()
-            self._timetable.see(clock)
+            if not self._closing:
+                self._timetable.look(clock)
             draft = self._draft = Draft(self._sealed, max(clock, _moment(self._sealed)), clock)
         elif draft.is_full(self._limits):
             return False
