@@ -181,7 +181,7 @@ async def million(job: Job) -> Result:
             if (found := len(engine.agenda.entries())) != count:
                 raise DifferentWork(job.program, {"waiting": str(found), "set": str(count)})
     return Result(
-        value=used / count,
+        value=max(used, 1) / count,
         details={
             "µs to set one": setting / count * 1e6,
             "µs per command without": without,

@@ -332,6 +332,8 @@ def undeclared_imports(source: Source) -> Iterator[str]:
     if source.room not in SHIPPED:
         return
     extras: Iterable[str] = ("cli",) if source.path.startswith("engine/cli/") else ()
+    if source.path == "handlers/calendar.py":
+        extras = ("calendar",)
     if source.room == "bench":
         extras = project()["project"]["optional-dependencies"]
     declared = _distributions(extras) | {"millstream"} | sys.stdlib_module_names
