@@ -280,7 +280,7 @@ class Scenario:
     # How it works.
 
     def _new_parts(self) -> tuple[WriteParts, list[ReadState]]:
-        write = WriteParts(self.app, self._limits.receipts_max, self._limits.receipts_bytes_max)
+        write = WriteParts(self.app, self._limits)
         most = self._limits.view_parked_max
         return write, [ReadState(self.app, view, parked_max=most, observer=Observer()) for view in self.app.views]
 

@@ -610,3 +610,34 @@ def test_a_season_of_timers_crashes_and_failing_stores_forgets_none_and_sends_no
             assert sorted(show(engine).gone) == sorted(f"{period}-{each}" for period in range(4) for each in range(10))
 
     simulate(scenario, seed=seed)
+
+
+class Plain(WriteModel):
+    """Sets no timer any more, and knows the command of those that were set."""
+
+    released: list[str] = []
+
+    @handles
+    def release(self, command: Release) -> Iterator[Event]:
+        yield Released(command.show, command.order)
+
+    @applies
+    def when_released(self, event: Released) -> None:
+        self.released.append(event.order)
+
+    @applies
+    def held(self, event: Held) -> None: ...
+
+
+@pytest.mark.parametrize("snapshots", [True, False])
+async def test_what_was_set_is_sent_also_by_an_application_that_sets_none_any_more(
+    place: Place, hands: Hands, snapshots: bool
+) -> None:
+    async with Engine(theatre, log=place.log(), clock=hands, snapshots=snapshots) as engine:
+        await engine.execute(Hold("s", "o", 5))
+    hands.go_on(5)
+    plain = App(models=[Plain], name="theatre")
+    async with Engine(plain, log=place.log(), clock=hands, snapshots=snapshots) as engine:
+        await until(lambda: write_state(engine).models[0].released == ["o"])
+    async with Engine(plain, log=place.log(), clock=hands, snapshots=snapshots) as engine:
+        assert (write_state(engine).models[0].released, engine.agenda.entries()) == (["o"], [])
