@@ -482,12 +482,15 @@ class Tomorrow(WriteModel):
         pass
 
 
+tomorrow = App(models=[Tomorrow], name="theatre")
+
+
 async def test_a_command_of_yesterday_is_upcast_when_it_is_due(place: Place, hands: Hands) -> None:
     async with Engine(theatre, log=place.log(), clock=hands) as engine:
         await engine.execute_many([Hold("s", order, 1) for order in ("abc", "none", "two")])
     hands.go_on(1)
     with pytest.raises(AgendaUnreadable, match="3 of 'Release'"):
-        async with Engine(App(models=[Tomorrow], name="theatre"), log=place.log(), clock=hands):
+        async with Engine(tomorrow, log=place.log(), clock=hands):
             pass
     later = App(models=[Tomorrow], retired=[OldRelease], name="theatre")
     async with Engine(later, log=place.log(), clock=hands) as engine:
