@@ -527,14 +527,14 @@ async def test_what_is_set_with_no_delay_gets_a_commit_of_its_own_also_while_one
 
 async def test_while_the_store_fails_the_writer_asks_it_by_itself_where_a_timer_waits(log_lines: list[Any]) -> None:
     log = ScriptedLog()
-    async with Engine(theatre, log=log) as engine:
+    async with Engine(theatre, log=log, limits=Limits(store_retry_seconds=0.01)) as engine:
         await engine.execute(Hold("s", "o", 0.05))
         log.steps.append("lost")
-        log.probes_fail = 3
+        log.probes_fail = 12
         with pytest.raises(OutcomeUnknown):
             await engine.execute(Hold("s", "p"))
         await until(lambda: is_deciding(engine) and show(engine).gone == ["o"])
-    assert [line["event"] for line in log_lines].count("rebuild_failed") == 2
+    assert [line["event"] for line in log_lines].count("rebuild_failed") == 11
 
 
 def in_simulation(scenario: Callable[[Simulation, Engine], Awaitable[None]], **limits: Any) -> Run[None]:
@@ -567,7 +567,7 @@ def test_a_clock_that_leaps_a_day_ahead_sends_no_timer_early_and_one_that_leaps_
         await world.sleep(260)
         assert show(engine).gone == ["ahead", "at", "after"], "it had counted from a moment"
 
-    run = in_simulation(scenario)
+    run = in_simulation(scenario, clock_jump_seconds_max=60.0)
     assert sum("clock_leaps" in line for line in run.trace) >= 3
 
 
