@@ -99,7 +99,7 @@ class Writer:
         self._repair = Repair(log, rebuild, observer)
         self._limits = limits
         jump = limits.clock_jump_seconds_max if clock is utc_now else None  # one that is given is meant
-        self._clock = SteadyClock(clock, jump, partial(self._clock_leaps, log.name))
+        self._clock = SteadyClock(clock, jump, partial(observer.clock_leaps, log=log.name))
         self._timetable = Timetable(self._clock)
         self._app = app
         self._tenure = tenure
@@ -265,7 +265,8 @@ class Writer:
 
     async def _wait(self, within: float = inf) -> None:
         """Wait for somebody, for the next timer, or for so many seconds."""
-        self._timetable.arm(self.mailbox.wake, within=within)
+        if self._draft is None:  # else for the commit before it, and what is due comes after
+            self._timetable.arm(self.mailbox.wake, within=within)
         await self.mailbox.wait()
 
     def _decide(self) -> bool:
@@ -488,9 +489,6 @@ class Writer:
             self._fail(self._draft, reason, before=unknown)
         self._flight = self._draft = None
         fail_queue(self.mailbox.queue, reason)
-
-    def _clock_leaps(self, log: str, seconds: float, believed: bool) -> None:
-        self._observer.clock_leaps(log=log, seconds=seconds, believed=believed)
 
 
 def _moment(head: Head) -> datetime:

@@ -17,6 +17,7 @@ from millstream.engine import (
     App,
     Command,
     CommitFailed,
+    CommitTooLarge,
     Context,
     Engine,
     Event,
@@ -276,6 +277,18 @@ async def test_names_belong_to_the_key_of_the_command_or_of_the_event_unless_one
         assert due(engine) == live
         await engine.execute_many([Pay("a", "o"), Pay("b", "o")])
         assert len(due(engine)) == 2
+
+
+async def test_many_timers_of_one_handler_are_counted_in_bytes_as_its_events_are(hands: Hands) -> None:
+    plans["many"] = [Schedule(Release("s", "x" * 100), after=timedelta(1), name=str(n)) for n in range(300)]
+    small = Limits(commit_bytes_max=20_000, batch_bytes_max=20_000)
+    async with Engine(theatre, log="memory:", clock=hands) as engine:
+        await engine.execute(Plan("s", "many"))
+        assert len(due(engine)) == 300
+    async with Engine(theatre, log="memory:", clock=hands, limits=small) as engine:
+        with pytest.raises(CommitTooLarge):
+            await engine.execute(Plan("s", "many"))
+        assert due(engine) == []
 
 
 async def test_a_timer_without_a_name_is_one_of_its_own(hands: Hands) -> None:
