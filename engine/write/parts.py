@@ -5,7 +5,7 @@ Here: a model as something that follows the log. Not here: deciding (`state`), a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import length_hint
 
 from millstream.engine.application.app import App
@@ -115,7 +115,7 @@ class WriteParts:
 
     def __init__(self, app: App, limits: Limits, log: Log | None = None) -> None:
         self.models = [ModelPart(app, model) for model in app.models]
-        self._keeps_agenda = app.keeps_agenda or (isinstance(log, Needing) and AGENDA in log.needs)
+        self._keeps_agenda = app.keeps_agenda or AGENDA in _needs(log)
         self.agenda = Agenda()
         receipts_bytes_max = limits.receipts_bytes_max
         self.index = WriteIndex(limits.receipts_max, self.agenda.begin, receipts_bytes_max=receipts_bytes_max)
@@ -125,6 +125,10 @@ class WriteParts:
         """One list."""
         # Where nothing is owed or due, or ever was, it costs nothing.
         return [*self.models, self.index, *([self.agenda] if self._keeps_agenda else [])]
+
+
+def _needs(log: object) -> Collection[str]:
+    return log.needs if isinstance(log, Needing) else ()
 
 
 def apply_failed(
