@@ -751,7 +751,7 @@ async def test_what_is_closed_while_its_reader_is_slow_is_closed_after_a_while_t
 async def test_the_sweep_is_made_by_itself_and_says_in_one_line_what_was_dropped(
     log_lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("millstream.engine.server.server._SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("millstream.engine.server.sockets._SWEEP_SECONDS", 0.01)
     limits = ServerLimits(idle_seconds_max=0.001)
     async with served(limits=limits) as server, calling(server) as one, calling(server) as two:
         await one.rest()
@@ -835,7 +835,7 @@ async def test_a_command_of_one_who_has_gone_before_it_was_decided_never_happens
 async def test_when_the_system_has_no_file_left_it_says_so_and_tries_again(
     log_lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("millstream.engine.server.server._ACCEPT_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("millstream.engine.server.sockets._ACCEPT_RETRY_SECONDS", 0.001)
     loop, fails = asyncio.get_running_loop(), 2
     accept = loop.sock_accept
 
