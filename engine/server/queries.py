@@ -23,7 +23,7 @@ from millstream.engine.server.shares import Shares
 from millstream.engine.stores.events import event_pages
 from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line
 
-__all__ = ["Queries"]
+__all__ = ["NUMBER_BYTES", "Queries"]
 
 #: Events in one notification of `follow`.
 _FOLLOW_EVENTS_MAX = 500
@@ -31,7 +31,7 @@ _INT_MAX = 2**63 - 1
 #: A longer text is written by itself, so that its bytes are counted.
 _SMALL_CHARS = 256
 #: What a reply with a number has, at most, its id not counted.
-_NUMBER_BYTES = 128
+NUMBER_BYTES = 128
 
 
 class Queries:
@@ -60,7 +60,7 @@ class Queries:
         found = self._backend.answer_now(params.query, params.after, params.incomplete)
         if found is not None:
             if _is_small(found[0]) and (batch is None or self._is_room_in(batch, found[0])):
-                connection.confirm(request.id, Answered(*found), batch, _NUMBER_BYTES)
+                connection.confirm(request.id, Answered(*found), batch, NUMBER_BYTES)
             else:
                 self._reply(connection, request, batch, Answered(*found))
         else:
@@ -99,7 +99,7 @@ class Queries:
 
     def _is_room_in(self, batch: Batch, answer: Any) -> bool:
         """Whether an answer surely finds room in a batch, without a look at its bytes."""
-        return type(answer) is not str and batch.size_bytes + _NUMBER_BYTES <= self._limits.output_bytes_max
+        return type(answer) is not str and batch.size_bytes + NUMBER_BYTES <= self._limits.output_bytes_max
 
     def _waiting_for(self, query: Query[Any]) -> Shares:
         return self._waiting[self._backend.app.queries[type(query)].view]

@@ -139,6 +139,13 @@ class Server(Sockets):
 
         return Fronts(fronts, app, self, self._observer, self._methods.commands, self._tokens, self._tls)
 
+    def sweep(self, now: float) -> None:
+        """End what has had its time; see `Sockets.sweep` and `Fronts.sweep`."""
+        if self._fronts is None:
+            super().sweep(now)
+        else:
+            self._fronts.sweep(now)
+
     def forget(self, connection: Connection) -> None:
         """A connection is gone: its commands that wait at the door do not get in."""
         if self._methods.commands is not None:

@@ -101,6 +101,10 @@ class Sockets:
         if reason is not None:
             self._dropped[reason] += 1
 
+    def drop(self, reason: str) -> None:
+        """What never was a connection was ended for this reason."""
+        self._dropped[reason] += 1
+
     def failed(self, error: BaseException) -> None:
         """A request failed; worth a line if nobody meant it to."""
         if not is_meant(error):
@@ -134,15 +138,18 @@ class Sockets:
                 self._observer.accept_failed(error=error, connections=len(self.connections))
                 await anyio.sleep(_ACCEPT_RETRY_SECONDS)
                 continue
-            if tls is not None and len(self.connections) + len(self._arriving) >= self.limits.connections_max:
+            if tls is not None and self._is_full():
                 peer.close()
-                self._dropped["connections_max"] += 1
+                self.drop("connections_max")
                 continue
             arrival = loop.create_task(self._take_in(peer, tls))
             self._arriving.add(arrival)
             arrival.add_done_callback(self._arriving.discard)
             if tls is None:
                 await asyncio.wait([arrival])
+
+    def _is_full(self) -> bool:
+        return len(self.connections) + len(self._arriving) >= self.limits.connections_max
 
     async def _take_in(self, peer: socket.socket, tls: ssl.SSLContext | None) -> None:
         await self._connect(peer, tls, lambda: Connection(self, is_tls=tls is not None))
@@ -160,7 +167,7 @@ class Sockets:
                 ssl_shutdown_timeout=None if tls is None else limits.linger_seconds_max,
             )
         except (OSError, TimeoutError):  # what comes of a stranger's handshake is counted, and no more
-            self._dropped["handshake"] += 1
+            self.drop("handshake")
 
     # Looking after them.
 

@@ -18,7 +18,6 @@ from typing import NoReturn
 
 import anyio
 
-from millstream.engine.application.app import App
 from millstream.engine.errors import MillstreamError
 from millstream.engine.errors.said import message_of
 from millstream.engine.server.fronts.frames import NOTES, frame
@@ -29,7 +28,7 @@ from millstream.engine.server.listening import Listener, tls_context
 from millstream.engine.server.tokens import Tokens
 from millstream.engine.wire import parse_address
 
-__all__ = ["main"]
+__all__ = ["front_of", "main"]
 
 _ORPHANED = 3
 
@@ -41,26 +40,31 @@ def main(line: bytes) -> NoReturn:
     order = Order.of(line)
     stream = socket.socket(fileno=order.stream)
     try:
-        app, tls = order.app.load(), None if order.tls is None else tls_context(*order.tls)
-        listeners = [_listener(each, tls) for each in order.listening]
+        front = front_of(order)
     except BaseException as error:  # noqa: BLE001 - whatever importing an application raises is told, and is the end
         said = message_of(error) if isinstance(error, MillstreamError) else traceback.format_exc()
         with suppress(OSError):
             stream.setblocking(True)
             stream.sendall(frame(NOTES, write_notes([Unready(said)])))
         os._exit(1)
-    stream.setblocking(False)
     gc.collect()
     gc.freeze()
-    was_told = anyio.run(
-        _serve, order, app, listeners, stream, backend_options={"use_uvloop": find_spec("uvloop") is not None}
-    )
+    uvloop = {"use_uvloop": find_spec("uvloop") is not None}
+    was_told = anyio.run(front.serve, stream, backend_options=uvloop)
     os._exit(0 if was_told else _ORPHANED)
 
 
-async def _serve(order: Order, app: App, listeners: list[Listener], stream: socket.socket) -> bool:
+def front_of(order: Order) -> Front:
+    """What an order says.
+
+    Raises:
+        Exception: whatever importing the application raises.
+        DefinitionError: the certificate, or another file of TLS, can't be read any more.
+    """
+    tls = None if order.tls is None else tls_context(*order.tls)
     tokens = None if order.tokens is None else Tokens.of_digests(order.tokens)
-    return await Front(app, tokens, order.server_limits, listeners).serve(stream)
+    listeners = [_listener(each, tls) for each in order.listening]
+    return Front(order.app.load(), tokens, order.server_limits, listeners)
 
 
 def _listener(listening: Listening, tls: ssl.SSLContext | None) -> Listener:

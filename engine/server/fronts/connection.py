@@ -20,6 +20,7 @@ from millstream.engine.server.fronts.reader import Passing
 from millstream.engine.server.fronts.uplink import NUMBER_BITS, PREFIX, Uplink
 from millstream.engine.server.intake import LARGE_BYTES
 from millstream.engine.server.output import Batch
+from millstream.engine.server.queries import NUMBER_BYTES
 from millstream.engine.server.tokens import Role
 
 __all__ = ["FrontConnection"]
@@ -112,7 +113,10 @@ class FrontConnection(Connection):
         if found is None:
             return
         request, batch = found
-        self._owed_bytes += owed_bytes
+        if owed_bytes and batch is not None:
+            self._uplink.note(Took(self.number, owed_bytes))  # what is in a batch waits for all of it, and has a bound
+        else:
+            self._owed_bytes += owed_bytes
         method = request.__class__.__name__
         if method == "ask":
             self.questions -= 1
@@ -151,7 +155,7 @@ class FrontConnection(Connection):
         if batch is None:
             self._output.deliver(to, Raw(line), len(line), None)
             return
-        size = 0 if method in _COMMANDS else len(line)
+        size = 0 if method in _COMMANDS else max(NUMBER_BYTES, len(line))
         most = self._limits.output_bytes_max
         if size and batch.size_bytes + size > most and rest.startswith(_RESULT):
             self.fail(to, LimitReached("output_bytes_max", most), batch)

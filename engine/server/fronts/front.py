@@ -19,6 +19,7 @@ from millstream.engine.server.fronts.notes import (
     Failed,
     Gone,
     Held,
+    NeverCame,
     Note,
     Over,
     Ready,
@@ -68,8 +69,8 @@ class Front(Sockets):
         }
         self.first_role = Role.WRITER if tokens is None else None
         self.uplink = Uplink(limits.front_bytes_max, self._numbered, self._told, self._lost)
-        #: When the writer's process is gone, or has no use for this one any more.
-        self.over = asyncio.Event()
+        #: The writer's process is gone, or has no use for this one any more.
+        self._over = asyncio.Event()
         self._listeners = list(listeners)
         self._by_number: dict[int, FrontConnection] = {}
         self._number = 0
@@ -78,10 +79,11 @@ class Front(Sockets):
 
     async def serve(self, stream: socket.socket) -> bool:
         """Take connections until the writer's process says to stop, or is gone; returns whether it said so."""
+        stream.setblocking(False)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self.uplink, stream)
         self.begin()
         self.uplink.note(Ready())
-        await self.over.wait()
+        await self._over.wait()
         return self._stopping is not None and self._stopping.done()
 
     # What connections call.
@@ -100,6 +102,10 @@ class Front(Sockets):
         self._by_number.pop(connection.number, None)
         self.uplink.note(Gone(connection.number, reason))
 
+    def drop(self, reason: str) -> None:
+        """What never was a connection was ended for this reason: the writer's process counts it."""
+        self.uplink.note(Dropped(reason, 1))
+
     def sweep(self, now: float) -> None:
         """As without fronts; and questions of those who sent their last are given up in the writer's process."""
         super().sweep(now)
@@ -116,7 +122,7 @@ class Front(Sockets):
             is_room = await self._is_room(number)
             if tls is not None and not is_room:
                 peer.close()
-                self._dropped["connections_max"] += 1
+                self.drop("connections_max")
                 return
 
             def made() -> Connection:
@@ -127,7 +133,10 @@ class Front(Sockets):
         finally:
             self._asking.pop(number, None)
             if not is_known and number not in self._by_number:
-                self.uplink.note(Gone(number, None))
+                self.uplink.note(NeverCame(number))
+
+    def _is_full(self) -> bool:
+        return False  # the writer's process knows
 
     async def _is_room(self, number: int) -> bool:
         asked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -161,7 +170,7 @@ class Front(Sockets):
         self.uplink.close()
 
     def _lost(self) -> None:
-        self.over.set()
+        self._over.set()
 
 
 def _pass_on(connection: FrontConnection, request: object, batch: Batch | None) -> None:
@@ -173,10 +182,6 @@ class _Telling(Observer):
 
     def __init__(self, front: Front) -> None:
         self._front = front
-
-    def connections_dropped(self, *, reason: str, connections: int) -> None:
-        """Tell it."""
-        self._front.uplink.note(Dropped(reason, connections))
 
     def accept_failed(self, *, error: BaseException, connections: int) -> None:
         """Tell it."""

@@ -155,7 +155,7 @@ class Fronts:
         return ServerStats(
             connections=len(guests),
             connections_max=self.limits.connections_max,
-            in_flight=sum(guest.in_flight + guest.waiting for guest in guests),
+            in_flight=sum(guest.in_flight for guest in guests),
             watches=sum(len(guest.streams) for guest in guests),
             accepted=self._accepted,
             dropped=dict(self._dropped),
@@ -197,6 +197,10 @@ class Fronts:
         """A connection has arrived at a front, and is among the guests; whether there is room for it."""
         self._accepted += 1
         return sum(len(each.guests) for each in self._links()) <= self.limits.connections_max
+
+    def never_came(self) -> None:
+        """It was none after all."""
+        self._accepted -= 1
 
     def left(self, guest: Guest, reason: str | None) -> None:
         """One has left; for a reason, if it was us."""

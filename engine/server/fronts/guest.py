@@ -185,11 +185,6 @@ class Guest(Running):
         return self._owed_bytes < self._limits.output_bytes_max and not self._link.is_slow
 
     @property
-    def waiting(self) -> int:
-        """Requests that are here and not taken up."""
-        return len(self._backlog)
-
-    @property
     def _may_take(self) -> bool:
         return not self._is_held and self.in_flight < self._limits.in_flight_max and self.has_room
 

@@ -35,6 +35,7 @@ from millstream.engine.server.fronts.notes import (
     Ending,
     GivenUp,
     Gone,
+    NeverCame,
     Note,
     Ready,
     Took,
@@ -78,6 +79,7 @@ class LinkHost(Protocol):
 
     def failed(self, error: BaseException) -> None: ...
     def arrived(self) -> bool: ...
+    def never_came(self) -> None: ...
     def left(self, guest: Guest, reason: str | None) -> None: ...
     def told(self, link: Link, note: Note) -> None: ...
 
@@ -225,16 +227,19 @@ class Link(asyncio.Protocol):
         elif isinstance(note, Arrived):
             self.guests[note.number] = Guest(self, note.number, self.host.first_role)
             self.note(Welcome(note.number, self.host.arrived()))
-        elif isinstance(note, Gone | Became | Took | Ending | GivenUp):
+        elif isinstance(note, Gone | NeverCame | Became | Took | Ending | GivenUp):
             guest = self.guests.get(note.number)
             if guest is not None:
                 self._told_of(guest, note)
         else:
             self.host.told(self, note)
 
-    def _told_of(self, guest: Guest, note: Gone | Became | Took | Ending | GivenUp) -> None:
+    def _told_of(self, guest: Guest, note: Gone | NeverCame | Became | Took | Ending | GivenUp) -> None:
         if isinstance(note, Gone):
             self._leave(guest, note.reason, is_gone=True)
+        elif isinstance(note, NeverCame):
+            self._leave(guest, None, is_gone=True)
+            self.host.never_came()
         elif isinstance(note, Became):
             guest.become(note.role)
         elif isinstance(note, Took):

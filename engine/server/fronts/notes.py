@@ -22,6 +22,7 @@ __all__ = [
     "GivenUp",
     "Gone",
     "Held",
+    "NeverCame",
     "Note",
     "Over",
     "Ready",
@@ -91,6 +92,12 @@ class Gone(_Note, frozen=True):
     reason: str | None
 
 
+class NeverCame(_Note, frozen=True):
+    """Who has arrived was gone before it was a connection, or its handshake failed."""
+
+    number: int
+
+
 class Dropped(_Note, frozen=True):
     """So many that never were connections were ended for this reason."""
 
@@ -147,6 +154,7 @@ Note: TypeAlias = (
     | Ending
     | GivenUp
     | Gone
+    | NeverCame
     | Dropped
     | AcceptFailed
     | Failed

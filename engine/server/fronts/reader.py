@@ -86,5 +86,5 @@ class FrontReader:
 
 def passing_classes(methods: Collection[str]) -> dict[str, type[Passing]]:
     """For each method a class of what is passed on, whose name it is."""
-    made = ((name, msgspec.defstruct(name, [], bases=(Passing,), frozen=True, gc=False)) for name in methods)
+    made = ((name, msgspec.defstruct(name, [], bases=(Passing,), tag=name, frozen=True, gc=False)) for name in methods)
     return {name: cast(type[Passing], each) for name, each in made}
