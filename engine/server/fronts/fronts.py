@@ -239,6 +239,8 @@ class Fronts:
         try:
             problem = await self._problem_of(link)
             if problem is not None:
+                with anyio.move_on_after(_ENDING_SECONDS_MAX):
+                    await asyncio.wait([process.ended])
                 process.kill()
                 await asyncio.wait([process.ended])
                 code, unstarted = process.ended.result()

@@ -868,7 +868,7 @@ async def test_when_the_system_has_no_file_left_it_says_so_and_tries_again(
         def __getattr__(self, name: str) -> Any:
             return getattr(loop, name)
 
-    monkeypatch.setattr("millstream.engine.server.server.asyncio", _Patched(asyncio, Loop()))
+    monkeypatch.setattr("millstream.engine.server.sockets.asyncio", _Patched(asyncio, Loop()))
     async with served() as server, calling(server) as caller:
         assert (await caller.call("health"))["live"] is True
     assert [line["error"] for line in log_lines if line["event"] == "accept_failed"] == [
