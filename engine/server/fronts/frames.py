@@ -20,6 +20,7 @@ __all__ = [
     "REPLIES",
     "REQUESTS",
     "BrokenStream",
+    "Frame",
     "Frames",
     "Outgoing",
     "frame",

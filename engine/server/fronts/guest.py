@@ -45,6 +45,9 @@ class Sending(Protocol):
     #: Its front takes nothing just now.
     is_slow: bool
 
+    #: Sends a reply, together with all others of this turn.
+    put: Callable[[Any], None]
+
     @property
     def host(self) -> PeerHost:
         """The server."""
@@ -54,7 +57,6 @@ class Sending(Protocol):
         """What a role may do, by class of request."""
         ...
 
-    def put(self, reply: Any) -> None: ...
     def answer(self, line: bytes) -> None: ...
     def notification(self, number: int, line: bytes) -> int: ...
     def note(self, note: Any) -> None: ...
@@ -81,7 +83,10 @@ class Guest(Running):
         #: It takes no answer any more, and what it has asked and is not decided is not wanted.
         self.is_gone = False
         self._link = link
+        self._put = link.put
         self._limits = limits
+        self._in_flight_max = limits.in_flight_max
+        self._output_bytes_max = limits.output_bytes_max
         self._is_ending = False
         self._is_held = False
         self._is_scheduled = False
@@ -142,7 +147,13 @@ class Guest(Running):
 
     def take(self, request: Any, line_bytes: int) -> None:
         """Take a request up, now or in its turn."""
-        if self._backlog or not self._may_take:
+        if (  # `_may_take`, without the calls: 0.1 µs of every command
+            self._backlog
+            or self._is_held
+            or self.in_flight >= self._in_flight_max
+            or self._owed_bytes >= self._output_bytes_max
+            or self._link.is_slow
+        ):
             self._backlog.append((request, line_bytes))
         else:
             self._do(request, line_bytes)
@@ -182,11 +193,11 @@ class Guest(Running):
     @property
     def has_room(self) -> bool:
         """Whether it takes what it is sent."""
-        return self._owed_bytes < self._limits.output_bytes_max and not self._link.is_slow
+        return self._owed_bytes < self._output_bytes_max and not self._link.is_slow
 
     @property
     def _may_take(self) -> bool:
-        return not self._is_held and self.in_flight < self._limits.in_flight_max and self.has_room
+        return not self._is_held and self.in_flight < self._in_flight_max and self.has_room
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
@@ -222,7 +233,7 @@ class Guest(Running):
         """
         line = _encode(Result(to, result))
         if len(line) < _SMALL_BYTES:
-            self._link.put(Raw(line))
+            self._put(Raw(line))
         else:
             self._owed_bytes += len(line)
             self._link.answer(line)
@@ -230,22 +241,22 @@ class Guest(Running):
     def fail(self, to: Any, error: BaseException, batch: Batch | None) -> None:
         """Answer a request with an error."""
         self.server.failed(error)
-        self._link.put(Raw(failure_of(to, error)))
+        self._put(Raw(failure_of(to, error)))
 
     def confirm(self, to: Any, result: Any, batch: Batch | None, size: int = 0) -> None:
         """Answer with what can surely be written: all that are due are written together."""
-        self._link.put(Result(to, result))
+        self._put(Result(to, result))
 
     def settle(self, to: Any, receipt: Any, batch: Batch | None) -> None:
         """Answer a command that was in flight."""
-        self._link.put(Result(to, receipt))
+        self._put(Result(to, receipt))
         self.in_flight -= 1
         if self._backlog:
             self._schedule()
 
     def settle_many(self, to: Any, result: Any, batch: Batch | None, commands: int) -> None:
         """Answer a request with so many commands that were in flight."""
-        self._link.put(Raw(_encode(Result(to, result))))
+        self._put(Raw(_encode(Result(to, result))))
         self.settled(commands)
 
     def settled(self, requests: int = 1) -> None:

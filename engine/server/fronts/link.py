@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from struct import Struct
 from typing import Any, Protocol, cast
 
@@ -108,6 +109,8 @@ class Link(asyncio.Protocol):
         self._is_scheduled = False
         self._is_reading = True
         self._outgoing = Outgoing(REPLIES, msgspec.json.Encoder().encode_lines, self._flush_soon)
+        #: Sends a reply, together with all others of this turn.
+        self.put: Callable[[Any], None] = self._outgoing.put
         self._transport: asyncio.Transport | None = None
 
     def handlers_of(self, role: Role | None) -> Any:
@@ -115,10 +118,6 @@ class Link(asyncio.Protocol):
         return self.host.handlers_of(role)
 
     # What goes out.
-
-    def put(self, reply: Any) -> None:
-        """Send a reply, together with all others of this turn."""
-        self._outgoing.put(reply)
 
     def answer(self, line: bytes) -> None:
         """Send a reply that counts."""

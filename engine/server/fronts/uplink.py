@@ -22,7 +22,7 @@ NUMBER_BITS = 32
 PREFIX = b'{"jsonrpc":"2.0","id":'
 _AFTER = len(PREFIX)
 _SEQUENCE = (1 << NUMBER_BITS) - 1
-NUMBER = Struct(">Q")
+_NUMBER = Struct(">Q")
 
 
 class Relayed(Protocol):
@@ -119,9 +119,9 @@ class Uplink(asyncio.Protocol):
             elif kind == ANSWER:
                 self._reply(payload, len(payload))
             elif kind == NOTIFICATION:
-                connection = self._numbered(NUMBER.unpack_from(payload)[0])
+                connection = self._numbered(_NUMBER.unpack_from(payload)[0])
                 if connection is not None:
-                    connection.relay_notification(payload[NUMBER.size :], len(payload))
+                    connection.relay_notification(payload[_NUMBER.size :], len(payload))
             else:
                 for note in read_notes(payload):
                     self._told(note)
