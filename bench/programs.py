@@ -212,10 +212,10 @@ PROGRAMS = {
     **{
         f"socket-fronts-{count}": _served(
             partial(fronts.writing, count),
-            f"the engine behind its socket, {f'connections taken by {count} more processes' if count else 'alone'}",
+            f"the engine behind its socket, {'connections taken by another process' if count else 'alone'}",
             _GROUP,
         )
-        for count in (0, 1, 2)
+        for count in (0, 1)
     },
     "socket-echo": _peer(
         socket_runs.echo, "a Python loop that sends back what it receives: the load's limit", _NOTHING

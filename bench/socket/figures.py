@@ -51,10 +51,7 @@ FRONT_FIGURES = tuple(
         title=f"what a durable command takes of the writer's thread, on two cores: {title}",
         about=_FRONTS,
         unit="µs of the thread",
-        subjects=(
-            Entry("one front", "socket-fronts-1", f"connections-{shape}"),
-            Entry("two fronts", "socket-fronts-2", f"connections-{shape}"),
-        ),
+        subjects=(Entry("one front", "socket-fronts-1", f"connections-{shape}"),),
         limits=limits(f"connections-{shape}", no_front="socket-fronts-0"),
     )
     for shape, title in (

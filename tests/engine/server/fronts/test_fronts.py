@@ -17,14 +17,15 @@ from typing import Any
 import anyio
 import pytest
 
-from millstream.engine import App, DefinitionError, Engine, Observer
+from millstream.engine import App, DefinitionError, Engine, Observer, Replica
 from millstream.engine.client import Client
 from millstream.engine.server import Server, ServerLimits, Tokens
 from millstream.engine.server.fronts import fronts as all_fronts
 from millstream.engine.server.fronts.errors import FrontFailed
 from millstream.engine.server.fronts.fronts import Fronts
 from millstream.handlers import WriteModel, applies
-from tests.engine.server.caller import ADD, SECONDS_MAX, STOCK, calling, request, until
+from tests.engine.server.caller import ADD, SECONDS_MAX, STOCK, Caller, calling, request, until
+from tests.engine.server.front_here import FrontHere
 from tests.shop import Add, Added, StockOf, shop
 from tests.support import ScriptedLog
 
@@ -159,6 +160,28 @@ async def test_fronts_check_tokens_and_bounds_are_those_of_all_together(tmp_path
             together.set()
         assert server.stats().dropped == {"connections_max": 1}
     assert not (tmp_path / "socket").exists()
+
+
+async def test_a_replica_has_fronts_as_an_engine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.engine.server.fronts.fronts.Process", FrontHere)
+    path = tmp_path / "shop.db"
+    async with (
+        Engine(shop, log=path) as engine,
+        Server(engine, listen=HERE) as writer,
+        Client(writer.addresses[0]) as client,
+        Replica(shop, log=path, writer=client) as replica,
+        Server(replica, listen=HERE, fronts=1) as server,
+        calling(server) as caller,
+    ):
+        assert (await caller.call("health"))["role"] == "replica"
+        assert (await caller.call("execute", {"command": ADD}))["position"] == 1
+        assert await caller.call("ask", {"query": STOCK, "after": 1}) == {"answer": 1, "position": 1}
+        assert [each["position"] for each in await outcomes(caller)] == [2, 3]
+
+
+async def outcomes(caller: Caller) -> list[Any]:
+    told = await caller.call("execute_many", {"commands": [ADD, ADD]})
+    return [each["result"] for each in told["outcomes"]]
 
 
 async def test_a_front_that_does_not_take_what_it_is_sent_is_killed_and_nobody_waits_for_it() -> None:
