@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
-from millstream.engine import App, DefinitionError, Engine, Observer, Replica
+from millstream.engine import App, DefinitionError, Engine, Limits, Observer, Replica
 from millstream.engine.client import Client
 from millstream.engine.server import Server, ServerLimits, Tokens
 from millstream.engine.server.fronts import fronts as all_fronts
@@ -113,7 +113,7 @@ async def test_fronts_that_are_killed_under_load_lose_nothing_double_nothing_and
 async def test_what_a_lost_front_had_handed_over_is_decided_and_others_notice_nothing() -> None:
     log = ScriptedLog()
     async with (
-        Engine(shop, log=log) as engine,
+        Engine(shop, log=log, limits=Limits(batch_commands_max=1)) as engine,  # the third is decided after the loss
         Server(engine, listen=HERE, fronts=1, limits=QUICK) as server,
         calling(server) as caller,
     ):
@@ -245,6 +245,7 @@ async def test_fronts_end_with_the_process_whose_they_are(number: signal.Signals
             connection.connect(str(tmp_path / "bank.sock"))
             connection.sendall(request("execute", {"command": {"type": "Open", "account": "ann"}}))
             assert b'"position":1' in connection.recv(1_000)
+            assert all(map(is_alive, pids))
             child.send_signal(number)
             assert connection.recv(1_000) == b""
         child.communicate(timeout=30)
