@@ -6,7 +6,7 @@ Here: the table. A new question to the engine is a new `Figure`.
 from __future__ import annotations
 
 from millstream.bench.figure import Entry, Figure, Goal, limits
-from millstream.bench.socket.figures import CLIENT_FIGURES
+from millstream.bench.socket.figures import CLIENT_FIGURES, FRONT_FIGURES
 
 __all__ = ["FIGURES"]
 
@@ -449,6 +449,7 @@ FIGURES = (
         ask_goal=Goal(bound=0.58, of="Redis*"),
     ),
     *CLIENT_FIGURES,
+    *FRONT_FIGURES,
     Figure(
         name="replicas-answer",
         title="questions to replicas, each asked in its own process, all at once",

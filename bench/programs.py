@@ -26,7 +26,7 @@ from millstream.bench import (
 )
 from millstream.bench.drivers import by_callers, in_one_call, mixed
 from millstream.bench.job import Job, Result
-from millstream.bench.socket import clients, replicas
+from millstream.bench.socket import clients, fronts, replicas
 from millstream.bench.socket import runs as socket_runs
 from millstream.bench.socket.children import found
 from millstream.bench.systems import (
@@ -214,6 +214,14 @@ PROGRAMS = {
         _GROUP,
     ),
     "socket-ask": _served(socket_runs.ask, "the engine behind its socket, TCP, in a process of its own", _NOTHING),
+    **{
+        f"socket-fronts-{count}": _served(
+            partial(fronts.writing, count),
+            f"the engine behind its socket, {'connections taken by another process' if count else 'alone'}",
+            _GROUP,
+        )
+        for count in (0, 1)
+    },
     "socket-echo": _peer(
         socket_runs.echo, "a Python loop that sends back what it receives: the load's limit", _NOTHING
     ),
