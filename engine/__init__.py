@@ -72,11 +72,11 @@ from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.read.parked import Parked
 from millstream.engine.replica import Replica
-from millstream.engine.stats import EngineStats, ReplicaStats, ViewStats, WriterStats
+from millstream.engine.stats import EffectStats, EngineStats, ReplicaStats, ViewStats, WriterStats
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
-from millstream.engine.write.entries import AgendaEntry, Entry, Timer
+from millstream.engine.write.entries import AgendaEntry, Effect, Entry, Outcome, Timer
 
 __all__ = [
     "KEY",
@@ -100,6 +100,8 @@ __all__ = [
     "Context",
     "DeadlineExceeded",
     "DefinitionError",
+    "Effect",
+    "EffectStats",
     "Engine",
     "EngineClosed",
     "EngineStats",
@@ -127,6 +129,7 @@ __all__ = [
     "NotPermitted",
     "NotYetVisible",
     "Observer",
+    "Outcome",
     "OutcomeUnknown",
     "Overloaded",
     "Parked",

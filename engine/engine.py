@@ -31,6 +31,7 @@ from millstream.engine.loop.home import Home, promises_of
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
+from millstream.engine.outside.outside import Given, Outside
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.queries import Queries
@@ -40,7 +41,7 @@ from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.recovery.snapshotter import Snapshotter
 from millstream.engine.recovery.taking import new_parts
 from millstream.engine.snapshots.part import Part
-from millstream.engine.stats import EngineStats, WriterStats
+from millstream.engine.stats import EngineStats
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.capabilities import Upgrading
 from millstream.engine.stores.port import Log
@@ -48,6 +49,7 @@ from millstream.engine.stores.reader import Reader
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.failure import Rebuilt
+from millstream.engine.write.figures import writer_stats
 from millstream.engine.write.owing import Owing
 from millstream.engine.write.parts import WriteParts
 from millstream.engine.write.state import WriteState
@@ -79,18 +81,21 @@ class Engine(Queries):
             memory not doubled; the app's classes must be importable there. False: every opening replays the whole log.
         freeze_gc: after opening, take everything that is alive out of the garbage collector's sight (`gc.freeze`), so
             that it never walks over a large state again. It is for the whole process: for one that serves one engine.
+        effects: instances of the application's classes of effects; others are made without arguments, and none in a
+            simulation that is given none. False: nothing is performed, and what is owed stays so.
         observers: are told what happens, beside the log lines, which are always written.
 
     Raises:
         DefinitionError: an observer is a class, or has a hook that is async or yields; ``snapshots`` is another word;
-            another process can't import the app to take its snapshots.
+            another process can't import the app to take them; ``effects`` are not one instance of a class of its.
         LogRefused: no store knows the log's address; no other process can read it to take its snapshots.
 
     Raises (on entering):
         LogLocked, LogRefused, LogCorrupt: the log can't be used.
         EventsUnreadable: the log holds events that today's application does not know or can't read.
         ApplyFailed: a write model can't apply what the log holds.
-        DefinitionError: the clock tells no aware datetime.
+        DefinitionError: the clock tells no aware datetime; a class of effects can't be made without arguments.
+        BaseException: what an instance of effects raised when it was entered.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class Engine(Queries):
         clock: Clock = utc_now,
         snapshots: bool | Literal["loop", "process"] = True,
         freeze_gc: bool = False,
+        effects: Given = None,
         observers: Iterable[Observer] = (),
     ) -> None:
         limits = limits or Limits()
@@ -142,6 +148,8 @@ class Engine(Queries):
         self._checks = self.admission.checks
         #: What reactions owe and have parked: to look at, to try again, to drop.
         self.agenda = Owing(self._writer, self._home)
+        #: What is done to the outside world: to pause a method of it.
+        self.effects = Outside(app, effects, self._writer, self._home, self.limits, self.observers)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
         #: Of the loop on which it is opened. To ask each time which one runs costs 0.24 µs per command: a system call.
@@ -339,25 +347,11 @@ class Engine(Queries):
 
     def stats(self) -> EngineStats:
         """Figures of this moment: mailbox, batches, positions, lags."""
-        writer, counts = self._writer, self._writer.counts
         return EngineStats(
-            writer=WriterStats(
-                status=writer.status,
-                commit=writer.head.number,
-                position=writer.head.position,
-                mailbox_commands=len(self._mailbox.queue),
-                mailbox_commands_max=self._mailbox.commands_max,
-                mailbox_entering=self._mailbox.entering,
-                commits=counts.commits,
-                commands=counts.commands,
-                commands_refused=counts.refused,
-                commands_failed=counts.failed,
-                batch_last=counts.batch_last,
-                batch_max=counts.batch_max,
-                batch_mean=counts.commands / counts.commits if counts.commits else 0.0,
-            ),
+            writer=writer_stats(self._writer),
             views=self._view_stats(),
             snapshot_position=0 if self._snapshotter is None else self._snapshotter.position,
+            effects=self.effects.stats(),
         )
 
     # Opening and closing.
@@ -378,6 +372,11 @@ class Engine(Queries):
         self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
         self._tasks.append(asyncio.create_task(self._writer.run(), name="millstream-writer"))
         self._life.must(Turn.OPENED)
+        try:
+            await self.effects.entered()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -419,7 +418,10 @@ class Engine(Queries):
                 process=self._process,
             )
             self.followers.append(self._snapshotter)
-        self._writer.start(self._write_state(write), head, store_failed=not await self._takes_commits())
+        if (runner := self.effects.prepare()) is not None:
+            self.followers.append(runner)
+        self._make_state = partial(WriteState, self.app, limits=self.limits, check_purity=self._check_purity)
+        self._writer.start(self._make_state(write), head, store_failed=not await self._takes_commits())
         for follower in self.followers:
             follower.start(head)
         self.observers.opened(
@@ -447,6 +449,8 @@ class Engine(Queries):
     async def _close(self) -> None:
         """Drain the writer, then what follows the log; let go of the log; what a task died of is raised last."""
         *_, writer = self._tasks
+        self._writer.close_to_callers()
+        await self.effects.drained(self.limits.drain_seconds_max)
         self._writer.stop()
         await asyncio.wait([writer], timeout=self.limits.drain_seconds_max)
         if not writer.done():
@@ -483,9 +487,6 @@ class Engine(Queries):
     def _reader(self, head: Head) -> Reader:
         return Reader(self.log, self.app, head, self.limits.read_bytes_max)
 
-    def _write_state(self, parts: WriteParts) -> WriteState:
-        return WriteState(self.app, parts, self.limits, check_purity=self._check_purity)
-
     def _settled_parts(self) -> list[Part]:
         """The parts when nothing moves any more. The write side's are left out if they are not those of the head."""
         settled = self._writer.settled
@@ -496,4 +497,4 @@ class Engine(Queries):
         """The write side's state anew, for the writer that has lost it."""
         write = WriteParts(self.app, self.limits, self.log)
         recovered = await self._recovery.recover(write.all, slicer)
-        return Rebuilt(self._write_state(write), recovered.head, recovered.replayed)
+        return Rebuilt(self._make_state(write), recovered.head, recovered.replayed)

@@ -40,15 +40,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cascade_commands_max: int = 500
     #: Encoded bytes of their events.
     cascade_bytes_max: int = 1024 * 1024
-    #: Reactions that are owed or parked, and timers that are parked. While there are so many, a command whose events
-    #: have reactions is refused with `LimitReached`.
+    #: Reactions that are owed or parked, and timers and effects that are parked. While there are so many, a command
+    #: whose events have reactions or effects is refused with `LimitReached`.
     agenda_entries_max: int = 100_000
     #: Timers that wait for their time; a command that would set more is refused with `LimitReached`.
     timers_max: int = 1_000_000
+    #: Effects that are owed; a command whose events would owe more is refused with `LimitReached`.
+    effects_owed_max: int = 100_000
     #: A time of day that runs from the measured one by more is not believed until it has stayed for as long.
     clock_jump_seconds_max: float = 60.0
-    #: How long the writer waits at most before it asks a store that failed again, in an application that has reactions
-    #: or timers. Without them the next command asks it.
+    #: How long the writer waits at most before it asks a store that failed again, in an application that has reactions,
+    #: timers or effects. Without them the next command asks it.
     store_retry_seconds: float = 30.0
     #: Commands with an id whose receipts are remembered; the same id after so many others is a new command.
     receipts_max: int = 100_000

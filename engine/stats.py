@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["EngineStats", "ReplicaStats", "ViewStats", "WriterStats"]
+__all__ = ["EffectStats", "EngineStats", "ReplicaStats", "ViewStats", "WriterStats"]
 
 
 class WriterStats(msgspec.Struct, frozen=True):
@@ -46,6 +46,20 @@ class ViewStats(msgspec.Struct, frozen=True):
     watches: int = 0
 
 
+class EffectStats(msgspec.Struct, frozen=True):
+    """The effects of one method. Counts of attempts are since the engine was opened."""
+
+    #: Effects that are owed, those that are being performed among them; and parked, with what came of others.
+    owed: int
+    running: int
+    parked: int
+    #: None is to begin.
+    is_paused: bool
+    #: Attempts.
+    succeeded: int
+    failed: int
+
+
 class EngineStats(msgspec.Struct, frozen=True):
     """The whole engine."""
 
@@ -53,6 +67,8 @@ class EngineStats(msgspec.Struct, frozen=True):
     views: dict[str, ViewStats]
     #: Up to which event the states are in snapshots; what comes after it is replayed at opening.
     snapshot_position: int
+    #: By name of a method that performs effects.
+    effects: dict[str, EffectStats] = {}
 
 
 class ReplicaStats(msgspec.Struct, frozen=True):

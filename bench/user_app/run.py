@@ -46,7 +46,7 @@ async def run(job: OwnJob) -> Result:
     app, path = load_app(job.app), Path(job.directory) / _LOG
     setup = commands_in(app, job.setup) if job.setup else []
     commands = commands_in(app, job.commands)
-    async with Engine(app, log=path) as engine:
+    async with Engine(app, log=path, effects=False) as engine:
         await _prepare(engine, setup)
         await _Sending(engine).by_callers(job.callers, commands[: job.warmup])
         gc.collect()
@@ -115,7 +115,7 @@ async def _prepare(engine: Engine, setup: Sequence[Command]) -> None:
 async def _replayed(app: App, path: Path, events: int) -> float:
     """Events a second when the log is opened as if there were no snapshots."""
     started = elapsed()
-    async with Engine(app, log=path, snapshots=False):
+    async with Engine(app, log=path, snapshots=False, effects=False):
         return events / (elapsed() - started)
 
 

@@ -6,6 +6,7 @@ Here: every check that needs more than one class, and the tables that the engine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 
@@ -13,13 +14,14 @@ import msgspec
 
 from millstream.engine.application.changing import warn_of_changing
 from millstream.engine.application.doors import BACKSLASH, without_nul
+from millstream.engine.application.effects import EffectEntry, EffectSide, effects_in, names_of
 from millstream.engine.application.exact import Exact, MessageCheck, exact_check, exact_or_reason
 from millstream.engine.application.forms import require_event, require_message, require_readable
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Message, Query
 from millstream.engine.application.methods import Method, key_field, may_time, place_of, yielded_by
 from millstream.engine.application.promises import Promise, promise_of, require_kept
-from millstream.engine.application.reactions import by_name, reactions_in
+from millstream.engine.application.reactions import by_name, places_of, reactions_in
 from millstream.engine.application.sides import (
     Poison,
     ReadSide,
@@ -91,7 +93,10 @@ class App:
             `millstream.handlers.Retired`.
         name: stored in the log, which then opens for this application only. Default: the first model's class name.
         version: the application's own, as in ``"2026.11.1"``. The log says with which one each opening wrote.
-        renamed: what reactions were called once, and what they are called today: what a log owes to the old name.
+        effects: classes of what is done to the outside world; see `millstream.handlers.Effects`. What a commit owes
+            depends on them, so a replica declares them, too, and runs none.
+        renamed: what reactions and effects were called once, and what they are called today: what a log owes to the
+            old name.
 
     Raises:
         DefinitionError: the parts contradict each other; names both places.
@@ -108,6 +113,7 @@ class App:
         retired: Iterable[type[RetiredSide]] = (),
         name: str | None = None,
         version: str | None = None,
+        effects: Iterable[type[EffectSide]] = (),
         renamed: Mapping[str, str] | None = None,
     ) -> None:
         self.models: Sequence[type[WriteSide]] = tuple(models)
@@ -115,6 +121,8 @@ class App:
         known = tuple(_require_retired(retired))
         self.retired_commands: frozenset[type[RetiredSide]] = frozenset(filter(is_of_command, known))
         self.retired: frozenset[type[RetiredSide]] = frozenset(known) - self.retired_commands
+        #: The classes of what is done to the outside world.
+        self.effect_classes: Sequence[type[EffectSide]] = tuple(effects)
         if not self.models:
             raise DefinitionError("an App needs at least one write model")
         for model in self.models:
@@ -130,14 +138,17 @@ class App:
         for model in filter(is_keyed, self.models):
             _require_keys(model)
         self.commands = _commands(self.models)
-        self.events = _events(self.models, self.views)
+        self.events = _events(self.models, self.views, self.effect_classes)
         self.queries = _queries(self.views)
         self.reactions = reactions_in(self.models, {each: entry.method for each, entry in self.commands.items()})
-        #: By name, those of once among them.
-        self.reactions_by_name = by_name(self.reactions, renamed or {})
+        #: By type of event what performs it.
+        self.effects: Mapping[type[Event], tuple[EffectEntry, ...]] = effects_in(
+            self.effect_classes, self.events, self.commands, places_of(self.reactions)
+        )
         self.renamed: Mapping[str, str] = dict(renamed or {})
-        #: Something may be owed, or due later.
-        self.keeps_agenda = bool(self.reactions) or any(may_time(entry.method) for entry in self.commands.values())
+        #: By name, those of once among them.
+        self.effects_by_name = names_of(self.effects, self.renamed)
+        self.reactions_by_name = by_name(self.reactions, self.renamed, self.effects_by_name)
         if not self.events:
             raise DefinitionError(
                 "an App needs at least one event that a model or a view applies",
@@ -164,6 +175,12 @@ class App:
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
         warn_of_changing(self.events, level=2)
+
+    @cached_property
+    def keeps_agenda(self) -> bool:
+        """Whether something may be owed, or due later."""
+        timed = (may_time(entry.method) for entry in self.commands.values())
+        return bool(self.reactions or self.effects) or any(timed)
 
     def describe(self) -> list[MessageCheck]:
         """How each command and each event is checked, and why not in the quick way: to make a hot one quicker.
@@ -308,7 +325,9 @@ def _command_entry(command: type[Command], model: int, method: Method) -> Comman
     return CommandEntry(tag_of(command), model, method, key_of, read, plain, exact, promise)
 
 
-def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) -> dict[type[Event], EventEntry]:
+def _events(
+    models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]], effects: Sequence[type[EffectSide]]
+) -> dict[type[Event], EventEntry]:
     appliers: dict[type[Event], list[tuple[int, Method]]] = {}
     for index, model in enumerate(models):
         for event, method in model.__appliers__.items():
@@ -320,7 +339,12 @@ def _events(models: Sequence[type[WriteSide]], views: Sequence[type[ReadSide]]) 
         for reaction in reactions_of(model):
             appliers.setdefault(reaction.event, [])
     handlers = [handler for model in models for handler in model.__handlers__.values()]
-    for event, place in [(event, handler.place) for handler in handlers for event in yielded_by(handler, Event)]:
+    yielded = [(event, handler.place) for handler in handlers for event in yielded_by(handler, Event)]
+    performed = {method.event for side in effects for method in getattr(side, "__effects__", ())}
+    for event, _ in yielded:
+        if event in performed:  # one that nobody applies may be for the outside world alone
+            appliers.setdefault(event, [])
+    for event, place in yielded:
         if event not in appliers:
             raise DefinitionError(f"no model and no view applies event {event.__name__}", place_of(event), place)
     for event in appliers:

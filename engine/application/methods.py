@@ -28,8 +28,11 @@ __all__ = [
     "applies",
     "declared",
     "declared_reactions",
+    "given_name",
+    "hints_of",
     "key_field",
     "mark",
+    "marked",
     "may_time",
     "pieces_of_first",
     "place_of",
@@ -101,7 +104,7 @@ def declared(owner: type, kind: str, base: type[Message], *, context: bool = Fal
         DefinitionError: a method has no usable annotation or signature, or two are for the same message.
     """
     found: dict[type[Message], Method] = {}
-    for function in _marked(owner, kind):
+    for function in marked(owner, kind):
         message, method = _read(function, kind, base, context)
         if message in found:
             raise DefinitionError(f"{message.__name__} has two @{kind} methods", found[message].place, method.place)
@@ -116,16 +119,41 @@ def declared_reactions(owner: type) -> tuple[ReactionMethod, ...]:
         DefinitionError: a method has no usable annotation or signature, or a name that is none.
     """
     found: list[ReactionMethod] = []
-    for function in _marked(owner, "reacts"):
+    for function in marked(owner, "reacts"):
         event, method = _read(function, "reacts", Event, False)
-        name = getattr(function, _NAME, f"{owner.__name__}.{function.__name__}")
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise DefinitionError(f"a reaction's name is a text that can be printed, not {name!r}", method.place)
+        name = given_name(function, f"{owner.__name__}.{function.__name__}")
         found.append(ReactionMethod(name, cast(type[Event], event), method))
     return tuple(found)
 
 
-def _marked(owner: type, kind: str) -> Iterator[Callable[..., Any]]:
+def given_name(function: Callable[..., Any], usual: str) -> str:
+    """What the log calls a method.
+
+    Raises:
+        DefinitionError: its decorator was given a name that is none.
+    """
+    name = getattr(function, _NAME, usual)
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise DefinitionError(f"a name in the log is a text that can be printed, not {name!r}", place_of(function))
+    return name
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """What a method's annotations mean.
+
+    Raises:
+        DefinitionError: one can't be resolved.
+    """
+    try:
+        return get_type_hints(function)
+    except NameError as error:
+        raise DefinitionError(
+            f"an annotation can't be resolved: {error}; use names of the module", place_of(function)
+        ) from error
+
+
+def marked(owner: type, kind: str) -> Iterator[Callable[..., Any]]:
+    """The methods of a class with a decorator, in the order in which they are written, inherited ones first."""
     for name in dict.fromkeys(name for cls in reversed(owner.__mro__) for name in vars(cls)):
         function = inspect.getattr_static(owner, name)
         if getattr(function, _MARK, None) == kind:
@@ -140,10 +168,7 @@ def _read(function: Callable[..., Any], kind: str, base: type[Message], context:
     if not 1 <= len(parameters) <= (2 if context else 1) or any(p.kind > p.POSITIONAL_OR_KEYWORD for p in parameters):
         shape = "(self, message) or (self, message, context)" if context else "(self, message)"
         raise DefinitionError(f"an @{kind} method takes {shape}", place)
-    try:
-        hints = get_type_hints(function)
-    except NameError as error:
-        raise DefinitionError(f"an annotation can't be resolved: {error}; use names of the module", place) from error
+    hints = hints_of(function)
     if parameters[0].name not in hints:
         raise DefinitionError(f"parameter {parameters[0].name!r} needs an annotation: the {base.__name__} it is", place)
     message = hints[parameters[0].name]

@@ -5,7 +5,7 @@ Here: the table to dispatch with, and circles that can be told when an applicati
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from millstream.engine.application.messages import Command, Event
@@ -13,7 +13,7 @@ from millstream.engine.application.methods import Method, key_field, place_of, y
 from millstream.engine.application.sides import WriteSide, is_keyed, reactions_of
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["Asking", "ReactionEntry", "by_name", "reactions_in"]
+__all__ = ["Asking", "ReactionEntry", "by_name", "places_of", "reactions_in"]
 
 
 class Asking(NamedTuple):
@@ -56,24 +56,32 @@ def reactions_in(
     return table
 
 
+def places_of(reactions: Mapping[type[Event], tuple[ReactionEntry, ...]]) -> dict[str, str]:
+    """By name of a reaction where it is written."""
+    return {entry.name: entry.method.place for entries in reactions.values() for entry in entries}
+
+
 def by_name(
-    reactions: Mapping[type[Event], tuple[ReactionEntry, ...]], renamed: Mapping[str, str]
+    reactions: Mapping[type[Event], tuple[ReactionEntry, ...]],
+    renamed: Mapping[str, str],
+    effects: Collection[str] = (),
 ) -> dict[str, ReactionEntry]:
     """All reactions by name.
 
     Args:
         reactions: today's.
-        renamed: what some were called once, and what they are called today.
+        renamed: what some were called once, and what they are called today; of effects, too.
+        effects: the names of those.
 
     Raises:
         DefinitionError: a name is unknown, or taken.
     """
     known = {entry.name: entry for entries in reactions.values() for entry in entries}
     for old, new in renamed.items():
-        if new not in known or old in known:
-            what = f"there is no reaction {new!r}" if new not in known else f"there is a reaction {old!r} today"
+        if (new not in known and new not in effects) or old in known:
+            what = f"there is a reaction {old!r} today" if old in known else f"there is no reaction {new!r}"
             raise DefinitionError(f"renamed={{{old!r}: {new!r}}} says what no reaction is called: {what}")
-    return known | {old: known[new] for old, new in renamed.items()}
+    return known | {old: known[new] for old, new in renamed.items() if new in known}
 
 
 def _require_sound(

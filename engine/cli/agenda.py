@@ -21,7 +21,7 @@ from millstream.engine.cli.output import Json, log_to_stderr, printable, show_fi
 from millstream.engine.engine import Engine
 from millstream.engine.errors import NotOnAgenda
 from millstream.engine.upkeep import agenda_in, attached, settle_entry
-from millstream.engine.write.entries import AgendaEntry, Entry
+from millstream.engine.write.entries import AgendaEntry, Effect, Entry, Outcome, Timer
 
 __all__ = ["app"]
 
@@ -32,7 +32,11 @@ app = typer.Typer(
 )
 
 _Id = Annotated[
-    str, typer.Argument(metavar="ENTRY", help="As the list names it: event:812/Selling.placed, timer:hold/o7@s1.")
+    str,
+    typer.Argument(
+        metavar="ENTRY",
+        help="As the list names it: event:812/Selling.placed, timer:hold/o7@s1, effect:812/Payments.charge.",
+    ),
 ]
 
 
@@ -73,7 +77,7 @@ def _show(log: LogArgument, entry: _Id, json: Json = False) -> None:
             "entry": printable(found.id),
             "is": _state(found),
             **({"problem": _problem(found)} if found.is_parked else {}),
-            **({"commands decided": f"{found.decided:,}"} if isinstance(found, Entry) else {"due": found.due}),
+            **_figures(found),
             **{key: printable(str(value)) for key, value in told.items()},
         }
     )
@@ -126,7 +130,7 @@ def _decided(
     log_to_stderr("warning")
 
     async def work() -> bool:
-        async with Engine(load_app(application), log=log) as engine:
+        async with Engine(load_app(application), log=log, effects=False) as engine:
             return await decide(engine)
 
     is_done = anyio.run(work)
@@ -148,19 +152,36 @@ async def _entries(log: str) -> list[AgendaEntry]:
         return await agenda_in(found)
 
 
+def _figures(entry: AgendaEntry) -> dict[str, str]:
+    match entry:
+        case Entry():
+            return {"commands decided": f"{entry.decided:,}"}
+        case Timer():
+            return {"due": entry.due}
+        case Effect():
+            return {"attempts": f"{entry.attempts:,}", "is known outside as": entry.attempt_id}
+        case Outcome():
+            return {"commands left": f"{len(entry.commands):,}"}
+
+
 def _plain(entry: AgendaEntry) -> dict[str, Any]:
-    message = "event" if isinstance(entry, Entry) else "command"
-    return {"id": entry.id, **to_builtins(entry), message: decode(_message(entry)), "parked": entry.is_parked}
+    plain = {"id": entry.id, **to_builtins(entry), "parked": entry.is_parked}
+    if isinstance(entry, Outcome):
+        return {**plain, "commands": [decode(each) for each in entry.commands]}
+    message = "command" if isinstance(entry, Timer) else "event"
+    return {**plain, message: decode(_message(entry))}
 
 
 def _message(entry: AgendaEntry) -> str:
-    return entry.event if isinstance(entry, Entry) else entry.command
+    if isinstance(entry, Outcome):
+        return entry.commands[0]
+    return entry.command if isinstance(entry, Timer) else entry.event
 
 
 def _state(entry: AgendaEntry) -> str:
     if entry.is_parked:
         return "parked"
-    return "owed" if isinstance(entry, Entry) else f"due {entry.due}"
+    return f"due {entry.due}" if isinstance(entry, Timer) else "owed"
 
 
 def _problem(entry: AgendaEntry) -> str:

@@ -64,7 +64,7 @@ def _replay(
     log_to_stderr("info")
 
     async def work(loaded: App) -> list[Parked]:
-        async with Engine(loaded, log=log) as engine:
+        async with Engine(loaded, log=log, effects=False) as engine:
             return await engine.replay_parked(view)
 
     _tell(anyio.run(work, load_app(application)), json=json)

@@ -146,6 +146,14 @@ def serve(
     *,
     log: _Log = None,
     entrance: _Entrance,
+    effects: Annotated[
+        bool,
+        typer.Option(
+            "--effects/--no-effects",
+            help="Whether to do to the outside world what the application owes; else it stays owed.",
+            rich_help_panel=_WRITER,
+        ),
+    ] = True,
 ) -> None:
     """Run an application, and serve it to whoever may connect.
 
@@ -155,7 +163,7 @@ def serve(
     server = entrance.server()
 
     async def run(stack: AsyncExitStack) -> None:
-        engine = Engine(loaded, log=log or f"{loaded.name}.db", freeze_gc=True)
+        engine = Engine(loaded, log=log or f"{loaded.name}.db", freeze_gc=True, effects=None if effects else False)
         await stack.enter_async_context(server(await stack.enter_async_context(engine)))
 
     _run(run)

@@ -72,6 +72,7 @@ class Columns(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
     owed: list[Owed] | None = None
     settled: list[Settled] | None = None
     timers: list[Timed] | None = None
+    owes: dict[str, list[str]] | None = None
     tenure: Tenure | None = None
     needs: list[str] | None = None
 
@@ -139,7 +140,7 @@ class Sheet:
         values.append(value)
 
     def add(self, entry: Origin | Refused | Failed | Owed | Settled | Timed) -> None:
-        """What the engine has to say of a command, a reaction, or a timer."""
+        """What the engine has to say of a command, a reaction, a timer, or an effect."""
         self._lists.setdefault(_LISTS[type(entry)], []).append(entry)
 
     @property
@@ -171,13 +172,20 @@ class Sheet:
         if metadata.extra is not None:
             self.note("extras", metadata.extra)
 
-    def body(self, chunks: Sequence[bytes], key: dict[str, str], tenure: Tenure | None = None) -> bytes:
+    def body(
+        self,
+        chunks: Sequence[bytes],
+        key: dict[str, str],
+        tenure: Tenure | None = None,
+        owes: dict[str, list[str]] | None = None,
+    ) -> bytes:
         """The body.
 
         Args:
             chunks: the events, encoded already, as JSON arrays of some of them each.
             key: by type of event, the member that is its key.
             tenure: said in it, if given.
+            owes: by type of event, the effects that are owed for each of them, if any is.
         """
         types, columns, of = self.types, dict(self._columns), None
         if self._ids:
@@ -188,7 +196,7 @@ class Sheet:
             counts = counts + [1] * (count - len(counts))
             of = [index for index, events in enumerate(counts) for _ in range(events)]
         padded = {name: values + [None] * (count - len(values)) for name, values in columns.items()}
-        keeps = not self._lists.keys().isdisjoint(_AGENDA_LISTS)
+        keeps = owes or not self._lists.keys().isdisjoint(_AGENDA_LISTS)
         needs = [AGENDA] if keeps or any(each.timer for each in self._lists.get("origins", ())) else None
         alike = count > 0 and types.count(types[0]) == count
         rest = encode(
@@ -199,6 +207,7 @@ class Sheet:
                 types=None if alike or not count else types,
                 of=of,
                 key=key,
+                owes=owes,
                 tenure=tenure,
                 needs=needs,
                 **padded,
@@ -299,6 +308,7 @@ class ColumnBody(Generic[E]):
         "has_ids",
         "needs",
         "owed",
+        "owes",
         "settled",
         "tenure",
         "timers",
@@ -317,6 +327,7 @@ class ColumnBody(Generic[E]):
         self.timers: Sequence[Timed] = columns.timers or ()
         self.fired: Sequence[Origin] = [each for each in columns.origins or () if each.timer is not None]
         self.needs: Sequence[str] = columns.needs or ()
+        self.owes: Mapping[str, Sequence[str]] = columns.owes or {}
 
     def event_keys(self) -> Sequence[str | None]:
         """The key of each event, from the event itself."""
@@ -325,6 +336,10 @@ class ColumnBody(Generic[E]):
     def event_text(self, index: int) -> str:
         """The JSON of an event, as it is stored."""
         return bytes(_read_raw(self._body).events[index]).decode()
+
+    def event_texts(self) -> Sequence[str]:
+        """That of all events."""
+        return [bytes(event).decode() for event in _read_raw(self._body).events]
 
     def records(self) -> Iterator[Record[E]]:
         """Made from the columns."""
@@ -423,11 +438,11 @@ def _problem_beside(columns: Columns[Any]) -> str | None:
         if not 0 <= named.command < commands:
             return f"`origins` or `refused` name command {named.command:,} of {commands:,}"
     for place in (*(columns.origins or ()), *(columns.failed or ()), *(columns.timers or ())):
-        by_itself = place.timer if not isinstance(place, Timed) else place.command
-        if [by_itself, place.event, place.at].count(None) != 2:
+        by_itself = (place.timer, place.effect) if not isinstance(place, Timed) else (place.command, None)
+        if [*by_itself, place.event, place.at].count(None) != 3:
             return (
-                "`origins`, `failed` and `timers` name a timer, or a command; or the place of an event in this commit, "
-                "or the position of an earlier one"
+                "`origins`, `failed` and `timers` name a timer, an effect, or a command; or the place of an event in "
+                "this commit, or the position of an earlier one"
             )
     for timed in columns.timers or ():
         if timed.command is not None and not 0 <= timed.command < commands:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -14,11 +14,12 @@ E = TypeVar("E")
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Where a command comes from that no caller sent: the reaction ``by``, or a timer.
+    """Where a command comes from that no caller sent: the reaction ``by``, a timer, or the effect ``by``.
 
     ``command`` is its place in the commit. A reaction's follows from the event at place ``event`` in the same commit,
     or from the one at the position ``at`` of an earlier one, which was owed. A timer's was due under the name ``timer``
-    of the key ``scope``; where that is not there, of the command's own. The commit strikes it.
+    of the key ``scope``; where that is not there, of the command's own. The commit strikes it. An effect's is what came
+    of performing the event at the position ``effect``.
     """
 
     command: int
@@ -27,15 +28,18 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     at: int | None = None
     timer: str | None = None
     scope: str | UnsetType | None = UNSET
+    effect: int | None = None
 
     def causation(self, start: int) -> str:
-        """What it follows from, as readers are told: ``event:812``, or ``timer:hold/o7``.
+        """What it follows from, as readers are told: ``event:812``, ``timer:hold/o7``, ``effect:812/Payments.charge``.
 
         Args:
             start: the position before the commit's first event.
         """
         if self.timer is not None:
             return f"timer:{self.timer}"
+        if self.effect is not None:
+            return f"effect:{self.effect}/{self.by}"
         return f"event:{start + 1 + self.event if self.event is not None else self.at}"
 
 
@@ -49,7 +53,9 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class Failed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A reaction that failed, and is parked: to which event, as with `Origin`, with what, and after how many commands
-    of its own had been decided. Or a timer: its name, and the key ``scope`` that this belongs to, if any.
+    of its own had been decided. Or a timer: its name, and the key ``scope`` that this belongs to, if any. Or the effect
+    ``by`` for the event at the position ``effect``, after so many ``attempts``. If ``what`` is there, the effect itself
+    has succeeded or was given up: what is parked are these commands, which came of it.
     """
 
     error: str
@@ -60,6 +66,9 @@ class Failed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     decided: int = 0
     timer: str | None = None
     scope: str | None = None
+    effect: int | None = None
+    attempts: int = 0
+    what: list[msgspec.Raw] = []
 
 
 class Owed(msgspec.Struct, frozen=True, gc=False):
@@ -70,10 +79,13 @@ class Owed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settled(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What became of a reaction that was owed or parked, to the event at that position; or of a timer.
+    """What became of a reaction that was owed or parked, to the event at that position; or of a timer; or of the effect
+    ``by`` for the event at the position ``effect``, after so many ``attempts``; or of what came of such an effect, the
+    ``outcome``, which was parked.
 
     ``how`` is ``done``, ``parked``, ``retried`` (it is owed, or due, again), ``dropped`` or ``void``: today there is no
-    such event that it would take, or no such command.
+    such event that it would take, or no such command. Of an effect also ``gave up``, and ``refused``: what came of it
+    was a command that its handler refused.
     """
 
     how: str
@@ -81,6 +93,9 @@ class Settled(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     by: str = ""
     timer: str | None = None
     scope: str | None = None
+    effect: int | None = None
+    outcome: int | None = None
+    attempts: int = 0
 
 
 _NO_COMMAND = msgspec.Raw(b"")
@@ -158,6 +173,8 @@ class Body(Protocol[E]):
     timers: Sequence[Timed]
     #: The commands that timers have sent.
     fired: Sequence[Origin]
+    #: By type of event the effects that it owes for each of them.
+    owes: Mapping[str, Sequence[str]]
     #: Features that a reader must know.
     needs: Sequence[str]
 
@@ -167,6 +184,10 @@ class Body(Protocol[E]):
 
     def event_text(self, index: int) -> str:
         """The JSON of an event, as it is stored."""
+        ...
+
+    def event_texts(self) -> Sequence[str]:
+        """That of all events."""
         ...
 
     def records(self) -> Iterator[Record[Any]]:

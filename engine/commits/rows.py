@@ -7,7 +7,7 @@ Today's form is in `columns`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -32,6 +32,7 @@ class RowBody(Generic[E]):
     timers: Sequence[Timed] = ()
     fired: Sequence[Origin] = ()
     needs: Sequence[str] = ()
+    owes: Mapping[str, Sequence[str]] = {}
 
     def __init__(self, records: list[Record[E]]) -> None:
         self._records = records
@@ -48,6 +49,10 @@ class RowBody(Generic[E]):
     def event_text(self, index: int) -> str:
         """The JSON of an event. No commit of this format has anything to do with one alone."""
         return encode(self.events[index]).decode()
+
+    def event_texts(self) -> Sequence[str]:
+        """The same of all events."""
+        return [encode(event).decode() for event in self.events]
 
     def records(self) -> Iterator[Record[E]]:
         """As they are stored."""

@@ -5,7 +5,7 @@ Here: the hooks, and what each is told. Not here: which are log lines (`log_line
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = ["Observer", "has_hook"]
 
@@ -129,6 +129,19 @@ class Observer:
 
     def view_faulted(self, *, view: str, position: int, error: BaseException) -> None:
         """A view could not apply the event at ``position``, and answers no more."""
+
+    # What is done to the outside world.
+
+    def effect_superseded(self, *, effect: str, how: str, commands: Sequence[str], problem: str) -> None:
+        """An effect was performed, and is not owed any more: somebody has dropped it. What came of it, the types of its
+        commands or the problem, is not decided.
+        """
+
+    def effects_cut_off(self, *, effects: Sequence[str]) -> None:
+        """Closing has waited for ``drain_seconds_max``, and these are not settled: they are owed still."""
+
+    def effects_gone(self, *, app: str, effects: Mapping[str, int]) -> None:
+        """By name how many effects are owed for which today's code has no method: they wait."""
 
     # Snapshots.
 

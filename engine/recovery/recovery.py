@@ -23,7 +23,7 @@ from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader, follow
 from millstream.engine.write.agenda import Agenda
-from millstream.engine.write.entries import Timer
+from millstream.engine.write.entries import Outcome, Timer
 
 __all__ = ["Recovered", "Recovery"]
 
@@ -106,6 +106,8 @@ class Recovery:
         for entry in (entry for part in parts if isinstance(part, Agenda) for entry in part):
             if slicer.is_over:
                 await slicer.rest()
+            if isinstance(entry, Outcome):
+                continue  # it is parked: whoever lets it be tried again hears what is wrong with it
             if isinstance(entry, Timer):
                 timers.append(entry)
                 continue

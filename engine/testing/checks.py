@@ -214,7 +214,7 @@ async def check_replay(engine: Engine, commits: Sequence[Commit]) -> None:
         BrokenPromise: names the model or the view, and the fields that differ.
     """
     store = MemoryStore(list(commits), engine.app.name)
-    async with Engine(engine.app, log=MemoryLog(store), limits=engine.limits, snapshots=False) as fresh:
+    async with Engine(engine.app, log=MemoryLog(store), limits=engine.limits, snapshots=False, effects=False) as fresh:
         require_alike(engine.parts(), fresh.parts())
 
 

@@ -72,11 +72,15 @@ class SimulatedClock:
 class SimulatedLoop(asyncio.SelectorEventLoop):
     """The loop of a simulation.
 
+    ``is_simulated`` tells an engine so: nothing is done to the outside world there, unless it is given a fake.
+
     Args:
         clock: is moved by it.
         seconds_max: simulated seconds after which the run is `Stuck`.
         turns_max: turns of the loop after which it is: something goes round in circles.
     """
+
+    is_simulated = True
 
     def __init__(self, clock: SimulatedClock, seconds_max: float, turns_max: int) -> None:
         self.clock = clock

@@ -44,7 +44,7 @@ async def settle_entry(log: str | Path, entry: str, how: str) -> AgendaEntry:
 
     Args:
         log: the log's address.
-        entry: its ``id``: ``event:812/Selling.placed``, ``timer:hold/o7@s1``.
+        entry: its ``id``: ``event:812/Selling.placed``, ``timer:hold/o7@s1``, ``effect:812/Payments.charge``.
         how: ``parked``, so that it is not decided when the log is opened; or ``dropped``.
 
     Returns:
@@ -84,7 +84,7 @@ async def _followed(log: Log) -> tuple[Chain, Agenda, int]:
                 body = read_anything(commit.body)
             except UNREADABLE as error:
                 raise unreadable(log.name, commit, error) from error
-            agenda.follow(body, commit.position - 1, commit.number)
+            agenda.follow(body, commit.position - 1, chain.head)
             term = term if body.tenure is None else body.tenure.term
             if slicer.is_over:
                 await slicer.rest()

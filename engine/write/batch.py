@@ -12,17 +12,18 @@ from collections import deque
 from datetime import datetime
 from itertools import islice
 
-from millstream.engine.application.messages import Command, Receipt
+from millstream.engine.application.messages import Command
 from millstream.engine.application.options import Deadline
 from millstream.engine.commits.commit import Head
-from millstream.engine.errors import DeadlineExceeded, InvalidMessage, MillstreamError
+from millstream.engine.errors import DeadlineExceeded
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.write.cascade import decide_owed, fire
-from millstream.engine.write.entries import AgendaEntry, Entry, Settlement, Timer, settled_of
+from millstream.engine.write.entries import Performed, Settlement
 from millstream.engine.write.envelope import Envelope, Promise
 from millstream.engine.write.kernel import decide
 from millstream.engine.write.rows import Rows
+from millstream.engine.write.settling import settle, take_performed
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timetable import Due
 
@@ -89,9 +90,15 @@ def fill(
         if type(asked) is Settlement:
             # In a commit of its own: what commits say of one entry has no order within a commit.
             if draft.is_empty:
-                _settle(draft, asked, state, limits)
+                settle(draft, asked, state, limits)
                 promises.append(take()[0])
             draft.owes = not draft.is_empty
+            continue
+        if type(asked) is Performed:
+            take_performed(draft, asked, state, limits)
+            promises.append(take()[0])
+            if elapsed() > until:
+                return
             continue
         decided = len(outcomes)
         try:
@@ -122,55 +129,6 @@ def _fire_due(
         due.popleft()
         if elapsed() > until:
             return
-
-
-def _settle(draft: Draft, asked: Settlement, state: WriteState, limits: Limits) -> None:
-    """What somebody wants to become of an entry. What is tried again is decided at once, if there is room.
-
-    Its outcome is a receipt of this commit, which says with ``parked`` that it failed again; or what is wrong with it.
-    """
-    agenda, name = state.agenda, asked.name
-    try:
-        entry = agenda.find(name)
-        if asked.how == "retried":
-            _require_retry(entry, asked, state)
-        elif asked.how == "fired" and not (isinstance(entry, Timer) and not entry.is_parked):
-            raise InvalidMessage("fire_now", f"{entry.id!r} is no timer that waits")
-    except MillstreamError as error:
-        draft.outcomes.append(error)
-        draft.refused += 1
-        return
-    if asked.how != "fired":
-        settled = settled_of(name, asked.how)
-        draft.sheet.add(settled)
-        agenda.settle(settled)
-    again = agenda.timers.get(name)
-    if asked.how != "dropped" and again is not None:
-        fire(again, state, draft, limits)
-    elif asked.how == "retried":
-        decide_owed(state, draft, limits)
-    draft.outcomes.append(Receipt(draft.number, draft.position, 0, None, None, False, int(name in agenda.parked)))
-
-
-def _require_retry(entry: AgendaEntry, asked: Settlement, state: WriteState) -> None:
-    """See that an entry can be tried again.
-
-    Raises:
-        InvalidMessage: it can't.
-    """
-    if not entry.is_parked:
-        raise InvalidMessage("retry", f"{entry.id!r} is not parked, and comes in its turn")
-    if not isinstance(entry, Entry):
-        return
-    if entry.by not in state.app.reactions_by_name:
-        problem = f"application {state.app.name!r} has no reaction {entry.by!r}: say App(renamed=…), or drop it"
-        raise InvalidMessage("retry", problem)
-    if entry.decided and not asked.again:
-        raise InvalidMessage(
-            "retry",
-            f"{entry.decided:,} commands of {entry.id!r} were decided, and stand: to "
-            "send them a second time, say again=True; else drop it, and send the rest yourself",
-        )
 
 
 def _waiting(draft: Draft, queue: deque[Envelope], most: int) -> int:

@@ -33,12 +33,12 @@ from millstream.engine.errors import (
 )
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
-from millstream.engine.write.entries import Entry, Timer, settled_of
-from millstream.engine.write.rows import Rows, enter, enter_timers
+from millstream.engine.write.entries import Effect, Entry, Outcome, Timer, settled_of
+from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
 
-__all__ = ["Cascade", "decide_owed", "fire"]
+__all__ = ["Cascade", "conclude", "decide_owed", "fire", "told_of"]
 
 
 #: How much of an error's text the log keeps.
@@ -47,7 +47,8 @@ _TEXT_CHARS_MAX = 1_000
 
 class _Place(NamedTuple):
     """Where the event is that a reaction follows, in this commit, or at a position of an earlier one; and what the log
-    calls the reaction. Or a timer, and the key that its name belongs to.
+    calls the reaction. Or a timer, and the key that its name belongs to. Or the position of the event of an effect, and
+    what the log calls that.
     """
 
     by: str = ""
@@ -55,6 +56,7 @@ class _Place(NamedTuple):
     at: int | None = None
     timer: str | None = None
     scope: str | None = None
+    effect: int | None = None
 
 
 class _Waiting(NamedTuple):
@@ -68,7 +70,7 @@ class _Stop(Exception):
 
 
 class Cascade:
-    """What follows from one command, from one reaction that was owed, or from a timer that is due.
+    """What follows from one command, from one reaction that was owed, from a timer that is due, or from an effect.
 
     Args:
         state: what is decided on; is changed by the events.
@@ -132,11 +134,27 @@ class Cascade:
         except BaseException as raised:  # noqa: BLE001 - it is parked with what it raised
             error = raised.__cause__ or raised if isinstance(raised, _Stop) else raised
             rows.faults.append((f"timer {timer.id}", tag_in(timer.command.encode()), error))
-            kind, text = _told_of(error)
+            kind, text = told_of(error)
             rows.sheet.add(timer.failed(kind, text))
             state.agenda.enter(replace(timer, error=kind, text=text))
             return
         self.run()
+
+    def send(self, command: Command, effect: Effect | Outcome) -> Rejected | None:
+        """Decide a command that came of an effect, and what follows from it. Returns its handler's refusal, if any.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: as `run`.
+            BaseException: it can't be decided; nothing of it is written.
+        """
+        try:
+            told, _ = self._decide(command, _Place(effect.by, effect=effect.position))
+        except _Stop as stopped:
+            error = stopped.__cause__ or stopped
+            self._rows.faults.append((f"effect {effect.id}", type(command).__name__, error))
+            raise error from error.__cause__
+        self.run()
+        return told
 
     def give_up(self, event: Event, entry: Entry) -> None:
         """A reaction that was owed can't go on with the next event that its own means today."""
@@ -255,7 +273,7 @@ class Cascade:
         key = key_of(command)
         yielded: list[Event] = []
         scope = UNSET if place.timer is None or place.scope == key else place.scope
-        origin = Origin(len(rows.sheet.types), *place[:4], scope)
+        origin = Origin(len(rows.sheet.types), *place[:4], scope, place.effect)
         applied: Sequence[Event] = ()
         try:
             yielded += handler(command, self._context(origin, key)) if wants_context else handler(command)
@@ -270,6 +288,8 @@ class Cascade:
                 state.require_key(events, key)
             if self._size_bytes + len(data) > self._limits.cascade_bytes_max:
                 raise _Stop from LimitReached("cascade_bytes_max", self._limits.cascade_bytes_max)
+            if state.performed:
+                require_owable(events, state, self._limits)
             applied = events
             for event in applied:
                 state.effects[type(event)][0](event)
@@ -299,6 +319,8 @@ class Cascade:
         enter(tag, key, events, data, self._state, rows)
         rows.sheet.note_metadata(self._metadata)
         rows.sheet.add(origin)
+        if self._state.performed:
+            owe(events, rows, self._state, self._metadata)
 
     def _context(self, origin: Origin, key: str | None) -> Context:
         told, caused = self._metadata, origin.causation(self._rows.start)
@@ -308,7 +330,7 @@ class Cascade:
 
     def _park(self, event: Event, place: _Place, error: BaseException, decided: int) -> None:
         self.parked += 1
-        kind, text = _told_of(error)
+        kind, text = told_of(error)
         self._rows.sheet.add(Failed(kind, text, place.by, place.event, place.at, decided))
         self._state.agenda.enter(self._entry(event, place, kind, text, decided))
 
@@ -356,7 +378,7 @@ def decide_owed(state: WriteState, rows: Rows, limits: Limits) -> None:
         if entry.name in state.agenda.owed:
             settled = settled_of(entry.name, how)
             rows.sheet.add(settled)
-            state.agenda.settle(settled)
+            state.agenda.settle(settled, rows.number)
 
 
 def fire(timer: Timer, state: WriteState, rows: Rows, limits: Limits) -> None:
@@ -371,6 +393,46 @@ def fire(timer: Timer, state: WriteState, rows: Rows, limits: Limits) -> None:
     Cascade(state, rows, limits, timer.metadata).fire(timer)
 
 
+def conclude(
+    commands: Sequence[Command], effect: Effect | Outcome, state: WriteState, rows: Rows, limits: Limits
+) -> tuple[bool, int]:
+    """Decide the commands that came of an effect, one after another, each with what follows from it.
+
+    One that can't be decided is parked, with those after it: our fault is no reason to do anything outside again.
+
+    Args:
+        commands: checked copies.
+        effect: it is not on the agenda any more.
+        state: is changed by the events.
+        rows: gets what is to be written.
+        limits: as for a `Cascade`.
+
+    Returns:
+        Whether one was refused; and how many things were parked.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: user code raised it. The rows and the state must not be used any more.
+    """
+    is_refused, parked = False, 0
+    for index, command in enumerate(commands):
+        cascade = Cascade(state, rows, limits, effect.metadata)
+        try:
+            if rows.is_damaged:
+                raise MillstreamError("the state was damaged before its turn came")
+            is_refused |= cascade.send(command, effect) is not None
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is parked with what it raised
+            kind, text = told_of(error)
+            what = [state.app.encode_command(each).decode() for each in commands[index:]]
+            left = Outcome(effect.position, effect.by, tuple(what), effect.key, effect.metadata, kind, text)
+            rows.sheet.add(left.failed())
+            state.agenda.enter(left)
+            return is_refused, parked + 1
+        parked += cascade.parked
+    return is_refused, parked
+
+
 def _events_of(entry: Entry, reaction: ReactionEntry, state: WriteState) -> Iterator[Event]:
     """What an entry's event means today, as far as its reaction takes it."""
     for event in state.app.today(entry.event.encode()):
@@ -378,7 +440,7 @@ def _events_of(entry: Entry, reaction: ReactionEntry, state: WriteState) -> Iter
             yield event
 
 
-def _told_of(error: BaseException) -> tuple[str, str]:
+def told_of(error: BaseException) -> tuple[str, str]:
     """What the log keeps of an error: its type, and what it says."""
     text = str(error) if isinstance(error, MillstreamError) else said_by(error)
     return type(error).__name__ or "Exception", _cut(text)

@@ -219,7 +219,7 @@ class WriteIndex:
         if body.has_ids:
             caller, parked = None, 0
             for record in body.records():
-                if record.origin is None or record.origin.at is not None:
+                if record.origin is None or record.origin.event is None:
                     self._finish(caller, number, parked)
                     caller, parked = (None, 0) if record.id is None else ((record, position + len(record.events)), 0)
                 position += len(record.events)

@@ -26,7 +26,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.write.cascade import Cascade
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.refusals import decided_at
-from millstream.engine.write.rows import Rows, enter, enter_timers
+from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
 
@@ -149,11 +149,13 @@ def _require_room(events: Sequence[Event], state: WriteState, limits: Limits) ->
     """See that the agenda has room for what these events may lead to.
 
     Raises:
-        LimitReached: it has not, and they have reactions.
+        LimitReached: it has not, and they have reactions or effects.
     """
+    if state.performed:
+        require_owable(events, state, limits)
     if state.agenda.unsettled < limits.agenda_entries_max:
         return
-    if any(state.effects[type(event)][3] for event in events):
+    if any(state.yields[type(event)][3] for event in events):
         raise LimitReached("agenda_entries_max", limits.agenda_entries_max)
 
 
@@ -179,6 +181,8 @@ def _enter(
         _note(terms, rows)
         if command_id is not None and given is not None and given.data is not None:
             rows.note_answer(given.data)
+    if state.performed:
+        owe(events, rows, state, None if terms is None else terms.metadata)
     if timings:
         told = _NOTHING if terms is None or terms.metadata is None else terms.metadata
         enter_timers(timings, rows, state, told, key, command=len(rows.sheet.types) - 1)

@@ -1,7 +1,7 @@
 """What commands came to: the next commit in the making, and an outcome for each command.
 
-Here: the rows, and entering a command in them and in the index, and timers in them and on the agenda. Not here:
-deciding it (`kernel`, `cascade`).
+Here: the rows, and entering a command in them and in the index, timers in them and on the agenda, and what is owed to
+the outside world. Not here: deciding it (`kernel`, `cascade`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from millstream.engine.application.validation import encode
 from millstream.engine.commits.columns import Sheet
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.record import Tenure, Timed
-from millstream.engine.errors import MillstreamError
+from millstream.engine.errors import LimitReached, MillstreamError
 from millstream.engine.limits import Limits
-from millstream.engine.write.entries import Name, Timer
+from millstream.engine.write.agenda import Agenda
+from millstream.engine.write.entries import Effect, Name, Timer
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked
 
-__all__ = ["Outcome", "Rows", "enter", "enter_timers"]
+__all__ = ["Outcome", "Rows", "enter", "enter_timers", "owe", "require_owable"]
 
 Outcome: TypeAlias = Receipt | MillstreamError
 
@@ -51,6 +52,7 @@ class Rows:
         "number",
         "outcomes",
         "owes",
+        "owing",
         "refused",
         "sheet",
         "size_bytes",
@@ -81,6 +83,8 @@ class Rows:
         self.faults: list[tuple[str, str, BaseException]] = []
         #: Timers that are set, and whether each counts from now.
         self.timed: list[tuple[Timer, bool]] = []
+        #: Effects that are owed for its events.
+        self.owing: list[Effect] = []
         #: Those that were to be called off, and are not there.
         self.not_timed: list[Name] = []
         self._chunks: list[bytes] = []
@@ -155,7 +159,17 @@ class Rows:
         self.pack()
         entries = map(app.events.__getitem__, set(map(type, self.events)))
         key = {entry.tag: entry.key_name for entry in entries if entry.key_name is not None}
-        return self.sheet.body(self._chunks, dict(sorted(key.items())), tenure)
+        owes: dict[str, list[str]] = {}
+        if self.owing:
+            performed = {entry.tag: app.effects[event] for event, entry in app.events.items() if event in app.effects}
+            there = {app.events[each].tag for each in set(map(type, self.events))}
+            owes = {tag: [each.name for each in performed[tag]] for tag in sorted(there & performed.keys())}
+        return self.sheet.body(self._chunks, dict(sorted(key.items())), tenure, owes or None)
+
+    def sealed(self, digest: bytes) -> None:
+        """Its commit has this digest: what the outside world knows its effects by."""
+        if self.owing:
+            Agenda.seal(self.owing, digest)
 
 
 def enter(
@@ -181,6 +195,37 @@ def enter(
     if key != (keys[0] if keys else None):
         sheet.note("keys", False if key is None else key)
     return version
+
+
+def require_owable(events: Iterable[Event], state: WriteState, limits: Limits) -> None:
+    """See that what these events are to do outside can be owed.
+
+    Raises:
+        LimitReached: so much is owed already.
+    """
+    more = sum(len(state.performed.get(type(event), ())) for event in events)
+    if more and len(state.agenda.effects) + more > limits.effects_owed_max:
+        raise LimitReached("effects_owed_max", limits.effects_owed_max)
+
+
+def owe(events: Sequence[Event], rows: Rows, state: WriteState, metadata: Metadata | None) -> None:
+    """Enter what is owed to the outside world for the last events of the rows.
+
+    Args:
+        events: of the command that was entered last.
+        rows: of the commit in the making.
+        state: whose agenda it is.
+        metadata: that of whoever asked for what led to the events.
+    """
+    told = metadata or Metadata()
+    told = Metadata(told.actor, told.correlation, None, told.trace, told.extra)
+    first, agenda = len(rows.events) - len(events), state.agenda
+    for index, event in enumerate(events, first):
+        for by in state.performed.get(type(event), ()):
+            key, text = state.effects[type(event)][1](event), encode(event).decode()
+            effect = Effect(rows.start + 1 + index, by, text, key, rows.number, index, metadata=told)
+            agenda.owe(effect)
+            rows.owing.append(effect)
 
 
 def enter_timers(

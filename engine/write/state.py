@@ -85,6 +85,7 @@ class WriteState:
         "exact_bytes_max",
         "handlers",
         "index",
+        "performed",
         "yields",
     )
 
@@ -138,8 +139,19 @@ class WriteState:
             )
             for event, entry in app.events.items()
         }
-        #: The same, and what handlers yield that is no event: its check says so.
-        self.yields = {**self.effects, Schedule: _TIMING, Unschedule: _TIMING}
+        #: By type of event the effects that are owed for it.
+        self.performed = {event: tuple(each.name for each in entries) for event, entries in app.effects.items()}
+        #: The same as `effects`, with all that follows an event; and what handlers yield that is no event: its check
+        #: says so.
+        self.yields: dict[type[Any], tuple[Any, Any, Any, tuple[Any, ...]]] = {
+            **self.effects,
+            **{
+                event: (*self.effects[event][:3], (*self.effects[event][3], *app.effects[event]))
+                for event in app.effects
+            },
+            Schedule: _TIMING,
+            Unschedule: _TIMING,
+        }
         #: How many bytes of JSON an event has at most that passes its check.
         self.exact_bytes_max = max((each.exact.bytes_max for each in app.events.values() if each.exact), default=1)
 

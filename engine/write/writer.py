@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from math import inf
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
 from millstream.engine.application.messages import Command, Context, Metadata, Preview
-from millstream.engine.commits.commit import Head, seal, timestamp
+from millstream.engine.commits.commit import Head, moment_of, seal, timestamp
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
 from millstream.engine.commits.record import Tenure
@@ -120,6 +120,8 @@ class Writer:
         #: What went wrong outside of `run`, which raises it.
         self._defect: BaseException | None = None
         self._closing = False
+        #: No caller gets in any more, and no timer is sent.
+        self._is_left_alone = False
         self._settled = False
 
     def start(self, state: WriteState, head: Head, *, store_failed: bool = False) -> None:
@@ -127,17 +129,22 @@ class Writer:
         self.state, self.head, self._sealed = state, head, head
         self._term = state.index.term
         self._timetable.follow(state.agenda)
-        if (ahead := _moment(head) - self._clock.now()).total_seconds() > self._limits.clock_jump_seconds_max:
+        if (ahead := moment_of(head) - self._clock.now()).total_seconds() > self._limits.clock_jump_seconds_max:
             self._observer.log_ahead(log=self._store.name, seconds=ahead.total_seconds())
         if store_failed:
             self._repair.store_is_down()
             self._discard_state()
         self.mailbox.open()
 
-    def stop(self) -> None:
-        """Take no more commands; `run` ends once all that was taken is durable and answered."""
-        self._closing = True
+    def close_to_callers(self) -> None:
+        """Take no more commands, and send none; what came of effects is taken still, until `stop`."""
+        self._is_left_alone = True
         self.mailbox.close(partial(EngineClosed, "closing"))
+
+    def stop(self) -> None:
+        """Take nothing any more; `run` ends once all that was taken is durable and answered."""
+        self._closing = True
+        self.close_to_callers()
 
     @property
     def status(self) -> WriterStatus:
@@ -155,12 +162,11 @@ class Writer:
 
     @property
     def settled(self) -> WriteState | None:
-        """The state, if it is that of `head` and nothing moves any more: `run` has ended in good order."""
+        """The state, if `run` has ended in good order: it is that of `head`, and nothing moves any more."""
         return self.state if self._settled else None
 
-    def now(self) -> datetime:
-        """The time of day, never before that of the last commit."""
-        return max(self._clock.now(), _moment(self._sealed))
+    def _now(self) -> datetime:
+        return max(self._clock.now(), moment_of(self._sealed))
 
     def preview(self, command: Command, metadata: Metadata) -> Preview:
         """What deciding the command now would yield; nothing happens.
@@ -174,7 +180,7 @@ class Writer:
             self.mailbox.wake()
             raise WriterUnavailable("its state is being rebuilt")
         try:
-            return self.state.decide(command, Context(self.now(), None, metadata))
+            return self.state.decide(command, Context(self._now(), None, metadata))
         except ImpureHandler:
             self._discard_state()
             self.mailbox.wake()
@@ -227,7 +233,7 @@ class Writer:
 
         What comes due while there is a draft waits for the next one: no commit is recorded before what it sends is due.
         """
-        if self._closing:
+        if self._is_left_alone:
             return False
         if self._draft is not None:
             return bool(self._timetable.due) and not self._draft.holds
@@ -277,9 +283,9 @@ class Writer:
         draft = self._draft
         if draft is None:
             clock = self._clock.now()
-            if not self._closing:
+            if not self._is_left_alone:
                 self._timetable.look(clock)
-            draft = self._draft = Draft(self._sealed, max(clock, _moment(self._sealed)), clock)
+            draft = self._draft = Draft(self._sealed, max(clock, moment_of(self._sealed)), clock)
         elif draft.is_full(self._limits):
             return False
         decided, refused = len(draft.outcomes), draft.refused
@@ -311,6 +317,7 @@ class Writer:
         """Start to write the draft."""
         tenure = self._tenure(self._term + 1) if self._is_new else None
         commit = seal(self._sealed, timestamp(draft.now), draft.body(self._app, tenure))
+        draft.sealed(commit.digest)
         self._sealed = Head.after(commit, draft.position - draft.start)
         self._flight = flight = Flight(draft, commit)
         self._draft = None
@@ -489,10 +496,3 @@ class Writer:
             self._fail(self._draft, reason, before=unknown)
         self._flight = self._draft = None
         fail_queue(self.mailbox.queue, reason)
-
-
-def _moment(head: Head) -> datetime:
-    return datetime.fromisoformat(head.recorded_at) if head.recorded_at else _BEFORE
-
-
-_BEFORE = datetime.min.replace(tzinfo=UTC)

@@ -620,7 +620,7 @@ def test_names_that_were_and_are_not_are_refused() -> None:
     assert "there is no reaction 'nobody'" in refused(Show, Orders, Selling, renamed={"old": "nobody"})
     taken = {"Selling.hold_seats": "Selling.hold_seats"}
     assert "there is a reaction 'Selling.hold_seats' today" in refused(Show, Orders, Selling, renamed=taken)
-    with pytest.raises(DefinitionError, match="a reaction's name is a text that can be printed, not ''"):
+    with pytest.raises(DefinitionError, match="a name in the log is a text that can be printed, not ''"):
         type("Unnamed", (WriteModel,), {"__module__": __name__, "on": reacts(name="")(_nameless)})
     with pytest.raises(DefinitionError, match="pure code has nothing to await"):
         type("Waiting", (WriteModel,), {"__module__": __name__, "on": reacts(_waits)})  # type: ignore[type-var]
