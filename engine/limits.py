@@ -85,7 +85,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     slow_commit_ms: float = 1_000.0
     #: How long a view that could not read the log waits before it tries again.
     catch_up_retry_seconds: float = 1.0
-    #: How long closing waits for accepted commands to become durable before it fails the rest.
+    #: How long closing waits for effects that run, and then for accepted commands to become durable, before it fails
+    #: the rest.
     drain_seconds_max: float = 30.0
 
     def __post_init__(self) -> None:

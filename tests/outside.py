@@ -147,6 +147,7 @@ class Bank:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.charged: Counter[str] = Counter()
+        self.done: list[tuple[str, str]] = []
         self.mailed: list[str] = []
         self.fails: Counter[str] = Counter()
         self.says: dict[str, Any] = {}
@@ -177,6 +178,7 @@ class Bank:
         finally:
             self.running -= 1
         self.charged[order] += 1
+        self.done.append((order, attempt_id))
         return f"charge-{order}"
 
     @property

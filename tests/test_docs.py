@@ -36,6 +36,7 @@ from millstream.bench.__main__ import options as bench_options
 from millstream.bench.pairs.command import options as compare_options
 from millstream.bench.quick.command import options as quick_options
 from millstream.engine import Limits, MillstreamError, SqliteLog, errors
+from millstream.engine.application.effects import Terms
 from millstream.engine.client import ClientLimits
 from millstream.engine.observers.log_lines import LEVELS
 from millstream.engine.server import ServerLimits
@@ -298,7 +299,7 @@ def test_every_test_that_a_page_names_is_there(page: Path) -> None:
 def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
     named = {text for text in mentioned(page) if re.fullmatch(r"[a-z_]+", text) and text.endswith(UNITS)}
     limits = {name for cls in (Limits, ServerLimits, ClientLimits) for name in cls.__struct_fields__}
-    limits |= set(inspect.signature(SqliteLog).parameters)
+    limits |= {*inspect.signature(SqliteLog).parameters, *Terms._fields}
     fields = {name for error in all_errors() for name in inspect.signature(error.__init__).parameters}
     assert sorted(named - limits - fields) == []
 
@@ -372,6 +373,13 @@ def test_a_table_of_limits_has_each_with_its_default(page: str, heading: str, li
         name: ast.literal_eval(value) for name, value in re.findall(r"^\| `(\w+)` \| ([\d_.]+) \|", text, re.MULTILINE)
     }
     assert shown == msgspec.structs.asdict(limits)
+
+
+def test_the_table_of_terms_has_each_with_its_default() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \|$", (ROOT / "docs/outside.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert {name: ast.literal_eval(value) for name, value in rows} == Terms()._asdict()
 
 
 def test_the_table_of_log_lines_has_each_with_its_level() -> None:

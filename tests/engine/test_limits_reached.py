@@ -18,6 +18,8 @@ from tests.desk import Put, Seen, desk
 from tests.handlers.test_answers import Say
 from tests.handlers.test_answers import theatre as hall
 from tests.handlers.test_timers import Hold, Plan, Release, plans, theatre
+from tests.outside import Buy
+from tests.outside import shop as outside
 from tests.selling import Order, selling
 from tests.shop import Add, Break, StockOf, shop
 from tests.support import ScriptedLog, settled, start, until, views_held, views_of, write_state
@@ -97,6 +99,12 @@ async def many_timers(name: str) -> None:
         await engine.execute(Plan("s", "two"))
 
 
+async def many_effects(name: str) -> None:
+    async with Engine(outside, log="memory:", effects=False, limits=limits(name, 1)) as engine:
+        for number in range(3):
+            await engine.execute(Buy(f"o{number}"))
+
+
 async def forgotten(name: str) -> None:
     async with Engine(hall, log="memory:", limits=limits(name, 1 if name == "receipts_max" else 5)) as engine:
         for command_id in "12":
@@ -165,6 +173,7 @@ PROVOKED: dict[str, Callable[[str], Awaitable[None]]] = {
     "cascade_bytes_max": parked,
     "agenda_entries_max": full_agenda,
     "timers_max": many_timers,
+    "effects_owed_max": many_effects,
     "receipts_max": forgotten,
     "receipts_bytes_max": forgotten,
     "answer_bytes_max": large_answer,
