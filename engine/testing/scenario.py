@@ -318,9 +318,9 @@ class Scenario:
 
     def _write_down(self, rows: Rows) -> None:
         """A commit is written and read back; what it owes is decided in the next one."""
-        for scope, title in rows.not_timed:
-            if (scope, title) not in self._named:
-                raise AssertionError(f"Unschedule({title!r}) of key {scope!r}: nobody has ever set that timer")
+        for name in rows.not_timed:
+            if name not in self._named:
+                raise AssertionError(f"Unschedule({name[1]!r}) of key {name[0]!r}: nobody has ever set that timer")
         self._named.update(timer.name for timer, _ in rows.timed)
         if not rows.is_empty:
             commit = seal(self._reader.head, timestamp(rows.now), rows.body(self.app))
