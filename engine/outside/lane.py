@@ -96,7 +96,9 @@ class Lane:
             self._parked.setdefault(key, set()).add(name)
 
     def unpark(self, name: Name) -> None:
-        """It is not any more."""
+        """It is not any more, if it was."""
+        if not self._parked:
+            return
         for key, names in [(key, names) for key, names in self._parked.items() if name in names]:
             names.discard(name)
             if not names:

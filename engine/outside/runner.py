@@ -96,14 +96,17 @@ class Runner:
         agenda, number = self._agenda, decoded.head.number
         if agenda is None or not agenda.news:
             return
+        lanes: dict[Lane, None] = {}
         while agenda.news and agenda.news[0][0] <= number:
             _, name = agenda.news.popleft()
             effect, lane = agenda.effects.get(name), self._lane(name)
             if lane is None:
                 continue
+            lanes[lane] = None
             lane.unpark(name)
             if effect is not None and name not in self._tasks and name not in self._unsettled:
                 lane.add(effect)
+        for lane in lanes:
             self.go(lane)
 
     def resync(self, head: Head) -> None:
