@@ -6,7 +6,7 @@ Here: the table. A new question to the engine is a new `Figure`.
 from __future__ import annotations
 
 from millstream.bench.figure import Entry, Figure, Goal, limits
-from millstream.bench.socket.figures import CLIENT_FIGURES
+from millstream.bench.socket.figures import CLIENT_FIGURES, FRONT_FIGURES
 
 __all__ = ["FIGURES"]
 
@@ -79,6 +79,24 @@ FIGURES = (
         unit="commands/s",
         subjects=(Entry("aggregates", "engine-aggregates", "own-accounts"),),
         limits=limits("own-accounts", one_model="engine-callers"),
+    ),
+    Figure(
+        name="timers",
+        title="how late 1,000 timers a second are, beside 100 callers",
+        about=(
+            "A command that is due later is sent when its time comes, also while others write. This is the time from "
+            "when it was due until a view saw what it led to, for 99 of 100."
+        ),
+        unit="ms",
+        subjects=(Entry("millstream", "engine-timers", "timers", Goal(bound=50, at_most=True)),),
+        limits=limits("timers", idle_loop="idle-timers"),
+    ),
+    Figure(
+        name="timers-waiting",
+        title="memory for each of 1,000,000 timers that wait",
+        unit="bytes/timer",
+        subjects=(Entry("millstream", "engine-timers-waiting", "timers-waiting"),),
+        limits=limits("timers-waiting", one_dict="plain-timers"),
     ),
     Figure(
         name="watched",
@@ -431,6 +449,7 @@ FIGURES = (
         ask_goal=Goal(bound=0.58, of="Redis*"),
     ),
     *CLIENT_FIGURES,
+    *FRONT_FIGURES,
     Figure(
         name="replicas-answer",
         title="questions to replicas, each asked in its own process, all at once",

@@ -21,11 +21,12 @@ from millstream.bench import (
     loops,
     open_loop,
     opening,
+    timers,
     views,
 )
 from millstream.bench.drivers import by_callers, in_one_call, mixed
 from millstream.bench.job import Job, Result
-from millstream.bench.socket import clients, replicas
+from millstream.bench.socket import clients, fronts, replicas
 from millstream.bench.socket import runs as socket_runs
 from millstream.bench.socket.children import found
 from millstream.bench.systems import (
@@ -131,6 +132,10 @@ PROGRAMS = {
     "engine-aggregates": _on_loop(
         partial(by_callers, with_app(aggregates.by_account)), "an instance for each account", _GROUP
     ),
+    "engine-timers": _on_loop(timers.punctual, "timers are due while callers write; seen by a view", _GROUP),
+    "idle-timers": _on_loop(timers.idle, "calls that the loop itself makes at their times, nothing else", _NOTHING),
+    "engine-timers-waiting": _on_loop(timers.million, "timers on the agenda, none of which is due", _GROUP),
+    "plain-timers": _plain(timers.plain_million, "a dict of the same names, times and commands", _NOTHING),
     "engine-grown": _on_loop(growth.grown, "a log and a state of that size; no snapshot is taken meanwhile", _GROUP),
     "engine-stall": _on_loop(growth.stall, "1,000 callers write; the garbage collector stays on", _GROUP),
     "engine-stall-frozen": _on_loop(
@@ -209,6 +214,14 @@ PROGRAMS = {
         _GROUP,
     ),
     "socket-ask": _served(socket_runs.ask, "the engine behind its socket, TCP, in a process of its own", _NOTHING),
+    **{
+        f"socket-fronts-{count}": _served(
+            partial(fronts.writing, count),
+            f"the engine behind its socket, {'connections taken by another process' if count else 'alone'}",
+            _GROUP,
+        )
+        for count in (0, 1)
+    },
     "socket-echo": _peer(
         socket_runs.echo, "a Python loop that sends back what it receives: the load's limit", _NOTHING
     ),

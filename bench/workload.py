@@ -225,6 +225,14 @@ WORKLOADS = {
         )
         for share, count in ((95, 2_000_000), (50, 400_000))
     },
+    "timers": Sizes(
+        Workload(callers=100, commands=60_000, warmup=0),
+        Workload(callers=10, commands=300, warmup=0),
+    ),
+    "timers-waiting": Sizes(
+        Workload(callers=1, commands=1_000_000, warmup=50_000),
+        Workload(callers=1, commands=1_000, warmup=100),
+    ),
     "small": Sizes(
         Workload(callers=1_000, commands=200_000, warmup=50_000),
         Workload(callers=100, commands=500, warmup=100, accounts=10),

@@ -400,7 +400,7 @@ class Engine(Queries):
             self.observers.log_upgraded(log=self.log.name, from_format=self.log.upgraded_from, to_format=FORMAT)
         catalog = await Catalog.opened(self._snapshots, self.log, self.observers)
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)
-        write = WriteParts(self.app, self.limits.receipts_max, self.limits.receipts_bytes_max)
+        write = WriteParts(self.app, self.limits, self.log)
         with frozen() if self._freeze_gc else nullcontext():
             parts = [*write.all, *(view.read for view in self._views)]
             recovered = await self._recovery.recover(parts, Slicer(self.limits.slice_ms_max))
@@ -495,6 +495,6 @@ class Engine(Queries):
 
     async def _rebuild(self, slicer: Slicer) -> Rebuilt:
         """The write side's state anew, for the writer that has lost it."""
-        write = WriteParts(self.app, self.limits.receipts_max, self.limits.receipts_bytes_max)
+        write = WriteParts(self.app, self.limits, self.log)
         recovered = await self._recovery.recover(write.all, slicer)
         return Rebuilt(self._make_state(write), recovered.head, recovered.replayed)

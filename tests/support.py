@@ -246,7 +246,7 @@ def published(engine: Engine) -> Head:
 def new_parts(app: App, limits: Limits) -> list[Part]:
     """All parts of an application, as they are before the first event."""
     views = [ReadState(app, view, parked_max=limits.view_parked_max, observer=Observer()) for view in app.views]
-    return [*WriteParts(app, limits.receipts_max, limits.receipts_bytes_max).all, *views]
+    return [*WriteParts(app, limits).all, *views]
 
 
 def engine_state(engine: Engine) -> tuple[list[Any], list[Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["commands_in", "failed_in"]
+__all__ = ["commands_in", "failed_in", "timers_in"]
 
 #: What a command is told to have, and the column that says it.
 _TOLD = {
@@ -67,3 +67,13 @@ def failed_in(body: str | bytes) -> list[dict[str, Any]]:
     """
     read = json.loads(body)
     return [] if isinstance(read, list) else read.get("failed", [])
+
+
+def timers_in(body: str | bytes) -> list[dict[str, Any]]:
+    """The timers that a body says are set or called off, each as it is written there.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    read = json.loads(body)
+    return [] if isinstance(read, list) else read.get("timers", [])

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from millstream.bench.job import WorkerFailed
 
-__all__ = ["Child", "cpu_seconds", "found", "running", "running_on_a_free_port", "spent"]
+__all__ = ["Child", "cpu_seconds", "found", "running", "running_on_a_free_port", "spent", "thread_seconds"]
 
 #: Says its process id and becomes the program.
 _NAMED = ("sh", "-c", 'echo $$; exec "$@"', "named")
@@ -114,6 +114,14 @@ def cpu_seconds(pid: int) -> float | None:
     except OSError:
         return None
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def thread_seconds(pid: int) -> float | None:
+    """Processor time of a process' main thread alone; None where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return None
 
 
 def spent(before: float | None, after: float | None) -> float | None:

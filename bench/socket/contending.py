@@ -28,14 +28,16 @@ __all__ = [
 ]
 
 
-def bank_server(job: Job, *, alone: bool = False) -> AbstractContextManager[Target]:
+def bank_server(job: Job, *, alone: bool = False, fronts: int = 0) -> AbstractContextManager[Target]:
     """The bank behind its socket, on a log in the job's directory.
 
     Args:
         job: what is measured.
         alone: small commits are written on the loop's own thread.
+        fronts: how many processes take the connections; 0: the server's own.
     """
-    return _server(job, "serve", _log(job), job.loop, *(["alone"] if alone else []))
+    role = "alone" if alone else str(fronts or "")
+    return _server(job, "serve", _log(job), job.loop, *([role] if role else []))
 
 
 def replica_server(job: Job) -> AbstractContextManager[Target]:
@@ -74,10 +76,10 @@ def load_on(targets: Sequence[Target], job: Job) -> Load:
 
 
 @contextmanager
-def opened(job: Job, *, alone: bool = False) -> Iterator[tuple[Target, Load]]:
+def opened(job: Job, *, alone: bool = False, fronts: int = 0) -> Iterator[tuple[Target, Load]]:
     """The bank, served, and the load on it; its accounts are open, and the deposits of the warm-up are made."""
     workload, work = job.workload, streams(job.workload)
-    with bank_server(job, alone=alone) as server, load_on([server], job) as load:
+    with bank_server(job, alone=alone, fronts=fronts) as server, load_on([server], job) as load:
         for commands in (work.opening, work.warmup):
             bursts = calls.executes(commands, workload.in_flight)
             calls.receipts(bursts, load.exchange(bursts))

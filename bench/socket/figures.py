@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from millstream.bench.figure import Entry, Figure, Goal, limits
 
-__all__ = ["CLIENT_FIGURES"]
+__all__ = ["CLIENT_FIGURES", "FRONT_FIGURES"]
 
 _CLIENT = (
     "The client gives each of its callers what is theirs: an outcome of the right type, in time. The pipeline does "
@@ -36,4 +36,26 @@ CLIENT_FIGURES = (
         subjects=(Entry("client", "client-one-call", "client-one-call", Goal(bound=0.8, of="pipeline")),),
         limits=limits("client-one-call", pipeline="pipeline-of-parcels"),
     ),
+)
+
+_FRONTS = (
+    "Front processes take the connections, check what is sent, and write the replies; the writer's process gets all of "
+    "it in one stream. What a command takes of the writer's one thread, deciding and writing included, is where a "
+    "machine with many cores ends. The rate beside it is one of two cores, which load, fronts and writer share: there "
+    "fronts lose, and no machine with more was measured."
+)
+
+FRONT_FIGURES = tuple(
+    Figure(
+        name=f"fronts-{shape}",
+        title=f"what a durable command takes of the writer's thread, on two cores: {title}",
+        about=_FRONTS,
+        unit="µs of the thread",
+        subjects=(Entry("one front", "socket-fronts-1", f"connections-{shape}"),),
+        limits=limits(f"connections-{shape}", no_front="socket-fronts-0"),
+    )
+    for shape, title in (
+        ("50", "50 connections, one request in flight on each"),
+        ("50x16", "50 connections, 16 on each"),
+    )
 )

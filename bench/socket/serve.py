@@ -1,4 +1,4 @@
-"""The bank behind a socket: ``python -m millstream.bench.socket.serve LOG LOOP [replica|alone]``. All as by default.
+"""The bank behind a socket: ``python -m millstream.bench.socket.serve LOG LOOP [replica|alone|FRONTS]``.
 
 It says on standard output where it listens, and ends in good order at SIGTERM.
 """
@@ -26,7 +26,8 @@ async def _serve(path: str, role: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     log = SqliteLog(path, alone_ms_max=4.0 if role == "alone" else None)
     backend: Engine | Replica = Replica(bank, log=log) if role == "replica" else Engine(bank, log=log)
-    async with backend, Server(backend, listen=["tcp://127.0.0.1:0"]) as server:
+    fronts = int(role) if role.isdecimal() else 0
+    async with backend, Server(backend, listen=["tcp://127.0.0.1:0"], fronts=fronts) as server:
         sys.stdout.write(f"port {server.addresses[0].port}\n")
         sys.stdout.flush()
         await stopped.wait()

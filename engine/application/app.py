@@ -169,6 +169,7 @@ class App:
         #: As in `CommandEntry`: for JSON without a backslash.
         self.read_plain_events: Callable[[bytes], list[Event]] = list_reader(self.events)
         self.read_events: Callable[[bytes], list[Event]] = without_nul(self.read_plain_events, self._keys)
+        self._sent_tags = frozenset(map(tag_of, sent))
         self._read_sent: Callable[[bytes], Any] = msgspec.json.Decoder(union_of(sent) if sent else Command).decode
         self._read_stored: Callable[[bytes], Any] = msgspec.json.Decoder(union_of(self.stored)).decode
         #: The same for what the log has already, or what that means today: it passed another door.
@@ -276,7 +277,7 @@ class App:
 
     def knows_command(self, tag: str) -> bool:
         """Whether a command of that tag can be read."""
-        return any(tag_of(each) == tag for each in (*self.commands, *self.retired_commands))
+        return tag in self._sent_tags
 
     def _keys(self, events: Iterable[Event]) -> list[str | None]:
         return [self.events[type(event)].key_of(event) for event in events]

@@ -36,7 +36,7 @@ from millstream.engine.cli.output import (
 from millstream.engine.cli.tail import TOLD, Wanted, event_row, tail_lines, tail_log, tail_server
 from millstream.engine.commits.commit import DIGEST_BYTES, FORMAT
 from millstream.engine.errors.unreadable import UnreadableEvent
-from millstream.engine.recovery.readability import Readability, check_events
+from millstream.engine.recovery.readability import Readability, check_events, unknown_commands
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.capabilities import Copyable, Sized
 from millstream.engine.stores.owner import require_owner
@@ -45,6 +45,7 @@ from millstream.engine.upkeep import (
     Downgrade,
     StoredEvent,
     Verified,
+    agenda_in,
     attached,
     backup_log,
     compared_states,
@@ -323,7 +324,7 @@ def _check(
 ) -> None:
     """Read every event of a log as an application would, before it is deployed, and show which can't be read.
 
-    Nothing is applied and nothing changed. Exit code 1 when there is one that can't be read.
+    So are the commands of timers. Nothing is applied and nothing changed. Exit code 1 when one can't be read.
     """
     found = anyio.run(_readability, load_app(app), log)
     if json:
@@ -333,14 +334,17 @@ def _check(
         rows = ((printable(name), f"{count:,}", _problem(problems.get(name))) for name, count in found.types.items())
         show_table(("type", "events#", "problem"), rows)
         show_note(f"{found.events:,} events in {found.commits:,} commits; {len(found.unreadable)} kinds can't be read")
-    if found.unreadable:
+        for name, count in found.commands.items():
+            show_note(f"{count:,} timers send {printable(name)}, which the application does not know")
+    if found.unreadable or found.commands:
         raise typer.Exit(ExitCode.DAMAGED)
 
 
 async def _readability(app: App, address: str) -> Readability:
     async with attached(address) as (log, owner):
         require_owner(log.name, owner, app.name)
-        return await check_events(log, app)
+        found = await check_events(log, app)
+        return replace(found, commands=unknown_commands(app, await agenda_in(log)))
 
 
 @app.command("states")

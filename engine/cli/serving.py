@@ -105,6 +105,15 @@ class _Entrance(NamedTuple):
         int,
         typer.Option(min=1, metavar="N", help="Connections at once.", rich_help_panel=_SERVING),
     ] = ServerLimits().connections_max
+    fronts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Processes that take the connections and check what is sent, for a machine with cores to spare.",
+            rich_help_panel=_SERVING,
+        ),
+    ] = 0
 
     def server(self) -> Callable[[Backend], Server]:
         """What makes the server; whatever is wrong with the options is found now."""
@@ -127,6 +136,7 @@ class _Entrance(NamedTuple):
             unix_mode=mode,
             insecure=self.insecure,
             limits=replace(ServerLimits(), connections_max=self.connections_max),
+            fronts=self.fronts,
         )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Head",
     "digest_of",
     "is_timestamp",
+    "moment_of",
     "seal",
     "timestamp",
 ]
@@ -66,6 +67,11 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def moment_of(head: Head) -> datetime:
+    """When a log's last commit was recorded; before all times, if there is none."""
+    return datetime.fromisoformat(head.recorded_at) if head.recorded_at else _BEFORE
+
+
 def is_timestamp(text: str) -> bool:
     """Whether a text is what `timestamp` makes of some moment. 0.4 µs."""
     if len(text) != 27 or (text[4], text[7], text[10], text[13], text[16], text[19], text[26]) != _MARKS:
@@ -98,3 +104,6 @@ def digest_of(previous: bytes, recorded_at: str, body: bytes) -> bytes:
     digest.update(recorded_at.encode())
     digest.update(body)
     return digest.digest()
+
+
+_BEFORE = datetime.min.replace(tzinfo=UTC)

@@ -5,12 +5,18 @@ Here: what is done about a leap. Not here: the clocks themselves (`clock`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from millstream.engine.loop.clock import Clock, elapsed
 
-__all__ = ["SteadyClock"]
+__all__ = ["Jumped", "SteadyClock"]
+
+
+class Jumped(Protocol):
+    """Is told of a leap by so many seconds."""
+
+    def __call__(self, *, seconds: float, believed: bool) -> object: ...
 
 
 class SteadyClock:
@@ -23,10 +29,10 @@ class SteadyClock:
     Args:
         clock: the time of day.
         jump_seconds_max: how much it may leap without a question; None: it is always believed.
-        jumped: is called with the seconds of a leap when one begins, and with True when it is believed.
+        jumped: is told of a leap when one begins, and when it is believed.
     """
 
-    def __init__(self, clock: Clock, jump_seconds_max: float | None, jumped: Callable[[float, bool], None]) -> None:
+    def __init__(self, clock: Clock, jump_seconds_max: float | None, jumped: Jumped) -> None:
         self._clock = clock
         self._jump_seconds_max = jump_seconds_max
         self._jumped = jumped
@@ -56,10 +62,10 @@ class SteadyClock:
             return self._believe(day, at)
         if self._doubt is None or abs(self._doubt[0] - off) > self._jump_seconds_max:
             self._doubt = (off, at)
-            self._jumped(off, False)
+            self._jumped(seconds=off, believed=False)
         elif at - self._doubt[1] >= self._jump_seconds_max:
             self._doubt = None
-            self._jumped(off, True)
+            self._jumped(seconds=off, believed=True)
             return self._believe(day, at)
         return expected
 

@@ -60,6 +60,8 @@ LEVELS: Mapping[str, str] = {
     "connections_dropped": "warning",
     "accept_failed": "error",
     "request_failed": "error",
+    "front_started": "info",
+    "front_lost": "error",
     "connection_lost": "warning",
     "connected_again": "info",
     "observer_failed": "error",

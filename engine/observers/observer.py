@@ -194,6 +194,12 @@ class Observer:
     def request_failed(self, *, error: BaseException) -> None:
         """A request failed in a way that nobody meant."""
 
+    def front_started(self, *, front: int, pid: int) -> None:
+        """One of its front processes takes connections."""
+
+    def front_lost(self, *, front: int, error: BaseException, retry_seconds: float) -> None:
+        """One has ended by itself, or could not be started again; that is tried after so many seconds."""
+
     # A client.
 
     def connection_lost(self, *, address: str, problem: str, waiting: int) -> None:

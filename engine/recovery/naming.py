@@ -6,6 +6,7 @@ be bound to any variable, or be made by a function.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from functools import reduce
@@ -18,7 +19,10 @@ from millstream.engine.application.app import App
 from millstream.engine.application.methods import place_of
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["NamedApp"]
+__all__ = ["NamedApp", "search_path"]
+
+#: Where an application does without another process.
+_SNAPSHOTS = 'take snapshots in this process: Engine(…, snapshots="loop")'
 
 
 class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,16 +36,20 @@ class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
     renamed: dict[str, str] = {}
 
     @classmethod
-    def of(cls, app: App) -> NamedApp:
+    def of(cls, app: App, instead: str = _SNAPSHOTS) -> NamedApp:
         """The names of an application's classes.
+
+        Args:
+            app: the application.
+            instead: what else can be done, for the error.
 
         Raises:
             DefinitionError: one is not found by its name in a fresh process; says which, and why.
         """
         return cls(
-            models=_names(app.models),
-            views=_names(app.views),
-            retired=tuple(sorted(_names(app.retired))),
+            models=_names(app.models, instead),
+            views=_names(app.views, instead),
+            retired=tuple(sorted(_names(app.retired, instead))),
             name=app.name,
             version=app.version,
             renamed=dict(app.renamed),
@@ -64,11 +72,24 @@ class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _names(classes: Iterable[type[Any]]) -> tuple[str, ...]:
-    return tuple(map(_name_of, classes))
+def search_path() -> tuple[str, ...]:
+    """Where this process looks for modules, for another one to look there, too: also those of millstream itself."""
+    return tuple(map(_wherever, map(os.fspath, sys.path)))
 
 
-def _name_of(cls: type[Any]) -> str:
+def _wherever(place: str) -> str:
+    """Where modules are looked for, wherever this process goes: a folder may be named as seen from the working one.
+
+    What is neither file nor folder is left alone: it may be for a hook of an installed package.
+    """
+    return os.path.abspath(place) if not place or os.path.exists(place) else place
+
+
+def _names(classes: Iterable[type[Any]], instead: str) -> tuple[str, ...]:
+    return tuple(_name_of(each, instead) for each in classes)
+
+
+def _name_of(cls: type[Any], instead: str) -> str:
     name = f"{cls.__module__}:{cls.__qualname__}"
     if cls.__module__ == "__main__":
         problem = "it is in the program's main module, which another process does not import"
@@ -81,8 +102,7 @@ def _name_of(cls: type[Any]) -> str:
     else:
         return name
     raise DefinitionError(
-        f"another process can't import {name}: {problem}; move it to the top of a module of its own, "
-        'or take snapshots in this process: Engine(…, snapshots="loop")',
+        f"another process can't import {name}: {problem}; move it to the top of a module of its own, or {instead}",
         place_of(cls),
     )
 

@@ -11,7 +11,6 @@ same session, as Linux may share out the cores by sessions, and its niceness wou
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -29,7 +28,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
 from millstream.engine.recovery.errors import SnapshotProcessFailed
-from millstream.engine.recovery.naming import NamedApp
+from millstream.engine.recovery.naming import NamedApp, search_path
 from millstream.engine.recovery.orders import END, Ended, Order
 from millstream.engine.recovery.taking import Taken, require_reachable
 from millstream.engine.stores.port import Log
@@ -75,7 +74,7 @@ class SnapshotProcess:
             )
         require_reachable(log)
         self._app = NamedApp.of(app)
-        self._path = tuple(map(_wherever, map(os.fspath, sys.path)))
+        self._path = search_path()
         self._log = log
         self._limits = limits
         self._observer = observer
@@ -213,14 +212,6 @@ class _Child:
             self._ended.set_exception(outcome)
         else:
             self._ended.set_result(outcome)
-
-
-def _wherever(place: str) -> str:
-    """Where modules are looked for, wherever this process goes: a folder may be named as seen from the working one.
-
-    What is neither file nor folder is left alone: it may be for a hook of an installed package.
-    """
-    return os.path.abspath(place) if not place or os.path.exists(place) else place
 
 
 def _end_of(output: BinaryIO) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from millstream.engine.application.app import App, tag_of
+from millstream.engine.application.app import App, tag_in, tag_of
 from millstream.engine.application.validation import encode, union_of
 from millstream.engine.commits.body import UNREADABLE, body_reader, mismatches, read_anything
 from millstream.engine.commits.chain import unreadable
@@ -20,8 +20,9 @@ from millstream.engine.errors import HandlerFailed
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.stores.port import Log
+from millstream.engine.write.entries import AgendaEntry, Timer
 
-__all__ = ["Readability", "check_events"]
+__all__ = ["Readability", "check_events", "unknown_commands"]
 
 
 class Readability(msgspec.Struct, frozen=True):
@@ -32,6 +33,8 @@ class Readability(msgspec.Struct, frozen=True):
     #: By the name that they have in the log.
     types: dict[str, int]
     unreadable: list[UnreadableEvent]
+    #: By their name, commands that timers send and the application does not know, and how many timers.
+    commands: dict[str, int] = {}
 
 
 class _Tally:
@@ -82,6 +85,13 @@ class _Tally:
                 self.unreadable[name, known] = first
             else:
                 self.unreadable[name, known] = replace(before, count=before.count + 1)
+
+
+def unknown_commands(app: App, entries: Iterable[AgendaEntry]) -> dict[str, int]:
+    """By their name, commands that timers are to send and an application does not know, and how many timers."""
+    tags = (tag_in(each.command.encode()) for each in entries if isinstance(each, Timer) and not each.is_parked)
+    unknown = Counter(tag for tag in tags if not app.knows_command(tag))
+    return dict(sorted(unknown.items()))
 
 
 async def check_events(

@@ -6,20 +6,19 @@ believed (`catalog`), what a part is (`write`, `read`), and when it is done (`en
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from millstream.engine.application.app import App, tag_in
+from millstream.engine.application.app import App
 from millstream.engine.commits.chain import head_of
 from millstream.engine.commits.commit import Head
 from millstream.engine.errors import AgendaUnreadable, EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.recovery.catalog import Catalog, commit_at, has_snapshots
-from millstream.engine.recovery.readability import check_events
+from millstream.engine.recovery.readability import check_events, unknown_commands
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader, follow
@@ -103,24 +102,22 @@ class Recovery:
         Raises:
             EventsUnreadable, AgendaUnreadable: it can't.
         """
-        unknown: Counter[str] = Counter()
+        timers: list[Timer] = []
         for entry in (entry for part in parts if isinstance(part, Agenda) for entry in part):
             if slicer.is_over:
                 await slicer.rest()
             if isinstance(entry, Outcome):
                 continue  # it is parked: whoever lets it be tried again hears what is wrong with it
             if isinstance(entry, Timer):
-                tag = tag_in(entry.command.encode())
-                if not entry.is_parked and not self._app.knows_command(tag):
-                    unknown[tag] += 1
+                timers.append(entry)
                 continue
             try:
                 self._app.today(entry.event.encode())
             except (msgspec.DecodeError, HandlerFailed) as error:
                 found_all = await check_events(self._log, self._app, slicer=slicer)
                 raise EventsUnreadable(self._log.name, self._app.name, found_all.unreadable) from error
-        if unknown:
-            raise AgendaUnreadable(self._log.name, self._app.name, dict(sorted(unknown.items())))
+        if unknown := unknown_commands(self._app, timers):
+            raise AgendaUnreadable(self._log.name, self._app.name, unknown)
 
     async def _check_tail(self, first: Head, slicer: Slicer) -> None:
         """See that the last commits before ``first``, which are not replayed, are what was written."""

@@ -55,7 +55,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 def new_parts(app: App, limits: Limits) -> list[Part]:
     """All parts as they are before the first event. What the views leave out is told to nobody."""
     views = [ReadState(app, view, parked_max=limits.view_parked_max, observer=Observer()) for view in app.views]
-    return [*WriteParts(app, limits.receipts_max, limits.receipts_bytes_max).all, *views]
+    return [*WriteParts(app, limits).all, *views]
 
 
 async def take(recovery: Recovery, catalog: Catalog, parts: Sequence[Part], slicer: Slicer, *, beside: bool) -> Taken:

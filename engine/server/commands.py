@@ -13,10 +13,10 @@ from msgspec import Raw
 
 from millstream.engine.errors import LimitReached, MillstreamError
 from millstream.engine.gateway import Gateway
-from millstream.engine.server.connection import Connection
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.many import Many, ids_of
 from millstream.engine.server.output import Batch
+from millstream.engine.server.peer import Peer
 from millstream.engine.server.shares import Shares
 from millstream.engine.wire.messages import Told, outcome_of
 from millstream.engine.write.admission import Admission, Entering
@@ -37,12 +37,12 @@ class Commands:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         #: Who waits at the door, by connection, and how it gets in.
-        self._held: dict[Connection, _Waiting] = {}
+        self._held: dict[Peer, _Waiting] = {}
         #: Requests for `execute_many` that are not taken up to the end.
-        self._begun: dict[Connection, Many] = {}
+        self._begun: dict[Peer, Many] = {}
         self._letting_in: asyncio.Task[None] | None = None
 
-    def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def execute(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """The handler of the method."""
         params, size_bytes = request.params, connection.large_bytes(batch)
         if params.timeout is None:
@@ -58,7 +58,7 @@ class Commands:
             self._hold(connection, _Single(execution, entered))
         connection.in_flight += 1
 
-    def execute_many(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def execute_many(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """The handler of the method: some commands at a time, so that others have their turn."""
         many = self._begun.pop(connection, None)
         if many is None:
@@ -71,7 +71,7 @@ class Commands:
             self._begun[connection] = many
             connection.go_on(request, batch)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Peer) -> None:
         """A connection is gone: its commands that wait at the door do not get in."""
         self._held.pop(connection, None)
         self._begun.pop(connection, None)
@@ -82,8 +82,8 @@ class Commands:
             self._letting_in.cancel()
             await asyncio.wait([self._letting_in])
 
-    def _hold(self, connection: Connection, waiting: _Waiting) -> None:
-        connection.is_held = True
+    def _hold(self, connection: Peer, waiting: _Waiting) -> None:
+        connection.hold(True)
         self._held[connection] = waiting
         if self._letting_in is None:
             self._letting_in = asyncio.get_running_loop().create_task(self._let_in(), name="millstream-server-door")
@@ -98,7 +98,7 @@ class Commands:
                 if waiting.waiting and not waiting.done():
                     self._held[connection] = waiting  # behind the others
                     continue
-                connection.is_held = False
+                connection.hold(False)
                 connection.work()
         finally:
             self._letting_in = None
@@ -120,7 +120,7 @@ class _Execution:
 
     __slots__ = ("_batch", "_connection", "_id")
 
-    def __init__(self, connection: Connection, to: Any, batch: Batch | None) -> None:
+    def __init__(self, connection: Peer, to: Any, batch: Batch | None) -> None:
         self._connection = connection
         self._id = to
         self._batch = batch
@@ -142,7 +142,7 @@ class _TimedExecution(_Execution):
 
     __slots__ = ("_is_done", "expiry")
 
-    def __init__(self, connection: Connection, to: Any, batch: Batch | None) -> None:
+    def __init__(self, connection: Peer, to: Any, batch: Batch | None) -> None:
         super().__init__(connection, to, batch)
         self.expiry: Expiry | None = None
         self._is_done = False
@@ -201,18 +201,16 @@ class Forwarding:
         self._forwards = Shares("forwards_max", limits.forwards_max)
         self._bytes = Shares("forwards_bytes_max", limits.forwards_bytes_max)
 
-    def execute(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def execute(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """The handler of the method."""
         self._pass_on(connection, batch, 1, self._forward(connection, request, batch))
 
-    def execute_many(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def execute_many(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """The handler of the method: all of its commands at once, so that more may be in flight for as long."""
         ids, commands = ids_of(connection, request), len(request.params.commands)
         self._pass_on(connection, batch, commands, self._forward_many(connection, request, batch, ids))
 
-    def _pass_on(
-        self, connection: Connection, batch: Batch | None, commands: int, work: Coroutine[Any, Any, None]
-    ) -> None:
+    def _pass_on(self, connection: Peer, batch: Batch | None, commands: int, work: Coroutine[Any, Any, None]) -> None:
         size_bytes = connection.large_bytes(batch)
         try:
             if size_bytes:
@@ -229,13 +227,13 @@ class Forwarding:
         task = connection.spawn(work)
         task.add_done_callback(lambda _: self._done(connection, size_bytes, commands))
 
-    def _done(self, connection: Connection, size_bytes: int, forwards: int) -> None:
+    def _done(self, connection: Peer, size_bytes: int, forwards: int) -> None:
         if size_bytes:
             self._bytes.give_back(connection, size_bytes)
         if forwards:
             self._forwards.give_back(connection, forwards)
 
-    async def _forward(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    async def _forward(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         params = request.params
         try:
             receipt = await self._backend.execute(
@@ -253,7 +251,7 @@ class Forwarding:
             connection.settle(request.id, receipt, batch)
 
     async def _forward_many(
-        self, connection: Connection, request: Any, batch: Batch | None, ids: Sequence[str | None]
+        self, connection: Peer, request: Any, batch: Batch | None, ids: Sequence[str | None]
     ) -> None:
         params, outcomes = request.params, dict[int, Any]()
         good: dict[int, Any] = {}

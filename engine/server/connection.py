@@ -21,17 +21,15 @@ taken up some at a time, so that one connection with many does not keep the othe
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 import anyio
 import msgspec
 from msgspec import UNSET, Raw
 
 from millstream.engine.errors import (
-    EngineClosed,
     LimitReached,
     MillstreamError,
     NotAuthenticated,
@@ -40,14 +38,16 @@ from millstream.engine.errors import (
 from millstream.engine.lifecycle import LifeCycle
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.server.connection_life import MOVES, ConnectionEvent, ConnectionStatus
-from millstream.engine.server.intake import LARGE_BYTES, Intake
+from millstream.engine.server.intake import LARGE_BYTES, Intake, Reader
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch, Output
+from millstream.engine.server.peer import Handler
+from millstream.engine.server.running import Running
 from millstream.engine.server.tokens import Role
 from millstream.engine.wire import Malformed, Requests, Unread
 from millstream.engine.wire.messages import Result, failure_of
 
-__all__ = ["Connection", "Handler", "Host"]
+__all__ = ["Connection", "Host"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -58,7 +58,7 @@ class Host(Protocol):
     limits: ServerLimits
     requests: Requests
     #: By role: what reads its lines. One who has not authenticated is told nothing about the application.
-    readers: Mapping[Role | None, Requests]
+    readers: Mapping[Role | None, Reader]
     #: By role, and by class of request: what is done.
     handlers: Mapping[Role | None, Mapping[type[Any], Handler]]
     #: The role of a connection that has not authenticated.
@@ -70,7 +70,7 @@ class Host(Protocol):
     def failed(self, error: BaseException) -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(Running, asyncio.Protocol):
     """The protocol of one connection.
 
     Args:
@@ -79,6 +79,7 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, server: Host, *, is_tls: bool) -> None:
+        super().__init__(server.limits.connection_watches_max)
         self.server = server
         self._life = LifeCycle(MOVES, ConnectionStatus.OPEN)
         self.role: Role | None
@@ -91,8 +92,6 @@ class Connection(asyncio.Protocol):
         self.is_held = False
         #: The other side takes no answer any more.
         self.is_gone = False
-        #: By number: what sends notifications.
-        self.streams: dict[int, asyncio.Task[None]] = {}
         #: When it came, when it last sent a whole line, and when it sent its last.
         self.made_at = self.heard_at = elapsed()
         self.ended_at: float | None = None
@@ -111,9 +110,6 @@ class Connection(asyncio.Protocol):
         self._is_scheduled = False
         self._last_words: bytes | None = None
         self._lingering: asyncio.TimerHandle | None = None
-        #: Everything that runs for it, streams included.
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stream_number = 0
         self.become(server.first_role)
 
     @property
@@ -177,8 +173,7 @@ class Connection(asyncio.Protocol):
         self._life.must(ConnectionEvent.LOST)
         self._backlog.clear()
         self._output.drop()
-        for task in self._tasks:
-            task.cancel()
+        self._cancel_all()
         if self._lingering is not None:
             self._lingering.cancel()
         self.server.gone(self, self.reason)
@@ -239,6 +234,10 @@ class Connection(asyncio.Protocol):
             self._read(False)
             if self.is_done:
                 self._close()
+
+    def hold(self, held: bool) -> None:
+        """A command of this connection waits for room in the mailbox, or does no more."""
+        self.is_held = held
 
     def go_on(self, request: Any, batch: Batch | None) -> None:
         """Take a request up once more, before any other, when this connection's turn comes again."""
@@ -372,47 +371,15 @@ class Connection(asyncio.Protocol):
         """Wait until the other side takes what it is sent."""
         await self._output.writable(self.flush)
 
-    # Work that takes longer.
+    # Work that takes longer: `Running`.
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Let something run that answers a request in flight later; it ends with the connection."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._keep(task)
-        return task
+    @property
+    def may_stream(self) -> bool:
+        """Whether a stream may begin."""
+        return self.status is ConnectionStatus.OPEN
 
-    def stream(self, work: Callable[[int], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Let something run that sends notifications under a number of its own, until it ends or is ended.
-
-        Raises:
-            LimitReached: the connection has as many as it may.
-            EngineClosed: the connection ends, and its streams with it.
-        """
-        if self.status is not ConnectionStatus.OPEN:
-            raise EngineClosed("closing")
-        if len(self.streams) >= self._limits.connection_watches_max:
-            raise LimitReached("connection_watches_max", self._limits.connection_watches_max)
-        self._stream_number = number = self._stream_number + 1
-        self.streams[number] = task = asyncio.get_running_loop().create_task(work(number))
-        task.add_done_callback(lambda _: self.streams.pop(number, None))
-        self._keep(task)
-        return task
-
-    def end_stream(self, number: int) -> None:
-        """Let nothing more come of a stream, if there is one of this number; what is made next finds its room."""
-        task = self.streams.pop(number, None)
-        if task is None:
-            return
-        if inspect.getcoroutinestate(cast(Coroutine[Any, Any, None], task.get_coro())) == inspect.CORO_CREATED:
-            asyncio.get_running_loop().call_soon(task.cancel)  # it has begun by then, and answers who made it
-        else:
-            task.cancel()
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._kept)
-
-    def _kept(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def task_ended(self) -> None:
+        """One of its tasks has ended."""
         if self.status is ConnectionStatus.ENDING:
             self._schedule()
 
@@ -433,10 +400,6 @@ class Connection(asyncio.Protocol):
         self._read(False)
         self._end_streams_soon()
         self._schedule()
-
-    def _end_streams_soon(self) -> None:
-        """When those that were made just now have begun: only then do they answer who made them."""
-        asyncio.get_running_loop().call_soon(lambda: [task.cancel() for task in self.streams.values()])
 
     def abort(self, reason: str) -> None:
         """Close at once."""
@@ -480,7 +443,3 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
-
-
-#: What a method does: replies now, or later. What it raises is the reply.
-Handler: TypeAlias = Callable[[Connection, Any, "Batch | None"], None]

@@ -10,18 +10,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from millstream.engine.errors import ProtocolViolated
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
-from millstream.engine.wire import FrameTooLarge, Lines, Requests, stranger_in
+from millstream.engine.wire import FrameTooLarge, Lines, stranger_in
 from millstream.engine.wire.errors import INVALID_REQUEST, PARSE_ERROR
 
-__all__ = ["LARGE_BYTES", "Intake", "Refusal"]
+__all__ = ["LARGE_BYTES", "Intake", "Reader", "Refusal"]
 
 #: Smaller requests are bounded by their number; and so much is read at once.
 LARGE_BYTES = 16 * 1024
+
+
+class Reader(Protocol):
+    """What makes requests of lines: `Requests`, or what a front process has for it."""
+
+    def read(self, line: bytes) -> Any:
+        """A request, a `Malformed` or `Unread`, a list of them for a batch, or None for an empty line."""
+        ...
+
+    def read_lines(self, data: bytes) -> list[Any] | None:
+        """The requests of some lines; None where one of them has to be looked at by itself."""
+        ...
 
 
 class Refusal(NamedTuple):
@@ -42,7 +54,7 @@ class Intake:
         #: Lines, and requests that were read, with the batch that they are in.
         self.backlog: deque[bytes | tuple[Any, Batch | None]] = deque()
         #: What reads them, by the connection's role.
-        self.requests: Requests
+        self.requests: Reader
         self._lines = Lines(limits.frame_bytes_max)
         self._requests_max = limits.turn_requests_max
         self._is_stranger = True  # nothing but blank lines came so far
@@ -52,7 +64,7 @@ class Intake:
         """How many bytes of an unfinished line are kept."""
         return self._lines.pending
 
-    def become(self, requests: Requests, frame_bytes_max: int) -> None:
+    def become(self, requests: Reader, frame_bytes_max: int) -> None:
         """From now on lines are read by this reader, and may be so long."""
         self.requests = requests
         self._lines.allow(frame_bytes_max)

@@ -69,6 +69,13 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     linger_seconds_max: float = 1.0
     #: How long stopping waits for requests that were taken, and for their answers to be read.
     drain_seconds_max: float = 30.0
+    #: Bytes that wait between a front process and the writer's, in either direction. Past it nothing more is read.
+    front_bytes_max: int = 1024 * 1024
+    #: How long a front process may take until it takes connections.
+    front_start_seconds_max: float = 60.0
+    #: How long after one has ended by itself it is started again; each time twice as long, while it does not last.
+    front_retry_seconds_min: float = 0.1
+    front_retry_seconds_max: float = 10.0
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -11,18 +11,32 @@ import ssl
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from millstream.engine.errors import DefinitionError
 from millstream.engine.wire.address import Address
 
-__all__ = ["Listener", "listen", "tls_context"]
+__all__ = ["FileTls", "Listener", "TlsFiles", "listen", "tls_context"]
 
 #: Connections that may wait to be accepted.
 _BACKLOG = 1_024
 
 #: Who vanished without a word is noticed after this many seconds of silence and as many probes, so many seconds apart.
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+
+
+class TlsFiles(NamedTuple):
+    """What `tls_context` was made of, so that another process can make the same."""
+
+    certificate: str
+    key: str | None
+    clients: str | None
+
+
+class FileTls(ssl.SSLContext):
+    """A context that knows its files."""
+
+    files: TlsFiles
 
 
 def tls_context(
@@ -38,7 +52,9 @@ def tls_context(
     Raises:
         DefinitionError: a file can't be read, or does not hold what it should.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = FileTls(ssl.PROTOCOL_TLS_SERVER)
+    more = [None if each is None else os.path.abspath(each) for each in (key, clients)]
+    context.files = TlsFiles(os.path.abspath(certificate), *more)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key, _no_password)

@@ -24,8 +24,8 @@ from millstream.engine.application.messages import Command, Metadata
 from millstream.engine.application.options import Terms
 from millstream.engine.application.validation import checked_command_ids, checked_metadata
 from millstream.engine.errors import DeadlineExceeded, MillstreamError
-from millstream.engine.server.connection import Connection
 from millstream.engine.server.output import Batch
+from millstream.engine.server.peer import Peer
 from millstream.engine.wire.messages import Told, outcome_of
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
@@ -36,7 +36,7 @@ __all__ = ["Many", "ids_of"]
 _AT_ONCE = 64
 
 
-def ids_of(connection: Connection, request: Any) -> Sequence[str | None]:
+def ids_of(connection: Peer, request: Any) -> Sequence[str | None]:
     """The ids of a request's commands, if it may be taken up at all.
 
     Raises:
@@ -81,7 +81,7 @@ class Many:
         "waiting",
     )
 
-    def __init__(self, admission: Admission, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def __init__(self, admission: Admission, connection: Peer, request: Any, batch: Batch | None) -> None:
         params = request.params
         metadata: Metadata | None = params.metadata
         self._ids = ids_of(connection, request)

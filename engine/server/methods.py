@@ -8,20 +8,21 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from millstream.engine.application.app import App
 from millstream.engine.errors import NotAuthenticated
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.commands import Commands, Forwarding
-from millstream.engine.server.connection import Connection, Handler
 from millstream.engine.server.health import health_of
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
+from millstream.engine.server.peer import Handler, Peer
 from millstream.engine.server.queries import Queries
 from millstream.engine.server.stats import ServerStats
 from millstream.engine.server.tokens import MAY, Role, Tokens
 from millstream.engine.wire import Requests
 from millstream.engine.wire.openrpc import describe
 
-__all__ = ["Methods"]
+__all__ = ["Methods", "authenticator", "describer"]
 
 
 class Methods:
@@ -44,9 +45,7 @@ class Methods:
         stats: Callable[[], ServerStats],
     ) -> None:
         self._backend = backend
-        self._tokens = tokens
         self._server_stats = stats
-        self._description: Raw | None = None
         #: None where commands are passed on.
         self.commands = None if backend.admission is None else Commands(backend.admission)
         questions = Queries(backend, limits)
@@ -58,11 +57,11 @@ class Methods:
             "watch": questions.watch,
             "unwatch": questions.unwatch,
             "follow": questions.follow,
-            "describe": self._describe,
-            "rpc.discover": self._describe,
+            "describe": (describing := describer(backend.app)),
+            "rpc.discover": describing,
             "health": self._health,
             "stats": self._stats,
-            "authenticate": self._authenticate,
+            "authenticate": authenticator(tokens),
         }
         #: By role, and by class of request.
         self.handlers: Mapping[Role | None, Mapping[type[Any], Handler]] = {
@@ -70,24 +69,38 @@ class Methods:
             for role, names in MAY.items()
         }
 
-    def _describe(self, connection: Connection, request: Any, batch: Batch | None) -> None:
-        if self._description is None:
-            self._description = Raw(msgspec.json.encode(describe(self._backend.app)))
-        connection.reply(request.id, self._description, batch)
-
-    def _health(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def _health(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         health = health_of(self._backend, names_views=connection.role is not None)
         connection.reply(request.id, health, batch)
 
-    def _stats(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def _stats(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         figures = msgspec.to_builtins(self._backend.stats())
         connection.reply(request.id, {**figures, "server": self._server_stats()}, batch)
 
-    def _authenticate(self, connection: Connection, request: Any, batch: Batch | None) -> None:
-        role = Role.WRITER if self._tokens is None else self._tokens.role_of(request.params.token)
+
+def describer(app: App) -> Handler:
+    """What tells what an application understands."""
+    description: Raw | None = None
+
+    def tell(connection: Peer, request: Any, batch: Batch | None) -> None:
+        nonlocal description
+        if description is None:
+            description = Raw(msgspec.json.encode(describe(app)))
+        connection.reply(request.id, description, batch)
+
+    return tell
+
+
+def authenticator(tokens: Tokens | None) -> Handler:
+    """What gives a connection the role of its token; without tokens everybody may do everything."""
+
+    def authenticate(connection: Peer, request: Any, batch: Batch | None) -> None:
+        role = Role.WRITER if tokens is None else tokens.role_of(request.params.token)
         if role is None or connection.reason is not None:  # one guess a connection, also in a batch
             connection.become(None)
             connection.end("unknown_token")
             raise NotAuthenticated("the token is not known")
         connection.become(role)
         connection.reply(request.id, {"role": role}, batch)
+
+    return authenticate

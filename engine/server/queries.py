@@ -16,14 +16,14 @@ from millstream.engine.loop.clock import elapsed
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.asked import Asked
 from millstream.engine.server.backend import Backend
-from millstream.engine.server.connection import Connection
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
+from millstream.engine.server.peer import Peer
 from millstream.engine.server.shares import Shares
 from millstream.engine.stores.events import event_pages
 from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line
 
-__all__ = ["Queries"]
+__all__ = ["NUMBER_BYTES", "Queries"]
 
 #: Events in one notification of `follow`.
 _FOLLOW_EVENTS_MAX = 500
@@ -31,7 +31,7 @@ _INT_MAX = 2**63 - 1
 #: A longer text is written by itself, so that its bytes are counted.
 _SMALL_CHARS = 256
 #: What a reply with a number has, at most, its id not counted.
-_NUMBER_BYTES = 128
+NUMBER_BYTES = 128
 
 
 class Queries:
@@ -54,13 +54,13 @@ class Queries:
             Shares("view_waiters_max", engine.view_waiters_max, says_full=False) for _ in backend.app.views
         ]
 
-    def ask(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def ask(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """An answer, and the position at which it is true."""
         params = request.params
         found = self._backend.answer_now(params.query, params.after, params.incomplete)
         if found is not None:
             if _is_small(found[0]) and (batch is None or self._is_room_in(batch, found[0])):
-                connection.confirm(request.id, Answered(*found), batch, _NUMBER_BYTES)
+                connection.confirm(request.id, Answered(*found), batch, NUMBER_BYTES)
             else:
                 self._reply(connection, request, batch, Answered(*found))
         else:
@@ -71,16 +71,16 @@ class Queries:
             task = connection.spawn(self._answer_later(connection, request, batch))
             task.add_done_callback(lambda _: waiting.give_back(connection))
 
-    def watch(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def watch(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """The answer now and each changed one, as notifications."""
         self._stream(self._watches, connection, partial(self._watch, connection, request, batch))
 
-    def unwatch(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def unwatch(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """No more of them: what `watch` or `follow` began ends before this is answered, if it has not already."""
         connection.end_stream(request.params.watch)
         connection.confirm(request.id, Watching(request.params.watch), batch)
 
-    def follow(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    def follow(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """The log's events from a position on, and then each new one, as notifications."""
         self._backend.require_position(request.params.after)
         most = self._limits.connection_follows_max
@@ -88,7 +88,7 @@ class Queries:
             raise LimitReached("connection_follows_max", most)
         self._stream(self._follows, connection, partial(self._follow, connection, request, batch))
 
-    def _stream(self, shares: Shares, connection: Connection, work: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    def _stream(self, shares: Shares, connection: Peer, work: Callable[[int], Coroutine[Any, Any, None]]) -> None:
         shares.take(connection)
         try:
             task = connection.stream(work)
@@ -99,14 +99,14 @@ class Queries:
 
     def _is_room_in(self, batch: Batch, answer: Any) -> bool:
         """Whether an answer surely finds room in a batch, without a look at its bytes."""
-        return type(answer) is not str and batch.size_bytes + _NUMBER_BYTES <= self._limits.output_bytes_max
+        return type(answer) is not str and batch.size_bytes + NUMBER_BYTES <= self._limits.output_bytes_max
 
     def _waiting_for(self, query: Query[Any]) -> Shares:
         return self._waiting[self._backend.app.queries[type(query)].view]
 
     # Answers.
 
-    async def _answer_later(self, connection: Connection, request: Any, batch: Batch | None) -> None:
+    async def _answer_later(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """Answer once the view is there and the other side takes it: an answer that waits to be sent would only age."""
         params = request.params
         try:
@@ -118,7 +118,7 @@ class Queries:
         connection.questions -= 1
         connection.settled()
 
-    async def _waited_for(self, connection: Connection, params: Any) -> Answered[Any]:
+    async def _waited_for(self, connection: Peer, params: Any) -> Answered[Any]:
         limit = self._limits.answer_seconds_max
         seconds = limit if params.timeout is None else min(params.timeout, limit)
         until = elapsed() + seconds
@@ -135,7 +135,7 @@ class Queries:
                     return answered
         raise self._not_yet(params, self._limits.ended_seconds_max)
 
-    def _reply(self, connection: Connection, request: Any, batch: Batch | None, answered: Answered[Any]) -> None:
+    def _reply(self, connection: Peer, request: Any, batch: Batch | None, answered: Answered[Any]) -> None:
         try:
             connection.reply(request.id, answered, batch)
         except MillstreamError:
@@ -148,14 +148,14 @@ class Queries:
 
     # Streams.
 
-    async def _watch(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
+    async def _watch(self, connection: Peer, request: Any, batch: Batch | None, number: int) -> None:
         try:
             with self._asked.holding(connection, request.params.query):
                 await self._watch_on(connection, request, batch, number)
         except LimitReached as error:
             connection.fail(request.id, error, batch)
 
-    async def _watch_on(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
+    async def _watch_on(self, connection: Peer, request: Any, batch: Batch | None, number: int) -> None:
         try:
             with self._waiting_for(request.params.query).holding(connection):
                 watch = await self._open(request.params)
@@ -189,7 +189,7 @@ class Queries:
         view = app.views[app.queries[type(params.query)].view].__name__
         return NotYetVisible(view, self._backend.stats().views[view].position, params.after, seconds)
 
-    async def _follow(self, connection: Connection, request: Any, batch: Batch | None, number: int) -> None:
+    async def _follow(self, connection: Peer, request: Any, batch: Batch | None, number: int) -> None:
         params = request.params
         connection.confirm(request.id, Watching(number), batch)
         pages = event_pages(self._backend.log, after=params.after, keys=params.keys, tags=params.types, endless=True)
@@ -224,7 +224,7 @@ def _among(waits: set[anyio.CancelScope], scope: anyio.CancelScope) -> Iterator[
         waits.discard(scope)
 
 
-def _tell(connection: Connection, method: str, number: int, error: BaseException) -> None:
+def _tell(connection: Peer, method: str, number: int, error: BaseException) -> None:
     """Say why a stream ends, except to whoever ended it."""
     if isinstance(error, asyncio.CancelledError):
         if connection.reason is None:

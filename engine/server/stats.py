@@ -18,3 +18,6 @@ class ServerStats(msgspec.Struct, frozen=True):
     #: Connections that were taken in, ever; and those that the server ended, by reason.
     accepted: int
     dropped: dict[str, int]
+    #: Front processes that take connections now, and how often one has ended by itself.
+    fronts: int = 0
+    fronts_lost: int = 0

@@ -77,6 +77,18 @@ class Tokens:
     def __repr__(self) -> str:
         return f"<Tokens: {len(self._digests)}>"
 
+    @classmethod
+    def of_digests(cls, digests: Iterable[tuple[str, Role]]) -> Tokens:
+        """The same tokens in another process."""
+        tokens = cls.__new__(cls)
+        tokens._digests = [(bytes.fromhex(digest), role) for digest, role in digests]
+        return tokens
+
+    @property
+    def digests(self) -> list[tuple[str, Role]]:
+        """What is kept, for another process of this server: a digest in hexadecimal, and a role, each."""
+        return [(digest.hex(), role) for digest, role in self._digests]
+
     def role_of(self, token: str) -> Role | None:
         """The role of a token; None for one that is not known. Takes as long either way."""
         given, found = _digest(token), None

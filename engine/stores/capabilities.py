@@ -5,14 +5,14 @@ Here: the protocols. Not here: what is done where a log lacks one (`upkeep`, `cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from millstream.engine.commits.commit import Commit
 from millstream.engine.stores.port import Log
 
-__all__ = ["Copyable", "Inspectable", "Launching", "Reachable", "Sized", "Upgrading"]
+__all__ = ["Copyable", "Inspectable", "Launching", "Needing", "Reachable", "Sized", "Upgrading"]
 
 
 @runtime_checkable
@@ -35,6 +35,16 @@ class Reachable(Protocol):
     @property
     def address(self) -> str:
         """What `stores.address` makes another handle from, whatever folder that process is in."""
+        ...
+
+
+@runtime_checkable
+class Needing(Protocol):
+    """A log that knows without being read what a reader of it must understand."""
+
+    @property
+    def needs(self) -> Collection[str]:
+        """The features that its commits name, once it is open."""
         ...
 
 

@@ -6,11 +6,12 @@ same `MemoryLog` again finds what was appended.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 import msgspec
 
 from millstream.engine.commits.chain import head_of
+from millstream.engine.commits.columns import needs_of
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.stores.following import AppendSignal, followed
@@ -59,6 +60,11 @@ class MemoryLog:
     @property
     def id(self) -> str | None:
         return self.store.id
+
+    @property
+    def needs(self) -> Collection[str]:
+        """The features that its commits name."""
+        return {feature for commit in self.store.commits for feature in needs_of(commit.body)}
 
     @property
     def snapshots(self) -> SnapshotStore:

@@ -11,6 +11,7 @@ from millstream.engine.testing.checks import (
 from millstream.engine.testing.errors import BrokenPromise, NotSimulated, SimulationError, StoreFault, Stuck
 from millstream.engine.testing.faulty import Faults, FaultyLog
 from millstream.engine.testing.history import Call, History
+from millstream.engine.testing.scenario import Scenario
 from millstream.engine.testing.simulation import Run, Simulation, simulate, torture
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "History",
     "NotSimulated",
     "Run",
+    "Scenario",
     "Simulation",
     "SimulationError",
     "StoreFault",

@@ -20,13 +20,14 @@ from millstream.engine.commits.chain import Chain
 from millstream.engine.commits.commit import Commit
 from millstream.engine.engine import Engine
 from millstream.engine.errors import CommandIdReused, LogCorrupt, Rejected, VersionConflict
+from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.memory import MemoryLog, MemoryStore
 from millstream.engine.testing.errors import BrokenPromise
 from millstream.engine.testing.faulty import FaultyLog
 from millstream.engine.testing.history import Call, History
 from millstream.engine.write.index import WriteIndex
 
-__all__ = ["Entry", "check_calls", "check_history", "check_log", "check_replay", "settled"]
+__all__ = ["Entry", "check_calls", "check_history", "check_log", "check_replay", "require_alike", "settled"]
 
 _LOOK_SECONDS = 0.5
 _SETTLED_SECONDS_MAX = 3_600.0
@@ -214,13 +215,22 @@ async def check_replay(engine: Engine, commits: Sequence[Commit]) -> None:
     """
     store = MemoryStore(list(commits), engine.app.name)
     async with Engine(engine.app, log=MemoryLog(store), limits=engine.limits, snapshots=False, effects=False) as fresh:
-        for (live, here), (replayed, there) in zip(_states(engine), _states(fresh), strict=True):
-            differences = [*_differences(live, replayed)] if live != replayed else []
-            if here != there:
-                differences.append(f"it is {here} live, {there} replayed")
-            if differences:
-                name = type(live).__name__
-                raise BrokenPromise(f"{name} is not what a replay of the log makes: {'; '.join(differences)}")
+        require_alike(engine.parts(), fresh.parts())
+
+
+def require_alike(live: Iterable[Part], replayed: Iterable[Part]) -> None:
+    """Check that two states are equal, part by part.
+
+    Raises:
+        BrokenPromise: they are not; as `check_replay`.
+    """
+    for (here, how), (there, how_there) in zip(_states(live), _states(replayed), strict=True):
+        differences = [*_differences(here, there)] if here != there else []
+        if how != how_there:
+            differences.append(f"it is {how} live, {how_there} replayed")
+        if differences:
+            name = type(here).__name__
+            raise BrokenPromise(f"{name} is not what a replay of the log makes: {'; '.join(differences)}")
 
 
 class _Receipts(msgspec.Struct):
@@ -230,9 +240,9 @@ class _Receipts(msgspec.Struct):
     receipts: list[Any]
 
 
-def _states(engine: Engine) -> Iterator[tuple[Any, str]]:
+def _states(parts: Iterable[Part]) -> Iterator[tuple[Any, str]]:
     """The states of all that follows the log, and whether one has stopped."""
-    for part in engine.parts():
+    for part in parts:
         state = part.state
         if isinstance(state, WriteIndex):
             state = _Receipts(state.versions, state.receipts)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -125,6 +125,11 @@ class FaultyLog:
     @property
     def id(self) -> str | None:
         return self._inner.id
+
+    @property
+    def needs(self) -> Collection[str]:
+        """The features that its commits name."""
+        return self._inner.needs
 
     @property
     def snapshots(self) -> SnapshotStore:

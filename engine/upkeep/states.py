@@ -125,7 +125,7 @@ async def _snapshots_of(log: Log) -> AsyncIterator[SnapshotStore]:
 
 
 def _models(app: App) -> list[Part]:
-    return WriteParts(app, Limits().receipts_max).all
+    return WriteParts(app, Limits()).all
 
 
 def _views(app: App) -> list[ReadState]:

@@ -38,8 +38,7 @@ class Owing:
         """All that is owed, in the order in which it is decided; then timers, in the order in which they were set; and
         then all that is parked. None while it is rebuilt.
 
-        An application without a reaction or a timer has none: what older code of it owes, ``millstream agenda list``
-        shows.
+        What older code of the application owes, and today's has no reaction for, is among them, and waits.
 
         Raises:
             WrongLoop: the engine was opened on another event loop.

@@ -5,7 +5,7 @@ Here: a model as something that follows the log. Not here: deciding (`state`), a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import length_hint
 
 from millstream.engine.application.app import App
@@ -14,6 +14,7 @@ from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.methods import Method
 from millstream.engine.application.sides import WriteSide
+from millstream.engine.commits.columns import AGENDA
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import model_part
@@ -22,6 +23,8 @@ from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
 from millstream.engine.snapshots.part import Part
 from millstream.engine.snapshots.shape import fingerprint_of
+from millstream.engine.stores.capabilities import Needing
+from millstream.engine.stores.port import Log
 from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.models import new_state
@@ -106,21 +109,26 @@ class WriteParts:
 
     Args:
         app: whose models they are.
-        receipts_max: how many receipts the index keeps.
-        receipts_bytes_max: how many bytes of answers, with them.
+        limits: ``receipts_max`` and ``receipts_bytes_max`` are the index's.
+        log: what it holds may need an agenda, though nothing of the application adds to it any more.
     """
 
-    def __init__(self, app: App, receipts_max: int, receipts_bytes_max: int = Limits().receipts_bytes_max) -> None:
+    def __init__(self, app: App, limits: Limits, log: Log | None = None) -> None:
         self.models = [ModelPart(app, model) for model in app.models]
-        self._keeps_agenda = app.keeps_agenda
+        self._keeps_agenda = app.keeps_agenda or AGENDA in _needs(log)
         self.agenda = Agenda()
-        self.index = WriteIndex(receipts_max, self.agenda.begin, receipts_bytes_max=receipts_bytes_max)
+        receipts_bytes_max = limits.receipts_bytes_max
+        self.index = WriteIndex(limits.receipts_max, self.agenda.begin, receipts_bytes_max=receipts_bytes_max)
 
     @property
     def all(self) -> list[Part]:
         """One list."""
-        # Where nothing is owed or due that could be decided: what another version owes stays in the log.
+        # Where nothing is owed or due, or ever was, it costs nothing.
         return [*self.models, self.index, *([self.agenda] if self._keeps_agenda else [])]
+
+
+def _needs(log: object) -> Collection[str]:
+    return log.needs if isinstance(log, Needing) else ()
 
 
 def apply_failed(

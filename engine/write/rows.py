@@ -85,8 +85,8 @@ class Rows:
         self.timed: list[tuple[Timer, bool]] = []
         #: Effects that are owed for its events.
         self.owing: list[Effect] = []
-        #: How many were to be called off, and were not there.
-        self.not_timed = 0
+        #: Those that were to be called off, and are not there.
+        self.not_timed: list[Name] = []
         self._chunks: list[bytes] = []
         self._encoded = 0
 
@@ -259,6 +259,6 @@ def enter_timers(
 
 def _call_off(name: Name, rows: Rows, state: WriteState, told: dict[str, Any]) -> None:
     if state.agenda.strike(name) is None:
-        rows.not_timed += 1
+        rows.not_timed.append(name)
         return
     rows.sheet.add(Timed(cancelled=name[1], **told))

@@ -158,7 +158,7 @@ class WriteState:
     @classmethod
     def new(cls, app: App, receipts_max: int, *, check_purity: bool = False) -> WriteState:
         """The state before the first event."""
-        return cls(app, WriteParts(app, receipts_max), check_purity=check_purity)
+        return cls(app, WriteParts(app, Limits(receipts_max=receipts_max)), check_purity=check_purity)
 
     @property
     def models(self) -> list[Any]:

@@ -30,6 +30,8 @@ Due: TypeAlias = tuple[Name, str]
 
 #: How often the time of day is looked at, while something waits by it.
 _LOOK_SECONDS = 1.0
+#: The day's clock may be so far behind the measuring one because it is kept right; by more, somebody has set it.
+_SLEWED_SECONDS = 1.0
 #: How many timers are taken in at once.
 _AT_ONCE = 500
 #: How many entries of timers that are there no more are kept, beside as many as there are timers.
@@ -82,7 +84,8 @@ class Timetable:
         self._count += 1
         due, moment = (timer.name, timer.due), datetime.fromisoformat(timer.due)
         if is_measured and self._clock.is_guarded:
-            at = elapsed() + (moment - self._clock.now()).total_seconds()
+            ahead = (moment - self._clock.now()).total_seconds()
+            at = elapsed() + ahead
             heappush(self._measured, (at, self._count, due))
             self._look_at = min(self._look_at, at)
         else:
@@ -90,18 +93,19 @@ class Timetable:
             self._look_at = -inf
         self._clear_away()
 
-    def see(self, day: datetime) -> None:
-        """Somebody has read the time of day: what waits by it need not wait for the next look."""
-        if self._dated and self._dated[0][0] <= day:
-            self._look_at = -inf
+    def look(self, day: datetime | None = None) -> bool:
+        """Whether anything is due, or is to be looked at further at once.
 
-    def look(self) -> bool:
-        """Whether anything is due, or is to be looked at further at once."""
+        Args:
+            day: the time of day, if somebody has just read it: what waits by it need not wait for the next look.
+        """
+        if day is not None and self._dated and self._dated[0][0] <= day:
+            self._look_at = -inf
         if self._look_at < inf and elapsed() >= self._look_at:
             if self._is_loading:
                 self._load()
             else:
-                self._take_due()
+                self._take_due(self._clock.now() if day is None else day)
         return bool(self.due) or self._is_loading
 
     def _load(self) -> None:
@@ -120,13 +124,17 @@ class Timetable:
             else:
                 heappush(self._measured, (at, self._count, due))
 
-    def _take_due(self) -> None:
+    def _take_due(self, day: datetime) -> None:
         now = elapsed()
         self._look_at = inf
         while self._measured and self._measured[0][0] <= now:
-            self.due.append(heappop(self._measured)[2])
+            _, count, due = heappop(self._measured)
+            short = (datetime.fromisoformat(due[1]) - day).total_seconds()
+            if 0 < short < _SLEWED_SECONDS:  # the day's clock was slowed down since
+                heappush(self._measured, (now + short, count, due))
+            else:
+                self.due.append(due)
         if self._dated:
-            day = self._clock.now()
             while self._dated and self._dated[0][0] <= day:
                 self.due.append(heappop(self._dated)[2])
             if self._dated:

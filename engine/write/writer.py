@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from math import inf
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
 from millstream.engine.application.messages import Command, Context, Metadata, Preview
-from millstream.engine.commits.commit import Head, seal, timestamp
+from millstream.engine.commits.commit import Head, moment_of, seal, timestamp
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
 from millstream.engine.commits.record import Tenure
@@ -99,7 +99,7 @@ class Writer:
         self._repair = Repair(log, rebuild, observer)
         self._limits = limits
         jump = limits.clock_jump_seconds_max if clock is utc_now else None  # one that is given is meant
-        self._clock = SteadyClock(clock, jump, partial(self._clock_leaps, log.name))
+        self._clock = SteadyClock(clock, jump, partial(observer.clock_leaps, log=log.name))
         self._timetable = Timetable(self._clock)
         self._app = app
         self._tenure = tenure
@@ -129,7 +129,7 @@ class Writer:
         self.state, self.head, self._sealed = state, head, head
         self._term = state.index.term
         self._timetable.follow(state.agenda)
-        if (ahead := _moment(head) - self._clock.now()).total_seconds() > self._limits.clock_jump_seconds_max:
+        if (ahead := moment_of(head) - self._clock.now()).total_seconds() > self._limits.clock_jump_seconds_max:
             self._observer.log_ahead(log=self._store.name, seconds=ahead.total_seconds())
         if store_failed:
             self._repair.store_is_down()
@@ -166,7 +166,7 @@ class Writer:
         return self.state if self._settled else None
 
     def _now(self) -> datetime:
-        return max(self._clock.now(), _moment(self._sealed))
+        return max(self._clock.now(), moment_of(self._sealed))
 
     def preview(self, command: Command, metadata: Metadata) -> Preview:
         """What deciding the command now would yield; nothing happens.
@@ -229,9 +229,15 @@ class Writer:
 
     @property
     def _is_time(self) -> bool:
-        """Whether a timer is due that can be sent, or the timetable has more to look at."""
-        holds = self._draft is not None and self._draft.holds
-        return not self._is_left_alone and not holds and self._timetable.look()
+        """Whether a timer is due that can be sent, or the timetable has more to look at.
+
+        What comes due while there is a draft waits for the next one: no commit is recorded before what it sends is due.
+        """
+        if self._is_left_alone:
+            return False
+        if self._draft is not None:
+            return bool(self._timetable.due) and not self._draft.holds
+        return self._timetable.look()
 
     async def _step(self) -> None:
         """One turn: decide what waits, launch what is ready, answer some who are owed; or wait.
@@ -265,7 +271,8 @@ class Writer:
 
     async def _wait(self, within: float = inf) -> None:
         """Wait for somebody, for the next timer, or for so many seconds."""
-        self._timetable.arm(self.mailbox.wake, within=within)
+        if self._draft is None:  # else for the commit before it, and what is due comes after
+            self._timetable.arm(self.mailbox.wake, within=within)
         await self.mailbox.wait()
 
     def _decide(self) -> bool:
@@ -276,8 +283,9 @@ class Writer:
         draft = self._draft
         if draft is None:
             clock = self._clock.now()
-            self._timetable.see(clock)
-            draft = self._draft = Draft(self._sealed, max(clock, _moment(self._sealed)), clock)
+            if not self._is_left_alone:
+                self._timetable.look(clock)
+            draft = self._draft = Draft(self._sealed, max(clock, moment_of(self._sealed)), clock)
         elif draft.is_full(self._limits):
             return False
         decided, refused = len(draft.outcomes), draft.refused
@@ -488,13 +496,3 @@ class Writer:
             self._fail(self._draft, reason, before=unknown)
         self._flight = self._draft = None
         fail_queue(self.mailbox.queue, reason)
-
-    def _clock_leaps(self, log: str, seconds: float, believed: bool) -> None:
-        self._observer.clock_leaps(log=log, seconds=seconds, believed=believed)
-
-
-def _moment(head: Head) -> datetime:
-    return datetime.fromisoformat(head.recorded_at) if head.recorded_at else _BEFORE
-
-
-_BEFORE = datetime.min.replace(tzinfo=UTC)

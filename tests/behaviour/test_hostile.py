@@ -38,7 +38,8 @@ from millstream.engine.loop.clock import elapsed
 from millstream.engine.server import Server, ServerLimits
 from millstream.engine.server.connection import Connection
 from millstream.engine.wire.errors import BRANCHES, CODES
-from tests.engine.server.caller import SECONDS_MAX, STOCK, Caller, calling, request, until
+from tests.engine.server.caller import SECONDS_MAX, STOCK, Caller, calling, connections_of, request, sweep, until
+from tests.engine.server.front_here import FrontHere
 from tests.shop import Noted, Pinboard, shop
 from tests.support import views_of
 
@@ -308,7 +309,7 @@ class World:
         self.server = server
         self.witness = witness
         #: The server's side of it.
-        (self.heard,) = server.connections
+        (self.heard,) = connections_of(server)
         self.peers: dict[int, Peer] = {}
         self.notes = 0
         self.receipts = 0
@@ -358,7 +359,7 @@ class World:
                 for peer in self.peers.values():
                     peer.is_clean = False
                 self.heard.heard_at = elapsed() + seconds  # the witness is never idle
-                self.server.sweep(elapsed() + seconds)
+                sweep(self.server, elapsed() + seconds)
                 return
         peer = await self.peer(step.who)
         if peer.finished and not isinstance(step, Listen | End):
@@ -429,7 +430,7 @@ class World:
     def within_limits(self) -> None:
         """Nothing has grown beyond what it may be."""
         answer = sum(map(len, self.view_notes())) + 4 * self.notes + 1_000
-        for connection in self.server.connections:
+        for connection in connections_of(self.server):
             assert connection.in_flight <= LIMITS.in_flight_max
             assert len(connection.streams) <= LIMITS.connection_watches_max
             assert connection._intake.pending <= LIMITS.frame_bytes_max
@@ -488,12 +489,15 @@ def sockets() -> int:
     return count
 
 
-async def play(script: Sequence[Step]) -> None:
+async def play(script: Sequence[Step], fronts: int = 0) -> None:
     loop, failures = asyncio.get_running_loop(), list[Any]()
     loop.set_exception_handler(lambda _, context: failures.append(context))
     log, sockets_before = MemoryLog(), sockets()
     async with Engine(shop, log=log, limits=ENGINE_LIMITS) as engine:
-        async with Server(engine, listen=["tcp://127.0.0.1:0"], limits=LIMITS) as server, calling(server) as witness:
+        async with (
+            Server(engine, listen=["tcp://127.0.0.1:0"], limits=LIMITS, fronts=fronts) as server,
+            calling(server) as witness,
+        ):
             await witness.call("health")
             world = World(engine, server, witness)
             await world.witnessed(-1)
@@ -509,7 +513,7 @@ async def play(script: Sequence[Step]) -> None:
             for number, peer in list(world.peers.items()):
                 await peer.rest()
                 await world.end(number, "close")
-            await until(lambda: len(server.connections) == 1)
+            await until(lambda: server.stats().connections == 1)
             await world.witnessed(len(script))
             await until(lambda: server.stats().in_flight == 0 and server.stats().watches == 0)
             await until(lambda: len(asyncio.all_tasks()) <= tasks + len(shop.views))  # those of watches stay
@@ -556,4 +560,17 @@ async def test_every_line_that_is_no_request_changes_nothing() -> None:
     with capture_logs() as lines:
         await play([Break(0, what) for what in sorted(BROKEN) if not what.startswith("too long")])
         await play([step for what in sorted(BROKEN) for step in (Break(1, what), End(1, "close"))])
+    assert [line for line in lines if line["log_level"] in ("error", "critical")] == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@given(script=st.lists(steps, min_size=STEPS_MIN, max_size=STEPS_MAX))
+@settings(
+    max_examples=EXAMPLES,
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture],
+)
+async def test_behind_a_front_it_is_the_same(script: Sequence[Step], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.engine.server.fronts.fronts.Process", FrontHere)
+    with capture_logs() as lines:
+        await play(script, fronts=1)
     assert [line for line in lines if line["log_level"] in ("error", "critical")] == []

@@ -10,11 +10,11 @@ import pytest
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Moves, Phase, Turn
 from millstream.engine.read import actor, feed
 from millstream.engine.server import connection_life
-from millstream.engine.write import writer
+from millstream.engine.write import status
 
 TABLES: dict[str, tuple[Moves[Any, Any], StrEnum, StrEnum]] = {
     "engine, replica, link": (OPENED_ONCE, Phase.NEW, Phase.CLOSED),
-    "writer": (writer.MOVES, writer.WriterStatus.DECIDING, writer.WriterStatus.STOPPED),
+    "writer": (status.MOVES, status.WriterStatus.DECIDING, status.WriterStatus.STOPPED),
     "view": (actor.MOVES, actor.ViewStatus.OPENING, actor.ViewStatus.CLOSED),
     "feed": (feed.MOVES, feed.FeedStatus.FOLLOWING, feed.FeedStatus.STOPPED),
     "connection": (

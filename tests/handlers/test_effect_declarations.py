@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -59,8 +60,8 @@ def test_one_without_async_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"is async def: the outside world takes time"):
 
         class Plain(Effects):
-            @performs
-            def tell(self, event: Told) -> None: ...  # type: ignore[type-var]
+            @performs  # type: ignore[type-var]
+            def tell(self, event: Told) -> None: ...
 
 
 def test_what_gives_up_is_a_plain_function() -> None:
@@ -83,11 +84,11 @@ def test_what_gives_up_is_a_plain_function() -> None:
         ({"name": ""}, "a name in the log is a text"),
     ],
 )
-def test_terms_that_are_none_are_refused(terms: dict[str, object], problem: str) -> None:
+def test_terms_that_are_none_are_refused(terms: dict[str, Any], problem: str) -> None:
     with pytest.raises(DefinitionError, match=problem):
 
         class Wrong(Effects):
-            @performs(**terms)  # type: ignore[arg-type]
+            @performs(**terms)
             async def tell(self, event: Told) -> None: ...
 
 
@@ -117,7 +118,7 @@ def test_a_signature_or_an_answer_that_is_none_is_refused() -> None:
 
     with pytest.raises(DefinitionError, match="is for one subclass of Event"):
 
-        class Any(Effects):
+        class Wide(Effects):
             @performs
             async def tell(self, event: Event) -> None: ...
 
@@ -125,7 +126,8 @@ def test_a_signature_or_an_answer_that_is_none_is_refused() -> None:
 
         class Text(Effects):
             @performs  # type: ignore[type-var]
-            async def tell(self, event: Told) -> str: ...
+            async def tell(self, event: Told) -> str:
+                return ""
 
     with pytest.raises(DefinitionError, match="says what it returns"):
 
@@ -145,13 +147,14 @@ def test_an_application_knows_the_event_and_handles_the_command() -> None:
 
     class Unhandled(Effects):
         @performs
-        async def done(self, event: Done) -> Do | Stray: ...
+        async def done(self, event: Done) -> Do | Stray:
+            raise NotImplementedError
 
     with pytest.raises(DefinitionError, match="no model handles command Stray") as refused:
         App(models=[Doing], effects=[Good, Unhandled])
     assert len(refused.value.places) == 2
     with pytest.raises(DefinitionError, match="is no class of effects"):
-        App(models=[Doing], effects=[Doing])  # type: ignore[list-item]
+        App(models=[Doing], effects=[Good, Doing])  # type: ignore[list-item]
 
 
 def test_names_are_of_one_each_also_of_reactions() -> None:

@@ -17,6 +17,7 @@ from millstream.engine import App, CommitFailed, Effect, Engine, Limits, MemoryL
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Faults, Simulation, simulate
 from millstream.engine.write.agenda import Agenda
+from millstream.engine.write.entries import Outcome
 from millstream.handlers import Attempt, Effects, performs
 from tests.outside import Bank, Buy, Cancel, Confirm, PaymentRequested, Payments, Shop, bugs, shop, shop_of
 from tests.support import ScriptedLog, Step, agenda_of, is_deciding
@@ -91,7 +92,8 @@ async def quiet(engine: Engine, log: ScriptedLog) -> None:
     for _ in range(10_000):
         await anyio.lowlevel.checkpoint()
         stats = engine.stats().effects["Payments.charge"]
-        held = {entry.key for entry in agenda_of(engine).parked.values()} if is_deciding(engine) else None
+        parked = agenda_of(engine).parked.values() if is_deciding(engine) else None
+        held = None if parked is None else {entry.key for entry in parked if isinstance(entry, Effect | Outcome)}
         if held is None or stats.running:
             continue
         if all(effect.key in held for effect in agenda_of(engine).effects.values()):
@@ -164,7 +166,8 @@ def test_in_a_season_of_failures_and_crashes_nobody_is_confirmed_twice_and_nothi
 
         async def scenario(world: Simulation) -> list[str]:
             log = world.log(Faults(append_lost=0.05, append_written=0.03, append_ghost=0.02, probe_fails=0.2))
-            orders, confirmed = [f"o{number}" for number in range(12)], []
+            orders = [f"o{number}" for number in range(12)]
+            confirmed: list[str] = []
             for _ in range(3):
                 async with Engine(season, log=log, effects=[Season(world, done)]) as engine:
                     for order in orders[len(confirmed) : len(confirmed) + 4]:

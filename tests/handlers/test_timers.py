@@ -17,6 +17,7 @@ from millstream.engine import (
     App,
     Command,
     CommitFailed,
+    CommitTooLarge,
     Context,
     Engine,
     Event,
@@ -278,6 +279,18 @@ async def test_names_belong_to_the_key_of_the_command_or_of_the_event_unless_one
         assert len(due(engine)) == 2
 
 
+async def test_many_timers_of_one_handler_are_counted_in_bytes_as_its_events_are(hands: Hands) -> None:
+    plans["many"] = [Schedule(Release("s", "x" * 100), after=timedelta(1), name=str(n)) for n in range(300)]
+    small = Limits(commit_bytes_max=20_000, batch_bytes_max=20_000)
+    async with Engine(theatre, log="memory:", clock=hands) as engine:
+        await engine.execute(Plan("s", "many"))
+        assert len(due(engine)) == 300
+    async with Engine(theatre, log="memory:", clock=hands, limits=small) as engine:
+        with pytest.raises(CommitTooLarge):
+            await engine.execute(Plan("s", "many"))
+        assert due(engine) == []
+
+
 async def test_a_timer_without_a_name_is_one_of_its_own(hands: Hands) -> None:
     plans["unnamed"] = [Schedule(Release("s", "x"), at=START + timedelta(hours=1)) for _ in range(2)]
     place = MemoryPlace()
@@ -482,12 +495,15 @@ class Tomorrow(WriteModel):
         pass
 
 
+tomorrow = App(models=[Tomorrow], name="theatre")
+
+
 async def test_a_command_of_yesterday_is_upcast_when_it_is_due(place: Place, hands: Hands) -> None:
     async with Engine(theatre, log=place.log(), clock=hands) as engine:
         await engine.execute_many([Hold("s", order, 1) for order in ("abc", "none", "two")])
     hands.go_on(1)
     with pytest.raises(AgendaUnreadable, match="3 of 'Release'"):
-        async with Engine(App(models=[Tomorrow], name="theatre"), log=place.log(), clock=hands):
+        async with Engine(tomorrow, log=place.log(), clock=hands):
             pass
     later = App(models=[Tomorrow], retired=[OldRelease], name="theatre")
     async with Engine(later, log=place.log(), clock=hands) as engine:
@@ -524,14 +540,14 @@ async def test_what_is_set_with_no_delay_gets_a_commit_of_its_own_also_while_one
 
 async def test_while_the_store_fails_the_writer_asks_it_by_itself_where_a_timer_waits(log_lines: list[Any]) -> None:
     log = ScriptedLog()
-    async with Engine(theatre, log=log) as engine:
+    async with Engine(theatre, log=log, limits=Limits(store_retry_seconds=0.01)) as engine:
         await engine.execute(Hold("s", "o", 0.05))
         log.steps.append("lost")
-        log.probes_fail = 3
+        log.probes_fail = 12
         with pytest.raises(OutcomeUnknown):
             await engine.execute(Hold("s", "p"))
         await until(lambda: is_deciding(engine) and show(engine).gone == ["o"])
-    assert [line["event"] for line in log_lines].count("rebuild_failed") == 2
+    assert [line["event"] for line in log_lines].count("rebuild_failed") == 11
 
 
 def in_simulation(scenario: Callable[[Simulation, Engine], Awaitable[None]], **limits: Any) -> Run[None]:
@@ -564,7 +580,7 @@ def test_a_clock_that_leaps_a_day_ahead_sends_no_timer_early_and_one_that_leaps_
         await world.sleep(260)
         assert show(engine).gone == ["ahead", "at", "after"], "it had counted from a moment"
 
-    run = in_simulation(scenario)
+    run = in_simulation(scenario, clock_jump_seconds_max=60.0)
     assert sum("clock_leaps" in line for line in run.trace) >= 3
 
 
@@ -610,3 +626,34 @@ def test_a_season_of_timers_crashes_and_failing_stores_forgets_none_and_sends_no
             assert sorted(show(engine).gone) == sorted(f"{period}-{each}" for period in range(4) for each in range(10))
 
     simulate(scenario, seed=seed)
+
+
+class Plain(WriteModel):
+    """Sets no timer any more, and knows the command of those that were set."""
+
+    released: list[str] = []
+
+    @handles
+    def release(self, command: Release) -> Iterator[Event]:
+        yield Released(command.show, command.order)
+
+    @applies
+    def when_released(self, event: Released) -> None:
+        self.released.append(event.order)
+
+    @applies
+    def held(self, event: Held) -> None: ...
+
+
+@pytest.mark.parametrize("snapshots", [True, False])
+async def test_what_was_set_is_sent_also_by_an_application_that_sets_none_any_more(
+    place: Place, hands: Hands, snapshots: bool
+) -> None:
+    async with Engine(theatre, log=place.log(), clock=hands, snapshots=snapshots) as engine:
+        await engine.execute(Hold("s", "o", 5))
+    hands.go_on(5)
+    plain = App(models=[Plain], name="theatre")
+    async with Engine(plain, log=place.log(), clock=hands, snapshots=snapshots) as engine:
+        await until(lambda: write_state(engine).models[0].released == ["o"])
+    async with Engine(plain, log=place.log(), clock=hands, snapshots=snapshots) as engine:
+        assert (write_state(engine).models[0].released, engine.agenda.entries()) == (["o"], [])

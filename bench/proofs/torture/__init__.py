@@ -11,9 +11,10 @@ cut off, zeroed or garbage after a power failure. A disk that lies about an fsyn
 Method:
 
 - Each round runs a bank in a process of its own, on a log that grows from round to round. Many callers execute
-  deposits, transfers that touch two accounts and lead to a charge by a reaction, which fails for some, and whole lists
-  of commands, and ask for what they have just written. The process says through a pipe what was acknowledged, after
-  `execute` has returned; what it did not get to say before it died counts as not acknowledged.
+  deposits, transfers that touch two accounts and lead to a charge by a reaction, which fails for some, and to a
+  settlement by a timer that the charge sets, and whole lists of commands, and ask for what they have just written. The
+  process says through a pipe what was acknowledged, after `execute` has returned; what it did not get to say before it
+  died counts as not acknowledged.
 - A round ends with SIGKILL: at any moment since the process began, while opening (a new log, too), under load, while
   closing. Some end with SIGTERM. Some stop the process for a moment before. In some nothing can be written any more in
   the last moments, as with a disk that has stopped to answer, and in some the kill comes with an answer: what was

@@ -6,23 +6,27 @@ Here also: the limits that it runs with. Not here: what is asked of it (`work`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Annotated
 
 import msgspec
 
 from millstream.bench.bank import Balances, Bank, Deposited, Opened
 from millstream.engine import App, Command, Event, Key, Limits, Query
-from millstream.handlers import Reaction, Rejected, applies, handles, reacts
+from millstream.handlers import Decision, Reaction, Rejected, Schedule, applies, handles, reacts
 from millstream.views import answers
 
 __all__ = [
     "CHARGING",
     "FEES",
+    "SETTLED_AFTER",
     "Audit",
     "Audited",
     "Charge",
     "Charged",
     "EventsSeen",
+    "Settle",
+    "Settled",
     "Till",
     "TillBalances",
     "Transfer",
@@ -39,6 +43,8 @@ _SNAPSHOT_EVENTS_EVERY = 3_000
 _FAILS_AT = 7
 #: The account that all charges go to.
 FEES = "fees"
+#: When a charge is settled, by a timer.
+SETTLED_AFTER = timedelta(milliseconds=20)
 #: What the log calls the reaction.
 CHARGING = "Till.charge_for"
 
@@ -65,6 +71,17 @@ class Charged(Event):
     amount: int
 
 
+class Settle(Command):
+    """What a timer sends: nobody else does."""
+
+    account: Key
+
+
+class Settled(Event):
+    account: Key
+    amount: int
+
+
 class Audit(Command):
     """Never executed: its preview is the write side's balances."""
 
@@ -83,7 +100,7 @@ def is_charged(amount: int) -> bool:
 
 
 class Till(Bank):
-    """The bank, with a command that touches two keys, and a reaction to it."""
+    """The bank, with a command that touches two keys, a reaction to it, and a timer that this sets."""
 
     @handles
     def transfer(self, command: Transfer) -> Iterator[Event]:
@@ -96,8 +113,13 @@ class Till(Bank):
         yield Deposited(command.to, command.amount)
 
     @handles
-    def charge(self, command: Charge) -> Iterator[Event]:
+    def charge(self, command: Charge) -> Decision:
         yield Charged(command.account, 1)
+        yield Schedule(Settle(command.account), after=SETTLED_AFTER)
+
+    @handles
+    def settle(self, command: Settle) -> Iterator[Event]:
+        yield Settled(command.account, 1)
 
     @reacts
     def charge_for(self, event: Withdrawn) -> Reaction:
@@ -116,6 +138,10 @@ class Till(Bank):
 
     @applies
     def charged(self, event: Charged) -> None:
+        self.balances[event.account] = self.balances.get(event.account, 0) + event.amount
+
+    @applies
+    def settled(self, event: Settled) -> None:
         self.balances[event.account] = self.balances.get(event.account, 0) + event.amount
 
     @applies
@@ -145,6 +171,11 @@ class TillBalances(Balances):
 
     @applies
     def charged(self, event: Charged) -> None:
+        self.events += 1
+        self.balances[event.account] = self.balances.get(event.account, 0) + event.amount
+
+    @applies
+    def settled(self, event: Settled) -> None:
         self.events += 1
         self.balances[event.account] = self.balances.get(event.account, 0) + event.amount
 

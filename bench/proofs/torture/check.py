@@ -8,16 +8,17 @@ as any other program would.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
 from millstream.bench.proofs import problems
-from millstream.bench.proofs.bodies import commands_in, failed_in
-from millstream.bench.proofs.torture.application import CHARGING, FEES, is_charged
+from millstream.bench.proofs.bodies import commands_in, failed_in, timers_in
+from millstream.bench.proofs.torture.application import CHARGING, FEES, SETTLED_AFTER, is_charged
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen
 from millstream.bench.proofs.torture.work import expected_events, name_in_log
 from millstream.engine.commits.chain import Chain
-from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.commits.commit import Commit, Head, timestamp
 from millstream.engine.errors import LogCorrupt
 
 __all__ = [
@@ -32,12 +33,18 @@ __all__ = [
     "parked_after",
     "read_on",
     "told_by",
+    "waiting_after",
     "wrong_agenda",
     "wrong_balances",
     "wrong_cascades",
+    "wrong_timers",
 ]
 
 _Events: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+#: A timer that was due so long ago, by the time in the log, is forgotten: processes live for seconds.
+_FORGOTTEN_AFTER = timedelta(seconds=60)
 
 
 class Kind(StrEnum):
@@ -51,6 +58,7 @@ class Kind(StrEnum):
     BROKEN = "the chain of commits is broken"
     REWRITTEN = "a commit is not what it was"
     CASCADE = "what follows from a command is not what lies in its commit"
+    TIMER = "a timer is not sent once, in its time, with what follows from it"
     AGENDA = "the engine's agenda is not what the log says"
     BALANCES = "the engine's balances are not those of the log"
     UNREAL = "seen in an answer, and not in the log"
@@ -88,6 +96,8 @@ class Known(NamedTuple):
     balances: Mapping[str, int] = {}
     #: How many reactions have failed: nobody tries them again.
     parked: int = 0
+    #: The timers that wait, by name, and when each is due.
+    waiting: Mapping[str, str] = {}
 
 
 def told_by(reports: Iterable[Report], before: Told = Told({}, {})) -> tuple[Told, list[Problem]]:  # noqa: B008
@@ -129,11 +139,13 @@ def read_on(
     if problems:
         return known, problems
     head, places, balances, parked = known.head, dict(known.places), dict(known.balances), known.parked
+    waiting = dict(known.waiting)
     for commit in rows[len(known.commits) :]:
         try:
             records = _verified(head, commit)
             if commit.body[0:1] == b"{":  # format 1 is from before there were any
                 parked += wrong_cascades(records, failed_in(commit.body), commit.number, problems)
+                wrong_timers(waiting, records, commit, problems)
             for name, place, events in _commands(commit, records):
                 if name in places:
                     problems.append(Problem(Kind.DOUBLED, f"{name}: {places[name]} and {place}"))
@@ -147,7 +159,7 @@ def read_on(
             break
         position = head.position + sum(len(record["events"]) for record in records)
         head = Head(commit.number, position, commit.recorded_at, commit.digest)
-    return Known(rows[: head.number], head, places, balances, parked), problems
+    return Known(rows[: head.number], head, places, balances, parked, waiting), problems
 
 
 def broken_promises(known: Known, told: Told) -> list[Problem]:
@@ -223,7 +235,7 @@ def wrong_cascades(
     withdrawn = [index for index, event in enumerate(events) if event["type"] == "Withdrawn"]
     charged = [index for index in withdrawn if is_charged(events[index]["amount"])]
     parked = [index for index in withdrawn if not is_charged(events[index]["amount"])]
-    found = [(r["origin"].get("event"), r["origin"]["by"], r["events"]) for r in records if "origin" in r]
+    found = [(r["origin"].get("event"), r["origin"]["by"], r["events"]) for r in records if "by" in r.get("origin", ())]
     right = [(index, CHARGING, [{"type": "Charged", "account": FEES, "amount": 1}]) for index in charged]
     if found != right:
         problems.append(Problem(Kind.CASCADE, f"commit {commit}: {found}, not {right}"))
@@ -234,9 +246,53 @@ def wrong_cascades(
     return len(parked)
 
 
+def wrong_timers(
+    waiting: dict[str, str], records: Sequence[Mapping[str, Any]], commit: Commit, problems: list[Problem]
+) -> None:
+    """See that each charge sets a timer, and each timer is sent once, with what follows, not early, and not forgotten.
+
+    Args:
+        waiting: the timers that were set before, by name, and when each is due; becomes what waits after the commit.
+        records: the commands of the commit.
+        commit: as it is stored.
+        problems: gets what is wrong.
+    """
+    for record in records:
+        if "timer" not in record.get("origin", ()):
+            continue
+        name = record["origin"]["timer"]
+        due = waiting.pop(name, None)
+        if due is None:
+            problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {name} was sent, and did not wait"))
+        elif due > commit.recorded_at:
+            problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {name} was sent early, it was due at {due}"))
+        if record["events"] != [{"type": "Settled", "account": FEES, "amount": 1}]:
+            problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {name} led to {record['events']}"))
+    timed, now = timers_in(commit.body), datetime.fromisoformat(commit.recorded_at)
+    charges = [index for index, record in enumerate(records) if record["type"] == "Charge"]
+    if [each.get("command") for each in timed] != charges:
+        problems.append(Problem(Kind.TIMER, f"commit {commit.number}: charges {charges} set {timed}"))
+    for each in timed:
+        waiting[each["set"]] = each["due"]
+        if datetime.fromisoformat(each["due"]) > now + SETTLED_AFTER:
+            problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {each['set']} is due at {each['due']}"))
+    late = next(iter(waiting.values()), "~")  # the first that was set
+    if late < timestamp(now - _FORGOTTEN_AFTER):
+        problems.append(Problem(Kind.TIMER, f"commit {commit.number}: the timer that was due at {late} is forgotten"))
+
+
+def waiting_after(commits: Sequence[Commit], known: Known = Known()) -> Mapping[str, str]:  # noqa: B008 - immutable
+    """The timers that wait after these commits of a log; on from what is known, if that is no more."""
+    start = len(known.commits) if len(known.commits) <= len(commits) else 0
+    waiting = dict(known.waiting) if start else {}
+    for commit in commits[start:]:
+        wrong_timers(waiting, commands_in(commit.body), commit, [])
+    return waiting
+
+
 def wrong_agenda(found: int, right: int) -> list[Problem]:
-    """That the engine has parked as many reactions as the log says have failed."""
-    return [] if found == right else [Problem(Kind.AGENDA, f"the engine has parked {found}, the log says {right}")]
+    """That the engine's agenda has as many entries as the log says have failed, or wait."""
+    return [] if found == right else [Problem(Kind.AGENDA, f"the engine's agenda has {found}, the log says {right}")]
 
 
 def _verified(head: Head, commit: Commit) -> list[dict[str, Any]]:
@@ -260,5 +316,5 @@ def _count(balances: dict[str, int], events: _Events) -> None:
         if event["type"] == "Opened":
             balances[account] = 0
         else:
-            paid_in = event["type"] in ("Deposited", "Charged")
+            paid_in = event["type"] != "Withdrawn"
             balances[account] = balances.get(account, 0) + (event["amount"] if paid_in else -event["amount"])

@@ -15,7 +15,15 @@ from random import Random
 from typing import NamedTuple
 
 from millstream.bench.proofs.files import copy_log, read_commits, snapshots_of, wal_of
-from millstream.bench.proofs.torture.check import Kind, Known, Problem, balances_after, not_a_prefix, parked_after
+from millstream.bench.proofs.torture.check import (
+    Kind,
+    Known,
+    Problem,
+    balances_after,
+    not_a_prefix,
+    parked_after,
+    waiting_after,
+)
 from millstream.bench.proofs.torture.reopening import reopen
 from millstream.bench.proofs.torture.wal import Tear, lost_transactions, torn, transactions
 from millstream.engine import LogCorrupt, LogRefused
@@ -75,7 +83,8 @@ def judge(image: Image, acked: int, before: Known, final: Sequence[Commit], rand
         return Verdict([*problems, Problem(Kind.UNOPENED, f"an image, {how}: {opened!r}")])
     rows = read_commits(copy)
     problems += _compared(f"an image, {how}", rows, len(whole) - lost, final)
-    return Verdict(problems + opened.wrong(balances_after(rows, before), parked_after(rows, before)))
+    agenda = parked_after(rows, before) + len(waiting_after(rows, before))
+    return Verdict(problems + opened.wrong(balances_after(rows, before), agenda))
 
 
 def _compared(what: str, rows: Sequence[Commit], at_least: int, final: Sequence[Commit]) -> list[Problem]:

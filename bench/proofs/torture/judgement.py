@@ -89,7 +89,7 @@ class Judgement(msgspec.Struct):
         if opened.commit != known.head.number:
             what = f"the engine found {opened.commit} commits, sqlite3 {known.head.number}"
             problems.append(Problem(Kind.BROKEN, what))
-        return known, problems + opened.wrong(known.balances, known.parked)
+        return known, problems + opened.wrong(known.balances, known.parked + len(known.waiting))
 
 
 def _again(played: Played, callers: int, random: Random) -> list[str]:

@@ -17,7 +17,7 @@ import asyncio
 import math
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -139,7 +139,12 @@ class SqliteLog:
 
     @property
     def id(self) -> str | None:
-        return self._reader.log_id
+        return None if self._reader.meta is None else self._reader.meta.log
+
+    @property
+    def needs(self) -> Collection[str]:
+        """The features that its commits name, as of when it was opened."""
+        return () if self._reader.meta is None else self._reader.meta.needs
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -433,7 +438,7 @@ class SqliteLog:
             await check_pages(self.name, db, self._checked_bytes_max)
             if meta.format < FORMAT:
                 self.upgraded_from, meta = meta.format, await upgrade(db, meta)
-            self._reader.log_id = meta.log
+            self._reader.meta = meta
             self._writing = Writing(meta)
             ((page_bytes,),) = await db.rows("PRAGMA page_size")
             await self._reader.open()

@@ -30,6 +30,7 @@ from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address,
 from millstream.engine.stores.sqlite.schema import (
     LAST,
     READ,
+    Meta,
     check_pages,
     commit_of,
     first_unreadable,
@@ -61,7 +62,8 @@ class SqliteReader:
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
         #: What `Log.id` promises, once it is attached.
-        self.log_id: str | None = None
+        #: What the log says of itself; None before it is open.
+        self.meta: Meta | None = None
         self._db: Database | None = None
         self._attached = False
         #: How the files looked when they were attached to, while nobody has written them since.
@@ -168,7 +170,7 @@ class SqliteReader:
                 raise
             self._db, self._resting = db, resting
             self._file = self._watch.database if resting is None else resting.file
-            self.log_id = meta.log
+            self.meta = meta
             return meta.application
 
     async def _connect(self, address: str, *, uri: bool = False) -> Database:

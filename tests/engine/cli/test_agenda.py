@@ -13,6 +13,7 @@ import pytest
 from millstream.engine import Engine, Metadata
 from tests.engine.cli.running import Millstream, program
 from tests.forest import Grow, forest, node
+from tests.handlers.test_timers import Hold, theatre
 from tests.outside import Bank, Buy, Confirm, Look, Payments, bugs, shop
 from tests.selling import Order, selling
 from tests.stores import SqlitePlace
@@ -112,6 +113,58 @@ def test_what_is_owed_can_be_parked_before_anybody_decides_it(tmp_path: Path, mi
             return names
 
     assert anyio.run(opened) == ["1", "2", "3", "z"], "nobody decides it"
+
+
+HALL = "tests.handlers.test_timers"
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> str:
+    async def written() -> None:
+        async with Engine(theatre, log=tmp_path / "hall.db") as engine:
+            await engine.execute_many([Hold("s", "o1"), Hold("s", "odd")], metadata=Metadata(actor="ann"))
+
+    anyio.run(written)
+    return str(tmp_path / "hall.db")
+
+
+def test_timers_are_listed_shown_sent_before_their_time_and_dropped(timed: str, millstream: Millstream) -> None:
+    listed = millstream("agenda", "list", timed)
+    assert listed.code == 0
+    assert [line.split()[:3] for line in listed.out.splitlines() if "timer:" in line] == [
+        ["timer:hold/o1@s", "Release", "due"],
+        ["timer:hold/odd@s", "Release", "due"],
+    ]
+    shown = millstream("agenda", "show", timed, "timer:hold/o1@s")
+    assert (shown.figures["is"][:7], shown.figures["actor"]) == ("due 202", "ann")
+    assert '"order": "o1"' in shown.out
+    assert millstream("agenda", "fire-now", f"{HALL}:theatre", timed, "timer:hold/o1@s").code == 0
+    assert millstream("agenda", "fire-now", f"{HALL}:theatre", timed, "timer:hold/odd@s").code == 1
+    (parked,) = millstream("agenda", "list", timed, "--json").lines
+    assert (parked["id"], parked["parked"], parked["command"]["order"]) == ("timer:hold/odd@s", True, "odd")
+    assert millstream("agenda", "drop", timed, "timer:hold/odd@s").code == 0
+    assert millstream("agenda", "list", timed, "--json").lines == []
+    assert millstream("log", "verify", timed).code == 0
+
+
+def test_a_check_before_an_update_says_which_commands_of_timers_the_application_does_not_know(
+    timed: str, millstream: Millstream
+) -> None:
+    assert millstream("log", "check", f"{HALL}:theatre", timed).code == 0
+    checked = millstream("log", "check", f"{HALL}:tomorrow", timed)
+    assert (checked.code, "2 timers send Release" in checked.out) == (1, True)
+    assert millstream("log", "check", f"{HALL}:tomorrow", timed, "--json").values["commands"] == {"Release": 2}
+    for name in ("o1", "odd"):
+        assert millstream("agenda", "park", timed, f"timer:hold/{name}@s").code == 0
+    assert millstream("log", "check", f"{HALL}:tomorrow", timed).code == 0, "what is parked waits for somebody"
+
+
+def test_the_log_shows_a_timer_as_what_led_to_an_event(timed: str, millstream: Millstream) -> None:
+    assert millstream("agenda", "fire-now", f"{HALL}:theatre", timed, "timer:hold/o1@s").code == 0
+    (*_, last) = millstream("log", "show", timed, "--json").lines
+    with closing(sqlite3.connect(timed)) as connection:
+        rows = connection.execute("SELECT type, causation, actor FROM events ORDER BY position").fetchall()
+    assert rows[-1] == (last["type"], last["causation"], last["actor"]) == ("Released", "timer:hold/o1", "ann")
 
 
 def test_effects_that_are_owed_or_parked_and_what_came_of_one_are_listed_shown_and_settled(

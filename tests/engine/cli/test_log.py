@@ -295,6 +295,7 @@ def test_check_tells_what_an_application_can_read(
         "events": 4,
         "types": {"Added": 3, "Taken": 1},
         "unreadable": [],
+        "commands": {},
     }
 
 

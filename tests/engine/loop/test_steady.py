@@ -27,7 +27,7 @@ class Clocks:
     def day(self) -> datetime:
         return START + timedelta(seconds=self.measured - 100 + self.ahead)
 
-    def leapt(self, seconds: float, believed: bool) -> None:
+    def leapt(self, *, seconds: float, believed: bool) -> None:
         self.leaps.append((round(seconds), believed))
 
 

@@ -7,23 +7,41 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import pytest
 
 from millstream.engine import App, Engine, Limits
 from millstream.engine.server import Server
+from millstream.engine.server.connection import Connection
 from millstream.engine.stores.port import Log
 from millstream.engine.wire import Address
 from tests.shop import shop
 
-__all__ = ["ADD", "SECONDS_MAX", "STOCK", "Caller", "calling", "engine_of", "request", "served", "until"]
+__all__ = [
+    "ADD",
+    "SECONDS_MAX",
+    "STOCK",
+    "Caller",
+    "calling",
+    "connections_of",
+    "engine_of",
+    "one_process",
+    "request",
+    "served",
+    "until",
+]
 
 #: How long anything that is sure to come may take.
 SECONDS_MAX = 10.0
 CHUNK_BYTES = 1 << 16
+#: How many fronts servers have in the test that runs; see `conftest`.
+fronts = 0
+#: For a test that looks into what a front has no part in, or has in another way.
+one_process = pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
 
 ADD: dict[str, Any] = {"type": "Add", "item": "a", "count": 1}
 STOCK: dict[str, Any] = {"type": "StockOf", "item": "a"}
@@ -141,7 +159,7 @@ async def served(
     """An engine behind a server."""
     async with (
         Engine(app, log=log, limits=engine_limits) as engine,
-        Server(engine, listen=listen, tls=tls, **more) as server,
+        Server(engine, listen=listen, tls=tls, **{"fronts": fronts, **more}) as server,
     ):
         yield server
 
@@ -151,6 +169,23 @@ def engine_of(server: Server) -> Engine:
     backend = server._methods._backend
     assert isinstance(backend, Engine)
     return backend
+
+
+def connections_of(server: Server) -> list[Connection]:
+    """The connections that it has, also where a front has them, which runs here."""
+    if server._fronts is None:
+        return list(server.connections)
+    processes: Iterable[Any] = [each.process for each in server._fronts._fronts]
+    return [each for process in processes for each in process.front.connections]
+
+
+def sweep(server: Server, now: float) -> None:
+    """What a server does once a second, and a front, which runs here."""
+    server.sweep(now)
+    if server._fronts is not None:
+        for each in server._fronts._fronts:
+            process: Any = each.process
+            process.front.sweep(now)
 
 
 async def until(condition: Callable[[], bool]) -> None:

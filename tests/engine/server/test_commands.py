@@ -116,7 +116,7 @@ async def test_no_more_commands_are_under_way_than_may_be() -> None:
             assert full["data"] == {"error": "LimitReached", "limit": "forwards_max", "value": 4, "held": None}
             other.vanish()
             last.vanish()
-        await until(lambda: len(server.connections) == 1)
+        await until(lambda: server.stats().connections == 1)
         backend.outcomes.put_nowait(Receipt(1, 1, 1))
         assert (await caller.reply())["id"] == 0
         await caller.send(request("execute", {"command": ADD}, 4))
@@ -147,7 +147,7 @@ async def test_one_that_goes_leaves_none_of_its_commands_under_way() -> None:
             await caller.send(request("execute", {"command": ADD}) * 3)
             await until(lambda: len(backend.given) == 3)
             caller.vanish()
-        await until(lambda: not server.connections)
+        await until(lambda: not server.stats().connections)
         await settled()
         async with calling(server) as caller:
             backend.outcomes.put_nowait(Receipt(1, 1, 1))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.desk import desk
-from tests.engine.server.caller import ADD, calling, request, served, until
+from tests.engine.server.caller import ADD, calling, one_process, request, served, until
 from tests.support import ScriptedLog
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +22,7 @@ async def test_an_open_engine_is_live_and_ready() -> None:
         }
 
 
+@one_process
 async def test_with_a_view_that_faulted_it_is_live_and_not_ready() -> None:
     async with served(desk("stop")) as server, calling(server) as caller:
         await caller.call("execute", {"command": {"type": "Say", "what": "bad"}})

@@ -20,7 +20,19 @@ from millstream.engine.server.connection import Connection
 from millstream.engine.write.mailbox import Mailbox
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
-from tests.engine.server.caller import ADD, STOCK, Caller, calling, engine_of, request, served, until
+from tests.engine.server.caller import (
+    ADD,
+    STOCK,
+    Caller,
+    calling,
+    connections_of,
+    engine_of,
+    one_process,
+    request,
+    served,
+    sweep,
+    until,
+)
 from tests.shop import Add
 from tests.support import ScriptedLog, settled, views_held
 
@@ -79,7 +91,7 @@ def grow(size: int, to: Any = ...) -> bytes:
 
 
 def only(server: Server) -> Connection:
-    (connection,) = server.connections
+    (connection,) = connections_of(server)
     return connection
 
 
@@ -120,7 +132,7 @@ async def test_one_connection_too_many_is_told_so_and_closed_and_there_is_room_a
                     },
                 }
             assert (await two.call("health"))["live"] is True
-        await until(lambda: len(server.connections) == 1)
+        await until(lambda: server.stats().connections == 1)
         async with calling(server) as four:
             await four.call("health")
         assert server.stats().dropped == {"connections_max": 1}
@@ -145,7 +157,7 @@ async def test_a_line_that_is_too_long_is_told_so_after_all_before_it_was_answer
             "error": {"code": -32600, "message": "a line is longer than frame_bytes_max=1,000: split the request"},
         }
         caller.close()
-        await until(lambda: not server.connections)
+        await until(lambda: not server.stats().connections)
         assert server.stats().dropped == {"frame_bytes_max": 1}
 
 
@@ -393,7 +405,7 @@ async def test_questions_that_wait_and_watches_are_bounded_by_their_bytes(method
             else:
                 await until(lambda: server.stats().in_flight == 1)
         one.vanish()
-        await until(lambda: len(server.connections) == 1)
+        await until(lambda: server.stats().connections == 1)
         await settled()
         await two.send(request(method, wide(4_000, **params)))
         if method == "watch":
@@ -491,10 +503,10 @@ async def test_the_questions_of_one_who_sends_no_more_are_dropped_after_a_while_
         connection = only(server)
         await until(lambda: connection.ended_at is not None)
         now = elapsed()
-        server.sweep(now + server.limits.ended_seconds_max - 1)
+        sweep(server, now + server.limits.ended_seconds_max - 1)
         await settled()
         assert server.stats().in_flight == 4
-        server.sweep(now + server.limits.ended_seconds_max + 1)
+        sweep(server, now + server.limits.ended_seconds_max + 1)
         for told in await caller.replies(3):
             assert told["error"]["data"] == {
                 "error": "NotYetVisible",
@@ -536,7 +548,7 @@ async def only_of(server: Server, caller: Caller) -> Connection:
     name = caller.socket.getsockname()
 
     def found() -> list[Connection]:
-        return [each for each in server.connections if each.transport.get_extra_info("peername") == name]
+        return [each for each in connections_of(server) if each.transport.get_extra_info("peername") == name]
 
     await until(lambda: bool(found()))
     return found()[0]
@@ -662,10 +674,10 @@ async def test_a_reader_that_is_slow_for_too_long_is_closed() -> None:
         connection = only(server)
         await until(lambda: connection.slow_since is not None)
         since = connection.slow_since or 0.0
-        server.sweep(since + 29)
-        assert server.connections
-        server.sweep(since + 31)
-        await until(lambda: not server.connections)
+        sweep(server, since + 29)
+        assert server.stats().connections
+        sweep(server, since + 31)
+        await until(lambda: not server.stats().connections)
         assert server.stats().dropped == {"slow_seconds_max": 1}
 
 
@@ -676,9 +688,9 @@ async def test_a_connection_that_says_nothing_for_long_is_told_so_and_closed() -
     async with served() as server, calling(server) as caller:
         await caller.call("health")
         await caller.send(b"{")  # is no line
-        server.sweep(elapsed() + 599)
+        sweep(server, elapsed() + 599)
         assert (only(server).status, server.stats().dropped) == ("open", {})
-        server.sweep(elapsed() + 601)
+        sweep(server, elapsed() + 601)
         (told,) = await caller.rest()
         assert told["error"]["data"] == {
             "error": "LimitReached",
@@ -687,7 +699,7 @@ async def test_a_connection_that_says_nothing_for_long_is_told_so_and_closed() -
             "held": None,
         }
         caller.close()
-        await until(lambda: not server.connections)
+        await until(lambda: not server.stats().connections)
         assert server.stats().dropped == {"idle_seconds_max": 1}
 
 
@@ -700,12 +712,12 @@ async def test_a_connection_that_waits_for_something_is_not_idle_and_its_time_be
         await waiting.send(request("execute", {"command": ADD}))
         await until(lambda: server.stats().in_flight == 1)
         later = elapsed() + 601
-        server.sweep(later)
+        sweep(server, later)
         log.release()
         assert (await waiting.reply())["result"]["position"] == 1
-        server.sweep(later + 599)
-        assert {each.status for each in server.connections} == {"open"}
-        server.sweep(later + 601)
+        sweep(server, later + 599)
+        assert {each.status for each in connections_of(server)} == {"open"}
+        sweep(server, later + 601)
         assert [each["error"]["data"]["limit"] for each in await waiting.rest()] == ["idle_seconds_max"]
         assert (await only_of(server, watching)).status == "open"
 
@@ -715,7 +727,7 @@ async def test_one_who_does_not_authenticate_in_time_is_told_so_and_closed() -> 
     async with served(tokens=tokens) as server, calling(server) as silent, calling(server) as known:
         await known.call("authenticate", {"token": "0123456789abcdef"})
         await silent.call("health")
-        server.sweep(elapsed() + 11)
+        sweep(server, elapsed() + 11)
         (told,) = await silent.rest()
         assert told["error"]["data"] == {
             "error": "LimitReached",
@@ -732,7 +744,7 @@ async def test_a_connection_that_the_other_side_does_not_close_is_closed_after_a
         await caller.send(b"x" * 11)
         (told,) = await caller.rest()
         assert "frame_bytes_max" in told["error"]["message"]
-        await until(lambda: not server.connections)  # although the caller's side is open
+        await until(lambda: not server.stats().connections)  # although the caller's side is open
 
 
 async def test_what_is_closed_while_its_reader_is_slow_is_closed_after_a_while_too() -> None:
@@ -742,25 +754,26 @@ async def test_what_is_closed_while_its_reader_is_slow_is_closed_after_a_while_t
         await caller.send(question("slow") + b"x" * 1_001)
         await until(lambda: only(server).status == "closing" and only(server).slow_since is not None)
         since = only(server).slow_since or 0.0
-        server.sweep(since + 29)
-        assert server.connections
-        server.sweep(since + 31)
-        await until(lambda: not server.connections)
+        sweep(server, since + 29)
+        assert server.stats().connections
+        sweep(server, since + 31)
+        await until(lambda: not server.stats().connections)
 
 
+@one_process
 async def test_the_sweep_is_made_by_itself_and_says_in_one_line_what_was_dropped(
     log_lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("millstream.engine.server.server._SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("millstream.engine.server.sockets._SWEEP_SECONDS", 0.01)
     limits = ServerLimits(idle_seconds_max=0.001)
     async with served(limits=limits) as server, calling(server) as one, calling(server) as two:
         await one.rest()
         await two.rest()
         one.close()
         two.close()
-        await until(lambda: not server.connections)
-        server.sweep(elapsed())
-        server.sweep(elapsed())
+        await until(lambda: not server.stats().connections)
+        sweep(server, elapsed())
+        sweep(server, elapsed())
     told = [line for line in log_lines if line["event"] == "connections_dropped"]
     assert told == [
         {"event": "connections_dropped", "log_level": "warning", "reason": "idle_seconds_max", "connections": 2}
@@ -775,7 +788,7 @@ async def test_a_flood_of_connections_that_come_and_go_leaves_nothing_behind() -
         async with calling(server) as first:
             await first.call("watch", {"query": STOCK})
             await first.reply()
-        await until(lambda: not server.connections)
+        await until(lambda: not server.stats().connections)
         before = len(asyncio.all_tasks())
         async with views_held(engine_of(server)):
             await engine_of(server).execute(Add("a", 1))
@@ -789,7 +802,7 @@ async def test_a_flood_of_connections_that_come_and_go_leaves_nothing_behind() -
                         await caller.call("health")
                     if number % 8 < 4:
                         caller.vanish()
-            await until(lambda: not server.connections)
+            await until(lambda: not server.stats().connections)
         assert server.stats().accepted == 201
         await until(lambda: len(asyncio.all_tasks()) <= before)
         async with calling(server) as caller:
@@ -806,7 +819,7 @@ async def test_what_a_connection_had_goes_with_it() -> None:
             await until(lambda: server.stats().in_flight == 1)
             connection = weakref.ref(await only_of(server, caller))
             caller.vanish()
-        await until(lambda: len(server.connections) == 1)
+        await until(lambda: server.stats().connections == 1)
         await settled()
         gc.collect()
         assert connection() is None
@@ -823,7 +836,7 @@ async def test_a_command_of_one_who_has_gone_before_it_was_decided_never_happens
             await caller.send(request("execute", {"command": {**ADD, "count": 100}}) * 3)
             await until(lambda: server.stats().in_flight == 4)
             caller.vanish()
-        await until(lambda: len(server.connections) == 1)
+        await until(lambda: server.stats().connections == 1)
         log.release()
         await other.reply()
         answer = await other.call("ask", {"query": STOCK, "after": 1})
@@ -832,10 +845,11 @@ async def test_a_command_of_one_who_has_gone_before_it_was_decided_never_happens
         assert stats["server"]["in_flight"] == 0
 
 
+@one_process
 async def test_when_the_system_has_no_file_left_it_says_so_and_tries_again(
     log_lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("millstream.engine.server.server._ACCEPT_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("millstream.engine.server.sockets._ACCEPT_RETRY_SECONDS", 0.001)
     loop, fails = asyncio.get_running_loop(), 2
     accept = loop.sock_accept
 
@@ -854,7 +868,7 @@ async def test_when_the_system_has_no_file_left_it_says_so_and_tries_again(
         def __getattr__(self, name: str) -> Any:
             return getattr(loop, name)
 
-    monkeypatch.setattr("millstream.engine.server.server.asyncio", _Patched(asyncio, Loop()))
+    monkeypatch.setattr("millstream.engine.server.sockets.asyncio", _Patched(asyncio, Loop()))
     async with served() as server, calling(server) as caller:
         assert (await caller.call("health"))["live"] is True
     assert [line["error"] for line in log_lines if line["event"] == "accept_failed"] == [

@@ -19,7 +19,7 @@ from millstream.engine import DefinitionError, Engine
 from millstream.engine.server import Server, ServerLimits, Tokens, tls_context
 from millstream.engine.wire import Address
 from tests.certificates import Certificates
-from tests.engine.server.caller import ADD, STOCK, Caller, calling, request, served, until
+from tests.engine.server.caller import ADD, STOCK, Caller, calling, connections_of, one_process, request, served, until
 from tests.shop import shop
 from tests.support import ScriptedLog
 
@@ -174,7 +174,7 @@ async def test_an_address_of_which_this_machine_has_but_one_kind_is_listened_on(
 async def test_what_is_sent_is_sent_at_once_and_who_vanishes_is_noticed() -> None:
     async with served() as server, calling(server) as caller:
         await caller.call("health")
-        (connection,) = server.connections
+        (connection,) = connections_of(server)
         accepted = connection.transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
@@ -279,6 +279,7 @@ async def test_a_graceful_stop_answers_over_tls_too(certificates: Certificates) 
             await stopping
 
 
+@one_process
 async def test_one_who_ends_tls_after_asking_hears_what_is_there(certificates: Certificates) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     spoken = certificates.context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
@@ -302,7 +303,7 @@ async def test_one_who_ends_tls_after_asking_hears_what_is_there(certificates: C
         assert json.loads(await done(lambda: spoken.read(1_000)))["result"] == {"answer": 0, "position": 0}
         with pytest.raises(ssl.SSLZeroReturnError):
             await done(lambda: spoken.read(1_000))
-        await until(lambda: not server.connections)
+        await until(lambda: not server.stats().connections)
         log.release()
 
 
@@ -353,12 +354,13 @@ async def test_handshakes_count_as_connections(certificates: Certificates) -> No
     async with served(listen=["tls://127.0.0.1:0"], tls=tls, limits=limits) as server:
         async with calling(server), calling(server), calling(server) as third:
             assert await third.line() == b""
-            assert server.stats().dropped == {"connections_max": 1}
+            await until(lambda: server.stats().dropped == {"connections_max": 1})
         await until(lambda: server.stats().dropped == {"connections_max": 1, "handshake": 2})
         async with over_tls(server, certificates.context()) as (reader, writer):
             assert await asked(reader, writer) is True
 
 
+@one_process
 async def test_a_server_that_stops_waits_for_no_handshake(certificates: Certificates) -> None:
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(

@@ -8,7 +8,7 @@ import pytest
 
 from millstream.engine import EngineClosed, Limits, Receipt, Rejected
 from millstream.engine.server import ServerLimits, Tokens
-from tests.engine.server.caller import ADD, STOCK, calling, engine_of, request, served, until
+from tests.engine.server.caller import ADD, STOCK, calling, connections_of, engine_of, request, served, until
 from tests.engine.server.test_commands import beside
 from tests.support import ScriptedLog, settled
 
@@ -227,9 +227,9 @@ async def test_of_one_who_is_gone_nothing_is_left_and_what_was_not_decided_never
             await caller.send(many(*[ADD] * 200, timeout=60))
             await until(lambda: log.appends_started == 1)
             await settled()
-            (connection,) = server.connections
+            (connection,) = connections_of(server)
             connection.abort("slow_seconds_max")
-            await until(lambda: not server.connections)
+            await until(lambda: not server.stats().connections)
         log.release()
         async with calling(server) as caller:
             assert (await caller.call("execute", {"command": ADD}))["position"] <= 4

@@ -10,7 +10,8 @@ from millstream.engine.server import ServerLimits
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.desk import desk
-from tests.engine.server.caller import ADD, STOCK, Caller, calling, engine_of, request, served, until
+from tests.engine.server import caller as caller_module
+from tests.engine.server.caller import ADD, STOCK, Caller, calling, engine_of, one_process, request, served, until
 from tests.support import ScriptedLog, settled, views_held
 
 pytestmark = pytest.mark.anyio
@@ -222,6 +223,7 @@ async def test_a_view_that_can_not_answer_is_told_as_the_engine_tells_it(
             assert error["data"].items() >= data.items()
 
 
+@one_process
 async def test_an_answer_of_a_view_that_left_something_out_comes_as_data_of_the_error_or_as_wanted() -> None:
     async with served(desk("skip")) as server, calling(server) as caller:
         await caller.call("execute", {"command": {"type": "Say", "what": "good"}})
@@ -550,6 +552,8 @@ async def test_its_figures_are_those_of_the_engine_and_its_own() -> None:
             "in_flight": 0,
             "watches": 1,
             "accepted": 1,
+            "fronts": caller_module.fronts,
+            "fronts_lost": 0,
             "dropped": {},
         }
 

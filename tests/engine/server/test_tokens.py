@@ -11,7 +11,7 @@ from millstream.engine.server import Role, Tokens
 from millstream.engine.server.tokens import MAY
 from millstream.engine.wire.requests import params_of
 from tests.desk import desk
-from tests.engine.server.caller import ADD, STOCK, calling, request, served
+from tests.engine.server.caller import ADD, STOCK, calling, one_process, request, served
 from tests.shop import shop
 
 READER, WRITER = "reader-0123456789", "writer-0123456789"
@@ -144,6 +144,7 @@ async def test_without_a_token_no_error_tells_of_the_applications_messages(line:
         assert (await caller.reply())["error"]["code"] != 1007
 
 
+@one_process
 @pytest.mark.anyio
 async def test_without_a_token_health_names_no_view() -> None:
     async with served(desk("stop"), tokens=Tokens(LINES)) as server, calling(server) as caller:

@@ -68,7 +68,7 @@ def test_what_the_kernel_leaves_is_what_a_replay_of_its_records_makes(
     commit = seal(Head(), "", rows.body(shop))
     stored = body_reader(shop.stored)(commit.body)
     events = stored.events
-    replayed = WriteParts(shop, 100)
+    replayed = WriteParts(shop, Limits(receipts_max=100))
     for part in replayed.all:
         list(part.steps(DecodedCommit.of(commit, len(events), events, stored)))
         assert part.head == Head.after(commit, len(events))

@@ -1,0 +1,353 @@
+"""A scenario: given events, when a command, then events. No loop, no log, no time that passes by itself.
+
+Here: what a test of an application's rules says, and what it is told when they are others. Not here: the engine with
+its loop, and a store that fails (`simulation`).
+
+What is decided is decided by the kernel that an engine decides with. Reactions, timers and limits are as there,
+handlers are checked for purity, and each commit is written and read back. So a rule that holds here holds there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from difflib import ndiff
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Command, Event, Metadata, Query, Receipt
+from millstream.engine.application.options import Terms
+from millstream.engine.application.validation import (
+    checked_command_id,
+    checked_metadata,
+    checked_version,
+    payload_digest,
+)
+from millstream.engine.commits.commit import Commit, Head, seal, timestamp
+from millstream.engine.errors import MillstreamError, Rejected, UnknownMessage
+from millstream.engine.limits import Limits
+from millstream.engine.observers import Observer
+from millstream.engine.read.state import ReadState
+from millstream.engine.snapshots.part import Part
+from millstream.engine.stores.memory import MemoryLog
+from millstream.engine.stores.reader import Reader
+from millstream.engine.testing.checks import require_alike
+from millstream.engine.write.cascade import decide_owed, fire
+from millstream.engine.write.entries import Name, Timer
+from millstream.engine.write.kernel import decide
+from millstream.engine.write.parts import WriteParts
+from millstream.engine.write.rows import Rows, enter
+from millstream.engine.write.state import WriteState
+
+__all__ = ["Scenario"]
+
+Answer = TypeVar("Answer")
+
+_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+#: Timers that are sent in one `advance`: more set each other without an end.
+_FIRED_MAX = 100_000
+
+
+class Scenario:
+    """One application, from its first event on: ``given``, ``when``, ``then``.
+
+        with Scenario(theatre) as scenario:
+            scenario.given(Opened("hamlet", 3))
+            scenario.when(Hold("hamlet", "o1", 2))
+            scenario.then(Held("hamlet", "o1", (1, 2)))
+            scenario.advance(minutes=10)
+            scenario.then(Released("hamlet", "o1"))
+
+    As a context manager it ends with `check`. What went wrong, and no ``then_…`` expects, fails at the next step.
+
+    Args:
+        app: the application. Its views take part, so that they can be asked.
+        now: the time of day at the beginning, as an aware datetime.
+        limits: the engine's.
+
+    Raises:
+        DefinitionError: a state can't be looked at for purity.
+    """
+
+    def __init__(self, app: App, *, now: datetime = _BEGINNING, limits: Limits | None = None) -> None:
+        self.app = app
+        #: The time of day. `advance` moves it.
+        self.now = now
+        self._limits = limits or Limits()
+        write, self._views = self._new_parts()
+        self._state = WriteState(app, write, self._limits, check_purity=True)
+        self._reader = Reader(MemoryLog(), app, Head(), 1)
+        self._commits: list[Commit] = []
+        #: What has happened since the last step.
+        self._events: list[Event] = []
+        self._outcome: Receipt[Any] | Rejected | None = None
+        #: Faults of reactions and timers, by the entry that is parked: not expected yet.
+        self._parked: dict[str, BaseException | None] = {}
+        #: All timers that were ever set.
+        self._named: set[Name] = set()
+        #: By id, all that is parked.
+        self._known: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.check()
+
+    # Steps.
+
+    def given(self, *messages: Event | Command[Any]) -> None:
+        """Say what has happened before: events, without what their reactions did then; or commands, which are decided.
+
+        Raises:
+            AssertionError: a command is refused, or something that follows from it fails.
+            UnknownMessage, InvalidMessage: it is none of the application, or not what its class declares.
+            ApplyFailed: a model could not apply it.
+        """
+        self._begin()
+        for message in messages:
+            if isinstance(message, Command):
+                self._send(message, None)
+            else:
+                self._happened(message)
+            self._begin()
+
+    def when(
+        self,
+        command: Command[Any],
+        *,
+        metadata: Metadata | None = None,
+        command_id: str | None = None,
+        expected_version: int | None = None,
+    ) -> None:
+        """Send a command, and let what follows from it follow. The arguments are those of `Engine.execute`.
+
+        A refusal by its handler is no error here: `then_refused` expects it.
+
+        Raises:
+            AssertionError: something of the step before went wrong, and was not expected; or a timer was called off
+                that nobody has ever set.
+            MillstreamError: whatever `Engine.execute` raises but `Rejected`.
+        """
+        self._begin()
+        command = self.app.own_command(command)
+        terms = None
+        if command_id is not None or expected_version is not None or metadata is not None:
+            terms = Terms(
+                None if command_id is None else checked_command_id(command_id),
+                "" if command_id is None else payload_digest(command),
+                None if expected_version is None else checked_version(expected_version),
+                None if metadata is None else checked_metadata(metadata),
+            )
+        self._send(command, terms)
+
+    def advance(self, by: timedelta | None = None, /, **by_parts: float) -> None:
+        """Let time pass: all timers that are due until then are sent, each at its time.
+
+        Args:
+            by: how long; or
+            by_parts: the same as for a `timedelta`: ``minutes=10``.
+
+        Raises:
+            AssertionError: something of the step before went wrong, and was not expected; or timers set each other
+                without an end.
+            ApplyFailed: the state was damaged.
+        """
+        self._begin()
+        until = self.now + (timedelta(**by_parts) if by is None else by)
+        for _ in range(_FIRED_MAX):
+            timer = min(self._state.agenda.timers.values(), key=lambda each: each.due, default=None)
+            if timer is None or datetime.fromisoformat(timer.due) > until:
+                break
+            self.now = max(self.now, datetime.fromisoformat(timer.due))
+            rows = self._rows()
+            fire(timer, self._state, rows, self._limits)
+            self._write_down(rows)
+        else:
+            raise AssertionError(f"{_FIRED_MAX:,} timers were sent, and there are more: they set each other")
+        self.now = until
+
+    # What is expected of the last step.
+
+    def then(self, *events: Event) -> None:
+        """Expect exactly these events, in order, those of reactions among them; none: that nothing happened.
+
+        Raises:
+            AssertionError: others happened, or the command was refused; shows the difference.
+        """
+        if isinstance(self._outcome, Rejected):
+            raise AssertionError(f"the command was refused: {self._outcome}")
+        failed = "".join(f"\n  {name} failed and is parked: {error!r}" for name, error in self._parked.items())
+        _require_equal("what happened", list(events), self._events, failed)
+
+    def then_refused(self, code: str) -> None:
+        """Expect that the command was refused with that code, and that nothing happened.
+
+        Raises:
+            AssertionError: it was accepted, or refused with another code.
+        """
+        refused, self._outcome = self._outcome, None
+        if not isinstance(refused, Rejected):
+            happened = "".join(f"\n  {event!r}" for event in self._events) or " nothing"
+            raise AssertionError(f"the command was not refused; what happened:{happened}")
+        if refused.code != code:
+            raise AssertionError(f"the command was refused with {refused.code!r}, and not {code!r}: {refused}")
+
+    def then_answer(self, answer: object) -> None:
+        """Expect what the command answered.
+
+        Raises:
+            AssertionError: it answered something else, or was refused.
+        """
+        if isinstance(self._outcome, Rejected) or self._outcome is None:
+            raise AssertionError(f"the command answered nothing: {self._outcome or 'none was sent'}")
+        if self._outcome.answer != answer:
+            raise AssertionError(f"the command answered {self._outcome.answer!r}, and not {answer!r}")
+
+    def then_timers(self, timers: Mapping[str, Command[Any]]) -> None:
+        """Expect exactly these timers to wait: by name, the command of each. `timers` says when they are due.
+
+        Raises:
+            AssertionError: others wait.
+        """
+        found = {timer.title: self.app.command_today(timer.command.encode()) for timer in self.timers}
+        _require_equal("the timers", sorted(timers.items(), key=repr), sorted(found.items(), key=repr))
+
+    def then_parked(self, *entries: str) -> None:
+        """Expect exactly these to have failed in the last step, by their ids: ``event:3/Selling.placed``.
+
+        Raises:
+            AssertionError: others did.
+        """
+        parked, self._parked = self._parked, {}
+        _require_equal("what is parked", sorted(entries), sorted(parked))
+
+    # Looking around.
+
+    @property
+    def outcome(self) -> Receipt[Any] | Rejected | None:
+        """That of the last command: its receipt, or its refusal; None if the last step sent none."""
+        return self._outcome
+
+    @property
+    def timers(self) -> list[Timer]:
+        """Those that wait, the earliest first."""
+        return sorted(self._state.agenda.timers.values(), key=lambda timer: timer.due)
+
+    def ask(self, query: Query[Answer]) -> Answer:
+        """What a view answers.
+
+        Raises:
+            UnknownMessage: no view answers it.
+            BaseException: whatever the view raised, now or when it applied an event.
+        """
+        entry = self.app.queries.get(type(query))
+        if entry is None:
+            known = tuple(each.tag for each in self.app.queries.values())
+            raise UnknownMessage("query", type(query).__name__, self.app.name, known)
+        view = self._views[entry.view]
+        if view.fault is not None:
+            raise view.fault[1]
+        answer: Answer = entry.method.function(view.state, query)
+        return answer
+
+    def state(self, model: type[Any], key: str | None = None) -> Any:
+        """What a model holds: its instance; of an aggregate that of a key, or None."""
+        held = self._state.models[self.app.models.index(model)]
+        return held if key is None else held.get(key)
+
+    def check(self) -> None:
+        """Expect that nothing is left unexpected, and that a replay makes the same of all that was written.
+
+        Raises:
+            AssertionError: something of the last step went wrong, and was not expected.
+            BrokenPromise: the state of a model or a view is not what a replay makes.
+        """
+        self._begin()
+        fresh = self._new_parts()
+        reader = Reader(MemoryLog(), self.app, Head(), 1)
+        parts: list[Part] = [*fresh[0].all, *fresh[1]]
+        for decoded in reader.decoded_commits(self._commits):
+            for part in parts:
+                for _ in part.steps(decoded):
+                    pass
+        require_alike([*self._state.parts(self._reader.head), *self._views], parts)
+
+    # How it works.
+
+    def _new_parts(self) -> tuple[WriteParts, list[ReadState]]:
+        write = WriteParts(self.app, self._limits)
+        most = self._limits.view_parked_max
+        return write, [ReadState(self.app, view, parked_max=most, observer=Observer()) for view in self.app.views]
+
+    def _begin(self) -> None:
+        """A step begins: nothing of the last one may be left that was not expected."""
+        outcome, parked = self._outcome, self._parked
+        self._outcome, self._parked, self._events = None, {}, []
+        if isinstance(outcome, Rejected):
+            raise AssertionError(f"a command was refused, and nothing expects that: {outcome}") from outcome
+        for name, error in parked.items():
+            raise AssertionError(f"{name} failed and is parked, and nothing expects that: {error!r}") from error
+
+    def _rows(self) -> Rows:
+        return Rows(self._reader.head, self.now, self.now)
+
+    def _send(self, command: Command[Any], terms: Terms | None) -> None:
+        rows = self._rows()
+        decide([(None, command, terms)], self._state, rows, self._limits)
+        (outcome,) = rows.outcomes
+        self._write_down(rows)
+        if isinstance(outcome, MillstreamError) and not isinstance(outcome, Rejected):
+            raise outcome
+        self._outcome = outcome
+
+    def _happened(self, event: Event) -> None:
+        rows = self._rows()
+        chunk = self.app.encode_events([event])
+        (own,) = self.app.read_events(chunk)
+        try:
+            self._state.effects[type(own)][0](own)
+        except Exception as error:
+            raise self._state.apply_failed([own], own, rows.position, error) from error
+        enter("Given", self._state.effects[type(own)][1](own), [own], chunk, self._state, rows)
+        self._write_down(rows)
+
+    def _write_down(self, rows: Rows) -> None:
+        """A commit is written and read back; what it owes is decided in the next one."""
+        for name in rows.not_timed:
+            if name not in self._named:
+                raise AssertionError(f"Unschedule({name[1]!r}) of key {name[0]!r}: nobody has ever set that timer")
+        self._named.update(timer.name for timer, _ in rows.timed)
+        if not rows.is_empty:
+            commit = seal(self._reader.head, timestamp(rows.now), rows.body(self.app))
+            self._commits.append(commit)
+            for decoded in self._reader.decoded_commits([commit]):
+                self._events += decoded.events
+                for view in self._views:
+                    for _ in view.steps(decoded):
+                        pass
+        self._note_parked(rows)
+        if rows.is_damaged:
+            raise rows.faults[-1][2] if rows.faults else cast(MillstreamError, rows.outcomes[-1])
+        if self._state.is_due:
+            owed = self._rows()
+            decide_owed(self._state, owed, self._limits)
+            self._write_down(owed)
+
+    def _note_parked(self, rows: Rows) -> None:
+        faults: Iterator[BaseException] = iter([error for _, _, error in rows.faults])
+        parked = [entry.id for entry in self._state.agenda.parked.values()]
+        self._parked |= {name: next(faults, None) for name in parked if name not in self._known}
+        self._known = set(parked)
+
+
+def _require_equal(what: str, expected: list[Any], found: list[Any], beside: str = "") -> None:
+    if expected == found:
+        return
+    lines = ndiff([*map(repr, expected)], [*map(repr, found)])
+    shown = "".join(f"\n  {line.rstrip()}" for line in lines)
+    raise AssertionError(f"{what} is not what was expected (- is missing, + is there):{shown}{beside}")

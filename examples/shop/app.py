@@ -1,0 +1,11 @@
+"""The application."""
+
+from __future__ import annotations
+
+from examples.shop.orders import Order
+from examples.shop.selling import Selling
+from examples.shop.shows import Show
+from examples.shop.views import Orders, Seats
+from millstream.engine import App
+
+app = App(models=[Show, Order, Selling], views=[Seats, Orders], name="ticket-shop")
