@@ -37,15 +37,19 @@ def next_at(cron: str, after: datetime, *, zone: str) -> datetime:
     Raises:
         InvalidMessage: the expression is none, or names no time; the zone is not known; or ``after`` is not aware.
     """
-    if after.utcoffset() is None:
-        raise InvalidMessage("next_at", f"after is an aware datetime, not {after!r}")
+    moment: object = after
+    if not (isinstance(moment, datetime) and moment.utcoffset() is not None):
+        raise InvalidMessage("next_at", f"after is an aware datetime, not {after!r:.80}")
+    text: object = cron
+    if not isinstance(text, str):
+        raise InvalidMessage("next_at", f"a cron expression is a text, not {cron!r:.80}")
     try:
         local = after.astimezone(ZoneInfo(zone))
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError, OverflowError) as error:
         raise InvalidMessage("next_at", f"there is no time zone {zone!r} here") from error
     try:
         return next(CronSim(cron, local)).astimezone(UTC)
     except CronSimError as error:
         raise InvalidMessage("next_at", f"{cron!r} is no cron expression: {error}") from error
-    except StopIteration as error:
+    except (StopIteration, OverflowError) as error:
         raise InvalidMessage("next_at", f"{cron!r} names no time in the next 50 years") from error

@@ -90,3 +90,14 @@ def _require_name(what: str, name: object, key: object) -> None:
         raise InvalidMessage(what, f"a timer's name is a text of 1 to {NAME_CHARS_MAX} characters, not {name!r:.80}")
     if key is not UNSET and key is not None and not (isinstance(key, str) and key):
         raise InvalidMessage(what, f"a key is a text, or None, not {key!r:.80}")
+    for text in (name, key):
+        if isinstance(text, str) and ("\0" in text or not _is_unicode(text)):
+            raise InvalidMessage(what, f"{text!r:.80} has a NUL, or half of a character")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

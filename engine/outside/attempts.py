@@ -233,5 +233,6 @@ class _Taken:
 
 def _parked(effect: Effect, attempts: int, error: BaseException) -> Performed:
     text = str(error) if isinstance(error, MillstreamError) else said_by(error)
+    text = text.encode("utf-8", "backslashreplace").decode()
     text = text if len(text) <= _TEXT_CHARS_MAX else f"{text[:_TEXT_CHARS_MAX]}…"
     return Performed(effect.name, "parked", attempts, (), type(error).__name__ or "Exception", text)

@@ -214,8 +214,8 @@ class Scenario:
         Raises:
             AssertionError: others wait.
         """
-        found = {timer.title: self.app.command_today(timer.command.encode()) for timer in self.timers}
-        _require_equal("the timers", sorted(timers.items(), key=repr), sorted(found.items(), key=repr))
+        found = [(timer.title, self.app.command_today(timer.command.encode())) for timer in self.timers]
+        _require_equal("the timers", sorted(timers.items(), key=repr), sorted(found, key=repr))
 
     def then_parked(self, *entries: str) -> None:
         """Expect exactly these to have failed in the last step, by their ids: ``event:3/Selling.placed``.

@@ -117,7 +117,7 @@ def _fire_due(
 ) -> None:
     """Send what is due, in order, for a slice."""
     timers, most = state.agenda.timers, limits.batch_commands_max
-    while due and not draft.is_full(limits) and draft.fired < (most // 2 if queue else most):
+    while due and not draft.is_full(limits) and draft.fired < (max(1, most // 2) if queue else most):
         name, when = due[0]
         timer = timers.get(name)
         if timer is not None and timer.due == when:

@@ -123,6 +123,7 @@ class Cascade:
         """
         state, rows = self._state, self._rows
         state.agenda.strike(timer.name)
+        told = len(rows.faults)
         try:
             command = state.app.command_today(timer.command.encode())
             if command is None:
@@ -133,7 +134,8 @@ class Cascade:
             raise
         except BaseException as raised:  # noqa: BLE001 - it is parked with what it raised
             error = raised.__cause__ or raised if isinstance(raised, _Stop) else raised
-            rows.faults.append((f"timer {timer.id}", tag_in(timer.command.encode()), error))
+            if len(rows.faults) == told:  # else its handler's failure was told
+                rows.faults.append((f"timer {timer.id}", tag_in(timer.command.encode()), error))
             kind, text = told_of(error)
             rows.sheet.add(timer.failed(kind, text))
             state.agenda.enter(replace(timer, error=kind, text=text))
@@ -448,7 +450,8 @@ def told_of(error: BaseException) -> tuple[str, str]:
 
 def _cut(text: str) -> str:
     """What the log keeps of a text that user code wrote."""
-    return text if len(text) <= _TEXT_CHARS_MAX else f"{text[:_TEXT_CHARS_MAX]}…"
+    whole = text.encode("utf-8", "backslashreplace").decode()  # half of a character is none in JSON
+    return whole if len(whole) <= _TEXT_CHARS_MAX else f"{whole[:_TEXT_CHARS_MAX]}…"
 
 
 def _require_same(before: bytes, after: bytes, reaction: ReactionEntry, event: Event) -> None:

@@ -58,6 +58,7 @@ class Rows:
         "size_bytes",
         "start",
         "timed",
+        "titled",
     )
 
     def __init__(self, head: Head, now: datetime, clock: datetime | None = None) -> None:
@@ -83,6 +84,8 @@ class Rows:
         self.faults: list[tuple[str, str, BaseException]] = []
         #: Timers that are set, and whether each counts from now.
         self.timed: list[tuple[Timer, bool]] = []
+        #: How many have been set in this commit: one without a name is named by that.
+        self.titled = 0
         #: Effects that are owed for its events.
         self.owing: list[Effect] = []
         #: Those that were to be called off, and are not there.
@@ -249,7 +252,8 @@ def enter_timers(
         if due is None or command is None:
             _call_off((scope, str(timing.name)), rows, state, told)
             continue
-        title = timing.name or f"{tag_in(command)}/{rows.number}.{len(rows.timed) + 1}"
+        rows.titled += 1
+        title = timing.name or f"{tag_in(command)}/{rows.number}.{rows.titled}"
         rows.sheet.add(Timed(set=title, due=due, what=Raw(command), **told))
         rows.size_bytes += len(command)
         timer = Timer(title, scope, due, command.decode(), rows.number, metadata)

@@ -34,6 +34,8 @@ _LOOK_SECONDS = 1.0
 _SLEWED_SECONDS = 1.0
 #: How many timers are taken in at once.
 _AT_ONCE = 500
+#: How many wait to be sent at most: the others wait here, so that no look takes long.
+_DUE_MAX = 1_000
 #: How many entries of timers that are there no more are kept, beside as many as there are timers.
 _STALE_MAX = 1_000
 
@@ -127,7 +129,8 @@ class Timetable:
     def _take_due(self, day: datetime) -> None:
         now = elapsed()
         self._look_at = inf
-        while self._measured and self._measured[0][0] <= now:
+        room = _DUE_MAX
+        while self._measured and self._measured[0][0] <= now and len(self.due) < room:
             _, count, due = heappop(self._measured)
             short = (datetime.fromisoformat(due[1]) - day).total_seconds()
             if 0 < short < _SLEWED_SECONDS:  # the day's clock was slowed down since
@@ -135,10 +138,10 @@ class Timetable:
             else:
                 self.due.append(due)
         if self._dated:
-            while self._dated and self._dated[0][0] <= day:
+            while self._dated and self._dated[0][0] <= day and len(self.due) < room:
                 self.due.append(heappop(self._dated)[2])
             if self._dated:
-                self._look_at = now + min((self._dated[0][0] - day).total_seconds(), _LOOK_SECONDS)
+                self._look_at = now + min(max(0.0, (self._dated[0][0] - day).total_seconds()), _LOOK_SECONDS)
         if self._measured:
             self._look_at = min(self._look_at, self._measured[0][0])
 
@@ -159,9 +162,15 @@ class Timetable:
         heapify(self._measured)
         heapify(self._dated)
 
-    def arm(self, wake: Callable[[], None], *, within: float = inf) -> None:
-        """Call ``wake`` when it is time to look again, and after so many seconds at the latest."""
-        at = min(self._look_at, elapsed() + within)
+    def arm(self, wake: Callable[[], None], *, within: float = inf, looks: bool = True) -> None:
+        """Call ``wake`` when it is time to look again, and after so many seconds at the latest.
+
+        Args:
+            wake: is called.
+            within: so many seconds.
+            looks: False where nothing can be sent, so that looking is no use.
+        """
+        at = min(self._look_at if looks else inf, elapsed() + within)
         if at == inf or (self._alarm is not None and self._rings_at <= at and not self._alarm.cancelled()):
             return
         self.disarm()

@@ -72,6 +72,8 @@ def checked(
     if size > limits.commit_bytes_max:
         raise CommitTooLarge(tag, size, limits.commit_bytes_max)
     new = sum(each.command is not None for each in found)
+    if new and agenda.unsettled >= limits.agenda_entries_max:
+        raise LimitReached("agenda_entries_max", limits.agenda_entries_max)
     if new and len(agenda.timers) + new > limits.timers_max:
         raise LimitReached("timers_max", limits.timers_max)
     return found

@@ -122,12 +122,14 @@ class Writer:
         self._closing = False
         #: No caller gets in any more, and no timer is sent.
         self._is_left_alone = False
+        self._keeps_agenda = app.keeps_agenda  # or its log has one
         self._settled = False
 
     def start(self, state: WriteState, head: Head, *, store_failed: bool = False) -> None:
         """Take commands from now on, on the state that the log has at ``head``; if the store takes any."""
         self.state, self.head, self._sealed = state, head, head
         self._term = state.index.term
+        self._keeps_agenda = self._app.keeps_agenda or len(state.agenda) > 0
         self._timetable.follow(state.agenda)
         if (ahead := moment_of(head) - self._clock.now()).total_seconds() > self._limits.clock_jump_seconds_max:
             self._observer.log_ahead(log=self._store.name, seconds=ahead.total_seconds())
@@ -272,7 +274,7 @@ class Writer:
     async def _wait(self, within: float = inf) -> None:
         """Wait for somebody, for the next timer, or for so many seconds."""
         if self._draft is None:  # else for the commit before it, and what is due comes after
-            self._timetable.arm(self.mailbox.wake, within=within)
+            self._timetable.arm(self.mailbox.wake, within=within, looks=self.state is not None)
         await self.mailbox.wait()
 
     def _decide(self) -> bool:
@@ -476,7 +478,7 @@ class Writer:
         self.mailbox.admit()
         if not self._closing:
             # Callers try again by themselves. Whoever has set a timer, which may be in what has failed, relies on us.
-            seconds = self._repair.next_try(self._limits.store_retry_seconds) if self._app.keeps_agenda else inf
+            seconds = self._repair.next_try(self._limits.store_retry_seconds) if self._keeps_agenda else inf
             await self._wait(seconds)
 
     def fail_all(self, reason: Callable[[], MillstreamError]) -> None:

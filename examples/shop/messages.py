@@ -83,6 +83,11 @@ class SeatsTakenBack(Event):
     order: str
 
 
+class LeftQueue(Event):
+    show: Key
+    order: str
+
+
 class Queued(Event):
     show: Key
     order: str

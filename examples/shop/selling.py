@@ -27,8 +27,10 @@ class Selling(WriteModel):
     @reacts
     def placed(self, event: OrderPlaced) -> Reaction:
         refused = yield HoldSeats(event.show, event.order, event.count)
-        if refused is not None:
+        if refused is not None and refused.code == "sold_out":
             yield WaitForSeats(event.show, event.order, event.count)
+        elif refused is not None:
+            yield CancelOrder(event.order, refused.code)
 
     @reacts
     def held(self, event: SeatsHeld) -> Reaction:

@@ -9,6 +9,7 @@ import msgspec
 
 from examples.shop.messages import (
     HoldSeats,
+    LeftQueue,
     OpenShow,
     Queued,
     ReleaseSeats,
@@ -42,6 +43,8 @@ class Show(Aggregate):
 
     @handles
     def hold(self, command: HoldSeats) -> Decision[tuple[int, ...]]:
+        if not (self.free or self.held or self.sold):
+            raise Rejected("no_such_show", f"{command.show} is not open")
         if command.order in self.held or command.order in self.sold:
             raise Rejected("held_already", f"{command.order} has seats")
         if len(self.free) < command.count:
@@ -56,6 +59,8 @@ class Show(Aggregate):
         if command.order in self.held:
             yield SeatsReleased(command.show, command.order)
             yield Unschedule(f"hold/{command.order}")
+        elif command.order in self.waiting:
+            yield LeftQueue(command.show, command.order)
 
     @handles
     def sell(self, command: SellSeats) -> Decision:
@@ -104,6 +109,10 @@ class Show(Aggregate):
     @applies
     def taken_back(self, event: SeatsTakenBack) -> None:
         self.free += self.sold.pop(event.order)
+
+    @applies
+    def left(self, event: LeftQueue) -> None:
+        del self.waiting[event.order]
 
     @applies
     def queued(self, event: Queued) -> None:

@@ -10,6 +10,7 @@ from examples.shop.messages import (
     ConfirmPayment,
     ConfirmRefund,
     FreeSeats,
+    LeftQueue,
     OpenShow,
     OrderCancelled,
     OrderPaid,
@@ -116,6 +117,27 @@ def test_a_cancelled_order_lets_go_of_its_seats(shop: Scenario) -> None:
     shop.then_timers({})
     shop.when(CancelOrder("o1", "again"))
     shop.then()
+
+
+def test_who_cancels_while_waiting_is_not_served(shop: Scenario) -> None:
+    shop.given(order("o1", 3), order("o2", 1), order("o3", 1))
+    shop.when(CancelOrder("o2", "changed my mind"))
+    shop.then(OrderCancelled("o2", "hamlet", "changed my mind", "o2@example.org"), LeftQueue("hamlet", "o2"))
+    shop.when(CancelOrder("o1", "changed my mind"))
+    shop.then(
+        OrderCancelled("o1", "hamlet", "changed my mind", "o1@example.org"),
+        SeatsReleased("hamlet", "o1"),
+        SeatsHeld("hamlet", "o3", (1,)),
+        PaymentRequested("o3", 1_000),
+    )
+
+
+def test_an_order_for_a_show_that_is_not_open_is_cancelled(shop: Scenario) -> None:
+    shop.when(PlaceOrder("o1", "macbeth", 1, 1_000, "o1@example.org"))
+    shop.then(
+        OrderPlaced("o1", "macbeth", 1, 1_000, "o1@example.org"),
+        OrderCancelled("o1", "macbeth", "no_such_show", "o1@example.org"),
+    )
 
 
 @pytest.mark.parametrize("command", [OpenShow("hamlet", 5), order("o1"), RefundOrder("o9")])

@@ -657,3 +657,95 @@ async def test_what_was_set_is_sent_also_by_an_application_that_sets_none_any_mo
         await until(lambda: write_state(engine).models[0].released == ["o"])
     async with Engine(plain, log=place.log(), clock=hands, snapshots=snapshots) as engine:
         assert (write_state(engine).models[0].released, engine.agenda.entries()) == (["o"], [])
+
+
+async def test_timers_without_a_name_are_told_apart_also_when_a_commit_is_decided_in_slices(hands: Hands) -> None:
+    plans["one"] = [Schedule(Release("s", "x"), after=timedelta(hours=1))]
+    log = ScriptedLog()
+    async with Engine(theatre, log=log, clock=hands) as engine, anyio.create_task_group() as tasks:
+        log.hold()
+        tasks.start_soon(engine.execute, Hold("b", "first"), name="in flight")
+        await until(lambda: log.appends_started == 1)
+        for number in range(3):
+            tasks.start_soon(engine.execute, Plan("s", "one"), name=f"in the draft {number}")
+            await until(lambda so_many=number: len(due(engine)) == so_many + 2)  # type: ignore[misc]
+        log.release()
+    assert len(log.commits) == 2
+
+
+async def test_a_store_that_fails_is_not_asked_without_a_pause_while_a_timer_is_due(log_lines: list[Any]) -> None:
+    log = ScriptedLog()
+    async with Engine(theatre, log=log) as engine:
+        await engine.execute(Hold("s", "o", 0))
+        log.steps.append("lost")
+        log.probes_fail = 4
+        with pytest.raises((CommitFailed, OutcomeUnknown)):
+            await engine.execute(Hold("s", "p", 0))
+        before = len(log_lines)
+        for _ in range(300):
+            await anyio.lowlevel.checkpoint()
+        assert len(log_lines) - before <= 2
+        await until(lambda: is_deciding(engine) and len(show(engine).gone) >= 1)
+
+
+@pytest.mark.parametrize("text", ["x\ud800", "a\0b"])
+async def test_a_name_that_is_no_text_is_refused_and_a_refusal_in_such_words_is_recorded(
+    text: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in ({"name": text}, {"key": text}):
+        with pytest.raises(InvalidMessage, match="half of a character"):
+            Schedule(Release("s", "o"), after=timedelta(), **wrong)  # type: ignore[arg-type]
+
+    place = MemoryPlace()
+    async with Engine(refusing, log=place.log(), clock=hands) as engine:
+        await engine.execute(Tick("s", 1))
+        hands.go_on(1)
+        await engine.execute(Tick("t", 0))
+        await until(lambda: not engine.agenda.entries())
+        await engine.execute(Tick("t", 0))
+    bodies = [msgspec.json.decode(commit.body) for commit in place.store.commits]
+    assert [each["code"] for body in bodies for each in body.get("refused", ())] == ["a\\ud800"]
+
+
+class Refusing(WriteModel):
+    @handles
+    def tick(self, command: Tick) -> Decision:
+        yield Ticked(command.show)
+        if command.left:
+            yield Schedule(Release(command.show, "o"), after=timedelta(seconds=1))
+
+    @handles
+    def release(self, command: Release) -> Iterator[Event]:
+        raise Rejected("a\ud800")
+
+    @applies
+    def ticked(self, event: Ticked) -> None: ...
+
+
+refusing = App(models=[Refusing])
+
+
+async def test_as_many_parked_as_the_agenda_may_have_refuse_one_more_timer(hands: Hands) -> None:
+    async with Engine(theatre, log="memory:", clock=hands, limits=Limits(agenda_entries_max=2)) as engine:
+        for name in ("1", "2"):
+            await engine.execute(Hold("s", "odd", 1, name))
+        await pass_by(engine, hands, 1)
+        await until(lambda: sum(entry.is_parked for entry in engine.agenda.entries()) == 2)
+        with pytest.raises(LimitReached, match="agenda_entries_max=2"):
+            await engine.execute(Hold("s", "o3"))
+
+
+async def test_a_failing_timer_is_told_once(hands: Hands, log_lines: list[Any]) -> None:
+    async with Engine(theatre, log="memory:", clock=hands) as engine:
+        await engine.execute(Hold("s", "odd", 1))
+        await pass_by(engine, hands, 1)
+        await until(lambda: any(entry.is_parked for entry in engine.agenda.entries()))
+    assert [line["event"] for line in log_lines].count("application_failed") == 1
+
+
+async def test_more_timers_than_are_sent_at_once_are_all_sent_in_order_also_with_commits_of_one(hands: Hands) -> None:
+    async with Engine(theatre, log="memory:", clock=hands, limits=Limits(batch_commands_max=1)) as engine:
+        await engine.execute_many([Hold("s", f"{number:04}", number / 1_000) for number in range(1_500)])
+        await pass_by(engine, hands, 10)
+        await until(lambda: len(show(engine).gone) == 1_500)
+        assert show(engine).gone == sorted(show(engine).gone)
