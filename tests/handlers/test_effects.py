@@ -593,3 +593,20 @@ async def test_a_commit_that_fails_owes_nothing(bank: Bank) -> None:
         assert isinstance(outcome.error, CommitFailed)
         await until(lambda: is_deciding(engine))
         assert (owed(engine), bank.asked) == ([], [])
+
+
+async def test_nothing_is_performed_before_the_commit_of_its_event_is_durable(bank: Bank) -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log, effects=[Payments(bank)]) as engine, anyio.create_task_group() as group:
+        log.hold()
+        start(group, engine.execute(Cancel("o0", "before")))
+        await until(lambda: log.appends_started == 1)
+        start(group, engine.execute(Buy("o1")))
+        await settled()
+        log.release()
+        log.hold()  # the first one lands, and the second, which was decided meanwhile, is being written
+        await until(lambda: log.appends_started == 2)
+        await settled()
+        assert (owed(engine), bank.asked) == (["effect:2/Payments.charge"], [])
+        log.release()
+        await until(lambda: bank.charged["o1"])
