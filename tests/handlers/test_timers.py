@@ -26,12 +26,15 @@ from millstream.engine import (
     Key,
     LimitReached,
     Limits,
+    MemoryLog,
     Metadata,
     NotOnAgenda,
     OutcomeUnknown,
+    Receipt,
     Timer,
     WriterUnavailable,
 )
+from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Faults, Run, Simulation, simulate
 from millstream.handlers import (
     Aggregate,
@@ -749,3 +752,26 @@ async def test_more_timers_than_are_sent_at_once_are_all_sent_in_order_also_with
         await pass_by(engine, hands, 10)
         await until(lambda: len(show(engine).gone) == 1_500)
         assert show(engine).gone == sorted(show(engine).gone)
+
+
+async def test_a_receipt_does_not_count_what_a_timer_led_to_behind_its_command_in_one_commit(hands: Hands) -> None:
+    log, limits = ScriptedLog(), Limits(batch_commands_max=4)
+    async with Engine(theatre, log=log, clock=hands, limits=limits) as engine, anyio.create_task_group() as tasks:
+        await engine.execute_many([Hold("s", order, 5) for order in ("a", "b", "c")])
+        log.hold()
+        tasks.start_soon(engine.execute, Hold("b", "first"), name="in flight")
+        started = log.appends_started
+        await until(lambda: log.appends_started == started + 1)
+        hands.go_on(5)
+        receipts: list[Receipt] = []
+
+        async def sent() -> None:
+            receipts.append(await engine.execute(Hold("s", "d", 1_000), command_id="d"))
+
+        tasks.start_soon(sent)
+        await until(lambda: show(engine).gone == ["a", "b", "c"])
+        log.release()
+    assert receipts[0].version == 6, "two timers came before it, and one after it"
+    async with Engine(theatre, log=MemoryLog(MemoryStore(log.commits)), clock=hands, snapshots=False) as engine:
+        again = await engine.execute(Hold("s", "d", 1_000), command_id="d")
+        assert again == msgspec.structs.replace(receipts[0], repeated=True)
