@@ -342,6 +342,7 @@ async def test_what_is_parked_and_dropped_lets_its_key_go_on(bank: Bank) -> None
         await until(lambda: agenda_of(engine).parked)
         await engine.agenda.drop("effect:1/Payments.charge")
         await until(lambda: shop_of(engine).confirmed == ["o1"])
+        assert engine.agenda.entries() == []
 
 
 async def test_one_that_gives_up_wrongly_is_parked_and_others_of_its_key_pass(bank: Bank) -> None:

@@ -396,6 +396,7 @@ async def test_closing_does_not_wait_for_timers_and_sends_none(place: Place) -> 
         await engine.execute_many([Hold("s", str(number), 0.01) for number in range(50)])
     async with Engine(theatre, log=place.log()) as engine:
         await until(lambda: len(show(engine).gone) == 50)
+        assert (show(engine).kept, engine.agenda.entries()) == ([], [])
 
 
 async def test_as_many_timers_as_there_may_be_refuse_one_more_and_nothing_else(hands: Hands) -> None:
