@@ -156,6 +156,8 @@ class Agenda:
             if isinstance(again, Effect):
                 again.commit, again.attempts = number, 0
             self.enter(again)
+        elif settled.how == "parked" and entry.is_parked:
+            self.enter(entry)  # it keeps what went wrong
         elif settled.how == "parked":
             self.enter(msgspec.structs.replace(entry, error="Parked", text="somebody parked it"))
 

@@ -9,11 +9,13 @@ import asyncio
 from math import inf
 from typing import cast
 
+from msgspec.structs import replace
+
 from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.application.options import Deadline, Terms
 from millstream.engine.errors import NotOnAgenda
 from millstream.engine.loop.home import Home
-from millstream.engine.write.entries import AgendaEntry, Settlement, name_of
+from millstream.engine.write.entries import AgendaEntry, Effect, Settlement, name_of
 from millstream.engine.write.writer import Writer
 
 __all__ = ["Owing"]
@@ -44,7 +46,7 @@ class Owing:
             WrongLoop: the engine was opened on another event loop.
         """
         self._home.require()
-        return [] if self._writer.state is None else list(self._writer.state.agenda)
+        return [] if self._writer.state is None else list(map(_own, self._writer.state.agenda))
 
     async def retry(self, entry: str, *, again: bool = False) -> bool:
         """Let what is parked be decided once more: a reaction from its start, a timer's command. Returns False if it
@@ -101,3 +103,11 @@ class Owing:
         asked = cast(Command, Settlement(name, how, again))  # `batch` tells it apart
         await self._writer.mailbox.put((promise, asked, _BY_ITSELF))
         return await promise
+
+
+def _own(entry: AgendaEntry) -> AgendaEntry:
+    """An entry for whoever asks: what can be changed of it is a copy."""
+    extra = entry.metadata.extra
+    if extra is None and not isinstance(entry, Effect):
+        return entry
+    return replace(entry, metadata=replace(entry.metadata, extra=None if extra is None else dict(extra)))

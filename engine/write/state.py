@@ -44,7 +44,7 @@ from millstream.engine.write.endless import bounded, may_go_on
 from millstream.engine.write.entries import Entry
 from millstream.engine.write.parts import WriteParts, apply_failed
 from millstream.engine.write.refusals import decided_at
-from millstream.engine.write.timing import apart, checked
+from millstream.engine.write.timing import apart, checked, own_timing
 
 __all__ = ["WriteState"]
 
@@ -210,14 +210,15 @@ class WriteState:
             context = replace(context, version=self.version_of(key))
             yielded += handler(command, context) if wants_context else handler(command)
             own, timings = apart(yielded)
-            checked(timings, self.app, self.agenda, context.now, self._limits, tag)
+            found = checked(timings, self.app, self.agenda, context.now, self._limits, tag)
             data = self.app.encode_events(list(own))
             if len(data) > self._limits.commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), self._limits.commit_bytes_max)
             events = self.app.read_events(data)
             if keyed:
                 self.require_key(events, key)
-            return Preview(events, [each.name for event in events for each in self.effects[type(event)][3]], timings)
+            reactions = [each.name for event in events for each in self.effects[type(event)][3]]
+            return Preview(events, reactions, [own_timing(each, self.app) for each in found])
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal

@@ -55,6 +55,8 @@ class Timetable:
         self._left: Iterator[Timer] = iter(())
         #: By the measuring clock, when those among them are due that had counted from a moment.
         self._known: dict[Due, float] = {}
+        #: The same of those that came due: what sends them may fail, and they are due still.
+        self._came: dict[Due, float] = {}
         self._is_loading = False
         #: By the measuring clock, and by the time of day; of two at one time that comes first which was set first.
         self._measured: list[tuple[float, int, Due]] = []
@@ -68,7 +70,8 @@ class Timetable:
 
     def follow(self, agenda: Agenda) -> None:
         """Begin with what is on the agenda, which was made anew. Who counts from a moment goes on to."""
-        self._known |= {due: at for at, _, due in self._measured}
+        self._known |= self._came | {due: at for at, _, due in self._measured}
+        self._came.clear()
         self._agenda, self._measured, self._dated = agenda, [], []
         self.due.clear()
         timers = list(agenda.timers.values())
@@ -106,7 +109,7 @@ class Timetable:
         if self._look_at < inf and elapsed() >= self._look_at:
             if self._is_loading:
                 self._load()
-            else:
+            if not self._is_loading:
                 self._take_due(self._clock.now() if day is None else day)
         return bool(self.due) or self._is_loading
 
@@ -131,11 +134,12 @@ class Timetable:
         self._look_at = inf
         room = _DUE_MAX
         while self._measured and self._measured[0][0] <= now and len(self.due) < room:
-            _, count, due = heappop(self._measured)
+            at, count, due = heappop(self._measured)
             short = (datetime.fromisoformat(due[1]) - day).total_seconds()
             if 0 < short < _SLEWED_SECONDS:  # the day's clock was slowed down since
                 heappush(self._measured, (now + short, count, due))
             else:
+                self._came[due] = at
                 self.due.append(due)
         if self._dated:
             while self._dated and self._dated[0][0] <= day and len(self.due) < room:
@@ -150,7 +154,7 @@ class Timetable:
         if self._agenda is None or self._is_loading:
             return
         timers = self._agenda.timers
-        if len(self._measured) + len(self._dated) <= 2 * len(timers) + _STALE_MAX:
+        if len(self._measured) + len(self._dated) + len(self._came) <= 2 * len(timers) + _STALE_MAX:
             return
 
         def waits(due: Due) -> bool:
@@ -159,6 +163,7 @@ class Timetable:
 
         self._measured = [each for each in self._measured if waits(each[2])]
         self._dated = [each for each in self._dated if waits(each[2])]
+        self._came = {due: at for due, at in self._came.items() if waits(due)}
         heapify(self._measured)
         heapify(self._dated)
 

@@ -7,6 +7,7 @@ is due (`timetable`), and sending it (`cascade`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from millstream.engine.errors import CommitTooLarge, InvalidMessage, LimitReache
 from millstream.engine.limits import Limits
 from millstream.engine.write.agenda import Agenda
 
-__all__ = ["Checked", "apart", "checked"]
+__all__ = ["Checked", "apart", "checked", "own_timing"]
 
 _KINDS = (Schedule, Unschedule)
 
@@ -77,6 +78,15 @@ def checked(
     if new and len(agenda.timers) + new > limits.timers_max:
         raise LimitReached("timers_max", limits.timers_max)
     return found
+
+
+def own_timing(found: Checked, app: App) -> Timing:
+    """A timer for whoever looks at a preview: what can be changed of it is a copy."""
+    if isinstance(found.timing, Unschedule) or found.command is None:
+        return found.timing
+    command = app.command_today(found.command)
+    assert command is not None, "it is one of today's"
+    return replace(found.timing, command=command)
 
 
 def _due(timing: Schedule, clock: datetime) -> str:

@@ -29,6 +29,7 @@ from examples.shop.messages import (
     SeatsTakenBack,
     ShowOpened,
 )
+from millstream.engine import Rejected
 from millstream.engine.testing import Scenario
 from millstream.engine.testing.plugin import NewScenario, scenario_of
 
@@ -144,4 +145,5 @@ def test_an_order_for_a_show_that_is_not_open_is_cancelled(shop: Scenario) -> No
 def test_what_can_not_be_is_refused(shop: Scenario, command: OpenShow | PlaceOrder | RefundOrder) -> None:
     shop.given(order("o1"))
     shop.when(command)
+    assert isinstance(shop.outcome, Rejected)
     shop.then_refused({OpenShow: "open_already", PlaceOrder: "placed_already", RefundOrder: "not_paid"}[type(command)])

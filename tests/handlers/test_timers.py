@@ -34,6 +34,7 @@ from millstream.engine import (
     Timer,
     WriterUnavailable,
 )
+from millstream.engine.commits.commit import timestamp
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Faults, Run, Simulation, simulate
 from millstream.handlers import (
@@ -776,3 +777,97 @@ async def test_a_receipt_does_not_count_what_a_timer_led_to_behind_its_command_i
     async with Engine(theatre, log=MemoryLog(MemoryStore(log.commits)), clock=hands, snapshots=False) as engine:
         again = await engine.execute(Hold("s", "d", 1_000), command_id="d")
         assert again == msgspec.structs.replace(receipts[0], repeated=True)
+
+
+async def test_after_counts_from_the_clock_also_where_the_log_is_ahead_of_it(
+    hands: Hands, log_lines: list[Any]
+) -> None:
+    place = MemoryPlace()
+    hands.go_on(86_400)
+    async with Engine(theatre, log=place.log(), clock=hands) as engine:
+        await engine.execute(Plan("s", "nothing"), command_id="ahead")
+    hands.go_on(-86_400)
+    async with Engine(theatre, log=place.log(), clock=hands) as engine:
+        await engine.execute_many([Hold("s", "o", 10), Ask("c")])
+        assert [when for _, when in due(engine)] == [timestamp(START + timedelta(seconds=each)) for each in (10, 5, 5)]
+    assert [line["seconds"] for line in log_lines if line["event"] == "log_ahead"] == [86_400]
+
+
+async def test_what_is_shown_of_the_agenda_and_of_a_preview_can_be_changed_by_nobody(hands: Hands) -> None:
+    async with Engine(theatre, log="memory:", clock=hands) as engine:
+        await engine.execute(Hold("s", "o"), metadata=Metadata(extra={"till": "3"}))
+        (entry,) = engine.agenda.entries()
+        assert entry.metadata.extra is not None
+        entry.metadata.extra["till"] = "4"
+        assert engine.agenda.entries()[0].metadata.extra == {"till": "3"}
+
+
+class Bell(Command):
+    show: Key
+    times: list[int]
+
+
+class Rung(Event):
+    show: Key
+
+
+class Tower(WriteModel):
+    times: list[int] = msgspec.field(default_factory=lambda: [1, 2])
+
+    @handles
+    def bell(self, command: Bell) -> Decision:
+        yield Schedule(Bell(command.show, self.times), after=timedelta(1))
+
+    @applies
+    def rung(self, event: Rung) -> None: ...
+
+
+async def test_the_commands_in_a_preview_are_copies() -> None:
+    async with Engine(App(models=[Tower]), log="memory:") as engine:
+        engine.preview(Bell("s", [])).timings[0].command.times.append(3)
+        assert engine.preview(Bell("s", [])).timings[0].command.times == [1, 2]
+
+
+class Rocks(WriteModel):
+    """The first reaction damages the state, so the second is owed; and sets a timer when its turn comes."""
+
+    @handles
+    def ask(self, command: Ask) -> Iterator[Event]:
+        yield Asked(command.show)
+
+    @handles
+    def plan(self, command: Plan) -> Iterator[Event]:
+        yield Released(command.show, "poison")
+
+    @handles
+    def release(self, command: Release) -> Iterator[Event]:
+        yield Held(command.show, command.order)
+
+    @reacts
+    def breaks(self, event: Asked) -> Reaction:
+        yield Plan(event.show, "")
+
+    @reacts
+    def reminds(self, event: Asked) -> Reaction:
+        yield Schedule(Release(event.show, "later"), after=timedelta(seconds=5), name="later")
+
+    @applies
+    def released(self, event: Released) -> None:
+        raise ValueError("the state breaks")
+
+    @applies
+    def held(self, event: Held) -> None: ...
+
+
+async def test_a_timer_that_an_owed_reaction_sets_has_whoever_asked_for_its_cause(place: Place, hands: Hands) -> None:
+    rocks = App(models=[Rocks], name="rocks")
+    async with Engine(rocks, log=place.log(), clock=hands) as engine:
+        await engine.execute(Ask("s"), metadata=Metadata(actor="ann"))
+        await until(lambda: is_deciding(engine) and due(engine))
+        await engine.execute(Release("s", "o"))
+        (timer,) = [entry for entry in engine.agenda.entries() if isinstance(entry, Timer)]
+        assert (timer.id, timer.metadata) == ("timer:later@s", Metadata(actor="ann"))
+        live = agenda_of(engine)
+        place.crash()
+    async with Engine(rocks, log=place.log(), clock=hands) as engine:
+        assert agenda_of(engine) == live
