@@ -19,7 +19,7 @@ from millstream.engine.application.app import App
 from millstream.engine.application.methods import place_of
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["NamedApp", "search_path"]
+__all__ = ["NamedApp", "program_of", "search_path"]
 
 #: Where an application does without another process.
 _SNAPSHOTS = 'take snapshots in this process: Engine(…, snapshots="loop")'
@@ -33,6 +33,7 @@ class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
     retired: tuple[str, ...]
     name: str
     version: str | None
+    effects: tuple[str, ...] = ()
     renamed: dict[str, str] = {}
 
     @classmethod
@@ -49,9 +50,10 @@ class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             models=_names(app.models, instead),
             views=_names(app.views, instead),
-            retired=tuple(sorted(_names(app.retired, instead))),
+            retired=tuple(sorted(_names(app.retired | app.retired_commands, instead))),
             name=app.name,
             version=app.version,
+            effects=_names(app.effect_classes, instead),
             renamed=dict(app.renamed),
         )
 
@@ -68,6 +70,7 @@ class NamedApp(msgspec.Struct, frozen=True, kw_only=True):
             retired=retired,
             name=self.name,
             version=self.version,
+            effects=list(map(_named, self.effects)),
             renamed=self.renamed,
         )
 
@@ -121,3 +124,20 @@ def _found(name: str) -> Any:
 def _named(name: str) -> Any:
     module, _, path = name.partition(":")
     return reduce(getattr, path.split("."), import_module(module))
+
+
+def program_of(module: str) -> str:
+    """What a fresh interpreter runs with ``-c``: it reads its order, a line of JSON, for the ``main`` of a module.
+
+    Modules are looked for where the process that sends the order looks for them, also those of millstream itself.
+
+    Args:
+        module: its full name.
+    """
+    return f"""
+import json, sys
+order = sys.stdin.buffer.readline()
+sys.path[:] = json.loads(order)["path"]
+from {module} import main
+main(order)
+"""

@@ -28,7 +28,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
 from millstream.engine.recovery.errors import SnapshotProcessFailed
-from millstream.engine.recovery.naming import NamedApp, search_path
+from millstream.engine.recovery.naming import NamedApp, program_of, search_path
 from millstream.engine.recovery.orders import END, Ended, Order
 from millstream.engine.recovery.taking import Taken, require_reachable
 from millstream.engine.stores.port import Log
@@ -42,14 +42,7 @@ _OUTPUT_BYTES_MAX = 1024 * 1024
 #: Of what it writes before it fails, in a log line.
 _SHOWN_CHARACTERS_MAX = 2_000
 
-#: Modules are looked for where this process looks for them, also those of millstream itself.
-_PROGRAM = """
-import json, sys
-order = sys.stdin.buffer.readline()
-sys.path[:] = json.loads(order)["path"]
-from millstream.engine.recovery.child import main
-main(order)
-"""
+_PROGRAM = program_of("millstream.engine.recovery.child")
 
 
 class SnapshotProcess:

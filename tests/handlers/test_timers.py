@@ -501,6 +501,7 @@ class Tomorrow(WriteModel):
 
 
 tomorrow = App(models=[Tomorrow], name="theatre")
+later = App(models=[Tomorrow], retired=[OldRelease], name="theatre")
 
 
 async def test_a_command_of_yesterday_is_upcast_when_it_is_due(place: Place, hands: Hands) -> None:
@@ -510,7 +511,6 @@ async def test_a_command_of_yesterday_is_upcast_when_it_is_due(place: Place, han
     with pytest.raises(AgendaUnreadable, match="3 of 'Release'"):
         async with Engine(tomorrow, log=place.log(), clock=hands):
             pass
-    later = App(models=[Tomorrow], retired=[OldRelease], name="theatre")
     async with Engine(later, log=place.log(), clock=hands) as engine:
         await until(lambda: len(engine.agenda.entries()) == 1)
         assert write_state(engine).models[0].freed == [3]

@@ -18,19 +18,13 @@ from threading import Lock, Thread
 from msgspec.structs import replace
 
 from millstream.engine.errors.said import said_by
+from millstream.engine.recovery.naming import program_of
 from millstream.engine.server.fronts.order import Listening, Order
 from millstream.engine.server.listening import Listener
 
 __all__ = ["Process"]
 
-#: Modules are looked for where this process looks for them, also those of millstream itself.
-_PROGRAM = """
-import json, sys
-order = sys.stdin.buffer.readline()
-sys.path[:] = json.loads(order)["path"]
-from millstream.engine.server.fronts.child import main
-main(order)
-"""
+_PROGRAM = program_of("millstream.engine.server.fronts.child")
 
 
 class Process:

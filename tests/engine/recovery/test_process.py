@@ -27,6 +27,9 @@ from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
 from millstream.engine.upkeep import backup_log
 from millstream.views import View, applies
 from tests.engine.recovery.held import FOLDER, Complex, broken_shop, held_shop
+from tests.handlers.test_timers import later as yesterday
+from tests.outside import Buy
+from tests.outside import shop as outside
 from tests.shop import Add, Added, Book, Shelf, Stock, StockOf, shop
 from tests.stores import SqlitePlace
 from tests.support import engine_state
@@ -337,6 +340,30 @@ async def test_an_application_is_the_same_when_it_is_made_from_its_names() -> No
     made = names.load()
     assert (made.models, made.views, made.retired) == (held_shop.models, held_shop.views, held_shop.retired)
     assert (made.name, made.version) == ("shop", None)
+
+
+@pytest.mark.parametrize("app", [outside, yesterday], ids=["effects", "commands of once"])
+async def test_effects_and_commands_of_once_are_among_the_names(app: App) -> None:
+    made = NamedApp.of(app).load()
+    assert (made.effect_classes, made.retired_commands) == (app.effect_classes, app.retired_commands)
+    assert made.effect_classes or made.retired_commands
+    assert (made.events.keys(), made.commands.keys(), made.keeps_agenda) == (
+        app.events.keys(), app.commands.keys(), app.keeps_agenda,
+    )  # fmt: skip
+
+
+async def test_another_process_takes_what_is_owed_and_due(tmp_path: Path, log_lines: list[Any]) -> None:
+    place, seen = SqlitePlace(tmp_path), Seen()
+    how: dict[str, Any] = {"limits": EVERY_FIVE, "effects": False}
+    async with Engine(outside, log=place.log(), snapshots="process", observers=[seen], **how) as engine:
+        await engine.execute_many([Buy(f"o{number}") for number in range(5)])
+        await seen.until(position=5)
+        live = [entry.id for entry in engine.agenda.entries()]
+        assert len(live) == 5
+        place.crash()
+    async with Engine(outside, log=place.log(), **how) as engine:
+        assert [entry.id for entry in engine.agenda.entries()] == live
+    assert (told(log_lines, "opened")[-1]["replayed"], told(log_lines, "snapshot_failed")) == (0, [])
 
 
 async def test_a_process_that_can_not_be_started_is_told(
