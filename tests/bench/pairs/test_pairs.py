@@ -68,13 +68,14 @@ def test_a_version_that_wastes_time_needs_more(tmp_path: Path, workload: str) ->
     }[workload]
     text = file.read_text("utf-8")
     assert mark in text
-    spin = 40_000 if workload == "replay" else 4_000
+    # Much more than what it is added to: a run of a few milliseconds on a loaded machine takes twice as long, or half.
+    spin = {"commands": 20_000, "ask": 2_000, "replay": 400_000}[workload]
     file.write_text(text.replace(mark, f"{mark}        sum(range({spin}))\n"), "utf-8")
     old = Contender(str(ROOT), tmp_path / "old", {})
     new = Contender(str(wasteful), tmp_path / "new", {})
-    count = WORKLOADS[workload][1] // 20
+    count = WORKLOADS[workload][1] // 40
     found = result_of(workload, count, measure(old, new, workload, count=count, pairs=3, loop="asyncio"))
-    assert found.ratio.median < 0.8 < found.control.high
+    assert found.ratio.median < found.control.low / 3
 
 
 def test_the_command_compares_two_versions_and_writes_all_runs(
