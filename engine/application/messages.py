@@ -102,14 +102,21 @@ class Query(Message, Generic[Answer_co]):
 
 
 class Preview(list[Event]):
-    """The events that a command would yield, in order. ``reactions`` names those that would follow; none was run.
-    ``timings`` are what it would yield of `Schedule` and `Unschedule`.
+    """The events that a command would yield, in order. ``reactions`` names those that would follow, ``effects`` those
+    that would be owed; none was run. ``timings`` are what it would yield of `Schedule` and `Unschedule`.
     """
 
-    def __init__(self, events: Iterable[Event], reactions: Iterable[str] = (), timings: Iterable[Any] = ()) -> None:
+    def __init__(
+        self,
+        events: Iterable[Event],
+        reactions: Iterable[str] = (),
+        timings: Iterable[Any] = (),
+        effects: Iterable[str] = (),
+    ) -> None:
         super().__init__(events)
         self.reactions: tuple[str, ...] = tuple(reactions)
         self.timings: tuple[Any, ...] = tuple(timings)
+        self.effects: tuple[str, ...] = tuple(effects)
 
 
 class Receipt(msgspec.Struct, Generic[Promised_co], frozen=True, gc=False, repr_omit_defaults=True):

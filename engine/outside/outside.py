@@ -22,7 +22,7 @@ from millstream.engine.stats import EffectStats
 from millstream.engine.write.entries import Effect, Outcome
 from millstream.engine.write.writer import Writer
 
-__all__ = ["Given", "Outside"]
+__all__ = ["Given", "Outside", "by_class"]
 
 #: What an engine is told: instances; None to make those that are not there; or to perform nothing.
 Given: TypeAlias = Iterable[object] | Literal[False] | None
@@ -46,7 +46,7 @@ class Outside:
 
     def __init__(self, app: App, given: Given, writer: Writer, home: Home, limits: Limits, observer: Observer) -> None:
         self._app = app
-        self._given = None if given is False else _by_class(app, given or ())
+        self._given = None if given is False else by_class(app, given or ())
         self._writer = writer
         self._home = home
         self._limits = limits
@@ -144,7 +144,12 @@ class Outside:
         return self._lanes[name]
 
 
-def _by_class(app: App, given: Iterable[object]) -> Mapping[type[EffectSide], Any]:
+def by_class(app: App, given: Iterable[object]) -> Mapping[type[EffectSide], Any]:
+    """What is given, each by the class of the application's that it is an instance of.
+
+    Raises:
+        DefinitionError: what is given is no instance of such a class, or there are two of one.
+    """
     found: dict[type[EffectSide], Any] = {}
     for each in given:
         owner = next((owner for owner in app.effect_classes if isinstance(each, owner)), None)

@@ -3,13 +3,13 @@
 Here: what a test of an application's rules says, and what it is told when they are others. Not here: the engine with
 its loop, and a store that fails (`simulation`).
 
-What is decided is decided by the kernel that an engine decides with. Reactions, timers and limits are as there,
-handlers are checked for purity, and each commit is written and read back. So a rule that holds here holds there.
+What is decided is decided by the kernel that an engine decides with. Reactions, timers, effects and limits are as
+there, handlers are checked for purity, and each commit is written and read back. So a rule that holds here holds there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import ndiff
 from types import TracebackType
@@ -33,11 +33,14 @@ from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.reader import Reader
 from millstream.engine.testing.checks import require_alike
+from millstream.engine.testing.errors import SimulationError
+from millstream.engine.testing.fakes import Fakes
 from millstream.engine.write.cascade import decide_owed, fire
 from millstream.engine.write.entries import Name, Timer
 from millstream.engine.write.kernel import decide
 from millstream.engine.write.parts import WriteParts
 from millstream.engine.write.rows import Rows, enter
+from millstream.engine.write.settling import take_performed
 from millstream.engine.write.state import WriteState
 
 __all__ = ["Scenario"]
@@ -65,16 +68,25 @@ class Scenario:
         app: the application. Its views take part, so that they can be asked.
         now: the time of day at the beginning, as an aware datetime.
         limits: the engine's.
+        effects: fakes, instances of the application's classes of effects: `perform` performs what is owed with them.
 
     Raises:
-        DefinitionError: a state can't be looked at for purity.
+        DefinitionError: a state can't be looked at for purity; ``effects`` are not one instance of a class of its.
     """
 
-    def __init__(self, app: App, *, now: datetime = _BEGINNING, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        now: datetime = _BEGINNING,
+        limits: Limits | None = None,
+        effects: Iterable[object] = (),
+    ) -> None:
         self.app = app
         #: The time of day. `advance` moves it.
         self.now = now
         self._limits = limits or Limits()
+        self._fakes = Fakes(app, effects, self._limits)
         write, self._views = self._new_parts()
         self._state = WriteState(app, write, self._limits, check_purity=True)
         self._reader = Reader(MemoryLog(), app, Head(), 1)
@@ -82,7 +94,9 @@ class Scenario:
         #: What has happened since the last step.
         self._events: list[Event] = []
         self._outcome: Receipt[Any] | Rejected | None = None
-        #: Faults of reactions and timers, by the entry that is parked: not expected yet.
+        #: Refusals that no code of the application hears: of timers, and of what came of effects. Not expected yet.
+        self._unheard: list[tuple[str, Rejected]] = []
+        #: Faults of reactions, timers and effects, by the entry that is parked: not expected yet.
         self._parked: dict[str, BaseException | None] = {}
         #: All timers that were ever set.
         self._named: set[Name] = set()
@@ -101,7 +115,8 @@ class Scenario:
     # Steps.
 
     def given(self, *messages: Event | Command[Any]) -> None:
-        """Say what has happened before: events, without what their reactions did then; or commands, which are decided.
+        """Say what has happened before: events, without what their reactions and effects did then; or commands, which
+        are decided.
 
         Raises:
             AssertionError: a command is refused, or something that follows from it fails.
@@ -171,6 +186,40 @@ class Scenario:
             raise AssertionError(f"{_FIRED_MAX:,} timers were sent, and there are more: they set each other")
         self.now = until
 
+    def perform(self, *methods: str, crash: bool = False) -> None:
+        """Let fakes do what is owed to the outside world, and what comes to be owed by that, until nothing is left.
+
+        It goes method by method, each in the order of the events. No time passes: a fake may sleep or time out, and
+        attempts that fail are made again at once. What never answers is what nobody performs.
+
+        Args:
+            methods: only effects of these, as the log calls them: ``Payments.charge``. All that have a fake, if none.
+            crash: the program ends after each was performed and before the log knows what came of it: all is owed
+                still. Performed again, it has the same `Attempt.id`.
+
+        Raises:
+            AssertionError: something of the step before went wrong, and was not expected.
+            UnknownMessage: there is no such method.
+            InvalidMessage: there is no fake for it.
+            SimulationError: a loop runs in this thread.
+            Stuck, NotSimulated: a fake goes round in circles, or wants a thread or a socket.
+            ApplyFailed: the state was damaged.
+        """
+        self._begin()
+        for lane, effect in self._fakes.turns(self._state.agenda, methods):
+            faults: list[tuple[str, str, BaseException]] = []
+            performed = self._fakes.perform(lane, effect, lambda *fault: faults.append(fault))  # noqa: B023
+            for _, _, error in faults:
+                if isinstance(error, SimulationError):
+                    raise error
+            if crash:
+                continue
+            rows = self._rows()
+            if performed.how == "parked":
+                rows.faults += faults[-1:]
+            take_performed(rows, performed, self._state, self._limits)
+            self._write_down(rows)
+
     # What is expected of the last step.
 
     def then(self, *events: Event) -> None:
@@ -185,12 +234,16 @@ class Scenario:
         _require_equal("what happened", list(events), self._events, failed)
 
     def then_refused(self, code: str) -> None:
-        """Expect that the command was refused with that code, and that nothing happened.
+        """Expect that the command was refused with that code, and that nothing happened: that of `when`; or the only
+        one that was refused, of those that timers sent, and that came of effects.
 
         Raises:
             AssertionError: it was accepted, or refused with another code.
         """
         refused, self._outcome = self._outcome, None
+        if refused is None and len(self._unheard) == 1:
+            ((_, refused),) = self._unheard
+            self._unheard = []
         if not isinstance(refused, Rejected):
             happened = "".join(f"\n  {event!r}" for event in self._events) or " nothing"
             raise AssertionError(f"the command was not refused; what happened:{happened}")
@@ -217,6 +270,19 @@ class Scenario:
         found = [(timer.title, self.app.command_today(timer.command.encode())) for timer in self.timers]
         _require_equal("the timers", sorted(timers.items(), key=repr), sorted(found, key=repr))
 
+    def then_effects(self, effects: Mapping[str, Sequence[Event]]) -> None:
+        """Expect exactly these effects to be owed: by method, as the log calls it, the events to be performed.
+
+        Raises:
+            AssertionError: others are.
+        """
+        owed: dict[str, list[Event]] = {}
+        for effect in self._state.agenda.effects.values():
+            owed.setdefault(effect.by, []).extend(self.app.today(effect.event.encode()))
+        expected = [(name, event) for name in sorted(effects) for event in effects[name]]
+        found = [(name, event) for name in sorted(owed) for event in owed[name]]
+        _require_equal("what is owed to the outside world", expected, found)
+
     def then_parked(self, *entries: str) -> None:
         """Expect exactly these to have failed in the last step, by their ids: ``event:3/Selling.placed``.
 
@@ -232,6 +298,11 @@ class Scenario:
     def outcome(self) -> Receipt[Any] | Rejected | None:
         """That of the last command: its receipt, or its refusal; None if the last step sent none."""
         return self._outcome
+
+    @property
+    def happened(self) -> list[Event]:
+        """The events of the last step, in order."""
+        return list(self._events)
 
     @property
     def timers(self) -> list[Timer]:
@@ -286,10 +357,12 @@ class Scenario:
 
     def _begin(self) -> None:
         """A step begins: nothing of the last one may be left that was not expected."""
-        outcome, parked = self._outcome, self._parked
-        self._outcome, self._parked, self._events = None, {}, []
+        outcome, parked, unheard = self._outcome, self._parked, self._unheard
+        self._outcome, self._parked, self._unheard, self._events = None, {}, [], []
         if isinstance(outcome, Rejected):
             raise AssertionError(f"a command was refused, and nothing expects that: {outcome}") from outcome
+        for name, refused in unheard:
+            raise AssertionError(f"what {name} sent was refused, and nothing expects that: {refused}") from refused
         for name, error in parked.items():
             raise AssertionError(f"{name} failed and is parked, and nothing expects that: {error!r}") from error
 
@@ -324,12 +397,14 @@ class Scenario:
         self._named.update(timer.name for timer, _ in rows.timed)
         if not rows.is_empty:
             commit = seal(self._reader.head, timestamp(rows.now), rows.body(self.app))
+            rows.sealed(commit.digest)
             self._commits.append(commit)
             for decoded in self._reader.decoded_commits([commit]):
                 self._events += decoded.events
                 for view in self._views:
                     for _ in view.steps(decoded):
                         pass
+        self._unheard += rows.unheard
         self._note_parked(rows)
         if rows.is_damaged:
             raise rows.faults[-1][2] if rows.faults else cast(MillstreamError, rows.outcomes[-1])

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from random import Random
 from threading import Lock
 from typing import Any, Generic, NoReturn, TypeVar
@@ -31,12 +32,14 @@ from millstream.engine.testing.errors import SimulationError
 from millstream.engine.testing.faulty import Faults, FaultyLog
 from millstream.engine.testing.loop import SimulatedClock, SimulatedLoop, confined
 
-__all__ = ["Run", "Scenario", "Simulation", "simulate", "torture"]
+__all__ = ["Run", "Scenario", "Simulation", "run_alone", "simulate", "torture"]
 
 T = TypeVar("T")
 
 _PAUSE_TURNS_MAX = 10
 _TOLD_LINES = 30
+#: Simulated seconds, and turns of the loop, after which a scenario is stuck.
+_SECONDS_MAX, _TURNS_MAX = 1e6, 2_000_000
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _one_at_a_time = Lock()
 
@@ -148,8 +151,8 @@ def simulate(
     *,
     seed: int,
     stalls: float = 0.01,
-    seconds_max: float = 1e6,
-    turns_max: int = 2_000_000,
+    seconds_max: float = _SECONDS_MAX,
+    turns_max: int = _TURNS_MAX,
 ) -> Run[T]:
     """Run ``scenario(world)`` to its end, in a simulated world that is the same for the same seed.
 
@@ -171,15 +174,14 @@ def simulate(
         SimulationError: another simulation runs in this process, or a loop runs in this thread.
         BaseException: whatever the scenario raised, with the seed and the end of the trace as a note.
     """
-    if asyncio._get_running_loop() is not None:
-        raise SimulationError("simulate() runs a loop of its own: call it from a plain function, not from a coroutine")
+    _require_no_loop("simulate()")
     if not _one_at_a_time.acquire(blocking=False):
         raise SimulationError("another simulation runs in this process: one at a time, the clocks are shared")
     clock = SimulatedClock(Random(f"{seed} clock"), stalls)
     world = Simulation(seed, clock)
     try:
         with replaced_clocks(clock.look, clock.of_day), _log_lines(world):
-            result = _run(scenario, world, SimulatedLoop(clock, seconds_max, turns_max))
+            result = _run(partial(scenario, world), SimulatedLoop(clock, seconds_max, turns_max))
         return Run(seed, result, world.trace, world.counts, world.seconds)
     except BaseException as error:
         error.add_note(_text_of(world))
@@ -205,11 +207,31 @@ def torture(scenario: Scenario[Any], *, seeds: Iterable[int], **how: Any) -> Cou
     return counts
 
 
-def _run(scenario: Scenario[T], world: Simulation, loop: SimulatedLoop) -> T:
+def run_alone(made: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run one coroutine in simulated time, with no world around it: nothing stalls, and nothing is random.
+
+    Args:
+        made: makes it.
+
+    Raises:
+        SimulationError: a loop runs in this thread.
+        Stuck, NotSimulated: as with `simulate`.
+        BaseException: whatever it raised.
+    """
+    _require_no_loop("this")
+    return _run(made, SimulatedLoop(SimulatedClock(Random(0), 0), _SECONDS_MAX, _TURNS_MAX))
+
+
+def _require_no_loop(what: str) -> None:
+    if asyncio._get_running_loop() is not None:
+        raise SimulationError(f"{what} runs a loop of its own: call it from a plain function, not from a coroutine")
+
+
+def _run(made: Callable[[], Coroutine[Any, Any, T]], loop: SimulatedLoop) -> T:
     try:
         with confined(loop):
             try:
-                return loop.run_until_complete(loop.create_task(scenario(world), name="scenario"))
+                return loop.run_until_complete(loop.create_task(made(), name="scenario"))
             finally:
                 loop.dismiss()
     finally:

@@ -129,7 +129,7 @@ class Cascade:
             if command is None:
                 rows.sheet.add(settled_of(timer.name, "void"))
                 return
-            self._decide(command, _Place(timer=timer.title, scope=timer.scope))
+            refused, _ = self._decide(command, _Place(timer=timer.title, scope=timer.scope))
         except INTERRUPTS:
             raise
         except BaseException as raised:  # noqa: BLE001 - it is parked with what it raised
@@ -140,6 +140,8 @@ class Cascade:
             rows.sheet.add(timer.failed(kind, text))
             state.agenda.enter(replace(timer, error=kind, text=text))
             return
+        if refused is not None:
+            rows.unheard.append((timer.id, refused))
         self.run()
 
     def send(self, command: Command, effect: Effect | Outcome) -> Rejected | None:
@@ -155,6 +157,8 @@ class Cascade:
             error = stopped.__cause__ or stopped
             self._rows.faults.append((f"effect {effect.id}", type(command).__name__, error))
             raise error from error.__cause__
+        if told is not None:
+            self._rows.unheard.append((effect.id, told))
         self.run()
         return told
 

@@ -19,7 +19,7 @@ from millstream.engine.application.validation import encode
 from millstream.engine.commits.columns import Sheet
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.record import Tenure, Timed
-from millstream.engine.errors import LimitReached, MillstreamError
+from millstream.engine.errors import LimitReached, MillstreamError, Rejected
 from millstream.engine.limits import Limits
 from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.entries import Effect, Name, Timer
@@ -59,6 +59,7 @@ class Rows:
         "start",
         "timed",
         "titled",
+        "unheard",
     )
 
     def __init__(self, head: Head, now: datetime, clock: datetime | None = None) -> None:
@@ -90,6 +91,8 @@ class Rows:
         self.owing: list[Effect] = []
         #: Those that were to be called off, and are not there.
         self.not_timed: list[Name] = []
+        #: Refusals that only the log tells of: of a timer's command, or of one that came of an effect. By whose.
+        self.unheard: list[tuple[str, Rejected]] = []
         self._chunks: list[bytes] = []
         self._encoded = 0
 

@@ -218,7 +218,8 @@ class WriteState:
             if keyed:
                 self.require_key(events, key)
             reactions = [each.name for event in events for each in self.effects[type(event)][3]]
-            return Preview(events, reactions, [own_timing(each, self.app) for each in found])
+            effects = [name for event in events for name in self.performed.get(type(event), ())]
+            return Preview(events, reactions, [own_timing(each, self.app) for each in found], effects)
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal

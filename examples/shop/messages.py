@@ -116,6 +116,14 @@ class ConfirmPayment(Command):
     charge: str
 
 
+class GiveUpPayment(Command):
+    """The payment service can't be reached. It may have charged all the same, under that key."""
+
+    order: Key
+    charged_as: str
+    problem: str
+
+
 class CancelOrder(Command):
     order: Key
     reason: str
@@ -140,6 +148,11 @@ class OrderPlaced(Event):
 class PaymentRequested(Event):
     order: Key
     cents: int
+
+
+class PaymentAbandoned(Event):
+    order: Key
+    charged_as: str
 
 
 class OrderPaid(Event):

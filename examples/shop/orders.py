@@ -9,10 +9,12 @@ from examples.shop.messages import (
     CancelOrder,
     ConfirmPayment,
     ConfirmRefund,
+    GiveUpPayment,
     OrderCancelled,
     OrderPaid,
     OrderPlaced,
     OrderRefunded,
+    PaymentAbandoned,
     PaymentRequested,
     PlaceOrder,
     RefundOrder,
@@ -48,7 +50,12 @@ class Order(Aggregate):
             yield RefundRequested(command.order, self.show, command.charge)
 
     @handles
-    def cancel(self, command: CancelOrder) -> Iterator[Event]:
+    def give_up(self, command: GiveUpPayment) -> Iterator[PaymentAbandoned | OrderCancelled]:
+        yield PaymentAbandoned(command.order, command.charged_as)
+        yield from self.cancel(CancelOrder(command.order, "it could not be paid"))
+
+    @handles
+    def cancel(self, command: CancelOrder) -> Iterator[OrderCancelled]:
         if self.state in ("placed", "asked"):
             yield OrderCancelled(command.order, self.show, command.reason, self.mail)
 

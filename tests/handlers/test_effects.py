@@ -475,7 +475,8 @@ async def test_nothing_is_performed_in_a_preview_a_replica_or_where_nobody_wants
 
     app = App(models=[Shop], effects=[Watched], name="shop")
     async with Engine(app, log=path, effects=False) as engine:
-        assert len(list(engine.preview(Buy("o1")))) == 1
+        preview = engine.preview(Buy("o1"))
+        assert (len(preview), preview.effects) == (1, ("Watched.charge",))
         await engine.execute(Buy("o1"))
         async with Replica(app, log=path):
             await settled()

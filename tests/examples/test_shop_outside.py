@@ -1,0 +1,124 @@
+"""The ticket shop and the outside world, step by step: payments that fail, come twice, or too late; refunds; mails."""
+
+from __future__ import annotations
+
+import pytest
+
+from examples.shop.app import app
+from examples.shop.messages import (
+    ConfirmPayment,
+    OrderCancelled,
+    OrderPaid,
+    OrderRefunded,
+    OrderState,
+    PaymentAbandoned,
+    PaymentRequested,
+    PlaceOrder,
+    RefundOrder,
+    RefundRequested,
+    SeatsReleased,
+    SeatsSold,
+    SeatsTakenBack,
+    ShowOpened,
+)
+from examples.shop.outside import Mails, Payments, Service
+from millstream.engine.testing import Scenario
+from millstream.engine.testing.plugin import NewScenario, scenario_of
+
+__all__ = ["scenario_of"]
+
+
+class Moody(Service):
+    """A payment service that charges, and does not always say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: How many answers are lost on their way, from now on.
+        self.lost = 0
+        self.calls: list[str] = []
+
+    async def charge(self, cents: int, idempotency_key: str) -> str:
+        self.calls.append(idempotency_key)
+        charge = await super().charge(cents, idempotency_key)
+        if self.lost:
+            self.lost -= 1
+            raise ConnectionError("no answer")
+        return charge
+
+
+@pytest.fixture
+def service() -> Moody:
+    return Moody()
+
+
+@pytest.fixture
+def shop(scenario_of: NewScenario, service: Moody) -> Scenario:
+    scenario = scenario_of(app, effects=[Payments(service), Mails(service)])
+    scenario.given(ShowOpened("hamlet", 3))
+    scenario.when(PlaceOrder("o1", "hamlet", 2, 2_000, "o1@example.org"))
+    return scenario
+
+
+def test_an_order_is_charged_its_seats_are_sold_and_a_mail_says_so(shop: Scenario, service: Moody) -> None:
+    shop.then_effects({"Payments.charge": [PaymentRequested("o1", 2_000)]})
+    shop.perform()
+    (key,) = service.charged
+    shop.then(OrderPaid("o1", "hamlet", key, "o1@example.org"), SeatsSold("hamlet", "o1"))
+    shop.then_effects({})
+    assert list(service.mails.values()) == [("o1@example.org", "Your tickets for hamlet")]
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_under_the_same_key(shop: Scenario, service: Moody) -> None:
+    service.lost = 4
+    shop.perform("Payments.charge")
+    assert len(service.calls) == 5
+    assert service.charged == {service.calls[0]: 2_000}
+    assert shop.ask(OrderState("o1")) == "paid"
+
+
+def test_a_crash_between_the_charge_and_the_log_charges_nobody_twice(shop: Scenario, service: Moody) -> None:
+    shop.perform(crash=True)
+    shop.then()
+    shop.then_effects({"Payments.charge": [PaymentRequested("o1", 2_000)]})
+    shop.perform()
+    assert len(service.calls) == 2
+    assert list(service.charged.values()) == [2_000]
+
+
+def test_a_payment_that_is_given_up_is_voided_as_it_may_have_been_charged(shop: Scenario, service: Moody) -> None:
+    service.lost = 5
+    shop.perform("Payments.charge")
+    (key,) = service.charged
+    shop.then(
+        PaymentAbandoned("o1", key),
+        OrderCancelled("o1", "hamlet", "it could not be paid", "o1@example.org"),
+        SeatsReleased("hamlet", "o1"),
+    )
+    shop.perform()
+    assert service.charged == {key: 0}
+    assert list(service.mails.values()) == [("o1@example.org", "No tickets for hamlet: it could not be paid")]
+
+
+def test_a_payment_that_comes_after_the_hold_was_over_is_given_back(shop: Scenario, service: Moody) -> None:
+    shop.advance(minutes=10)
+    shop.perform()
+    (key,) = service.charged
+    shop.then(RefundRequested("o1", "hamlet", key), OrderRefunded("o1"))
+    assert service.refunded == {key}
+
+
+def test_a_refund_gives_the_money_back_and_frees_the_seats(shop: Scenario, service: Moody) -> None:
+    shop.perform()
+    shop.when(RefundOrder("o1"))
+    (key,) = service.charged
+    shop.then(RefundRequested("o1", "hamlet", key), SeatsTakenBack("hamlet", "o1"))
+    shop.perform()
+    shop.then(OrderRefunded("o1"))
+    assert service.refunded == {key}
+
+
+def test_what_the_service_says_twice_changes_nothing(shop: Scenario, service: Moody) -> None:
+    shop.perform()
+    shop.when(ConfirmPayment("o1", next(iter(service.charged))))
+    shop.then()
+    shop.then_effects({})
