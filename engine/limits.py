@@ -66,6 +66,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     view_queue_bytes_max: int = 64 * 1024 * 1024
     #: Queries that may wait for one view to reach their position; past it `ask` raises `ViewBehind`.
     view_waiters_max: int = 10_000
+    #: How long a view waits for others that are asked with it, at one position; past it `ask_all` raises
+    #: `NotYetVisible`.
+    ask_all_ms_max: float = 200.0
     #: Watches that are open at once, on all views together; past it `watch` raises `WatchesFull`.
     watches_max: int = 20_000
     #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.

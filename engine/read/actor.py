@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from enum import StrEnum
 
 import anyio
@@ -37,6 +38,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Faults, Observer, has_hook
+from millstream.engine.read.holds import Holds
 from millstream.engine.read.queue import CommitQueue
 from millstream.engine.read.state import ReadState
 from millstream.engine.read.waiting import Waiting
@@ -130,6 +132,7 @@ class ViewActor:
         self._queue = CommitQueue(limits.view_queue_commits_max, limits.view_queue_bytes_max)
         self._published = Head()
         self._waiting = Waiting()
+        self._holds = Holds()
         self._wake: asyncio.Future[None] | None = None
         self._stopping = False
         #: Held while a commit is applied, and by whoever needs the state to stand still between two.
@@ -244,6 +247,8 @@ class ViewActor:
 
         A commit that was applied already is passed over.
         """
+        while self._holds.forbid(decoded.head.position):
+            await self._holds.changed()
         async with self.still:
             ready = self.ready
             for _ in self.read.steps(decoded):
@@ -278,6 +283,10 @@ class ViewActor:
                 self._observer.parked_replayed(view=self.name, events=applied, parked=self.read.left_out.count)
                 if applied and keep is not None:
                     await keep(self.read, Slicer(self._limits.slice_ms_max))
+
+    def hold(self, position: int) -> AbstractContextManager[None]:
+        """Apply no event after ``position``, until the block ends. The view is not beyond it."""
+        return self._holds.at(position)
 
     async def reach(self, position: int, timeout: float | None) -> None:
         """Wait until every event up to ``position`` is applied and no commit is half applied.

@@ -6,11 +6,11 @@ Here: from a query to the view that answers it. Not here: how views move (`actor
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from functools import wraps
 from threading import get_ident
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Answered, Query, Token, position_of
 from millstream.engine.application.methods import answer_type
 from millstream.engine.application.purity import fingerprint
-from millstream.engine.application.validation import reader
+from millstream.engine.application.validation import checked_timeout, reader
 from millstream.engine.errors import (
     AnswerFailed,
     DefinitionError,
@@ -32,6 +32,7 @@ from millstream.engine.errors import (
 )
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.home import Home
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.parked import Parked
@@ -41,6 +42,11 @@ from millstream.engine.stats import ViewStats
 __all__ = ["Queries"]
 
 Answer = TypeVar("Answer")
+Answer1 = TypeVar("Answer1")
+Answer2 = TypeVar("Answer2")
+Answer3 = TypeVar("Answer3")
+Answer4 = TypeVar("Answer4")
+Answer5 = TypeVar("Answer5")
 
 
 class Queries:
@@ -153,6 +159,116 @@ class Queries:
         if not view.ready or view.position < position_of(after):
             await view.reach(position_of(after), timeout)
         return Answered(self._answer(view, answer, query, incomplete), view.position)
+
+    @overload
+    async def ask_all(
+        self,
+        query1: Query[Answer1],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1]: ...
+    @overload
+    async def ask_all(
+        self,
+        query1: Query[Answer1],
+        query2: Query[Answer2],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1, Answer2]: ...
+    @overload
+    async def ask_all(
+        self,
+        query1: Query[Answer1],
+        query2: Query[Answer2],
+        query3: Query[Answer3],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1, Answer2, Answer3]: ...
+    @overload
+    async def ask_all(
+        self,
+        query1: Query[Answer1],
+        query2: Query[Answer2],
+        query3: Query[Answer3],
+        query4: Query[Answer4],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1, Answer2, Answer3, Answer4]: ...
+    @overload
+    async def ask_all(
+        self,
+        query1: Query[Answer1],
+        query2: Query[Answer2],
+        query3: Query[Answer3],
+        query4: Query[Answer4],
+        query5: Query[Answer5],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1, Answer2, Answer3, Answer4, Answer5]: ...
+    @overload
+    async def ask_all(
+        self,
+        *queries: Query[Any],
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Any, ...]: ...
+    async def ask_all(
+        self,
+        *queries: Query[Any],
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> tuple[Any, ...]:
+        """The answers to several questions, to one view or to several, all of them true at one position.
+
+        Views move by themselves, and are a few commits apart while much is written. Those that are ahead wait for the
+        others, for ``ask_all_ms_max`` at most; nothing else waits, and where they stand together nothing is awaited.
+
+        Args:
+            queries: the questions; the answers come in their order, typed for up to five.
+            after: as `ask` takes it, and so are the others.
+            timeout: seconds to wait for the views, in all.
+            incomplete: whether incomplete answers will do.
+
+        Raises:
+            UnknownMessage: no view answers one of them.
+            InvalidMessage: ``after`` is no token, a refusal without a position, or above the
+                log's head. A replica can't know the head, and waits.
+            NotYetVisible: a view did not get there in time, or not to where the others are within ``ask_all_ms_max``.
+            ViewBehind: too many queries wait for a view.
+            ViewFaulted: a view could not apply an event, and answers no more.
+            ViewIncomplete: a view has left out events; the error holds its answer.
+            AnswerFailed: a view raised while answering.
+            EngineClosed: the engine is not open.
+            WrongLoop: it was opened on another event loop.
+        """
+        self._home.require()
+        asked = [(*(self._answers.get(type(query)) or self._unknown(query)), query) for query in queries]
+        views = list(dict.fromkeys(view for view, _, _ in asked))
+        await _meet(views, position_of(after), None if timeout is None else checked_timeout(timeout))
+        with ExitStack() as held:
+            if not _stand_together(views):
+                position = max(view.position for view in views)
+                for view in views:
+                    held.enter_context(view.hold(position))
+                await _meet(views, position, self.limits.ask_all_ms_max / 1_000)
+            return tuple(self._answer(view, answer, query, incomplete) for view, answer, query in asked)
 
     def answer_now(self, query: Query[Any], after: int, incomplete: bool) -> tuple[Any, int] | None:
         """An answer and its position, if nothing has to be waited for; else None, and `answer` waits.
@@ -289,6 +405,22 @@ class Queries:
             )
             for view in self._views
         }
+
+
+async def _meet(views: Iterable[ViewActor], position: int, timeout: float | None) -> None:
+    """Wait until all views are at a position, or further.
+
+    Raises:
+        MillstreamError: as `ViewActor.reach`.
+    """
+    over = None if timeout is None else elapsed() + timeout
+    while behind := [view for view in views if not view.ready or view.position < position]:
+        await behind[0].reach(position, None if over is None else max(0.0, over - elapsed()))
+
+
+def _stand_together(views: Sequence[ViewActor]) -> bool:
+    """Whether all may answer, at one position."""
+    return all(view.ready and view.position == views[0].position for view in views)
 
 
 class _AnswersOf:

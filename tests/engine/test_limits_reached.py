@@ -11,6 +11,8 @@ import anyio
 import msgspec
 import pytest
 
+from examples.shop.app import app as tickets
+from examples.shop.messages import FreeSeats, OpenShow, OrderState
 from millstream.engine import Engine, Limits, MemoryLog, MillstreamError, Receipt, ViewFaulted
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Schedule
@@ -153,6 +155,15 @@ async def overrun(name: str) -> None:
             pass
 
 
+async def asked_together(name: str) -> None:
+    async with Engine(tickets, log="memory:", limits=limits(name, 1), effects=False) as engine:
+        seats, _ = views_of(engine)
+        async with seats.still:
+            receipt = await engine.execute(OpenShow("hamlet", 3))
+            await engine.ask(OrderState("o1"), after=receipt)
+            await engine.ask_all(FreeSeats("hamlet"), OrderState("o1"))
+
+
 async def parked_by_a_view(name: str) -> None:
     async with Engine(desk("park"), log=MemoryLog(MemoryStore()), limits=limits(name, 1)) as engine:
         for number in range(3):
@@ -178,6 +189,7 @@ PROVOKED: dict[str, Callable[[str], Awaitable[None]]] = {
     "receipts_bytes_max": forgotten,
     "answer_bytes_max": large_answer,
     "view_waiters_max": waited_for,
+    "ask_all_ms_max": asked_together,
     "watches_max": watched,
     "watch_answers_max": overrun,
     "view_parked_max": parked_by_a_view,
