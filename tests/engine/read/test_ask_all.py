@@ -148,7 +148,7 @@ def test_whatever_is_written_meanwhile_they_fit_each_other() -> None:
                 for number in range(40):
                     if world.random.random() < 0.2:
                         await engine.execute(Note(f"{caller}/{number}"))
-                    await engine.execute(Count(str(caller), world.random.choice((1, 100, 500))))
+                    await engine.execute(Count(str(caller), world.random.choice((1, 1, 200))))
                 writing -= 1
 
             async def look() -> None:
@@ -160,13 +160,21 @@ def test_whatever_is_written_meanwhile_they_fit_each_other() -> None:
                     assert len(notes) == len(set(notes))
                     await anyio.lowlevel.checkpoint()
 
+            async def hinder() -> None:
+                """One view or the other has more to do for a while."""
+                while writing:
+                    async with world.random.choice(views_of(engine)).still:
+                        for _ in range(world.random.randrange(60)):
+                            await anyio.lowlevel.checkpoint()
+
+            group.start_soon(hinder)
             for caller in range(4):
                 group.start_soon(write, caller)
             for _ in range(3):
                 group.start_soon(look)
         return waited
 
-    assert sum(simulate(scenario, seed=seed).result for seed in range(20)) > 100, "views were apart"
+    assert sum(simulate(scenario, seed=seed).result for seed in range(10)) > 80, "views were apart"
 
 
 async def test_a_view_that_waits_for_another_goes_on_after_its_time_and_the_writer_waits_for_nobody() -> None:
