@@ -314,10 +314,13 @@ def of_effects(where: str, wrong: Iterable[str]) -> list[Problem]:
     return [Problem(Kind.EFFECT, f"{where}: {each}") for each in wrong]
 
 
-def forgotten(known: Known) -> list[Problem]:
-    """What a log still owes, or has not sent, after an engine had all the time that it wanted."""
+def forgotten(known: Known, found: int) -> list[Problem]:
+    """What a log still owes, or has not sent, after an engine had all the time that it wanted, and had so many entries
+    on its agenda then.
+    """
     problems = [Problem(Kind.TIMER, f"{name} is forgotten: {timer}") for name, timer in known.waiting.items()]
-    return problems + of_effects("forgotten", map(str, known.owing.owed.values()))
+    problems += of_effects("forgotten", map(str, known.owing.owed.values()))
+    return problems + wrong_agenda(found, known.on_agenda)
 
 
 def wrong_agenda(found: int, right: int) -> list[Problem]:

@@ -101,15 +101,16 @@ def judge(image: Image, acked: int, before: Known, final: Sequence[Commit], rand
 def _gone_on(log: Path, rows: Sequence[Commit], calls: Sequence[Call], before: Known) -> list[Problem]:
     """Let the bank go on from an image, and see what becomes of all that it owes."""
     keep(service_of(log), calls)
-    if (error := drain(log)) is not None:
-        return [Problem(Kind.UNOPENED, f"an image, to go on from there: {error!r}")]
+    left = drain(log)
+    if isinstance(left, Exception):
+        return [Problem(Kind.UNOPENED, f"an image, to go on from there: {left!r}")]
     known, problems = read_on(before if len(before.commits) <= len(rows) else Known(), read_commits(log))
     restored, made = _owing(rows, before), calls_in(service_of(log))[len(calls) :]
     lost = {call.id for call in calls} - restored.known.keys()
     wrong = [f"the id {each} was given a second time" for each in lost & known.owing.known.keys()]
     wrong += wrong_calls(known.owing, made, known.owing.settled.keys() - restored.settled.keys(), len(calls))
     wrong += late_calls(made, restored.settled)
-    return [*problems, *of_effects("an image, gone on", wrong), *forgotten(known)]
+    return [*problems, *of_effects("an image, gone on", wrong), *forgotten(known, left)]
 
 
 def _owing(rows: Sequence[Commit], before: Known) -> Owing:

@@ -103,11 +103,12 @@ class Judgement(msgspec.Struct):
         Args:
             found: what the round brought to light.
         """
-        if (error := drain(self.log)) is not None:
-            return found._replace(problems=[*found.problems, Problem(Kind.UNOPENED, f"to finish: {error!r}")])
+        left = drain(self.log)
+        if isinstance(left, Exception):
+            return found._replace(problems=[*found.problems, Problem(Kind.UNOPENED, f"to finish: {left!r}")])
         known, problems = read_on(self.known, read_commits(self.log))
         calls = calls_in(service_of(self.log))
-        problems = [*found.problems, *problems, *broken_promises(known, self.told), *forgotten(known)]
+        problems = [*found.problems, *problems, *broken_promises(known, self.told), *forgotten(known, left)]
         problems += self._served(known, calls)
         effects = found.effects + len(known.owing.settled) - len(self.known.owing.settled)
         again = found.effects_again + sent_again(calls) - sent_again(self.calls)

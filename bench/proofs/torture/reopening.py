@@ -13,6 +13,7 @@ from millstream.bench.proofs.torture.application import Audit, Audited, Courier,
 from millstream.bench.proofs.torture.check import Problem, wrong_agenda, wrong_balances
 from millstream.bench.proofs.torture.service import Service, service_of
 from millstream.engine import Engine
+from millstream.engine.loop.clock import elapsed
 
 __all__ = ["DRAINED", "Reopened", "drain", "reopen"]
 
@@ -21,6 +22,8 @@ DRAINED = -1
 
 _SECONDS_MAX = 120.0
 _PAUSE_SECONDS = 0.002
+#: An engine that has done nothing for so long has nothing more to do.
+_IDLE_SECONDS = 15.0
 
 
 class Reopened(NamedTuple):
@@ -48,22 +51,28 @@ def reopen(log: Path) -> Reopened | Exception:
         return error
 
 
-def drain(log: Path) -> Exception | None:
-    """Open the log with the engine, let it do all that is left to be done, and close it. Returns an error, if any:
-    `TimeoutError` if there was no end of it.
+def drain(log: Path) -> int | Exception:
+    """Open the log with the engine, let it do all that is left to be done, and close it. An error is returned.
+
+    Returns:
+        How many entries its agenda has then. What it left undone is for others to find.
     """
     try:
-        asyncio.run(asyncio.wait_for(_finish(log), _SECONDS_MAX))
+        return asyncio.run(asyncio.wait_for(_finish(log), _SECONDS_MAX))
     except Exception as error:  # noqa: BLE001 - as in `reopen`
         return error
-    return None
 
 
-async def _finish(log: Path) -> None:
+async def _finish(log: Path) -> int:
     courier = Courier(Service(service_of(log), DRAINED))
     async with Engine(till, log=log, limits=limits(), effects=[courier]) as engine:
-        while not all(entry.is_parked for entry in engine.agenda.entries()):  # noqa: ASYNC110 - nothing else tells
+        entries, left, since = engine.agenda.entries(), -1, elapsed()
+        while (waiting := sum(not entry.is_parked for entry in entries)) and elapsed() < since + _IDLE_SECONDS:
+            if waiting != left:
+                left, since = waiting, elapsed()
             await asyncio.sleep(_PAUSE_SECONDS)
+            entries = engine.agenda.entries()
+        return len(entries)
 
 
 def _early() -> datetime:

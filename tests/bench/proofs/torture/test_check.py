@@ -488,10 +488,11 @@ def test_a_timer_that_is_early_unknown_forgotten_or_leads_elsewhere_is_found(com
 
 
 def test_what_is_left_when_all_was_to_be_done_is_forgotten() -> None:
-    assert forgotten(Known()) == []
+    assert forgotten(Known(), 0) == []
     owing = Owing({1: Bill("id", 1, "a")}, {}, {}, ["parked"])
-    left = forgotten(Known(waiting={"one": Waiting(LATER, 6)}, owing=owing))
+    left = forgotten(Known(waiting={"one": Waiting(LATER, 6)}, owing=owing), 2)
     assert [str(each) for each in left] == [
         f"{Kind.TIMER}: one is forgotten: Waiting(due={LATER!r}, of=6)",
         f"{Kind.EFFECT}: forgotten: Bill(id='id', position=1, account='a')",
+        f"{Kind.AGENDA}: the engine's agenda has 2, the log says 3",
     ]
