@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["commands_in", "failed_in", "timers_in"]
+__all__ = ["commands_in", "failed_in", "owes_in", "settled_in", "timers_in"]
 
 #: What a command is told to have, and the column that says it.
 _TOLD = {
@@ -60,7 +60,7 @@ def commands_in(body: str | bytes) -> list[dict[str, Any]]:
 
 
 def failed_in(body: str | bytes) -> list[dict[str, Any]]:
-    """The reactions that a body says have failed, each as it is written there.
+    """What a body says has failed, each as it is written there.
 
     Raises:
         ValueError: it is no JSON.
@@ -77,3 +77,23 @@ def timers_in(body: str | bytes) -> list[dict[str, Any]]:
     """
     read = json.loads(body)
     return [] if isinstance(read, list) else read.get("timers", [])
+
+
+def settled_in(body: str | bytes) -> list[dict[str, Any]]:
+    """What a body says became of what was owed, each as it is written there.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    read = json.loads(body)
+    return [] if isinstance(read, list) else read.get("settled", [])
+
+
+def owes_in(body: str | bytes) -> dict[str, list[str]]:
+    """By type of event, the effects that a body says are owed for each.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    read = json.loads(body)
+    return {} if isinstance(read, list) else read.get("owes", {})

@@ -12,28 +12,38 @@ Method:
 
 - Each round runs a bank in a process of its own, on a log that grows from round to round. Many callers execute
   deposits, transfers that touch two accounts and lead to a charge by a reaction, which fails for some, and to a
-  settlement by a timer that the charge sets, and whole lists of commands, and ask for what they have just written. The
-  process says through a pipe what was acknowledged, after `execute` has returned; what it did not get to say before it
-  died counts as not acknowledged.
+  settlement by a timer that the charge sets, and whole lists of commands, and ask for what they have just written. For
+  some transfers, and some settlements, a bill is sent, by a service outside, which no kill touches: it answers at once
+  or late, or fails after it has done what it was asked for, once or always; and what came of it is accepted, refused,
+  or can't be decided. The process says through a pipe what was acknowledged, after `execute` has returned; what it did
+  not get to say before it died counts as not acknowledged.
 - A round ends with SIGKILL: at any moment since the process began, while opening (a new log, too), under load, while
   closing. Some end with SIGTERM. Some stop the process for a moment before. In some nothing can be written any more in
   the last moments, as with a disk that has stopped to answer, and in some the kill comes with an answer: what was
-  acknowledged or shown too early is found then. In some a second process wants the same log, and must be refused. In
-  some a thread checkpoints all the time, so that the kill falls into a checkpoint. In some the next process sends
-  commands again whose answer nobody heard, and some whose answer was heard: each may be in the log once. With
-  ``--format-1`` each log is one of millstream 0.1, and its first process sends what is in it already.
+  acknowledged or shown too early is found then. In some it comes as soon as the service was called, of which nobody
+  knows yet. In some a second process wants the same log, and must be refused. In some a thread checkpoints all the
+  time, so that the kill falls into a checkpoint. In some the next process sends commands again whose answer nobody
+  heard, and some whose answer was heard: each may be in the log once. With ``--format-1`` each log is one of millstream
+  0.1, and its first process sends what is in it already.
 - Then the log is opened, in its place or as a copy (so that the next process has to recover it), and read by plain
   sqlite3. Numbers and digests are verified on those rows; each command has the events that it yields; the balances that
   the engine's view and its write model hold, from snapshots and log, must be those that a loop over the raw JSON finds.
+- Each effect that the log owes must be settled once, by one commit that holds what came of it, in its turn. The service
+  must have been called for it before, under the id that follows from the log; and for nothing that no durable commit
+  owes. It may be called more than once for one effect, always under one id. At the end of each log an engine finishes
+  what is left: then nothing may be owed any more, and no timer may wait.
 - Images: a copy of the files taken while the process is stopped is what a crash of the process leaves. A part of the
   WAL's copy is then cut off, zeroed or made garbage from a random byte on. It must open to the first commits of the
   log, byte for byte, with everything that lay wholly before the tear; where the main file could hold checkpointed pages
-  of what the tear destroyed, which no crash leaves, `LogCorrupt` or `LogRefused` will do.
+  of what the tear destroyed, which no crash leaves, `LogCorrupt` or `LogRefused` will do. Then the bank goes on from
+  each, with a service that has seen what it had seen by that moment: what this log owes is performed, and of what the
+  tear took no id is given again.
 - Everything random comes from one seed: which rounds, which moments. The moments themselves are the machine's: a seed
   repeats the plan, not the run.
 
-Rooms: `plan` (what is done when), `work` (the commands), `reports` (what a child says), `check` and `wal` (what must
-hold) are pure. `child`, `process`, `rounds`, `images` and `run` do it, `show` and `command` are for people.
+Rooms: `plan` (what is done when), `work` (the commands), `reports` (what a child says), `check`, `effects` and `wal`
+(what must hold) are pure. `service` is what lies outside. `child`, `process`, `rounds`, `images` and `run` do it, and
+`show` and `command` are for people.
 """
 
 __all__: list[str] = []

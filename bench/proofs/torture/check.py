@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from millstream.bench.proofs import problems
 from millstream.bench.proofs.bodies import commands_in, failed_in, timers_in
-from millstream.bench.proofs.torture.application import CHARGING, FEES, SETTLED_AFTER, is_charged
+from millstream.bench.proofs.torture.application import CHARGING, FEES, SETTLED_AFTER, is_billed_later, is_charged
+from millstream.bench.proofs.torture.effects import Owing, owing_after, wrong_effects
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen
 from millstream.bench.proofs.torture.work import expected_events, name_in_log
 from millstream.engine.commits.chain import Chain
@@ -26,14 +27,16 @@ __all__ = [
     "Known",
     "Problem",
     "Told",
+    "Waiting",
+    "agenda_after",
     "balances_after",
     "broken_promises",
+    "forgotten",
     "missing",
     "not_a_prefix",
-    "parked_after",
+    "of_effects",
     "read_on",
     "told_by",
-    "waiting_after",
     "wrong_agenda",
     "wrong_balances",
     "wrong_cascades",
@@ -59,6 +62,7 @@ class Kind(StrEnum):
     REWRITTEN = "a commit is not what it was"
     CASCADE = "what follows from a command is not what lies in its commit"
     TIMER = "a timer is not sent once, in its time, with what follows from it"
+    EFFECT = "an effect is not performed in its turn under its id, and settled once with what came of it"
     AGENDA = "the engine's agenda is not what the log says"
     BALANCES = "the engine's balances are not those of the log"
     UNREAL = "seen in an answer, and not in the log"
@@ -87,6 +91,13 @@ class Told(NamedTuple):
         return max((place.commit for place in self.acked.values()), default=0)
 
 
+class Waiting(NamedTuple):
+    """A timer that waits: when it is due, and the transfer's amount that its command must know."""
+
+    due: str
+    of: int
+
+
 class Known(NamedTuple):
     """What a log says by itself, as far as it was read: its rows, their head, where each command is, the balances."""
 
@@ -96,8 +107,14 @@ class Known(NamedTuple):
     balances: Mapping[str, int] = {}
     #: How many reactions have failed: nobody tries them again.
     parked: int = 0
-    #: The timers that wait, by name, and when each is due.
-    waiting: Mapping[str, str] = {}
+    #: The timers that wait, by name.
+    waiting: Mapping[str, Waiting] = {}
+    owing: Owing = Owing.nothing()
+
+    @property
+    def on_agenda(self) -> int:
+        """How many entries the engine's agenda must have."""
+        return self.parked + len(self.waiting) + self.owing.on_agenda
 
 
 def told_by(reports: Iterable[Report], before: Told = Told({}, {})) -> tuple[Told, list[Problem]]:  # noqa: B008
@@ -139,13 +156,14 @@ def read_on(
     if problems:
         return known, problems
     head, places, balances, parked = known.head, dict(known.places), dict(known.balances), known.parked
-    waiting = dict(known.waiting)
+    waiting, owing = dict(known.waiting), known.owing.copy()
     for commit in rows[len(known.commits) :]:
         try:
             records = _verified(head, commit)
             if commit.body[0:1] == b"{":  # format 1 is from before there were any
                 parked += wrong_cascades(records, failed_in(commit.body), commit.number, problems)
                 wrong_timers(waiting, records, commit, problems)
+                problems += of_effects(f"commit {commit.number}", wrong_effects(owing, records, commit))
             for name, place, events in _commands(commit, records):
                 if name in places:
                     problems.append(Problem(Kind.DOUBLED, f"{name}: {places[name]} and {place}"))
@@ -159,7 +177,7 @@ def read_on(
             break
         position = head.position + sum(len(record["events"]) for record in records)
         head = Head(commit.number, position, commit.recorded_at, commit.digest)
-    return Known(rows[: head.number], head, places, balances, parked, waiting), problems
+    return Known(rows[: head.number], head, places, balances, parked, waiting, owing), problems
 
 
 def broken_promises(known: Known, told: Told) -> list[Problem]:
@@ -202,10 +220,15 @@ def balances_after(commits: Sequence[Commit], known: Known = Known()) -> dict[st
     return balances
 
 
-def parked_after(commits: Sequence[Commit], known: Known = Known()) -> int:  # noqa: B008 - it is immutable
-    """How many reactions have failed in these commits of a log; on from what is known, if that is no more."""
+def agenda_after(commits: Sequence[Commit], known: Known = Known()) -> int:  # noqa: B008 - it is immutable
+    """How many entries an agenda must have after these commits of a log; on from what is known, if that is no more."""
     start = len(known.commits) if len(known.commits) <= len(commits) else 0
-    return (known.parked if start else 0) + sum(len(failed_in(commit.body)) for commit in commits[start:])
+    before = known if start else Known()
+    parked, waiting = before.parked, dict(before.waiting)
+    for commit in commits[start:]:
+        parked += sum("effect" not in each for each in failed_in(commit.body))
+        wrong_timers(waiting, commands_in(commit.body), commit, [])
+    return parked + len(waiting) + owing_after(commits[start:], before.owing).on_agenda
 
 
 def wrong_balances(found: Mapping[str, int], right: Mapping[str, int], whose: str) -> list[Problem]:
@@ -224,7 +247,7 @@ def wrong_cascades(
 
     Args:
         records: the commands of a commit.
-        failed: what it says of reactions.
+        failed: what it says has failed.
         commit: its number.
         problems: gets what is wrong.
 
@@ -235,11 +258,13 @@ def wrong_cascades(
     withdrawn = [index for index, event in enumerate(events) if event["type"] == "Withdrawn"]
     charged = [index for index in withdrawn if is_charged(events[index]["amount"])]
     parked = [index for index in withdrawn if not is_charged(events[index]["amount"])]
-    found = [(r["origin"].get("event"), r["origin"]["by"], r["events"]) for r in records if "by" in r.get("origin", ())]
+    origins = [(each["origin"], each["events"]) for each in records if "by" in each.get("origin", ())]
+    found = [(origin.get("event"), origin["by"], led_to) for origin, led_to in origins if "effect" not in origin]
     right = [(index, CHARGING, [{"type": "Charged", "account": FEES, "amount": 1}]) for index in charged]
     if found != right:
         problems.append(Problem(Kind.CASCADE, f"commit {commit}: {found}, not {right}"))
-    if [(each.get("event"), each["by"], each["error"]) for each in failed] != [
+    reactions = [each for each in failed if "effect" not in each]
+    if [(each.get("event"), each["by"], each["error"]) for each in reactions] != [
         (index, CHARGING, "ValueError") for index in parked
     ]:
         problems.append(Problem(Kind.CASCADE, f"commit {commit}: failed is {failed}, not that of events {parked}"))
@@ -247,12 +272,12 @@ def wrong_cascades(
 
 
 def wrong_timers(
-    waiting: dict[str, str], records: Sequence[Mapping[str, Any]], commit: Commit, problems: list[Problem]
+    waiting: dict[str, Waiting], records: Sequence[Mapping[str, Any]], commit: Commit, problems: list[Problem]
 ) -> None:
     """See that each charge sets a timer, and each timer is sent once, with what follows, not early, and not forgotten.
 
     Args:
-        waiting: the timers that were set before, by name, and when each is due; becomes what waits after the commit.
+        waiting: the timers that were set before, by name; becomes what waits after the commit.
         records: the commands of the commit.
         commit: as it is stored.
         problems: gets what is wrong.
@@ -261,38 +286,52 @@ def wrong_timers(
         if "timer" not in record.get("origin", ()):
             continue
         name = record["origin"]["timer"]
-        due = waiting.pop(name, None)
-        if due is None:
+        timer = waiting.pop(name, None)
+        if timer is None:
             problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {name} was sent, and did not wait"))
-        elif due > commit.recorded_at:
-            problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {name} was sent early, it was due at {due}"))
-        if record["events"] != [{"type": "Settled", "account": FEES, "amount": 1}]:
+            continue
+        if timer.due > commit.recorded_at:
+            what = f"{name} was sent early, it was due at {timer.due}"
+            problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {what}"))
+        if record["events"] != _settled(timer.of):
             problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {name} led to {record['events']}"))
     timed, now = timers_in(commit.body), datetime.fromisoformat(commit.recorded_at)
     charges = [index for index, record in enumerate(records) if record["type"] == "Charge"]
     if [each.get("command") for each in timed] != charges:
         problems.append(Problem(Kind.TIMER, f"commit {commit.number}: charges {charges} set {timed}"))
-    for each in timed:
-        waiting[each["set"]] = each["due"]
+    transfers = [each["amount"] for record in records for each in record["events"] if each["type"] == "Withdrawn"]
+    for each, of in zip(timed, filter(is_charged, transfers), strict=False):
+        waiting[each["set"]] = Waiting(each["due"], of)
         if datetime.fromisoformat(each["due"]) > now + SETTLED_AFTER:
             problems.append(Problem(Kind.TIMER, f"commit {commit.number}: {each['set']} is due at {each['due']}"))
-    late = next(iter(waiting.values()), "~")  # the first that was set
+    late = next((each.due for each in waiting.values()), "~")  # the first that was set
     if late < timestamp(now - _FORGOTTEN_AFTER):
         problems.append(Problem(Kind.TIMER, f"commit {commit.number}: the timer that was due at {late} is forgotten"))
 
 
-def waiting_after(commits: Sequence[Commit], known: Known = Known()) -> Mapping[str, str]:  # noqa: B008 - immutable
-    """The timers that wait after these commits of a log; on from what is known, if that is no more."""
-    start = len(known.commits) if len(known.commits) <= len(commits) else 0
-    waiting = dict(known.waiting) if start else {}
-    for commit in commits[start:]:
-        wrong_timers(waiting, commands_in(commit.body), commit, [])
-    return waiting
+def of_effects(where: str, wrong: Iterable[str]) -> list[Problem]:
+    """What `effects` has found wrong, and where."""
+    return [Problem(Kind.EFFECT, f"{where}: {each}") for each in wrong]
+
+
+def forgotten(known: Known, found: int) -> list[Problem]:
+    """What a log still owes, or has not sent, after an engine had all the time that it wanted, and had so many entries
+    on its agenda then.
+    """
+    problems = [Problem(Kind.TIMER, f"{name} is forgotten: {timer}") for name, timer in known.waiting.items()]
+    problems += of_effects("forgotten", map(str, known.owing.owed.values()))
+    return problems + wrong_agenda(found, known.on_agenda)
 
 
 def wrong_agenda(found: int, right: int) -> list[Problem]:
     """That the engine's agenda has as many entries as the log says have failed, or wait."""
     return [] if found == right else [Problem(Kind.AGENDA, f"the engine's agenda has {found}, the log says {right}")]
+
+
+def _settled(of: int) -> list[dict[str, Any]]:
+    """What a timer leads to, by the amount of the transfer that it is for."""
+    billed = [{"type": "Billed", "account": FEES, "of": of}] if is_billed_later(of) else []
+    return [{"type": "Settled", "account": FEES, "amount": 1}, *billed]
 
 
 def _verified(head: Head, commit: Commit) -> list[dict[str, Any]]:
@@ -315,6 +354,6 @@ def _count(balances: dict[str, int], events: _Events) -> None:
         account = event["account"]
         if event["type"] == "Opened":
             balances[account] = 0
-        else:
+        elif "amount" in event:
             paid_in = event["type"] != "Withdrawn"
             balances[account] = balances.get(account, 0) + (event["amount"] if paid_in else -event["amount"])

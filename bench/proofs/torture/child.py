@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import closing
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,7 +27,8 @@ import structlog
 from millstream.bench import loops
 from millstream.bench.bank import BalanceOf, Deposit
 from millstream.bench.proofs.torture import reports
-from millstream.bench.proofs.torture.application import CHARGING, EventsSeen, limits, till
+from millstream.bench.proofs.torture.application import PLANNED_FAILURES, Courier, EventsSeen, limits, till
+from millstream.bench.proofs.torture.service import Service, service_of
 from millstream.bench.proofs.torture.work import (
     Role,
     accounts,
@@ -84,6 +86,11 @@ class _Reporter:
     def mark(self, name: str) -> None:
         """Say at once how far the process is."""
         self.say(reports.mark(name))
+        self.flush()
+
+    def called(self, effect: str) -> None:
+        """Say at once that the service was called: whoever kills the process then does so before that is settled."""
+        self.say(reports.called(effect))
         self.flush()
 
     def say(self, line: bytes) -> None:
@@ -209,9 +216,10 @@ async def _live(order: Order) -> int:
     reporter, stop, end = _Reporter(sys.stdout.fileno()), asyncio.Event(), threading.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     checkpointer = threading.Thread(target=_checkpoint, args=(order.log, end), daemon=True)
+    service = Service(service_of(Path(order.log)), order.generation, reporter.called)
     reporter.mark("opening")
     try:
-        async with Engine(till, log=order.log, limits=limits()) as engine:
+        async with Engine(till, log=order.log, limits=limits(), effects=[Courier(service)]) as engine:
             reporter.mark("open")
             if order.checkpoints:
                 checkpointer.start()
@@ -230,8 +238,8 @@ async def _live(order: Order) -> int:
 
 
 def _unplanned(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Lines that tell of something; the reaction that fails by plan does not."""
-    if line["event"] == "application_failed" and line.get("place", "").endswith(CHARGING):
+    """Lines that tell of something; methods that fail by plan do not."""
+    if line["event"] == "application_failed" and line.get("place", "").endswith(PLANNED_FAILURES):
         raise structlog.DropEvent
     return line
 

@@ -15,7 +15,7 @@ from millstream.bench.proofs.torture.wal import Damage, Tear
 __all__ = ["Ending", "Round", "Shot", "round_of", "shots"]
 
 _CHECKPOINTS, _STOPPED, _RIVAL, _AGAIN, _COPIED, _WHOLE, _LATE = 0.3, 0.2, 0.12, 0.4, 0.5, 0.25, 0.6
-_STALLED, _AT_ANSWER, _FRESH, _SNAPSHOTS_TOO = 0.3, 0.6, 0.1, 0.5
+_STALLED, _AT_ANSWER, _FRESH, _SNAPSHOTS_TOO, _AT_CALL = 0.3, 0.6, 0.1, 0.5, 0.4
 
 
 class Ending(StrEnum):
@@ -42,7 +42,7 @@ _AFTER_MS_MAX = {
     Ending.START: 600.0,
     Ending.OPENING: 60.0,
     Ending.LOAD: 20.0,
-    Ending.CLOSING: 12.0,
+    Ending.CLOSING: 30.0,
     Ending.TERMINATED: 900.0,
 }
 
@@ -64,6 +64,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     stalled_ms: float
     #: Kill it at the very moment at which it says something.
     at_answer: bool
+    #: Kill it as soon as the service was called: it is performed, and not settled.
+    at_call: bool
     #: Another process wants the same log, so long after the first; None for none.
     rival_after_ms: float | None
     #: Send again what may have been sent by the process before, and some of what was acknowledged.
@@ -112,6 +114,7 @@ def round_of(seed: int, number: int) -> Round:
         checkpoints=random.random() < _CHECKPOINTS,
         on_copy=random.random() < _COPIED,
         loop=random.choice(["asyncio", "uvloop"]),
+        at_call=random.random() < _AT_CALL and ending is Ending.LOAD,
     )
 
 

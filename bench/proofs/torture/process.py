@@ -44,6 +44,8 @@ class Child:
         self.errors = errors
         #: How far it has said that it is.
         self.marks: set[str] = set()
+        #: How many calls of the service it has said that it made.
+        self.calls = 0
         #: Whether it has said all that it will ever say.
         self.ended = False
         self._lines: list[bytes] = []
@@ -88,8 +90,9 @@ class Child:
                 return
             self.ended = not chunk
             *lines, self._rest = (self._rest + chunk).split(b"\n")
-            self._lines += (line for line in lines if not line.startswith(b"= "))
+            self._lines += (line for line in lines if not line.startswith((b"= ", b"* ")))
             self.marks.update(line[2:].decode() for line in lines if line.startswith(b"= "))
+            self.calls += sum(line.startswith(b"* ") for line in lines)
 
     def stop(self) -> bool:
         """Stop it, wherever it is, and take all that it had said; False if it had ended before."""

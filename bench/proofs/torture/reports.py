@@ -1,6 +1,7 @@
 """What a child says to its parent: lines of text, and the values that they stand for.
 
     = open                   a mark: how far the process is
+    * 9f0c…-3-Courier.send   a sign: the service was called for that, and this is said at once
     + 3.17.4 812 40211 1 0   acknowledged: name, commit, position, events, and whether the receipt was a repeated one
     - 3.17.5 Rejected        answered with an error that promises that nothing happened, and which
     ~ 40213                  seen: a query was answered from so many events
@@ -18,7 +19,21 @@ import msgspec
 
 from millstream.engine import Receipt
 
-__all__ = ["Ack", "Place", "Refusal", "Report", "Seen", "Trouble", "ack", "mark", "parse", "refusal", "seen", "trouble"]
+__all__ = [
+    "Ack",
+    "Place",
+    "Refusal",
+    "Report",
+    "Seen",
+    "Trouble",
+    "ack",
+    "called",
+    "mark",
+    "parse",
+    "refusal",
+    "seen",
+    "trouble",
+]
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +82,11 @@ def mark(name: str) -> bytes:
     return f"= {name}\n".encode()
 
 
+def called(effect: str) -> bytes:
+    """The line for a call of the service."""
+    return f"* {effect}\n".encode()
+
+
 def ack(name: str, receipt: Receipt) -> bytes:
     """The line for a receipt."""
     return f"+ {name} {receipt.commit} {receipt.position} {receipt.events} {receipt.repeated:d}\n".encode()
@@ -88,7 +108,7 @@ def trouble(text: str) -> bytes:
 
 
 def parse(lines: Iterable[bytes]) -> list[Report]:
-    """What the lines say. Marks are not among them.
+    """What the lines say. Marks and signs are not among them.
 
     Raises:
         ValueError: a line is none of these.

@@ -18,6 +18,7 @@ from millstream.bench.proofs.torture.images import Image
 from millstream.bench.proofs.torture.plan import Ending, Round, Shot
 from millstream.bench.proofs.torture.process import PROGRAM, Child, hold, listen
 from millstream.bench.proofs.torture.reports import Report
+from millstream.bench.proofs.torture.service import calls_in, service_of
 
 __all__ = ["Played", "play"]
 
@@ -88,7 +89,8 @@ def _until_the_end(
         hold([child], shot.after_ms)
         if child.stop():
             log = copy_log(Path(child.order.log), folder / f"image {number}")
-            images.append(Image(log, shot.tear, child.said, checkpointed or plan.checkpoints))
+            calls = calls_in(service_of(Path(child.order.log)))
+            images.append(Image(log, shot.tear, child.said, checkpointed or plan.checkpoints, calls))
             child.signal(signal.SIGCONT)
     if loaded:
         _answered(child, plan.answers)
@@ -114,9 +116,13 @@ def _until_the_end(
 
 
 def _kill(plan: Round, child: Child) -> None:
-    """Kill it now, or as soon as it says anything: an answer that was given too early is never so bare as then."""
-    said = child.said
-    if plan.at_answer:
+    """Kill it now; or as soon as it says anything: an answer that was given too early is never so bare as then; or as
+    soon as the service was called.
+    """
+    said, calls = child.said, child.calls
+    if plan.at_call:
+        listen([child], lambda: child.calls > calls, _ANSWER_SECONDS_MAX)
+    elif plan.at_answer:
         listen([child], lambda: child.said > said, _ANSWER_SECONDS_MAX)
     child.kill()
 

@@ -61,6 +61,9 @@ class Tally(Verdict, kw_only=True):
     acknowledged: int = 0
     #: Receipts that said that the command was there already.
     repeated: int = 0
+    #: Effects that were settled; how many a process performed although one before it had: nobody knew of that.
+    effects: int = 0
+    effects_again: int = 0
     lost: int = 0
     doubled: int = 0
     misplaced: int = 0
@@ -75,6 +78,8 @@ class Tally(Verdict, kw_only=True):
         self.acknowledged += found.acknowledged
         self.repeated += found.repeated
         self.images_refused += found.images_refused
+        self.effects += found.effects
+        self.effects_again += found.effects_again
         kinds = Counter(problem.kind for problem in found.problems)
         self.lost += kinds[Kind.LOST]
         self.doubled += kinds[Kind.DOUBLED]
@@ -102,8 +107,8 @@ def run(torture: Torture, tell: Callable[[Tally], None] = lambda _: None, progra
 
 
 def _rounds(torture: Torture, base: Path, program: Sequence[str], tally: Tally) -> Iterator[Found]:
-    todo, judgement = shots(torture.seed, torture.kills, torture.images), None
-    while not tally.wrong and (tally.rounds < torture.kills or tally.kills < torture.kills):
+    todo, judgement, goes_on = shots(torture.seed, torture.kills, torture.images), None, True
+    while not tally.wrong and goes_on:
         plan = round_of(torture.seed, tally.rounds)
         judgement = _judgement(torture, plan, base, judgement)
         folder = judgement.log.parent / f"round {plan.number}"
@@ -120,6 +125,9 @@ def _rounds(torture: Torture, base: Path, program: Sequence[str], tally: Tally) 
         tally.images += len(played.images)
         tally.images_torn += sum(image.tear is not None for image in played.images)
         found = judgement.next_round(plan, played, folder, Random(f"{torture.seed} garbage {plan.number}"))
+        goes_on = plan.number + 1 < torture.kills or tally.kills < torture.kills
+        if not found.problems and not (goes_on and _stays(judgement, round_of(torture.seed, plan.number + 1))):
+            found = judgement.last(found)
         if not found.problems:
             shutil.rmtree(folder)
         yield found
@@ -128,13 +136,18 @@ def _rounds(torture: Torture, base: Path, program: Sequence[str], tally: Tally) 
 def _judgement(torture: Torture, plan: Round, base: Path, before: Judgement | None) -> Judgement:
     """The log of this round: the one before, as long as it is not too long."""
     if before is not None:
-        if not plan.fresh and before.rounds < _ROUNDS_PER_LOG_MAX:
+        if _stays(before, plan):
             return before
         shutil.rmtree(before.log.parent)
     made = Judgement(base / f"log of round {plan.number}" / DATABASE, torture.callers)
     if torture.begins_in_format_1:
         write_in_format_1(made.log, till, older(2 * plan.number, torture.callers))
     return made
+
+
+def _stays(judgement: Judgement, plan: Round) -> bool:
+    """Whether the log is that of the next round, too."""
+    return not plan.fresh and judgement.rounds < _ROUNDS_PER_LOG_MAX
 
 
 def _orders(torture: Torture, plan: Round, judgement: Judgement) -> list[Order]:

@@ -29,6 +29,8 @@ def _columns(tally: Tally) -> list[tuple[str, str]]:
         ("images", f"{tally.images:,}"),
         ("acknowledged", f"{tally.acknowledged:,}"),
         ("sent again", f"{tally.repeated:,}"),
+        ("effects", f"{tally.effects:,}"),
+        ("performed again", f"{tally.effects_again:,}"),
         ("lost", f"{tally.lost:,}"),
         ("doubled", f"{tally.doubled:,}"),
         ("misplaced", f"{tally.misplaced:,}"),

@@ -16,7 +16,7 @@ from typing import Any
 
 from millstream.bench.bank import Deposit, Open
 from millstream.bench.proofs.older import Older
-from millstream.bench.proofs.torture.application import Transfer
+from millstream.bench.proofs.torture.application import Transfer, is_billed
 from millstream.engine import Command
 
 __all__ = [
@@ -133,6 +133,7 @@ def expected_events(name: str) -> list[dict[str, Any]]:
             return [
                 {"type": "Withdrawn", "account": account, "amount": amount},
                 {"type": "Deposited", "account": to, "amount": amount},
+                *([{"type": "Billed", "account": account, "of": amount}] if is_billed(amount) else []),
             ]
         case other:
             raise ValueError(f"no caller sends {other!r}")

@@ -8,21 +8,27 @@ from typing import Any
 import msgspec
 import pytest
 
+from millstream.bench.proofs.bodies import commands_in
 from millstream.bench.proofs.torture import reports, work
-from millstream.bench.proofs.torture.application import CHARGING, FEES
+from millstream.bench.proofs.torture.application import CHARGING, FEES, SENDING
 from millstream.bench.proofs.torture.check import (
     Kind,
     Known,
     Problem,
     Told,
+    Waiting,
+    agenda_after,
     balances_after,
     broken_promises,
+    forgotten,
     not_a_prefix,
     read_on,
     told_by,
     wrong_balances,
     wrong_cascades,
+    wrong_timers,
 )
+from millstream.bench.proofs.torture.effects import Bill, Owing
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report, Seen, Trouble
 from millstream.engine import Receipt, Rejected
 from millstream.engine.commits.commit import Commit, Head
@@ -320,6 +326,7 @@ def test_a_report_is_a_line_that_reads_back_as_what_it_says() -> None:
     assert reports.parse(line.rstrip(b"\n") for line, _ in lines) == [report for _, report in lines]
     assert reports.parse([b"+ a 1 2 3 1"]) == [Ack("a", Place(1, 2, 3), repeated=True)]
     assert reports.mark("open") == b"= open\n"
+    assert reports.called("9f0c-3-Courier.send") == b"* 9f0c-3-Courier.send\n"
     with pytest.raises(ValueError, match="a child said b'hello', which is no report"):
         reports.parse([b"hello"])
 
@@ -342,8 +349,10 @@ def test_a_name_says_which_command_it_is_and_what_that_leaves_in_the_log() -> No
     assert work.expected_events(work.opening(4, "own-2")) == [{"type": "Opened", "account": "own-2"}]
     assert work.expected_events("4.3.9.11") == [{"type": "Deposited", "account": "own-3", "amount": 12}]
     for number in range(200):
-        withdrawn, deposited = work.expected_events(f"0.1.{number}")
+        withdrawn, deposited, *billed = work.expected_events(f"0.1.{number}")
         assert (withdrawn["type"], deposited["type"]) == ("Withdrawn", "Deposited")
+        due = [{"type": "Billed", "account": withdrawn["account"], "of": withdrawn["amount"]}]
+        assert billed == (due if withdrawn["amount"] in (5, 15, 25, 35, 45) else [])
         assert withdrawn["account"] != deposited["account"]
         assert withdrawn["amount"] == deposited["amount"] > 0
         (deposited,) = work.expected_events(f"0.2.{number}")
@@ -392,10 +401,11 @@ PARKED = {
 FAILED = {"event": 0, "by": CHARGING, "error": "ValueError", "text": "7 is one of those"}
 
 
-def test_a_transfer_is_followed_by_its_charge_or_by_a_failure() -> None:
+def test_a_transfer_is_followed_by_its_charge_or_by_a_failure_and_effects_are_none_of_both() -> None:
     problems: list[Problem] = []
-    assert wrong_cascades([PAID, CHARGE], [], 1, problems) == 0
-    assert wrong_cascades([PARKED], [FAILED], 2, problems) == 1
+    came = {"origin": {"command": 2, "by": SENDING, "effect": 9}, "events": []}
+    assert wrong_cascades([PAID, CHARGE, came], [], 1, problems) == 0
+    assert wrong_cascades([PARKED], [FAILED, {"effect": 9, "by": SENDING, "error": "E", "text": ""}], 2, problems) == 1
     assert problems == []
 
 
@@ -415,3 +425,74 @@ def test_a_charge_that_is_missing_doubled_or_not_its_own_is_found(records: Any, 
     problems: list[Problem] = []
     wrong_cascades(records, failed, 1, problems)
     assert set(kinds(problems)) == {Kind.CASCADE}
+
+
+# Timers.
+
+FIRST, LATER = "2026-11-28T00:00:00.000000Z", "2026-11-28T00:00:00.020000Z"
+
+
+def setting(of: int) -> Commit:
+    """A commit with a transfer that is charged for, and whose charge sets a timer."""
+    timed = [{"command": 1, "set": "one", "due": LATER, "what": {"type": "Settle", "account": FEES, "of": of}}]
+    events = [{"type": "Withdrawn", "account": "a", "amount": of}, {"type": "Charged", "account": FEES, "amount": 1}]
+    origins = [{"command": 1, "by": CHARGING, "event": 0}]
+    body = {"commands": 2, "types": ["Transfer", "Charge"], "events": events, "origins": origins, "timers": timed}
+    return Commit(1, 1, FIRST, msgspec.json.encode(body), b"")
+
+
+def sending(at: str, *events: Any, timer: str = "one") -> Commit:
+    """A commit in which a timer is sent, with what follows."""
+    body = {"commands": 1, "type": "Settle", "events": events, "of": [0] * len(events)}
+    body["origins"] = [{"command": 0, "timer": timer}]
+    return Commit(2, 3, at, msgspec.json.encode(body), b"")
+
+
+def timed(*commits: Commit) -> tuple[dict[str, Waiting], list[Problem]]:
+    waiting: dict[str, Waiting] = {}
+    problems: list[Problem] = []
+    for commit in commits:
+        wrong_timers(waiting, commands_in(commit.body), commit, problems)
+    return waiting, problems
+
+
+SETTLED = {"type": "Settled", "account": FEES, "amount": 1}
+BILLED = {"type": "Billed", "account": FEES, "of": 13}
+
+
+def test_a_timer_waits_for_its_time_and_leads_to_what_the_transfer_was() -> None:
+    assert timed(setting(6)) == ({"one": Waiting(LATER, 6)}, [])
+    assert timed(setting(6), sending(LATER, SETTLED)) == ({}, [])
+    assert timed(setting(13), sending(LATER, SETTLED, BILLED)) == ({}, [])
+    assert agenda_after([setting(6)]) == 1
+    assert agenda_after([setting(6), sending(LATER, SETTLED)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("commit", "expected"),
+    [
+        (sending(FIRST, SETTLED), f"one was sent early, it was due at {LATER}"),
+        (sending(LATER, SETTLED, timer="two"), "two was sent, and did not wait"),
+        (sending(LATER), "one led to []"),
+        (sending(LATER, SETTLED, BILLED), "one led to ["),
+        (
+            sending("2026-11-28T00:01:01.000000Z", SETTLED, timer="two"),
+            f"the timer that was due at {LATER} is forgotten",
+        ),
+    ],
+)
+def test_a_timer_that_is_early_unknown_forgotten_or_leads_elsewhere_is_found(commit: Commit, expected: str) -> None:
+    _, problems = timed(setting(6), commit)
+    assert any(each.what.startswith(f"commit 2: {expected}") for each in problems), problems
+    assert set(kinds(problems)) == {Kind.TIMER}
+
+
+def test_what_is_left_when_all_was_to_be_done_is_forgotten() -> None:
+    assert forgotten(Known(), 0) == []
+    owing = Owing({1: Bill("id", 1, "a")}, {}, {}, ["parked"])
+    left = forgotten(Known(waiting={"one": Waiting(LATER, 6)}, owing=owing), 2)
+    assert [str(each) for each in left] == [
+        f"{Kind.TIMER}: one is forgotten: Waiting(due={LATER!r}, of=6)",
+        f"{Kind.EFFECT}: forgotten: Bill(id='id', position=1, account='a')",
+        f"{Kind.AGENDA}: the engine's agenda has 2, the log says 3",
+    ]

@@ -34,9 +34,10 @@ def test_a_long_run_does_everything_in_all_ways() -> None:
     rounds = [round_of(1, number) for number in range(200)]
     assert {plan.ending for plan in rounds} == set(Ending)
     assert {plan.loop for plan in rounds} == {"asyncio", "uvloop"}
-    for feature in ("again", "checkpoints", "on_copy", "at_answer"):
+    for feature in ("again", "checkpoints", "on_copy", "at_answer", "at_call"):
         assert {getattr(plan, feature) for plan in rounds} == {True, False}, feature
     assert {plan.stopped_ms > 0 for plan in rounds} == {plan.stalled_ms > 0 for plan in rounds} == {True, False}
+    assert {plan.ending for plan in rounds if plan.at_call} == {Ending.LOAD}
     rivals = [plan for plan in rounds if plan.rival_after_ms is not None]
     assert len(rivals) > 10
     assert {plan.ending for plan in rivals} == {Ending.LOAD}

@@ -19,18 +19,20 @@ import pytest
 
 from millstream.bench import __main__ as command_line
 from millstream.bench import publishing
+from millstream.bench.bank import Deposit
 from millstream.bench.proofs.files import DATABASE, copy_log, read_commits, stalled, wal_of
-from millstream.bench.proofs.torture.application import limits, till
-from millstream.bench.proofs.torture.check import Kind, Known, Problem
+from millstream.bench.proofs.torture.application import Transfer, is_billed, limits, till
+from millstream.bench.proofs.torture.check import Kind, Known, Problem, read_on
 from millstream.bench.proofs.torture.child import Order
 from millstream.bench.proofs.torture.images import Image, judge
-from millstream.bench.proofs.torture.judgement import Judgement
+from millstream.bench.proofs.torture.judgement import Found, Judgement
 from millstream.bench.proofs.torture.plan import Ending, round_of
 from millstream.bench.proofs.torture.process import PROGRAM, Child, hold, listen
 from millstream.bench.proofs.torture.reopening import Reopened, reopen
 from millstream.bench.proofs.torture.reports import Ack, Place, Refusal, Report
 from millstream.bench.proofs.torture.rounds import Played, play
 from millstream.bench.proofs.torture.run import Tally, Torture, run
+from millstream.bench.proofs.torture.service import Call, calls_in, keep, service_of
 from millstream.bench.proofs.torture.wal import Damage, Tear, transactions
 from millstream.bench.proofs.torture.work import accounts, command, has_id, opening
 from millstream.engine import CommitFailed, Engine, LogCorrupt, LogRefused
@@ -47,6 +49,7 @@ UNDER_LOAD = msgspec.structs.replace(
     stopped_ms=0.0,
     stalled_ms=0.0,
     at_answer=False,
+    at_call=False,
     on_copy=True,
     loop="asyncio",
 )
@@ -66,6 +69,7 @@ def test_the_whole_program_kills_finds_nothing_lost_and_writes_its_figures(tmp_p
     assert (tally.images, tally.images_torn, tally.wrong, tally.problems, tally.evidence) == (3, 2, 0, [], None)
     assert tally.kills == 3
     assert tally.acknowledged > 0
+    assert tally.effects > 0
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -78,7 +82,7 @@ def test_a_log_of_0_1_is_upgraded_and_what_is_in_it_is_found_where_0_1_had_put_i
 
 LIES = """
 import sys, time
-print("= opening\\n= open\\n+ 0.open.all-0 1 1 1 0\\n+ 0.open.all-1 1 2 1 0", flush=True)
+print("= opening\\n= open\\n* 9f0c-0-Courier.send\\n+ 0.open.all-0 1 1 1 0\\n+ 0.open.all-1 1 2 1 0", flush=True)
 """
 #: Goes on giving answers.
 BUSY_LIAR = f"{LIES}while True: print('~ 0', flush=True)"
@@ -131,6 +135,7 @@ def child(tmp_path: Path, program: str = SLOW_LIAR) -> Child:
 def test_what_a_child_has_said_counts_up_to_its_last_whole_line(tmp_path: Path) -> None:
     with child(tmp_path) as liar:
         assert listen([liar], lambda: liar.said == 2, SECONDS)
+        assert liar.calls == 1
         assert liar.marks == {"opening", "open"}
         assert liar.kill() == -signal.SIGKILL
         assert liar.reports() == [Ack("0.open.all-0", Place(1, 1, 1)), Ack("0.open.all-1", Place(1, 2, 1))]
@@ -226,7 +231,7 @@ TOGETHER = msgspec.structs.replace(limits(), slice_ms_max=60_000)
 
 async def _write(log: Path, names: Sequence[Sequence[str]]) -> list[Report]:
     """Execute commands, those of a list together; returns what a child would have said."""
-    async with Engine(till, log=log, limits=TOGETHER) as engine:
+    async with Engine(till, log=log, limits=TOGETHER, effects=False) as engine:
         said: list[Report] = []
         for batch in names:
             receipts = await asyncio.gather(*(engine.execute(command(name), command_id=name) for name in batch))
@@ -391,6 +396,153 @@ def test_nobody_writes_a_log_that_is_stalled_and_all_goes_on_afterwards(tmp_path
     assert said == ["ready\n", "database is locked\n", "written\n"]
 
 
+# Effects.
+
+#: Leaves a log that owes an effect which the service has seen and nobody has settled.
+CUT_OFF = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from millstream.bench.proofs.torture.application import Courier, till
+from millstream.bench.proofs.torture.service import Service, service_of
+from millstream.bench.proofs.torture.work import command
+from millstream.engine import Engine
+
+async def main(log, names):
+    service = Service(service_of(log), 0, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    async with Engine(till, log=log, effects=[Courier(service)]) as engine:
+        await engine.execute_many(map(command, names), command_ids=names)
+        await asyncio.Event().wait()
+
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))
+"""
+
+
+#: The position of the event that it owes it for. How the effect goes is another thing each time: it follows from the
+#: digest, and so from the time.
+SIXTH = 6
+
+
+def billed() -> list[str]:
+    """Names of commands of which the last is a transfer for which a bill is sent, with the sixth event."""
+    sent = ((f"0.1.{number}", command(f"0.1.{number}")) for number in range(1_000))
+    name, transfer = next((n, t) for n, t in sent if isinstance(t, Transfer) and is_billed(t.amount))
+    paid_in = ((f"0.0.{number}", command(f"0.0.{number}")) for number in range(10_000))
+    deposit = next(
+        n
+        for n, d in paid_in
+        if isinstance(d, Deposit) and d.account == transfer.account and d.amount >= transfer.amount
+    )
+    return [opening(0, transfer.account), opening(0, transfer.to), deposit, name]
+
+
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log whose process was killed between an attempt and its settlement. Not to be changed: to be copied."""
+    log = tmp_path_factory.mktemp("cut off") / DATABASE
+    done = subprocess.run([sys.executable, "-c", CUT_OFF, str(log), *billed()], check=False)
+    assert done.returncode == -signal.SIGKILL
+    return log
+
+
+@pytest.fixture
+def owing(cut_off: Path, tmp_path: Path) -> Judgement:
+    """A copy of it, with its service."""
+    log = copy_log(cut_off, tmp_path / "log")
+    keep(service_of(log), calls_in(service_of(cut_off)))
+    return Judgement(log, callers=0)
+
+
+def test_an_effect_that_a_kill_cut_off_is_performed_again_under_its_id_and_settled_once(owing: Judgement) -> None:
+    (first,) = calls_in(service_of(owing.log))
+    assert (first.number, first.position, first.generation) == (1, SIXTH, 0)
+    found = owing.last(Found([]))
+    assert found.problems == []
+    assert (found.effects, found.effects_again) == (1, 1)
+    (bill,) = owing.known.owing.known.values()
+    assert (bill.id, bill.position) == (first.id, SIXTH)
+    assert {(each.id, each.generation) for each in owing.calls} == {(bill.id, 0), (bill.id, -1)}
+    assert owing.known.owing.owed == {}
+    assert owing.last(Found([])) == Found([])  # nothing is left to be done
+
+
+def test_an_engine_that_forgets_what_it_owes_is_found(owing: Judgement, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.bench.proofs.torture.judgement.drain", lambda _: 0)
+    problems = owing.last(Found([])).problems
+    assert {each.kind for each in problems} >= {Kind.EFFECT, Kind.AGENDA}
+    assert any("forgotten: Bill(id='" in each.what for each in problems)
+
+
+def another_id(call: Call) -> Call:
+    return msgspec.structs.replace(call, id=f"0{call.id[1:]}" if call.id[0] != "0" else f"1{call.id[1:]}")
+
+
+@pytest.mark.parametrize("position", [False, True])
+def test_an_engine_that_performs_under_another_id_is_found(position: bool, owing: Judgement) -> None:
+    (there,) = calls_in(service_of(owing.log))
+    other = msgspec.structs.replace(there, id="6-Courier.send") if position else another_id(there)
+    keep(service_of(owing.log), [other])
+    problems = owing.last(Found([])).problems
+    assert [each.kind for each in problems] == [Kind.EFFECT]
+    assert "is for what no durable commit owes" in problems[0].what
+
+
+def test_an_engine_that_settles_what_it_never_performed_is_found(
+    owing: Judgement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream.bench.proofs.torture.service.os.write", lambda _, line: len(line))
+    keep(service_of(owing.log), [])
+    problems = owing.last(Found([])).problems
+    assert any("is settled, and was never performed" in each.what for each in problems), problems
+
+
+def test_an_engine_that_performs_what_is_settled_is_found(owing: Judgement) -> None:
+    assert owing.last(Found([])).problems == []
+    keep(service_of(owing.log), [*owing.calls, msgspec.structs.replace(owing.calls[-1], generation=5, number=1)])
+    problems = owing.last(Found([])).problems
+    assert any("that was settled before it was called for: " in each.what for each in problems), problems
+
+
+def test_an_engine_that_settles_twice_is_found(owing: Judgement) -> None:
+    assert owing.last(Found([])).problems == []
+    rows = read_commits(owing.log)
+    (settled,) = (row for row in rows if f'"effect":{SIXTH}'.encode() in row.body)
+    rewrite(owing.log, [*rows, msgspec.structs.replace(settled, recorded_at=rows[-1].recorded_at)])
+    _, problems = read_on(owing.known, read_commits(owing.log))
+    assert f"commit {len(rows) + 1}: the effect of event {SIXTH} is settled, and was not owed" in [
+        each.what for each in problems
+    ]
+
+
+def test_an_image_goes_on_with_a_service_that_has_seen_what_it_owes(owing: Judgement, tmp_path: Path) -> None:
+    log, calls = copy_log(owing.log, tmp_path / "image"), calls_in(service_of(owing.log))
+    rows = read_commits(copy_log(owing.log, tmp_path / "read"))
+    assert judge(Image(log, None, 0, False, calls), 1, Known(), rows, Random(1)) == ([], False)
+    assert len(calls_in(service_of(tmp_path / "image" / "opened" / DATABASE))) > len(calls)
+
+
+def test_an_image_that_owes_nothing_of_what_was_performed_by_then_is_found(owing: Judgement, tmp_path: Path) -> None:
+    log, calls = copy_log(owing.log, tmp_path / "image"), calls_in(service_of(owing.log))
+    rows = read_commits(copy_log(owing.log, tmp_path / "read"))
+    early = Image(log, None, 0, False, [another_id(calls[0])])
+    found = judge(early, 1, Known(), rows, Random(1)).problems
+    assert [each.kind for each in found] == [Kind.EFFECT]
+    assert found[0].what.startswith("an image: call 1 is for what no durable commit owes: ")
+
+
+def test_an_image_from_which_what_was_performed_is_torn_gives_its_id_to_nothing_else(
+    owing: Judgement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, calls = copy_log(owing.log, tmp_path / "image"), calls_in(service_of(owing.log))
+    rows = read_commits(copy_log(owing.log, tmp_path / "read"))
+    torn = Image(log, Tear(Damage.CUT, 0.0, late=False), 0, False, calls)
+    assert judge(torn, 1, Known(), rows, Random(1)) == ([], False)
+    assert calls_in(service_of(tmp_path / "image" / "opened" / DATABASE)) == calls
+    monkeypatch.setattr("millstream.bench.proofs.torture.images.read_on", lambda *_: read_on(Known(), rows))
+    torn = Image(copy_log(owing.log, tmp_path / "again"), torn.tear, 0, False, calls)
+    found = judge(torn, 1, Known(), rows, Random(1)).problems
+    assert f"an image, gone on: the id {calls[0].id} was given a second time" in [each.what for each in found]
+
+
 # Images.
 
 
@@ -401,7 +553,7 @@ def imaged(tmp_path: Path) -> tuple[Path, list[Commit]]:
     async def scenario() -> None:
         log = tmp_path / "live" / DATABASE
         log.parent.mkdir()
-        async with Engine(till, log=log, limits=TOGETHER) as engine:
+        async with Engine(till, log=log, limits=TOGETHER, effects=False) as engine:
             for batch in BATCHES:
                 await asyncio.gather(*(engine.execute(command(name), command_id=name) for name in batch))
             copy_log(log, tmp_path / "image")
