@@ -107,6 +107,8 @@ def _list(
     The log may be in use. Exit code 1 when something is parked.
     """
     if refused:
+        if kind is not None or parked:
+            raise typer.BadParameter("--kind and --parked are for what is on the agenda, and what was refused is not")
         _list_refused(where, limit, json=json)
         return
     wanted = _Wanted(None if kind is None else kind.value, True if parked else None, limit)

@@ -243,6 +243,19 @@ async def test_both_have_their_place_in_a_batch_and_may_be_notifications() -> No
         assert (found["drop"]["commit"], found["left"]["total"]) == (3, 0)
 
 
+async def test_in_a_batch_that_has_no_room_for_a_page_there_is_a_receipt_for_what_was_settled() -> None:
+    async with served(theatre, limits=ServerLimits(output_bytes_max=256)) as server, calling(server) as caller:
+        await hold(caller, "a", "b", "c")
+        lines = [request("settle", {"entry": f"timer:hold/{order}@s", "verdict": "drop"}, order) for order in "abc"]
+        await caller.send(b"[" + b",".join(map(bytes.strip, [*lines, request("agenda", {}, "left")])) + b"]\n")
+        found = {each["id"]: each for each in await caller.reply()}
+        assert sorted(found[order]["result"]["commit"] for order in "abc") == [4, 5, 6]
+        await hold(caller, "d", "e")
+        await caller.send(b"[" + request("agenda", {}, "page").strip() + b"]\n")
+        (refused,) = await caller.reply()
+        assert refused["error"]["data"]["limit"] == "output_bytes_max"
+
+
 async def test_no_more_is_asked_of_the_agenda_at_once_than_may_be_and_no_connection_takes_all() -> None:
     log = ScriptedLog()
     async with (
