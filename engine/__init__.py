@@ -1,5 +1,6 @@
 """The runtime: messages, errors, the log, the writer, the views' actors, and the `Engine` that holds them together."""
 
+from millstream.engine.application.agenda import AgendaItem, AgendaPage
 from millstream.engine.application.app import App
 from millstream.engine.application.changing import ChangingEventWarning
 from millstream.engine.application.messages import (
@@ -82,6 +83,8 @@ __all__ = [
     "KEY",
     "PERSONAL",
     "AgendaEntry",
+    "AgendaItem",
+    "AgendaPage",
     "AgendaUnreadable",
     "AnswerFailed",
     "AnswerTooLarge",

@@ -348,7 +348,7 @@ class Engine(Queries):
     def stats(self) -> EngineStats:
         """Figures of this moment: mailbox, batches, positions, lags."""
         return EngineStats(
-            writer=writer_stats(self._writer),
+            writer=writer_stats(self._writer, self.limits),
             views=self._view_stats(),
             snapshot_position=0 if self._snapshotter is None else self._snapshotter.position,
             effects=self.effects.stats(),

@@ -9,12 +9,33 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
+from millstream.engine.application.agenda import PAGE_ENTRIES, AgendaPage, EntryKind, Verdict
 from millstream.engine.application.messages import Answered, Command, Metadata, Query, Receipt, Token
 from millstream.engine.errors import MillstreamError
 
-__all__ = ["Gateway"]
+__all__ = ["AgendaGateway", "Gateway"]
 
 Answer = TypeVar("Answer")
+
+
+class AgendaGateway(Protocol):
+    """What an application owes and has parked, wherever it runs. `Engine.agenda` says what each call promises."""
+
+    async def page(
+        self,
+        *,
+        kind: EntryKind | None = None,
+        parked: bool | None = None,
+        after: str | None = None,
+        entry: str | None = None,
+        limit: int = PAGE_ENTRIES,
+    ) -> AgendaPage:
+        """Some of its entries."""
+        ...
+
+    async def settle(self, entry: str, verdict: Verdict, *, again: bool = False) -> Receipt:
+        """Let something become of one."""
+        ...
 
 
 class Gateway(Protocol):
@@ -23,6 +44,11 @@ class Gateway(Protocol):
     Where the application runs elsewhere there is one more error: `ConnectionLost`, which says whether what was sent may
     have happened.
     """
+
+    @property
+    def agenda(self) -> AgendaGateway:
+        """What is owed, due later and parked."""
+        ...
 
     async def execute(
         self,

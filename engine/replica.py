@@ -19,7 +19,7 @@ from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
-from millstream.engine.gateway import Gateway
+from millstream.engine.gateway import AgendaGateway, Gateway
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
@@ -163,6 +163,17 @@ class Replica(Queries):
         except (EngineClosed, NotLeader) as error:
             return [error for _ in commands]
         return await writer.execute_many(commands, command_ids=command_ids, metadata=metadata, timeout=timeout)
+
+    @property
+    def agenda(self) -> AgendaGateway:
+        """What the writer owes and has parked: it is asked there, as the replica decides nothing.
+
+        Raises:
+            NotLeader: this replica knows no writer.
+            EngineClosed: the replica is not open.
+            WrongLoop: it was opened on another event loop.
+        """
+        return self._leader().agenda
 
     def _leader(self) -> Gateway:
         self._home.require()

@@ -27,6 +27,7 @@ from millstream.engine.application.messages import (
 )
 from millstream.engine.application.options import Options
 from millstream.engine.application.validation import checked_command_ids, checked_metadata
+from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.client.calls import Call
 from millstream.engine.client.decoding import Answers
 from millstream.engine.client.executions import (
@@ -98,6 +99,8 @@ class Client:
         observers: Iterable[Observer] = (),
     ) -> None:
         self.link = Link(address, token=token, tls=tls, eager=eager, limits=limits, observer=Observers(observers))
+        #: What is owed, due later and parked there: to look at, to try again, to drop.
+        self.agenda = ClientAgenda(self.link)
         self._names: Iterator[str] | None = new_command_ids() if name_commands else None
         self._answers = Answers()
 

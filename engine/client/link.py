@@ -49,7 +49,7 @@ from millstream.engine.wire.messages import Notification, Watching
 
 __all__ = ["Link"]
 
-_CHANGING = frozenset({"execute", "execute_many"})
+_CHANGING = frozenset({"execute", "execute_many", "settle"})
 
 _read = msgspec.json.Decoder(Notification).decode
 _read_number = msgspec.json.Decoder(Watching).decode

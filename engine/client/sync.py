@@ -8,19 +8,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 from warnings import warn
 from weakref import WeakSet
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from millstream.engine.application.agenda import PAGE_ENTRIES, AgendaItem, AgendaPage, EntryKind, Verdict
 from millstream.engine.application.messages import Answered, Command, Metadata, Query, Receipt, Token
+from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.client.client import Client
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.errors import EngineClosed, MillstreamError
 from millstream.engine.wire.address import Address
 
-__all__ = ["SyncClient"]
+__all__ = ["SyncAgenda", "SyncClient"]
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
@@ -54,6 +56,8 @@ class SyncClient:
         limits: ClientLimits | None = None,
     ) -> None:
         self._client = Client(address, token=token, tls=tls, name_commands=name_commands, eager=eager, limits=limits)
+        #: What is owed, due later and parked there; see `Client.agenda`.
+        self.agenda = SyncAgenda(self._client.agenda, self._run)
         self._portal: BlockingPortal | None = None
         self._open = ExitStack()
         self._state = "not open yet"
@@ -165,6 +169,56 @@ class SyncClient:
         if self._portal is None:
             raise EngineClosed(self._state)
         return self._portal
+
+
+class SyncAgenda:
+    """`Client.agenda` for programs without an event loop. Each call raises what it raises there.
+
+    Args:
+        agenda: the client's.
+        run: lets its loop do something, and waits.
+    """
+
+    def __init__(self, agenda: ClientAgenda, run: Callable[[Callable[[], Awaitable[Any]]], Any]) -> None:
+        self._agenda = agenda
+        self._run = run
+
+    def page(
+        self,
+        *,
+        kind: EntryKind | None = None,
+        parked: bool | None = None,
+        after: str | None = None,
+        entry: str | None = None,
+        limit: int = PAGE_ENTRIES,
+    ) -> AgendaPage:
+        """Some of its entries; see `ClientAgenda.page`."""
+        asked = partial(self._agenda.page, kind=kind, parked=parked, after=after, entry=entry, limit=limit)
+        return cast(AgendaPage, self._run(asked))
+
+    def entries(self, *, kind: EntryKind | None = None, parked: bool | None = None) -> list[AgendaItem]:
+        """All entries; see `ClientAgenda.entries`."""
+        return cast("list[AgendaItem]", self._run(partial(self._agenda.entries, kind=kind, parked=parked)))
+
+    def find(self, entry: str) -> AgendaItem:
+        """One entry; see `ClientAgenda.find`."""
+        return cast(AgendaItem, self._run(partial(self._agenda.find, entry)))
+
+    def settle(self, entry: str, verdict: Verdict, *, again: bool = False) -> Receipt:
+        """Let something become of an entry; see `ClientAgenda.settle`."""
+        return cast(Receipt, self._run(partial(self._agenda.settle, entry, verdict, again=again)))
+
+    def retry(self, entry: str, *, again: bool = False) -> bool:
+        """Let what is parked be decided once more; see `ClientAgenda.retry`."""
+        return bool(self._run(partial(self._agenda.retry, entry, again=again)))
+
+    def fire_now(self, entry: str) -> bool:
+        """Send the command of a timer before its time; see `ClientAgenda.fire_now`."""
+        return bool(self._run(partial(self._agenda.fire_now, entry)))
+
+    def drop(self, entry: str) -> None:
+        """Strike an entry; see `ClientAgenda.drop`."""
+        self._run(partial(self._agenda.drop, entry))
 
 
 async def _next(answers: AsyncIterator[Answered[Answer]]) -> Answered[Answer]:

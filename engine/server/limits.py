@@ -12,8 +12,9 @@ __all__ = ["ServerLimits"]
 class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The server's bounds. Past one, a connection waits, is told `LimitReached`, or is closed.
 
-    Of what all connections share, ``asked_bytes_max``, ``follows_max``, ``forwards_max`` and ``forwards_bytes_max``,
-    and of the engine's ``watches_max`` and ``view_waiters_max``, one connection has no more than is left to all others.
+    Of what all connections share, ``asked_bytes_max``, ``follows_max``, ``agenda_requests_max``, ``forwards_max`` and
+    ``forwards_bytes_max``, and of the engine's ``watches_max`` and ``view_waiters_max``, one connection has no more
+    than is left to all others.
 
     Raises:
         DefinitionError: a limit is not positive.
@@ -44,6 +45,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     follows_max: int = 100
     #: Of these, by one connection.
     connection_follows_max: int = 20
+    #: Requests `agenda` and `settle` that are not answered yet, of all connections; one more is told `LimitReached`.
+    agenda_requests_max: int = 64
     #: Commands that a replica has passed on and that are not answered yet; one more is told `LimitReached`.
     forwards_max: int = 8_192
     #: Bytes of the large ones among them, over 16 kB each; one more is told `LimitReached`.

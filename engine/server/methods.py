@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from millstream.engine.application.app import App
 from millstream.engine.errors import NotAuthenticated
+from millstream.engine.server.agenda import AgendaRequests
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.commands import Commands, Forwarding
 from millstream.engine.server.health import health_of
@@ -50,6 +51,7 @@ class Methods:
         self.commands = None if backend.admission is None else Commands(backend.admission)
         questions = Queries(backend, limits)
         commands = self.commands or Forwarding(backend, limits)
+        agenda = AgendaRequests(backend, limits)
         table: dict[str, Handler] = {
             "execute": commands.execute,
             "execute_many": commands.execute_many,
@@ -57,6 +59,8 @@ class Methods:
             "watch": questions.watch,
             "unwatch": questions.unwatch,
             "follow": questions.follow,
+            "agenda": agenda.agenda,
+            "settle": agenda.settle,
             "describe": (describing := describer(backend.app)),
             "rpc.discover": describing,
             "health": self._health,

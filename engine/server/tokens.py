@@ -28,13 +28,13 @@ class Role(StrEnum):
 
 
 _OPEN = frozenset({"authenticate", "health"})
-_READING = _OPEN | {"ask", "watch", "unwatch", "follow", "describe", "rpc.discover", "stats"}
+_READING = _OPEN | {"ask", "watch", "unwatch", "follow", "describe", "rpc.discover", "stats", "agenda"}
 
 #: What each role may call; None is a connection that has not authenticated yet.
 MAY: Mapping[Role | None, Set[str]] = {
     None: _OPEN,
     Role.READER: _READING,
-    Role.WRITER: _READING | {"execute", "execute_many"},
+    Role.WRITER: _READING | {"execute", "execute_many", "settle"},
 }
 
 

@@ -1,7 +1,7 @@
 """Looking after a log that exists: verifying it, copying it while it is written, carrying it elsewhere."""
 
 from millstream.engine.stores.events import StoredEvent, stored_events
-from millstream.engine.upkeep.agenda import agenda_in, settle_entry
+from millstream.engine.upkeep.agenda import RefusedEntry, agenda_in, refused_in, settle_entry
 from millstream.engine.upkeep.attached import attached
 from millstream.engine.upkeep.backup import backup_log
 from millstream.engine.upkeep.downgrade import Downgrade
@@ -19,6 +19,7 @@ __all__ = [
     "Downgrade",
     "ExportDamaged",
     "ExportRefused",
+    "RefusedEntry",
     "StoredEvent",
     "TakenSnapshots",
     "TargetRefused",
@@ -31,6 +32,7 @@ __all__ = [
     "export_log",
     "import_log",
     "parked_in",
+    "refused_in",
     "settle_entry",
     "stored_events",
     "take_snapshots",

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from millstream.engine.application.agenda import AgendaPage
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Receipt
 from millstream.engine.application.methods import answer_type
@@ -29,6 +30,8 @@ _RESULTS: Mapping[str, type[Any]] = {
     "watch": Watching,
     "unwatch": Watching,
     "follow": Watching,
+    "agenda": AgendaPage,
+    "settle": Receipt,
 }
 
 

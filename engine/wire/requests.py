@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from millstream.engine.application.agenda import PAGE_ENTRIES, EntryKind, PageSize, Verdict
 from millstream.engine.application.app import App, tag_of
 from millstream.engine.application.doors import BACKSLASH, NUL, without_nul
 from millstream.engine.application.forms import require_readable
@@ -349,6 +350,15 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
         "follow": _params(
             "follow", after, ("keys", frozenset[str] | None, None), ("types", frozenset[str] | None, None)
         ),
+        "agenda": _params(
+            "agenda",
+            ("kind", EntryKind | None, None),
+            ("parked", bool | None, None),
+            ("after", str | None, None),
+            ("entry", str | None, None),
+            ("limit", PageSize, PAGE_ENTRIES),
+        ),
+        "settle": _params("settle", ("entry", str), ("verdict", Verdict), ("again", bool, False)),
         "describe": _params("describe"),
         "rpc.discover": _params("rpc.discover"),
         "health": _params("health"),

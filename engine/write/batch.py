@@ -19,11 +19,11 @@ from millstream.engine.errors import DeadlineExceeded
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.write.cascade import decide_owed, fire
-from millstream.engine.write.entries import Performed, Settlement
+from millstream.engine.write.entries import Looking, Performed, Settlement
 from millstream.engine.write.envelope import Envelope, Promise
 from millstream.engine.write.kernel import decide
 from millstream.engine.write.rows import Rows
-from millstream.engine.write.settling import settle, take_performed
+from millstream.engine.write.settling import look, settle, take_performed
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timetable import Due
 
@@ -99,6 +99,10 @@ def fill(
             promises.append(take()[0])
             if elapsed() > until:
                 return
+            continue
+        if type(asked) is Looking:
+            look(draft, asked, state)
+            promises.append(take()[0])
             continue
         decided = len(outcomes)
         try:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from millstream.engine.application.agenda import PAGE_ENTRIES, EntryKind
 from millstream.engine.application.messages import Command, Metadata
 from millstream.engine.commits.record import Failed, Settled
 
@@ -16,6 +17,7 @@ __all__ = [
     "AgendaEntry",
     "Effect",
     "Entry",
+    "Looking",
     "Name",
     "Outcome",
     "Performed",
@@ -214,6 +216,18 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     name: Name
     how: str
     again: bool = False
+
+
+class Looking(msgspec.Struct, frozen=True, gc=False):
+    """What somebody wants to see of the agenda, on its way to the writer as a command: it is shown as of what is
+    durable. Either one ``entry``, or a page of those of a ``kind``, or that are ``parked`` or not, ``after`` another.
+    """
+
+    kind: EntryKind | None = None
+    parked: bool | None = None
+    after: str | None = None
+    entry: str | None = None
+    limit: int = PAGE_ENTRIES
 
 
 def outcome_name(position: int, by: str) -> Name:

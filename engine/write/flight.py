@@ -22,6 +22,8 @@ class Counts(msgspec.Struct):
     failed: int = 0
     batch_last: int = 0
     batch_max: int = 0
+    #: Timers that were to be called off, and were not there.
+    not_timed: int = 0
 
     def committed(self, commands: int) -> None:
         """One more commit, of so many commands."""
@@ -29,6 +31,11 @@ class Counts(msgspec.Struct):
         self.commands += commands
         self.batch_last = commands
         self.batch_max = max(self.batch_max, commands)
+
+    def told(self, draft: Draft) -> None:
+        """What a draft's callers are to hear stands."""
+        self.refused += draft.refused
+        self.not_timed += len(draft.not_timed)
 
 
 class Flight:

@@ -6,22 +6,28 @@ Here: `Engine.agenda`. Not here: the agenda itself (`agenda`), and what becomes 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from math import inf
-from typing import cast
+from typing import Any, cast, get_args
 
 from msgspec.structs import replace
 
+from millstream.engine.application.agenda import PAGE_ENTRIES, PAGE_ENTRIES_MAX, AgendaPage, EntryKind, Verdict
 from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.application.options import Deadline, Terms
-from millstream.engine.errors import NotOnAgenda
+from millstream.engine.errors import InvalidMessage, NotOnAgenda
 from millstream.engine.loop.home import Home
-from millstream.engine.write.entries import AgendaEntry, Effect, Settlement, name_of
+from millstream.engine.write.entries import AgendaEntry, Effect, Looking, Settlement, name_of
+from millstream.engine.write.listing import Found, page_of
 from millstream.engine.write.writer import Writer
 
 __all__ = ["Owing"]
 
 #: Not for the writer to look at: it makes `batch` take what has it by itself.
 _BY_ITSELF = Terms(deadline=Deadline(inf, inf))
+
+#: What the log says of an entry of which this becomes.
+_SETTLED: Mapping[Verdict, str] = {"retry": "retried", "drop": "dropped", "fire_now": "fired"}
 
 
 class Owing:
@@ -48,6 +54,68 @@ class Owing:
         self._home.require()
         return [] if self._writer.state is None else list(map(_own, self._writer.state.agenda))
 
+    async def page(
+        self,
+        *,
+        kind: EntryKind | None = None,
+        parked: bool | None = None,
+        after: str | None = None,
+        entry: str | None = None,
+        limit: int = PAGE_ENTRIES,
+    ) -> AgendaPage:
+        """Some of what is owed, due later or parked, as another process may be told it: as of what is durable.
+
+        An entry that is there all the time, and is not settled meanwhile, is on one of the pages, perhaps on two.
+
+        Args:
+            kind: only such entries: ``event``, ``timer``, ``effect`` or ``outcome``, as their ids begin.
+            parked: only those that are parked, or that are not.
+            after: what the page before this one has as ``next``.
+            entry: only the one with this ``id``.
+            limit: how many, `PAGE_ENTRIES_MAX` at most. A page also ends where its messages have `PAGE_BYTES`.
+
+        Raises:
+            NotOnAgenda: there is no such entry.
+            InvalidMessage: an argument is not what it should be.
+            CommitFailed, OutcomeUnknown, Fenced: the log failed at what was decided before.
+            Overloaded, WriterUnavailable, EngineClosed: the engine takes nothing.
+            WrongLoop: it was opened on another event loop.
+        """
+        self._home.require()
+        if kind is not None and kind not in get_args(EntryKind):
+            raise InvalidMessage("agenda", f"`kind` is one of {', '.join(get_args(EntryKind))}, not {kind!r:.80}")
+        if not 1 <= limit <= PAGE_ENTRIES_MAX:
+            raise InvalidMessage("agenda", f"`limit` is from 1 to {PAGE_ENTRIES_MAX}, not {limit!r:.80}")
+        receipt = await self._put(Looking(kind, parked, after, entry, limit))
+        return page_of(cast(Found, receipt.answer), receipt.position)
+
+    async def settle(self, entry: str, verdict: Verdict, *, again: bool = False) -> Receipt:
+        """Let one of these become of an entry: ``retry``, ``drop`` or ``fire_now``, which the methods of these names
+        say more of. Returns when it is durable.
+
+        Args:
+            entry: its ``id``.
+            verdict: which.
+            again: see `retry`.
+
+        Returns:
+            The receipt of the commit: a token. It has one ``parked`` if the entry failed again.
+
+        Raises:
+            NotOnAgenda: there is no such entry.
+            InvalidMessage: this can't become of it; see `retry` and `fire_now`.
+            CommitFailed, OutcomeUnknown, Fenced: the log failed.
+            Overloaded, WriterUnavailable, EngineClosed: the engine takes nothing.
+            WrongLoop: it was opened on another event loop.
+        """
+        self._home.require()
+        if verdict not in _SETTLED:
+            raise InvalidMessage("settle", f"an entry can be told {', '.join(_SETTLED)}, not {verdict!r:.80}")
+        name = name_of(entry)
+        if name is None:
+            raise NotOnAgenda(entry, len(self.entries()))
+        return await self._put(Settlement(name, _SETTLED[verdict], again))
+
     async def retry(self, entry: str, *, again: bool = False) -> bool:
         """Let what is parked be decided once more: a reaction from its start, a timer's command. Returns False if it
         failed again, and is parked.
@@ -60,10 +128,10 @@ class Owing:
             NotOnAgenda: there is no such entry.
             InvalidMessage: commands of it were decided, and ``again`` is not said; or it is not parked.
             CommitFailed, OutcomeUnknown, Fenced: the log failed.
-            WriterUnavailable, EngineClosed: the engine takes nothing.
+            Overloaded, WriterUnavailable, EngineClosed: the engine takes nothing.
             WrongLoop: it was opened on another event loop.
         """
-        return (await self._settle(entry, "retried", again)).parked == 0
+        return (await self.settle(entry, "retry", again=again)).parked == 0
 
     async def fire_now(self, entry: str) -> bool:
         """Send the command of a timer before its time. Returns False if it failed, and the timer is parked.
@@ -75,10 +143,10 @@ class Owing:
             NotOnAgenda: there is no such entry.
             InvalidMessage: it is no timer that waits.
             CommitFailed, OutcomeUnknown, Fenced: the log failed.
-            WriterUnavailable, EngineClosed: the engine takes nothing.
+            Overloaded, WriterUnavailable, EngineClosed: the engine takes nothing.
             WrongLoop: it was opened on another event loop.
         """
-        return (await self._settle(entry, "fired")).parked == 0
+        return (await self.settle(entry, "fire_now")).parked == 0
 
     async def drop(self, entry: str) -> None:
         """Strike what is owed, waits for its time, or is parked: it is never decided. The log says so.
@@ -89,19 +157,14 @@ class Owing:
         Raises:
             NotOnAgenda: there is no such entry.
             CommitFailed, OutcomeUnknown, Fenced: the log failed.
-            WriterUnavailable, EngineClosed: the engine takes nothing.
+            Overloaded, WriterUnavailable, EngineClosed: the engine takes nothing.
             WrongLoop: it was opened on another event loop.
         """
-        await self._settle(entry, "dropped")
+        await self.settle(entry, "drop")
 
-    async def _settle(self, entry: str, how: str, again: bool = False) -> Receipt:
-        self._home.require()
-        name = name_of(entry)
-        if name is None:
-            raise NotOnAgenda(entry, len(self.entries()))
-        promise: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        asked = cast(Command, Settlement(name, how, again))  # `batch` tells it apart
-        await self._writer.mailbox.put((promise, asked, _BY_ITSELF))
+    async def _put(self, asked: Looking | Settlement) -> Receipt[Any]:
+        promise: asyncio.Future[Receipt[Any]] = asyncio.get_running_loop().create_future()
+        await self._writer.mailbox.put((promise, cast(Command, asked), _BY_ITSELF))  # `batch` tells it apart
         return await promise
 
 

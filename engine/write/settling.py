@@ -1,4 +1,5 @@
-"""What becomes of an entry of the agenda: because somebody wants it so, or because an effect was performed.
+"""What becomes of an entry of the agenda: because somebody wants it so, or because an effect was performed. And what
+somebody sees of it, in the same order.
 
 Here: entering it in the rows, and deciding what follows. It sees no promise, no queue and no loop. Not here: whose turn
 it is (`batch`), how a command is decided (`cascade`), and performing an effect (`outside`).
@@ -7,6 +8,8 @@ Invariant: what came of an effect is decided only while that is owed, by the com
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Receipt
@@ -17,6 +20,7 @@ from millstream.engine.write.entries import (
     AgendaEntry,
     Effect,
     Entry,
+    Looking,
     Outcome,
     Performed,
     Settlement,
@@ -24,10 +28,11 @@ from millstream.engine.write.entries import (
     id_of,
     settled_of,
 )
+from millstream.engine.write.listing import found_of
 from millstream.engine.write.rows import Rows
 from millstream.engine.write.state import WriteState
 
-__all__ = ["settle", "take_performed"]
+__all__ = ["look", "settle", "take_performed"]
 
 
 def take_performed(rows: Rows, performed: Performed, state: WriteState, limits: Limits) -> None:
@@ -80,6 +85,21 @@ def _decide_again(outcome: Outcome, state: WriteState, rows: Rows, limits: Limit
 
 def _receipt(rows: Rows, parked: int) -> Receipt:
     return Receipt(rows.number, rows.position, 0, None, None, False, parked)
+
+
+def look(rows: Rows, asked: Looking, state: WriteState) -> None:
+    """Show a part of the agenda as it is now.
+
+    Its outcome is a receipt with that as its answer, told when all is durable that was decided before; or what is wrong
+    with it.
+    """
+    try:
+        found = found_of(state.agenda, asked)
+    except MillstreamError as error:
+        rows.outcomes.append(error)
+        rows.refused += 1
+        return
+    rows.outcomes.append(msgspec.structs.replace(rows.nothing(None), answer=found))
 
 
 def settle(rows: Rows, asked: Settlement, state: WriteState, limits: Limits) -> None:

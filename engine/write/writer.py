@@ -99,8 +99,8 @@ class Writer:
         self._repair = Repair(log, rebuild, observer)
         self._limits = limits
         jump = limits.clock_jump_seconds_max if clock is utc_now else None  # one that is given is meant
-        self._clock = SteadyClock(clock, jump, partial(observer.clock_leaps, log=log.name))
-        self._timetable = Timetable(self._clock)
+        self.clock = SteadyClock(clock, jump, partial(observer.clock_leaps, log=log.name))
+        self._timetable = Timetable(self.clock)
         self._app = app
         self._tenure = tenure
         #: How many openings had written before this one.
@@ -131,7 +131,7 @@ class Writer:
         self._term = state.index.term
         self._keeps_agenda = self._app.keeps_agenda or len(state.agenda) > 0
         self._timetable.follow(state.agenda)
-        if (ahead := moment_of(head) - self._clock.now()).total_seconds() > self._limits.clock_jump_seconds_max:
+        if (ahead := moment_of(head) - self.clock.now()).total_seconds() > self._limits.clock_jump_seconds_max:
             self._observer.log_ahead(log=self._store.name, seconds=ahead.total_seconds())
         if store_failed:
             self._repair.store_is_down()
@@ -168,7 +168,7 @@ class Writer:
         return self.state if self._settled else None
 
     def _now(self) -> datetime:
-        return max(self._clock.now(), moment_of(self._sealed))
+        return max(self.clock.now(), moment_of(self._sealed))
 
     def preview(self, command: Command, metadata: Metadata) -> Preview:
         """What deciding the command now would yield; nothing happens.
@@ -284,7 +284,7 @@ class Writer:
             return False
         draft = self._draft
         if draft is None:
-            clock = self._clock.now()
+            clock = self.clock.now()
             if not self._is_left_alone:
                 self._timetable.look(clock)
             draft = self._draft = Draft(self._sealed, max(clock, moment_of(self._sealed)), clock)
@@ -317,8 +317,8 @@ class Writer:
 
     def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""
-        tenure = self._tenure(self._term + 1) if self._is_new else None
-        commit = seal(self._sealed, timestamp(draft.now), draft.body(self._app, tenure))
+        body = draft.body(self._app, self._tenure(self._term + 1) if self._is_new else None)
+        commit = seal(self._sealed, timestamp(draft.now), body)
         draft.sealed(commit.digest)
         self._sealed = Head.after(commit, draft.position - draft.start)
         self._flight = flight = Flight(draft, commit)
@@ -417,7 +417,7 @@ class Writer:
     def _queue_outcomes(self, draft: Draft) -> None:
         """What the draft's callers are to hear stands."""
         self._owed.add(draft.promises, draft.outcomes)
-        self.counts.refused += draft.refused
+        self.counts.told(draft)
 
     def _roll_back(self, flight: Flight, error: CommitFailed | OutcomeUnknown) -> None:
         """Fail what was not written, and all that was decided on top of it."""

@@ -26,8 +26,8 @@ from millstream.engine.server.tokens import Role
 __all__ = ["FrontConnection"]
 
 _SEQUENCE = (1 << NUMBER_BITS) - 1
-#: Replies to these are always taken into a batch: their commands are decided.
-_COMMANDS = frozenset(("execute", "execute_many"))
+#: Replies to these are always taken into a batch: what they ask for is decided.
+_COMMANDS = frozenset(("execute", "execute_many", "settle"))
 _STREAMS = frozenset(("watch", "follow"))
 _RESULT = b',"result"'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -11,9 +12,11 @@ import anyio.to_thread
 import pytest
 
 from millstream.engine import Engine, Metadata
-from tests.engine.cli.running import Millstream, program
+from millstream.engine.server import Tokens
+from millstream.handlers import Schedule
+from tests.engine.cli.running import Millstream, program, served
 from tests.forest import Grow, forest, node
-from tests.handlers.test_timers import Hold, theatre
+from tests.handlers.test_timers import Hold, Plan, Release, plans, theatre
 from tests.outside import Bank, Buy, Confirm, Look, Payments, bugs, shop
 from tests.selling import Order, selling
 from tests.stores import SqlitePlace
@@ -205,3 +208,111 @@ def test_effects_that_are_owed_or_parked_and_what_came_of_one_are_listed_shown_a
     assert millstream("agenda", "drop", log, f"effect:1/{name}").code == 0
     assert [each["id"] for each in millstream("agenda", "list", log, "--json").lines] == [f"effect:3/{name}"]
     assert millstream("log", "verify", log).code == 0
+
+
+def test_a_list_is_as_long_as_somebody_wants_it_and_of_the_kinds_that_are_named(
+    timed: str, log: str, millstream: Millstream
+) -> None:
+    listed = millstream("agenda", "list", timed, "--limit", "1", "--json")
+    assert ([line["id"] for line in listed.lines], "there are more" in listed.err) == (["timer:hold/o1@s"], True)
+    listed = millstream("agenda", "list", timed, "--kind", "effect")
+    assert (listed.code, listed.out, listed.err) == (0, "no such entries\n", "")
+    listed = millstream("agenda", "list", log, "--kind", "timer", "--parked")
+    assert (listed.code, listed.out) == (1, "no such entries\n"), "something is parked"
+    assert len(millstream("agenda", "list", log, "--kind", "event", "--json").lines) == 2
+
+
+def test_what_was_refused_of_timers_and_effects_is_told_from_the_log(tmp_path: Path, millstream: Millstream) -> None:
+    hall, till = str(tmp_path / "hall.db"), str(tmp_path / "till.db")
+
+    async def written() -> None:
+        later, never = timedelta(minutes=10), Release("s", "never")
+        plans["of other keys"] = [Schedule(never, after=later, name="n", key=key) for key in (None, "k")]
+        async with Engine(theatre, log=hall) as engine:
+            await engine.execute_many([Hold("s", order) for order in ("never", "fine")])
+            await engine.execute_many([Hold("t", "never"), Hold("s", "odd"), Plan("s", "of other keys")])
+            for entry in engine.agenda.entries():
+                await engine.agenda.settle(entry.id, "fire_now")
+        bugs["o1"] = "refuses"
+        async with Engine(shop, log=till, effects=[Payments(Bank())]) as engine:
+            await engine.execute_many([Buy("o1"), Buy("o2")])
+            await until(lambda: not len(agenda_of(engine)))
+            await engine.execute(Look())
+
+    try:
+        anyio.run(written)
+    finally:
+        bugs.clear()
+    refused = millstream("agenda", "list", hall, "--refused", "--json").lines
+    assert [(line["id"], line["type"], line["code"], line["message"]) for line in refused] == [
+        ("timer:hold/never@s", "Release", "never", "it stays"),
+        ("timer:hold/never@t", "Release", "never", "it stays"),
+        ("timer:n", "Release", "never", "it stays"),
+        ("timer:n@k", "Release", "never", "it stays"),
+    ]
+    assert refused[0]["recorded_at"] < refused[1]["recorded_at"]
+    (last,) = millstream("agenda", "list", hall, "--refused", "--limit", "1", "--json").lines
+    assert last == refused[3]
+    shown = millstream("agenda", "list", till, "--refused")
+    assert (shown.code, "effect:1/Payments.charge" in shown.out, "too_late: it was cancelled" in shown.out) == (
+        0, True, True,
+    )  # fmt: skip
+    assert "effect:2" not in shown.out
+
+
+class TestOfAServer:
+    def test_it_is_listed_shown_and_settled_without_the_application(
+        self, tmp_path: Path, millstream: Millstream
+    ) -> None:
+        socket = f"unix://{tmp_path}/s"
+        with served(theatre, tmp_path / "hall.db", tmp_path / "s"):
+            assert "nothing is parked" in millstream("agenda", "list", socket).out
+            for order in ("o1", "odd", "o3"):
+                millstream("execute", "Hold", "show=s", f"order={order}", "--actor", "ann", "--address", socket)
+            listed = millstream("agenda", "list", socket, "--limit", "2")
+            assert [line.split()[:3] for line in listed.out.splitlines() if "timer:" in line] == [
+                ["timer:hold/o1@s", "Release", "due"],
+                ["timer:hold/odd@s", "Release", "due"],
+            ]
+            assert (listed.code, "there are more" in listed.err) == (0, True)
+            shown = millstream("agenda", "show", socket, "timer:hold/o1@s")
+            assert (shown.code, shown.figures["actor"], '"order": "o1"' in shown.out) == (0, "ann", True)
+            fired = millstream("agenda", "fire-now", socket, "timer:hold/o1@s", "--json")
+            assert (fired.code, fired.values) == (0, {"entry": "timer:hold/o1@s", "how": "done"})
+            assert millstream("agenda", "fire-now", socket, "timer:hold/odd@s").code == 1
+            again = millstream("agenda", "retry", socket, "timer:hold/odd@s")
+            assert (again.code, again.out) == (1, "timer:hold/odd@s is parked\n")
+            assert millstream("agenda", "list", socket, "--parked").code == 1
+            assert millstream("agenda", "drop", socket, "timer:hold/odd@s").out == "timer:hold/odd@s is dropped\n"
+            assert [line["id"] for line in millstream("agenda", "list", socket, "--json").lines] == ["timer:hold/o3@s"]
+            missed = millstream("agenda", "show", socket, "timer:hold/o1@s")
+            assert (missed.code, "no 'timer:hold/o1@s'; it holds 1" in missed.err) == (2, True)
+
+    def test_who_may_only_read_sees_no_commands_and_settles_nothing(
+        self, tmp_path: Path, millstream: Millstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        socket = f"unix://{tmp_path}/s"
+        tokens = Tokens(["reader:a token for reading", "writer:a token for writing"])
+        with served(theatre, tmp_path / "hall.db", tmp_path / "s", tokens):
+            monkeypatch.setenv("MILLSTREAM_TOKEN", "a token for writing")
+            millstream("execute", "Hold", "show=s", "order=o1", "--address", socket)
+            monkeypatch.setenv("MILLSTREAM_TOKEN", "a token for reading")
+            shown = millstream("agenda", "show", socket, "timer:hold/o1@s")
+            assert (shown.code, "shown to whoever may give commands" in shown.out) == (0, True)
+            refused = millstream("agenda", "drop", socket, "timer:hold/o1@s")
+            assert (refused.code, "role 'reader' may not call 'settle'" in refused.err) == (6, True)
+
+    def test_what_makes_no_sense_of_a_server_or_of_a_log_is_a_wrong_argument(
+        self, log: str, millstream: Millstream
+    ) -> None:
+        for arguments, problem in (
+            (("park", "unix://nowhere", "timer:x"), "a server parks nothing"),
+            (("list", "unix://nowhere", "--refused"), "stands in the log"),
+            (("list", log, "--refused", "--parked"), "what was refused is not"),
+            (("retry", "a:b", "unix://nowhere", "timer:x"), "a server knows its application"),
+            (("retry", log, "timer:x"), "say APP LOG ENTRY"),
+            (("fire-now", "a:b", "c:d", log, "timer:x"), "say APP LOG ENTRY"),
+        ):
+            ran = millstream("agenda", *arguments)
+            assert (ran.code, problem in " ".join(ran.err.replace("│", " ").split())) == (2, True), ran.err
+        assert millstream("agenda", "list", "unix://nowhere").code == 7

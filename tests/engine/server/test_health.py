@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from millstream.engine import Engine
+from millstream.engine.loop.clock import utc_now
 from tests.desk import desk
 from tests.engine.server.caller import ADD, calling, one_process, request, served, until
+from tests.shop import Add, shop
+from tests.stores import MemoryPlace
 from tests.support import ScriptedLog
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +25,21 @@ async def test_an_open_engine_is_live_and_ready() -> None:
             "position": 1,
             "lag_events": 0,
             "reasons": [],
+            "seconds_ahead": 0.0,
         }
+
+
+async def test_with_a_log_that_is_ahead_of_the_clock_it_says_so_and_is_ready_as_commands_are_decided() -> None:
+    place = MemoryPlace()
+    async with Engine(shop, log=place.log(), clock=lambda: utc_now() + timedelta(days=1)) as engine:
+        await engine.execute(Add("a", 1))
+    async with served(log=place.log()) as server, calling(server) as caller:
+        assert (await caller.call("execute", {"command": ADD}))["position"] == 2
+        health = await caller.call("health")
+        assert (health["ready"], 86_000 < health["seconds_ahead"] <= 86_400) == (True, True)
+        assert (await caller.call("stats"))["writer"]["seconds_ahead"] > 86_000
+    async with Engine(shop, log=place.log(), clock=lambda: utc_now() + timedelta(days=1, seconds=-50)) as engine:
+        assert engine.stats().writer.seconds_ahead == 0, "so little is no matter"
 
 
 @one_process

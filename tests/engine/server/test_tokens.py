@@ -95,7 +95,7 @@ def test_tokens_show_in_no_look_at_them() -> None:
 
 def test_each_role_may_call_methods_that_there_are_and_a_writer_all() -> None:
     assert MAY[Role.WRITER] == set(params_of(shop))
-    assert MAY[Role.WRITER] - MAY[Role.READER] == {"execute", "execute_many"}
+    assert MAY[Role.WRITER] - MAY[Role.READER] == {"execute", "execute_many", "settle"}
     assert MAY[None] == {"authenticate", "health"}
 
 
