@@ -99,6 +99,21 @@ FIGURES = (
         limits=limits("timers-waiting", one_dict="plain-timers"),
     ),
     Figure(
+        name="effects",
+        title="what an effect costs until it is settled, in commands of 1,000 callers",
+        about="What the engine does for what is done outside, in the time of the loop's thread, until that is settled.",
+        unit="commands/effect",
+        subjects=(Entry("millstream", "engine-effects", "effects", Goal(bound=2, at_most=True)),),
+        limits=limits("effects", a_task_each="bare-effects"),
+    ),
+    Figure(
+        name="effects-owed",
+        title="what a command costs beside 10,000 effects that are owed and not performed",
+        unit="times a command",
+        subjects=(Entry("millstream", "engine-effects-owed", "effects", Goal(bound=1.03, at_most=True)),),
+        limits=limits("effects", none_owed="engine-effects-none"),
+    ),
+    Figure(
         name="watched",
         title="1,000 callers beside 10,000 watches of 10,000 accounts",
         unit="commands/s",

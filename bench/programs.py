@@ -21,6 +21,7 @@ from millstream.bench import (
     loops,
     open_loop,
     opening,
+    outside,
     timers,
     views,
 )
@@ -136,6 +137,10 @@ PROGRAMS = {
     "idle-timers": _on_loop(timers.idle, "calls that the loop itself makes at their times, nothing else", _NOTHING),
     "engine-timers-waiting": _on_loop(timers.million, "timers on the agenda, none of which is due", _GROUP),
     "plain-timers": _plain(timers.plain_million, "a dict of the same names, times and commands", _NOTHING),
+    "engine-effects": _on_loop(outside.settled, "each is owed, performed at once, and settled by a command", _GROUP),
+    "bare-effects": _on_loop(outside.bare, "a task with a timeout for each; nothing is owed or settled", _NOTHING),
+    "engine-effects-owed": _on_loop(outside.owed, "10,000 effects are owed, and their method is paused", _GROUP),
+    "engine-effects-none": _on_loop(partial(outside.owed, effects=0), "the same engine, and none is owed", _GROUP),
     "engine-grown": _on_loop(growth.grown, "a log and a state of that size; no snapshot is taken meanwhile", _GROUP),
     "engine-stall": _on_loop(growth.stall, "1,000 callers write; the garbage collector stays on", _GROUP),
     "engine-stall-frozen": _on_loop(

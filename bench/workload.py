@@ -233,6 +233,10 @@ WORKLOADS = {
         Workload(callers=1, commands=1_000_000, warmup=50_000),
         Workload(callers=1, commands=1_000, warmup=100),
     ),
+    "effects": Sizes(
+        Workload(callers=1_000, commands=100_000, warmup=10_000),
+        Workload(callers=50, commands=500, warmup=50),
+    ),
     "small": Sizes(
         Workload(callers=1_000, commands=200_000, warmup=50_000),
         Workload(callers=100, commands=500, warmup=100, accounts=10),
