@@ -257,7 +257,7 @@ def test_every_program_of_a_page_runs_and_prints_what_the_page_says(
 
 def test_the_readme_has_the_api_on_one_page_and_the_price() -> None:
     languages = [block.language for block in blocks_of(ROOT / "README.md")]
-    assert languages.count("python") == 2
+    assert languages.count("python") == 3
     for name in ("Rejected", "LogLocked"):
         assert name in mentioned(ROOT / "README.md")
 
