@@ -285,7 +285,7 @@ class Cascade:
             yielded += handler(command, self._context(origin, key)) if wants_context else handler(command)
             answer = state.answered.own if promise else None
             own, timings = apart(yielded)
-            found = checked(timings, state.app, state.agenda, rows.clock, self._limits, tag)
+            found = checked(timings, state.app, state.agenda, rows.clock, self._limits, tag) if timings else ()
             data = state.app.encode_events(list(own))
             if len(data) > self._limits.commit_bytes_max:
                 raise CommitTooLarge(tag, len(data), self._limits.commit_bytes_max)
@@ -315,7 +315,8 @@ class Cascade:
             return refusal, None
         self._enter(tag, key, events, data, origin)
         self._size_bytes += len(data)
-        self._enter_timers(found, key, command=origin.command)
+        if found:
+            self._enter_timers(found, key, command=origin.command)
         self.take(events)
         return None, answer
 
