@@ -232,6 +232,7 @@ def test_without_fakes_nothing_is_performed() -> None:
     with Scenario(app) as scenario:
         scenario.given(Pay("o1", 5))
         scenario.perform()
+        assert scenario.happened == []
         scenario.then_effects({"Payments.charge": [Asked("o1", 5)]})
 
 
