@@ -49,6 +49,7 @@ class Work:
         rest: waits for so many seconds, or raises `CutOff`.
         tell: is told of what the application's code raised: where, on what, and what.
         now: the measuring clock.
+        ends: whether the engine ends what is performed. Who is cancelled otherwise was so by the application.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Work:
         rest: Callable[[float], Awaitable[None]],
         tell: Callable[[str, str, BaseException], None],
         now: Callable[[], float],
+        ends: Callable[[], bool],
     ) -> None:
         self._app = app
         self._limits = limits
         self._rest = rest
         self._tell = tell
         self._now = now
+        self._ends = ends
 
     async def perform(self, lane: Lane, effect: Effect, instance: Any) -> Performed:
         """Perform an effect; returns what came of it.
@@ -85,9 +88,14 @@ class Work:
         except _Ours as ours:
             error = ours.__cause__ or ours
             return _parked(effect, taken.attempts, error)
-        except (CutOff, asyncio.CancelledError, *INTERRUPTS):
+        except (CutOff, *INTERRUPTS):
             raise
-        except BaseException as error:  # noqa: BLE001 - it is parked with what it failed with, which was told
+        except BaseException as error:  # it is parked with what it failed with, which was told
+            if isinstance(error, asyncio.CancelledError):
+                if self._ends():
+                    raise
+                lane.failed += 1
+                self._tell(lane.entry.method.place, lane.entry.method.event.__name__, error)
             return _parked(effect, taken.attempts, error)
         return Performed(effect.name, how if events else "void", taken.attempts, tuple(commands))
 

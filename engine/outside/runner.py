@@ -69,7 +69,9 @@ class Runner:
         self._lanes = lanes
         self._writer = writer
         self._observer = observer
-        self._work = Work(app, limits, self._rest, Faults(observer, elapsed).tell, elapsed)
+        self._work = Work(
+            app, limits, self._rest, Faults(observer, elapsed).tell, elapsed, lambda: self._ending.is_set()
+        )
         self._agenda: Agenda | None = None
         self._tasks: dict[Name, asyncio.Task[None]] = {}
         #: What came of effects, and is not durable yet.

@@ -247,9 +247,9 @@ class ViewActor:
 
         A commit that was applied already is passed over.
         """
-        while self._holds.forbid(decoded.head.position):
-            await self._holds.changed()
         async with self.still:
+            while self._holds.forbid(decoded.head.position):
+                await self._holds.changed()
             ready = self.ready
             for _ in self.read.steps(decoded):
                 if slicer.is_over:

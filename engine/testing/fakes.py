@@ -80,7 +80,8 @@ class Fakes:
             SimulationError: a loop runs in this thread.
             Stuck: a fake goes round in circles.
         """
-        work = Work(self._app, self._limits, asyncio.sleep, tell, lambda: asyncio.get_running_loop().time())
+        now: Callable[[], float] = lambda: asyncio.get_running_loop().time()  # noqa: E731
+        work = Work(self._app, self._limits, asyncio.sleep, tell, now, lambda: False)
         return run_alone(lambda: work.perform(lane, effect, self._instances[lane.entry.owner]))
 
     @property

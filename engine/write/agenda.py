@@ -153,13 +153,18 @@ class Agenda:
             raise NotOnAgenda(id_of(name), len(self))
         return entry
 
+    def let_go(self, name: Name, number: int) -> None:
+        """What was parked of an effect is so no more, in the commit of that number: those behind it may go on."""
+        if self.news is not None:
+            self.news.append((number, name))
+
     def settle(self, settled: Settled, number: int) -> None:
         """What became of one, in the commit of that number. One that is not there any more is passed over."""
         entry = self.strike(_name_in(settled))
         if entry is None:
             return
-        if self.news is not None and entry.is_parked and isinstance(entry, Effect | Outcome):
-            self.news.append((number, entry.name))
+        if entry.is_parked and isinstance(entry, Effect | Outcome):
+            self.let_go(entry.name, number)
         if settled.how == "retried":
             again = msgspec.structs.replace(entry, error="", text="")
             if isinstance(again, Effect):

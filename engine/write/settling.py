@@ -80,6 +80,7 @@ def _decide_again(outcome: Outcome, state: WriteState, rows: Rows, limits: Limit
         return
     is_refused, _ = conclude(commands, outcome, state, rows, limits)
     if outcome.name not in state.agenda.parked:
+        state.agenda.let_go(outcome.name, rows.number)
         rows.sheet.add(settled_of(outcome.name, "refused" if is_refused else "done" if commands else "void"))
 
 

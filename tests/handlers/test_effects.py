@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -264,6 +265,20 @@ async def test_a_store_that_fails_is_no_failed_attempt(bank: Bank, how: Any) -> 
         assert (agenda_of(engine), shop_of(engine).confirmed) == (live, ["o1", "o1"])
 
 
+@pytest.mark.parametrize("how", ["refused", "lost", "written"])
+async def test_an_effect_of_an_event_without_a_key_is_not_performed_again_because_the_store_fails(
+    bank: Bank, how: Any
+) -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log, effects=[Payments(bank)], snapshots=False) as engine:
+        await engine.execute(Mail("hello"))
+        log.steps.append(how)  # the commit that would strike it
+        await until(lambda: not log.steps and is_deciding(engine))
+        await until(lambda: not owed(engine))
+        await engine.execute(Look())
+    assert bank.mailed == ["hello"]
+
+
 async def test_two_attempts_that_answer_differently_strike_once(bank: Bank) -> None:
     place = MemoryPlace()
     bank.says["o1"] = Confirm("o1", "first")
@@ -284,6 +299,20 @@ async def test_two_attempts_that_answer_differently_strike_once(bank: Bank) -> N
 
 
 # What comes of it.
+
+
+async def test_effects_of_a_key_wait_behind_what_came_of_an_earlier_one_and_is_parked(bank: Bank) -> None:
+    bugs["o1"] = "raises"
+    async with Engine(shop, log=MemoryLog(), effects=[Payments(bank)]) as engine:
+        await engine.execute(Buy("o1"))
+        await until(lambda: agenda_of(engine).parked)
+        await engine.execute_many([Buy("o1"), Buy("o2")])
+        await until(lambda: bank.charged["o2"] == 1)
+        await settled()
+        assert bank.orders.count("o1") == 1
+        bugs.clear()
+        assert await engine.agenda.retry("outcome:1/Payments.charge")
+        await until(lambda: bank.charged["o1"] == 2)
 
 
 async def test_a_refusal_strikes_and_is_recorded_with_its_code(bank: Bank) -> None:
@@ -377,6 +406,28 @@ async def test_what_comes_of_one_that_somebody_has_dropped_is_said_and_not_decid
         assert shop_of(engine).confirmed == []
     (facts,) = [facts for name, facts in seen.happened if name == "effect_superseded"]
     assert facts == {"effect": "effect:1/Payments.charge", "how": "done", "commands": ["Confirm"], "problem": ""}
+
+
+async def test_one_that_is_cancelled_by_anybody_but_the_engine_is_parked_and_its_key_waits(bank: Bank) -> None:
+    class Nervous(Effects):
+        @performs(attempts_max=3)
+        async def charge(self, event: PaymentRequested, attempt: Attempt) -> Confirm:
+            if event.amount == 13:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                await anyio.lowlevel.checkpoint()
+            return Confirm(event.order, await bank.charge(event.order, attempt.id))
+
+    app, seen = App(models=[Shop], effects=[Nervous], name="shop"), Seen()
+    async with Engine(app, log=MemoryLog(), effects=[Nervous()], observers=[seen]) as engine:
+        await engine.execute_many([Buy("o1", 13), Buy("o1"), Buy("o2")])
+        await until(lambda: bank.charged["o2"] and agenda_of(engine).parked)
+        await settled()
+        assert bank.orders == ["o2"]
+        assert [entry.error for entry in agenda_of(engine).parked.values()] == ["CancelledError"]
+        assert len(seen.names("application_failed")) == 1
+        assert engine.stats().effects["Nervous.charge"].failed == 1
 
 
 async def test_an_attempt_that_takes_too_long_is_cancelled_and_has_failed(bank: Bank) -> None:

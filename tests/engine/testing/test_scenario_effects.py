@@ -81,6 +81,9 @@ class Payments(Effects):
             raise ConnectionError("no answer")
         if event.cents == 14:
             await asyncio.Event().wait()  # for ever
+        if event.cents == 18:
+            asyncio.current_task().cancel()  # type: ignore[union-attr]
+            await asyncio.Event().wait()
         if event.cents == 15:
             await asyncio.to_thread(print)
         if event.cents == 16:
@@ -167,6 +170,13 @@ def test_one_that_takes_too_long_is_parked_and_what_nobody_expects_fails(scenari
     scenario.perform()
     with pytest.raises(AssertionError, match=r"effect:1/Payments\.charge failed .* TimeoutError\('it took more than"):
         scenario.check()
+
+
+def test_one_that_cancels_itself_is_parked(scenario: Scenario, payments: Payments) -> None:
+    scenario.given(Pay("o1", 18), Pay("o1", 5))
+    scenario.perform()
+    scenario.then_parked("effect:1/Payments.charge")
+    assert payments.calls == [("o1", 18)]
 
 
 def test_behind_one_that_is_parked_those_of_its_key_wait(scenario: Scenario, payments: Payments) -> None:
