@@ -77,9 +77,9 @@ class AgendaItem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def without_commands(self) -> AgendaItem:
-        """The same for whoever may see events and no commands: neither these, nor what was said of them."""
-        if self.command is UNSET and self.commands is UNSET:
-            return self
+        """The same for whoever may see events and no commands: neither these, nor what an error said, which may quote
+        one.
+        """
         return msgspec.structs.replace(self, command=UNSET, commands=UNSET, text=None)
 
 

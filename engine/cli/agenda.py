@@ -237,7 +237,8 @@ def _decide(
                 return await engine.agenda.settle(entry, verdict, again=again)
 
         receipt = anyio.run(work)
-    _tell(entry, "parked" if receipt.parked else "done", json=json)
+    is_owed = verdict == "retry" and entry.startswith("effect:")  # performed in its turn, where effects are
+    _tell(entry, "parked" if receipt.parked else "owed again" if is_owed else "done", json=json)
     if receipt.parked:
         raise typer.Exit(ExitCode.DAMAGED)
 

@@ -9,11 +9,14 @@ there, handlers are checked for purity, and each commit is written and read back
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import ndiff
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
+
+import msgspec
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Command, Event, Metadata, Query, Receipt
@@ -25,7 +28,7 @@ from millstream.engine.application.validation import (
     payload_digest,
 )
 from millstream.engine.commits.commit import Commit, Head, seal, timestamp
-from millstream.engine.errors import MillstreamError, Rejected, UnknownMessage
+from millstream.engine.errors import InvalidMessage, MillstreamError, Rejected, UnknownMessage
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.read.state import ReadState
@@ -50,6 +53,8 @@ Answer = TypeVar("Answer")
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 #: Timers that are sent in one `advance`: more set each other without an end.
 _FIRED_MAX = 100_000
+#: Effects that are performed in one `perform`: more lead to each other without an end.
+_PERFORMED_MAX = 10_000
 
 
 class Scenario:
@@ -115,8 +120,8 @@ class Scenario:
     # Steps.
 
     def given(self, *messages: Event | Command[Any]) -> None:
-        """Say what has happened before: events, without what their reactions and effects did then; or commands, which
-        are decided.
+        """Say what has happened before: events, without what their reactions and effects did then, and without timers,
+        which only commands set; or commands, which are decided.
 
         Raises:
             AssertionError: a command is refused, or something that follows from it fails.
@@ -168,12 +173,15 @@ class Scenario:
             by_parts: the same as for a `timedelta`: ``minutes=10``.
 
         Raises:
+            ValueError: time does not go back.
             AssertionError: something of the step before went wrong, and was not expected; or timers set each other
                 without an end.
             ApplyFailed: the state was damaged.
         """
         self._begin()
         until = self.now + (timedelta(**by_parts) if by is None else by)
+        if until < self.now:
+            raise ValueError(f"time does not go back: {until - self.now}")
         for _ in range(_FIRED_MAX):
             timer = min(self._state.agenda.timers.values(), key=lambda each: each.due, default=None)
             if timer is None or datetime.fromisoformat(timer.due) > until:
@@ -195,10 +203,11 @@ class Scenario:
         Args:
             methods: only effects of these, as the log calls them: ``Payments.charge``. All that have a fake, if none.
             crash: the program ends after each was performed and before the log knows what came of it: all is owed
-                still. Performed again, it has the same `Attempt.id`.
+                still, and nobody hears what its fake raised. Performed again, it has the same `Attempt.id`.
 
         Raises:
-            AssertionError: something of the step before went wrong, and was not expected.
+            AssertionError: something of the step before went wrong, and was not expected; a fake raised it; or effects
+                lead to each other without an end.
             UnknownMessage: there is no such method.
             InvalidMessage: there is no fake for it.
             SimulationError: a loop runs in this thread.
@@ -206,11 +215,13 @@ class Scenario:
             ApplyFailed: the state was damaged.
         """
         self._begin()
-        for lane, effect in self._fakes.turns(self._state.agenda, methods):
+        for number, (lane, effect) in enumerate(self._fakes.turns(self._state.agenda, methods)):
+            if number >= _PERFORMED_MAX:
+                raise AssertionError(f"{number:,} effects were performed, and there are more: they lead to each other")
             faults: list[tuple[str, str, BaseException]] = []
             performed = self._fakes.perform(lane, effect, lambda *fault: faults.append(fault))  # noqa: B023
             for _, _, error in faults:
-                if isinstance(error, SimulationError):
+                if isinstance(error, SimulationError | AssertionError) or _is_of_the_test(error):
                     raise error
             if crash:
                 continue
@@ -233,22 +244,22 @@ class Scenario:
         failed = "".join(f"\n  {name} failed and is parked: {error!r}" for name, error in self._parked.items())
         _require_equal("what happened", list(events), self._events, failed)
 
-    def then_refused(self, code: str) -> None:
-        """Expect that the command was refused with that code, and that nothing happened: that of `when`; or the only
-        one that was refused, of those that timers sent, and that came of effects.
+    def then_refused(self, *codes: str) -> None:
+        """Expect that the command of `when` was refused with that code; or exactly these refusals, in order, of what
+        timers sent and effects led to in the last step.
 
         Raises:
-            AssertionError: it was accepted, or refused with another code.
+            AssertionError: it was accepted, or others were refused, or with other codes.
         """
-        refused, self._outcome = self._outcome, None
-        if refused is None and len(self._unheard) == 1:
-            ((_, refused),) = self._unheard
-            self._unheard = []
-        if not isinstance(refused, Rejected):
+        refused = [each for each in (self._outcome,) if isinstance(each, Rejected)]
+        refused += [each for _, each in self._unheard]
+        self._outcome, self._unheard = None, []
+        if not refused:
             happened = "".join(f"\n  {event!r}" for event in self._events) or " nothing"
-            raise AssertionError(f"the command was not refused; what happened:{happened}")
-        if refused.code != code:
-            raise AssertionError(f"the command was refused with {refused.code!r}, and not {code!r}: {refused}")
+            raise AssertionError(f"nothing was refused; what happened:{happened}")
+        if [each.code for each in refused] != list(codes):
+            told = "".join(f"\n  {each}" for each in refused)
+            raise AssertionError(f"what was refused is not {', '.join(map(repr, codes)) or 'nothing'}:{told}")
 
     def then_answer(self, answer: object) -> None:
         """Expect what the command answered.
@@ -275,7 +286,11 @@ class Scenario:
 
         Raises:
             AssertionError: others are.
+            UnknownMessage: there is no such method.
         """
+        for name in effects:
+            if name not in self.app.effects_by_name:
+                raise UnknownMessage("effect", name, self.app.name, tuple(self.app.effects_by_name))
         owed: dict[str, list[Event]] = {}
         for effect in self._state.agenda.effects.values():
             owed.setdefault(effect.by, []).extend(self.app.today(effect.event.encode()))
@@ -380,8 +395,14 @@ class Scenario:
 
     def _happened(self, event: Event) -> None:
         rows = self._rows()
-        chunk = self.app.encode_events([event])
-        (own,) = self.app.read_events(chunk)
+        if type(event) not in self.app.events:
+            known = tuple(each.tag for each in self.app.events.values())
+            raise UnknownMessage("event", type(event).__name__, self.app.name, known)
+        try:
+            chunk = self.app.encode_events([event])
+            (own,) = self.app.read_events(chunk)
+        except (msgspec.ValidationError, TypeError) as error:
+            raise InvalidMessage(type(event).__name__, str(error)) from error
         try:
             self._state.effects[type(own)][0](own)
         except Exception as error:
@@ -393,7 +414,10 @@ class Scenario:
         """A commit is written and read back; what it owes is decided in the next one."""
         for name in rows.not_timed:
             if name not in self._named:
-                raise AssertionError(f"Unschedule({name[1]!r}) of key {name[0]!r}: nobody has ever set that timer")
+                raise AssertionError(
+                    f"Unschedule({name[1]!r}) of key {name[0]!r}: nobody has ever set that timer; events that are "
+                    "given set none, so give the command that does"
+                )
         self._named.update(timer.name for timer, _ in rows.timed)
         if not rows.is_empty:
             commit = seal(self._reader.head, timestamp(rows.now), rows.body(self.app))
@@ -418,6 +442,11 @@ class Scenario:
         parked = [entry.id for entry in self._state.agenda.parked.values()]
         self._parked |= {name: next(faults, None) for name in parked if name not in self._known}
         self._known = set(parked)
+
+
+def _is_of_the_test(error: BaseException) -> bool:
+    """Whether this is how a test ends itself, such as `pytest.fail`: no error, and nobody's cancellation."""
+    return not isinstance(error, Exception | asyncio.CancelledError)
 
 
 def _require_equal(what: str, expected: list[Any], found: list[Any], beside: str = "") -> None:

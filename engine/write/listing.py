@@ -22,13 +22,16 @@ from msgspec import Raw
 from millstream.engine.application.agenda import PAGE_BYTES, AgendaItem, AgendaPage, EntryKind
 from millstream.engine.application.app import tag_in
 from millstream.engine.errors import InvalidMessage, NotOnAgenda
+from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.entries import AgendaEntry, Effect, Entry, Looking, Name, Outcome, Timer, name_of
 
 __all__ = ["Found", "found_of", "item_of", "kind_of", "page_of"]
 
-#: Of which agenda it was, how many had been taken off, and how many entries come before it.
-_PLACE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})")
+#: Of which process and agenda it was, how many had been taken off, and how many entries come before it.
+_PLACE = re.compile(r"([0-9a-f]{8})\.([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})")
+#: Whose pages they are: another process counts its agendas anew, and knows nothing of what this one has taken off.
+_PROCESS = new_log_id()[:8]
 
 
 class Found(NamedTuple):
@@ -65,7 +68,7 @@ def found_of(agenda: Agenda, asked: Looking) -> Found:
         if len(entries) >= asked.limit or size_bytes >= PAGE_BYTES:
             break
     more = at < sum(map(len, groups))
-    following = f"{agenda.generation}.{agenda.struck}.{at}" if more else None
+    following = f"{_PROCESS}.{agenda.generation}.{agenda.struck}.{at}" if more else None
     return Found(entries, following, len(agenda), len(agenda.parked))
 
 
@@ -160,8 +163,9 @@ def _place(agenda: Agenda, after: str) -> int:
     found = _PLACE.fullmatch(after)
     if found is None:
         raise InvalidMessage("agenda", "`after` is what the page before it has as `next`")
-    generation, struck, at = map(int, found.groups())
+    process = found[1]
+    generation, struck, at = map(int, found.groups()[1:])
     gone = agenda.struck - struck
-    if generation != agenda.generation or gone < 0:
+    if process != _PROCESS or generation != agenda.generation or gone < 0:
         return 0  # it was made anew meanwhile, and may have another order
     return max(0, at - gone)

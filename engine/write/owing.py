@@ -118,7 +118,7 @@ class Owing:
 
     async def retry(self, entry: str, *, again: bool = False) -> bool:
         """Let what is parked be decided once more: a reaction from its start, a timer's command. Returns False if it
-        failed again, and is parked.
+        failed again, and is parked. An effect is owed again, and performed in its turn: True says no more.
 
         Args:
             entry: its ``id``: ``event:812/Selling.placed``, ``timer:hold/o7@s1``.

@@ -224,8 +224,71 @@ def test_a_refusal_that_nobody_hears_can_be_expected(scenario: Scenario) -> None
     scenario.perform("Payments.charge")
     scenario.then_refused("paid_already")
     scenario.advance(hours=1)
-    with pytest.raises(AssertionError, match="refused with 'paid_already', and not 'sold_out'"):
+    with pytest.raises(AssertionError, match=r"(?s)what was refused is not 'sold_out':.*paid_already"):
         scenario.then_refused("sold_out")
+
+
+def test_several_refusals_of_one_step_are_expected_together(scenario: Scenario) -> None:
+    scenario.given(Pay("o1", 5), Confirm("o1", "by hand"), Pay("o2", 5), Confirm("o2", "by hand"))
+    scenario.perform("Payments.charge")
+    scenario.then_refused("paid_already", "paid_already")
+    scenario.then()
+    with pytest.raises(AssertionError, match="nothing was refused"):
+        scenario.then_refused("paid_already")
+
+
+def test_a_test_that_ends_in_a_fake_ends(scenario: Scenario, mails: Mails, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def receipt(event: Paid) -> None:
+        assert event.order == "o2"
+
+    monkeypatch.setattr(mails, "receipt", receipt)
+    scenario.given(Pay("o1", 5))
+    with pytest.raises(AssertionError, match="o2"):
+        scenario.perform()
+
+    async def ended(event: Paid) -> None:
+        pytest.fail("as it is")
+
+    monkeypatch.setattr(mails, "receipt", ended)
+    with pytest.raises(pytest.fail.Exception, match="as it is"):
+        scenario.perform()
+
+
+class Turn(Command):
+    order: Key
+
+
+class Turned(Event):
+    order: Key
+
+
+class Wheel(WriteModel):
+    @handles
+    def turn(self, command: Turn) -> Iterator[Turned]:
+        yield Turned(command.order)
+
+    @applies
+    def turned(self, event: Turned) -> None:
+        pass
+
+
+class Endless(Effects):
+    @performs
+    async def again(self, event: Turned) -> Turn:
+        return Turn(event.order)
+
+
+def test_effects_that_lead_to_each_other_without_an_end_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.engine.testing.scenario._PERFORMED_MAX", 20)
+    scenario = Scenario(App(models=[Wheel], effects=[Endless], name="wheel"), effects=[Endless()])
+    scenario.when(Turn("o1"))
+    with pytest.raises(AssertionError, match="20 effects were performed, and there are more: they lead to each other"):
+        scenario.perform()
+
+
+def test_a_method_that_is_not_there_is_named(scenario: Scenario) -> None:
+    with pytest.raises(UnknownMessage, match=r"Payments\.charge"):
+        scenario.then_effects({"Payments.typo": []})
 
 
 def test_what_there_is_no_method_or_no_fake_for_is_said(payments: Payments) -> None:
