@@ -16,6 +16,7 @@ __all__ = [
     "PAGE_BYTES",
     "PAGE_ENTRIES",
     "PAGE_ENTRIES_MAX",
+    "PAGINGS_MAX",
     "AgendaItem",
     "AgendaPage",
     "EntryKind",
@@ -34,6 +35,8 @@ PAGE_ENTRIES = 100
 PAGE_ENTRIES_MAX = 500
 #: A page ends with the entry by which its messages have so many bytes.
 PAGE_BYTES = 256 * 1024
+#: Of so many that look page by page it is remembered what their pages are to have.
+PAGINGS_MAX = 8
 
 #: How many entries a page may have.
 PageSize: TypeAlias = Annotated[int, Meta(ge=1, le=PAGE_ENTRIES_MAX)]
@@ -87,7 +90,8 @@ class AgendaPage(msgspec.Struct, frozen=True):
     """Some of an agenda's entries: what is owed first, in the order in which it is decided; then timers, in the order
     in which they were set, effects in that in which they came to be owed, and what is parked.
 
-    ``next`` is where the page that follows begins, None if there is none. ``total`` is how many entries the agenda has
+    ``next`` is where the page that follows begins, None if there is none. All pages together have what there was at the
+    first one, each entry once, except what is gone since. ``total`` is how many entries the agenda has
     in all, whatever was asked for, and ``parked`` how many of them are parked. It is as of ``position``, a token.
     """
 

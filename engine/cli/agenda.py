@@ -298,16 +298,15 @@ async def _refused_in_log(log: str, limit: int) -> list[RefusedEntry]:
 
 
 async def _at_server(link: Link, wanted: _Wanted) -> _Listed:
-    agenda, found, after = ClientAgenda(link), dict[str, AgendaItem](), None
+    agenda, found, after = ClientAgenda(link), list[AgendaItem](), None
     size = min(wanted.limit, PAGE_ENTRIES_MAX)
     while True:
         page = await agenda.page(kind=wanted.kind, parked=wanted.parked, after=after, limit=size)
-        found.update((each.id, each) for each in page.entries)
+        found += page.entries
         after = page.next
         if after is None or len(found) >= wanted.limit:
             break
-    items = list(found.values())
-    return _Listed(items[: wanted.limit], after is not None or len(items) > wanted.limit, page.parked)
+    return _Listed(found[: wanted.limit], after is not None or len(found) > wanted.limit, page.parked)
 
 
 # How it is shown.

@@ -122,15 +122,19 @@ def printable(text: str | None) -> str:
 
 
 def log_to_stderr(level: Literal["info", "warning"]) -> None:
-    """Log lines from this level on: for people on a terminal, else as JSON for whoever collects them."""
+    """Log lines from this level on: for people on a terminal, else as JSON for whoever collects them.
+
+    Neither tells what variables held: it may be a secret.
+    """
     processors: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if sys.stderr.isatty():
-        processors.append(structlog.dev.ConsoleRenderer())
+        processors.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
     else:
-        processors += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        told = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        processors += [structlog.processors.ExceptionRenderer(told), structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -50,6 +50,9 @@ class ClientAgenda:
     ) -> AgendaPage:
         """Some of its entries, as of what is durable, and how many there are in all.
 
+        All pages together have what there was at the first one: an entry that is still there is on exactly one, as it
+        is by then. What comes meanwhile is on none.
+
         Args:
             kind: only such entries: ``event``, ``timer``, ``effect`` or ``outcome``, as their ids begin.
             parked: only those that are parked, or that are not.
@@ -59,7 +62,8 @@ class ClientAgenda:
 
         Raises:
             NotOnAgenda: there is no such entry.
-            ProtocolViolated, InvalidMessage: an argument is not what it should be.
+            ProtocolViolated, InvalidMessage: an argument is not what it should be; or what was to follow ``after`` is
+                remembered no more, as the writer's process is another, or several have begun to look since.
             CommitFailed, OutcomeUnknown, Fenced: the log failed at what was decided before.
             WriterUnavailable, EngineClosed, Overloaded: the writer takes nothing.
             LimitReached: too much is asked of the agenda at once, or too many calls wait.
@@ -74,7 +78,7 @@ class ClientAgenda:
         )
 
     async def entries(self, *, kind: EntryKind | None = None, parked: bool | None = None) -> list[AgendaItem]:
-        """All entries, page by page: each once that is there all the time and is not settled meanwhile.
+        """All entries that are there at the first page and at their own, page by page, each once.
 
         There may be as many as the server's ``timers_max``, a million, each of some hundred bytes.
 
@@ -85,13 +89,12 @@ class ClientAgenda:
         Raises:
             as `page` does.
         """
-        found: dict[str, AgendaItem] = {}
         page = await self.page(kind=kind, parked=parked, limit=PAGE_ENTRIES_MAX)
-        while True:
-            found.update((each.id, each) for each in page.entries)
-            if page.next is None:
-                return list(found.values())
+        found = page.entries
+        while page.next is not None:
             page = await self.page(kind=kind, parked=parked, after=page.next, limit=PAGE_ENTRIES_MAX)
+            found += page.entries
+        return found
 
     async def find(self, entry: str) -> AgendaItem:
         """One entry.

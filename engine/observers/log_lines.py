@@ -5,6 +5,7 @@ Here: which hooks are lines, and at which level. What each line means to an oper
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,13 +81,26 @@ def _line(hook: str) -> Callable[..., None]:
         if "replayed" in facts and hook != "state_rebuilt":
             shown["events_per_second"] = round(facts["replayed"] / facts["seconds"]) if facts["seconds"] else 0
         if hook in _WITH_TRACEBACK:
-            shown["exc_info"] = facts["error"]
+            shown |= _traceback_of(facts["error"])
         elif "raised" in facts:
-            shown["exc_info"] = facts["raised"]
             del shown["raised"]
+            shown |= _traceback_of(facts["raised"])
         getattr(_log, LEVELS[hook])(hook, **shown)
 
     return write
+
+
+def _traceback_of(error: BaseException | None) -> dict[str, Any]:
+    """An error for whatever renders the line. Until the program configures structlog, as a plain text.
+
+    What structlog takes then is rich where that is installed: it holds the loop for ten milliseconds and more for each,
+    and prints what all variables held, secrets among them.
+    """
+    if error is None:
+        return {}
+    if structlog.is_configured():
+        return {"exc_info": error}
+    return {"stack": "".join(traceback.format_exception(error)).rstrip()}
 
 
 def _shown(name: str, fact: Any) -> Any:
@@ -105,4 +119,4 @@ for _hook in LEVELS.keys() & vars(Observer).keys():
 
 def log_observer_failure(observer: str, hook: str, error: Exception) -> None:
     """Write the line for an observer that has raised."""
-    _log.error("observer_failed", observer=observer, hook=hook, error=repr(error), exc_info=error)
+    _log.error("observer_failed", observer=observer, hook=hook, error=repr(error), **_traceback_of(error))

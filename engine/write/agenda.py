@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count
 
 import msgspec
 from msgspec import UNSET
@@ -40,8 +39,6 @@ _PIECES: Mapping[str, Callable[[bytes | memoryview], Sequence[AgendaEntry]]] = {
 }
 #: How many bytes of a commit's digest go into the id of an attempt.
 _DIGEST_BYTES = 8
-#: Tells an agenda from one that was made anew: for whoever has looked at a part of the one before.
-_generations = count(1)
 
 
 class Agenda:
@@ -49,7 +46,7 @@ class Agenda:
     order in which they came to be owed; and what is parked, by name.
     """
 
-    __slots__ = ("effects", "generation", "head", "news", "owed", "parked", "struck", "timers")
+    __slots__ = ("effects", "head", "news", "owed", "parked", "timers")
 
     name = AGENDA_PART
     #: The version of its pieces.
@@ -71,9 +68,6 @@ class Agenda:
         #: an effect and is not any more. Whoever takes it waits until that commit is durable.
         self.news: deque[tuple[int, Name]] | None = None
         self.parked: dict[Name, AgendaEntry] = {}
-        self.generation = next(_generations)
-        #: How many entries were taken off, those among them that came back elsewhere.
-        self.struck = 0
 
     def begin(self, head: Head) -> None:
         """Until there no commit has anything for it, if it has no snapshot that says more."""
@@ -122,15 +116,12 @@ class Agenda:
 
     def strike(self, name: Name) -> AgendaEntry | None:
         """Take one off. Returns it; None if it is not there."""
-        entry = (
+        return (
             self.owed.pop(name, None)
             or self.timers.pop(name, None)
             or self.effects.pop(name, None)
             or self.parked.pop(name, None)
         )
-        if entry is not None:
-            self.struck += 1
-        return entry
 
     def __iter__(self) -> Iterator[AgendaEntry]:
         yield from self.owed.values()

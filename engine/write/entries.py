@@ -5,6 +5,7 @@ Here: the values, for the engine and for whoever looks at them. Not here: the ag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -220,14 +221,16 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 
 class Looking(msgspec.Struct, frozen=True, gc=False):
     """What somebody wants to see of the agenda, on its way to the writer as a command: it is shown as of what is
-    durable. Either one ``entry``, or a page of those of a ``kind``, or that are ``parked`` or not, ``after`` another.
+    durable. Either one ``entry``, or a page of those of a ``kind``, or that are ``parked`` or not. A page that follows
+    another has some of the ``names`` that were there at the first one, from place ``at`` on.
     """
 
     kind: EntryKind | None = None
     parked: bool | None = None
-    after: str | None = None
     entry: str | None = None
     limit: int = PAGE_ENTRIES
+    names: Sequence[Name] | None = None
+    at: int = 0
 
 
 def outcome_name(position: int, by: str) -> Name:

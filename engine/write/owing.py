@@ -15,10 +15,11 @@ from msgspec.structs import replace
 from millstream.engine.application.agenda import PAGE_ENTRIES, PAGE_ENTRIES_MAX, AgendaPage, EntryKind, Verdict
 from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.application.options import Deadline, Terms
-from millstream.engine.errors import InvalidMessage, NotOnAgenda
+from millstream.engine.errors import InvalidMessage, NotOnAgenda, WriterUnavailable
 from millstream.engine.loop.home import Home
 from millstream.engine.write.entries import AgendaEntry, Effect, Looking, Settlement, name_of
 from millstream.engine.write.listing import Found, page_of
+from millstream.engine.write.pages import Pages
 from millstream.engine.write.writer import Writer
 
 __all__ = ["Owing"]
@@ -41,18 +42,23 @@ class Owing:
     def __init__(self, writer: Writer, home: Home) -> None:
         self._writer = writer
         self._home = home
+        self._pages = Pages()
 
     def entries(self) -> list[AgendaEntry]:
         """All that is owed, in the order in which it is decided; then timers, in the order in which they were set; and
-        then all that is parked. None while it is rebuilt.
+        then all that is parked: as it is decided, which may not be durable yet.
 
         What older code of the application owes, and today's has no reaction for, is among them, and waits.
 
         Raises:
+            WriterUnavailable: the agenda is rebuilt after a failure of the store; or the writer has stopped.
             WrongLoop: the engine was opened on another event loop.
         """
         self._home.require()
-        return [] if self._writer.state is None else list(map(_own, self._writer.state.agenda))
+        if self._writer.state is None:
+            self._writer.mailbox.wake()
+            raise WriterUnavailable("what it owes is not known while its state is rebuilt")
+        return list(map(_own, self._writer.state.agenda))
 
     async def page(
         self,
@@ -65,7 +71,9 @@ class Owing:
     ) -> AgendaPage:
         """Some of what is owed, due later or parked, as another process may be told it: as of what is durable.
 
-        An entry that is there all the time, and is not settled meanwhile, is on one of the pages, perhaps on two.
+        All pages together have what there was at the first one: an entry that is still there is on exactly one, as it
+        is by then. What comes meanwhile is on none. What the pages are to have is remembered of the `PAGINGS_MAX` who
+        began last, for as long as the engine is open.
 
         Args:
             kind: only such entries: ``event``, ``timer``, ``effect`` or ``outcome``, as their ids begin.
@@ -76,7 +84,7 @@ class Owing:
 
         Raises:
             NotOnAgenda: there is no such entry.
-            InvalidMessage: an argument is not what it should be.
+            InvalidMessage: an argument is not what it should be; or what was to follow ``after`` is remembered no more.
             CommitFailed, OutcomeUnknown, Fenced: the log failed at what was decided before.
             Overloaded, WriterUnavailable, EngineClosed: the engine takes nothing.
             WrongLoop: it was opened on another event loop.
@@ -86,8 +94,15 @@ class Owing:
             raise InvalidMessage("agenda", f"`kind` is one of {', '.join(get_args(EntryKind))}, not {kind!r:.80}")
         if not 1 <= limit <= PAGE_ENTRIES_MAX:
             raise InvalidMessage("agenda", f"`limit` is from 1 to {PAGE_ENTRIES_MAX}, not {limit!r:.80}")
-        receipt = await self._put(Looking(kind, parked, after, entry, limit))
-        return page_of(cast(Found, receipt.answer), receipt.position)
+        after = None if entry is not None else after
+        names, at = (None, 0) if after is None else self._pages.find(after)
+        receipt = await self._put(Looking(kind, parked, entry, limit, names, at))
+        found = cast(Found, receipt.answer)
+        if found.is_last:
+            return page_of(found, None, receipt.position)
+        pages, at = self._pages, found.at
+        following = pages.begin(found.names, at) if after is None else pages.after(after, at)
+        return page_of(found, following, receipt.position)
 
     async def settle(self, entry: str, verdict: Verdict, *, again: bool = False) -> Receipt:
         """Let one of these become of an entry: ``retry``, ``drop`` or ``fire_now``, which the methods of these names
@@ -113,7 +128,7 @@ class Owing:
             raise InvalidMessage("settle", f"an entry can be told {', '.join(_SETTLED)}, not {verdict!r:.80}")
         name = name_of(entry)
         if name is None:
-            raise NotOnAgenda(entry, len(self.entries()))
+            raise NotOnAgenda(entry, 0 if self._writer.state is None else len(self._writer.state.agenda))
         return await self._put(Settlement(name, _SETTLED[verdict], again))
 
     async def retry(self, entry: str, *, again: bool = False) -> bool:

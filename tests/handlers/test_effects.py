@@ -26,8 +26,10 @@ from millstream.engine import (
     Metadata,
     NotOnAgenda,
     Outcome,
+    OutcomeUnknown,
     Replica,
     UnknownMessage,
+    WriterUnavailable,
 )
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Simulation, simulate
@@ -277,6 +279,21 @@ async def test_an_effect_of_an_event_without_a_key_is_not_performed_again_becaus
         await until(lambda: not owed(engine))
         await engine.execute(Look())
     assert bank.mailed == ["hello"]
+
+
+async def test_what_is_owed_is_not_called_nothing_while_it_is_not_known(bank: Bank) -> None:
+    log = ScriptedLog()
+    async with Engine(shop, log=log, effects=False, limits=Limits(store_retry_seconds=0.001)) as engine:
+        await engine.execute(Buy("o1"))
+        log.steps.append("lost")
+        log.probes_fail = 3
+        with pytest.raises(OutcomeUnknown):
+            await engine.execute(Buy("o2"))
+        await until(lambda: not is_deciding(engine))
+        with pytest.raises(WriterUnavailable, match="is not known while its state is rebuilt"):
+            engine.agenda.entries()
+        await until(lambda: is_deciding(engine))
+        assert owed(engine) == ["effect:1/Payments.charge"]
 
 
 async def test_two_attempts_that_answer_differently_strike_once(bank: Bank) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
 import structlog
 
 from millstream.engine import DefinitionError, Engine, Limits, MemoryLog, Observer, Rejected, Replica
+from millstream.engine.cli.output import log_to_stderr
 from millstream.engine.client import Client
 from millstream.engine.observers import LogLines, Observers
 from millstream.engine.observers.log_lines import LEVELS
@@ -134,6 +136,54 @@ async def test_an_observer_that_raises_is_logged_and_changes_nothing_else(log_li
     assert {line["observer"] for line in failures} == {"Failing"}
     assert [line["hook"] for line in failures] == seen.names()
     assert all(isinstance(line["exc_info"], ValueError) for line in failures)
+
+
+@pytest.fixture
+def unconfigured() -> Iterator[None]:
+    kept = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**kept)
+
+
+@pytest.mark.usefixtures("unconfigured")
+async def test_a_failure_is_told_with_its_traceback_and_without_what_variables_held(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def charge(password: str) -> None:
+        raise LookupError("no such card")
+
+    try:
+        charge("-".join(("hunter", "2")))
+    except LookupError as error:
+        facts: Any = {"place": "Shop.pay", "message": "Pay", "error": error, "left_out": 0}
+    LogLines().application_failed(**facts)
+    written = capsys.readouterr().out
+    assert "in charge" in written
+    assert "LookupError: no such card" in written
+    assert "hunter-2" not in written
+
+
+@pytest.mark.usefixtures("unconfigured")
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_command_line_tells_no_more_of_a_failure(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return is_terminal
+
+    def charge(password: str) -> None:
+        raise LookupError("no such card")
+
+    monkeypatch.setattr(sys, "stderr", written := Terminal())
+    log_to_stderr("info")
+    try:
+        charge("-".join(("hunter", "2")))
+    except LookupError as error:
+        facts: Any = {"place": "Shop.pay", "message": "Pay", "error": error, "left_out": 0}
+        LogLines().application_failed(**facts)
+    assert "no such card" in written.getvalue()
+    assert "charge" in written.getvalue()
+    assert "hunter-2" not in written.getvalue()
 
 
 async def test_log_lines_that_cannot_be_written_change_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ async def test_there_are_as_many_pages_as_it_takes_and_nothing_that_stays_is_mis
             page = await caller.call("agenda", {"limit": 3, "after": page["next"]})
             seen |= set(ids(page))
             assert (len(page["entries"]) <= 3, page["total"]) == (True, 6)
-        assert seen >= {f"timer:hold/{order}@s" for order in "bcefgh"}
+        assert seen == {f"timer:hold/{order}@s" for order in "abcefg"}, "what came later is on none"
 
 
 async def test_an_entry_is_not_shown_before_the_commit_is_durable_that_puts_it_there() -> None:
@@ -211,7 +211,7 @@ NOT_THERE = {"error": "NotOnAgenda", "entries": 0}
         ("agenda", {"entry": "effect:1/A.b"}, 1009, {**NOT_THERE, "entry": "effect:1/A.b"}),
         ("agenda", {"entry": "event:²/A.b"}, 1009, {**NOT_THERE, "entry": "event:²/A.b"}),
         ("agenda", {"after": "timer:x@s"}, 1002, {"error": "InvalidMessage", "message_type": "agenda"}),
-        ("agenda", {"after": "1.1." + "9" * 30}, 1002, {"error": "InvalidMessage"}),
+        ("agenda", {"after": "00000000.1." + "9" * 18}, 1002, {"error": "InvalidMessage"}),
         ("agenda", {"limit": 0}, -32602, {}),
         ("agenda", {"limit": 501}, -32602, {}),
         ("agenda", {"kind": "reaction"}, -32602, {}),

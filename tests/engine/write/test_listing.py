@@ -6,9 +6,10 @@ import random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millstream.engine.application.agenda import PAGE_BYTES
-from millstream.engine.errors import InvalidMessage, NotOnAgenda
+from millstream.engine.errors import NotOnAgenda
 from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.entries import Effect, Entry, Looking, Outcome, Timer
 from millstream.engine.write.listing import Found, found_of, item_of
@@ -54,7 +55,7 @@ ALL = agenda_with(timer("t1"), PARKED, EFFECT, OUTCOME, timer("t2", error="E"), 
 )
 def test_a_page_has_what_was_asked_for_in_the_order_in_which_it_is_decided(asked: Looking, expected: list[str]) -> None:
     found = found_of(ALL, asked)
-    assert (ids(found), found.next, found.total, found.parked) == (expected, None, 6, 3)
+    assert (ids(found), found.is_last, found.total, found.parked) == (expected, True, 6, 3)
 
 
 def test_an_entry_that_is_not_there_is_refused_by_name() -> None:
@@ -63,63 +64,65 @@ def test_an_entry_that_is_not_there_is_refused_by_name() -> None:
             found_of(ALL, Looking(entry=name))
 
 
-@pytest.mark.parametrize("after", ["", "1", "1.2", "1.2.3.4", "-1.0.0", "1.0.x", "1.0.1\n", "\u0661.\u0660.\u0661"])
-def test_a_page_begins_where_another_has_said_and_nowhere_else(after: str) -> None:
-    with pytest.raises(InvalidMessage, match="`after` is what the page before it has as `next`"):
-        found_of(ALL, Looking(after=after))
-
-
 def test_a_page_ends_where_its_messages_have_many_bytes_and_has_one_at_least() -> None:
     large = '{"type":"Sold","text":"' + "x" * PAGE_BYTES + '"}'
     agenda = agenda_with(*(Entry(position, "A.b", large) for position in (1, 2)))
     first = found_of(agenda, Looking())
-    assert ids(first) == ["event:1/A.b"]
-    second = found_of(agenda, Looking(after=first.next))
-    assert (ids(second), second.next) == (["event:2/A.b"], None)
+    assert (ids(first), first.is_last) == (["event:1/A.b"], False)
+    second = found_of(agenda, Looking(names=first.names, at=first.at))
+    assert (ids(second), second.is_last) == (["event:2/A.b"], True)
 
 
-def test_what_stays_is_on_one_of_the_pages_whatever_comes_and_goes_meanwhile() -> None:
+def test_what_stays_is_on_exactly_one_page_and_they_end_whatever_comes_and_goes_meanwhile() -> None:
     chance = random.Random(7)
     for _ in range(300):
-        agenda = agenda_with(*(timer(f"t{each}") for each in range(chance.randint(0, 30))))
-        stays = {entry.id for entry in agenda}
-        asked = Looking(limit=chance.randint(1, 7), kind=chance.choice((None, "timer")))
-        seen, after = set[str](), None
-        for turn in range(1_000):
-            page = found_of(agenda, Looking(asked.kind, None, after, None, asked.limit))
-            seen.update(ids(page))
-            after = page.next
-            if after is None:
+        count, limit = chance.randint(1, 30), chance.randint(1, 7)
+        agenda = agenda_with(*(timer(f"t{each}") for each in range(count)))
+        first = {entry.id for entry in agenda}
+        asked, gone, seen, turns = Looking(limit=limit, kind=chance.choice((None, "timer"))), set[str](), [], 0
+        while True:
+            page = found_of(agenda, asked)
+            seen += ids(page)
+            turns += 1
+            if page.is_last:
                 break
-            for number in range(chance.randint(0, asked.limit - 1)):
+            asked = replace(asked, names=page.names, at=page.at)
+            for number in range(chance.randint(0, 3 * limit)):
                 name = f"t{chance.randrange(40)}"
                 match chance.choice(("strike", "set again", "park", "new")):
                     case "strike":
                         agenda.strike(("k", name))
+                        gone.add(timer(name).id)
                     case "set again":
                         agenda.enter(timer(name))
                     case "park":
                         agenda.enter(timer(name, error="E"))
                     case "new":
-                        agenda.enter(timer(name := f"n{turn}.{number}"))
-                stays.discard(timer(name).id)
-        assert after is None, "it comes to an end"
-        assert stays <= seen
+                        agenda.enter(timer(f"n{turns}.{number}"))
+        assert turns <= count // limit + 1, "they come to an end though more comes and goes than a page has"
+        assert first - gone <= set(seen) <= first
+        assert len(seen) == len(set(seen))
 
 
-def test_an_agenda_that_was_made_anew_is_shown_from_its_beginning() -> None:
-    first = found_of(agenda_with(timer("a"), timer("b"), timer("c")), Looking(limit=2))
-    again = agenda_with(timer("c"), timer("b"), timer("a"))
-    assert ids(found_of(again, Looking(after=first.next))) == ["timer:c@k", "timer:b@k", "timer:a@k"]
-
-
-def test_a_page_of_another_process_is_followed_by_the_first_of_this_one() -> None:
+def test_what_changes_its_state_between_two_pages_is_shown_only_where_it_is_asked_for() -> None:
     agenda = agenda_with(timer("a"), timer("b"), timer("c"))
-    after = found_of(agenda, Looking(limit=2)).next
-    assert after is not None
-    assert ids(found_of(agenda, Looking(after=after))) == ["timer:c@k"]
-    of_another = f"00000000{after[8:]}" if not after.startswith("00000000") else f"00000001{after[8:]}"
-    assert ids(found_of(agenda, Looking(after=of_another))) == ["timer:a@k", "timer:b@k", "timer:c@k"]
+    first = found_of(agenda, Looking(parked=False, limit=1))
+    agenda.enter(timer("b", error="E"))
+    rest = Looking(parked=False, names=first.names, at=first.at)
+    assert (ids(first), ids(found_of(agenda, rest))) == (["timer:a@k"], ["timer:c@k"])
+
+
+def test_a_page_looks_at_so_many_of_those_that_are_gone_and_no_more() -> None:
+    agenda = agenda_with(*(timer(f"t{each}") for each in range(5_001)))
+    names = found_of(agenda, Looking(limit=1)).names
+    for each in range(5_000):
+        agenda.strike(("k", f"t{each}"))
+    sizes, at = [], 0
+    while at < len(names):
+        page = found_of(agenda, Looking(names=names, at=at))
+        sizes.append((page.at - at, len(page.entries)))
+        at = page.at
+    assert sizes == [(2_000, 0), (2_000, 0), (1_001, 1)]
 
 
 def test_an_entry_is_told_with_its_message_as_json_and_without_commands_to_some() -> None:
