@@ -1,5 +1,6 @@
 """The runtime: messages, errors, the log, the writer, the views' actors, and the `Engine` that holds them together."""
 
+from millstream.engine.application.about import About
 from millstream.engine.application.agenda import AgendaItem, AgendaPage
 from millstream.engine.application.app import App
 from millstream.engine.application.changing import ChangingEventWarning
@@ -82,6 +83,7 @@ from millstream.engine.write.entries import AgendaEntry, Effect, Entry, Outcome,
 __all__ = [
     "KEY",
     "PERSONAL",
+    "About",
     "AgendaEntry",
     "AgendaItem",
     "AgendaPage",

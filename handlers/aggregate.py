@@ -53,11 +53,11 @@ class Aggregate(msgspec.Struct):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         require_known_state(cls)
-        cls.__handlers__ = declared(cls, "handles", Command, context=True)
+        cls.__handlers__ = declared(cls, "handles", Command, more="context")
         cls.__ends__ = frozenset(_ending(cls))
         cls.__reactions__ = declared_reactions(cls)
         nothing = {event: Method(_nothing, False, None, f"{place_of(cls)}.ends") for event in cls.__ends__}
-        cls.__appliers__ = MappingProxyType({**nothing, **declared(cls, "applies", Event)})
+        cls.__appliers__ = MappingProxyType({**nothing, **declared(cls, "applies", Event, more="about")})
 
     @classmethod
     def __checked__(cls) -> None:

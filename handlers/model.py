@@ -55,8 +55,8 @@ class WriteModel(msgspec.Struct):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         require_known_state(cls)
-        cls.__handlers__ = declared(cls, "handles", Command, context=True)
-        cls.__appliers__ = declared(cls, "applies", Event)
+        cls.__handlers__ = declared(cls, "handles", Command, more="context")
+        cls.__appliers__ = declared(cls, "applies", Event, more="about")
         cls.__reactions__ = declared_reactions(cls)
 
     @classmethod

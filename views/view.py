@@ -57,7 +57,7 @@ class View(msgspec.Struct):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         require_known_state(cls)
-        cls.__appliers__ = declared(cls, "applies", Event)
+        cls.__appliers__ = declared(cls, "applies", Event, more="about")
         cls.__answerers__ = answerers = dict(declared(cls, "answers", Query))
         for query, method in answerers.items():
             promised = answer_type(query)

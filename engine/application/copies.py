@@ -31,15 +31,15 @@ _Copier: TypeAlias = Callable[[Any], Any]
 _ATOMS = {type(None), bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal}
 
 
-def with_own_event(apply: Callable[[Any, Any], Any], event: type[Any]) -> Callable[[Any, Any], Any]:
+def with_own_event(apply: Callable[..., Any], event: type[Any]) -> Callable[..., Any]:
     """A method that applies events of a type, called with a copy of each; the method itself, if none can change."""
     copied = copier(event)
     if copied is None:
         return apply
 
     @wraps(apply)
-    def applied(state: Any, message: Any) -> Any:
-        return apply(state, _own_event(message, copied))
+    def applied(state: Any, message: Any, *about: Any) -> Any:
+        return apply(state, _own_event(message, copied), *about)
 
     return applied
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, 
 
 import msgspec
 
+from millstream.engine.application.about import About
 from millstream.engine.application.copies import with_own_event
 from millstream.engine.application.messages import Event, Message, Query
 from millstream.engine.application.schedules import Schedule, Unschedule
@@ -41,19 +42,21 @@ __all__ = [
 
 _MARK = "__millstream__"
 _NAME = "__millstream_name__"
+_ABOUT = "about: About"
 
-Applies = TypeVar("Applies", bound=Callable[[Any, Any], None])
+Applies = TypeVar("Applies", bound=Callable[[Any, Any], None] | Callable[[Any, Any, About], None])
 M = TypeVar("M", bound=Message)
 
 
 class Method(NamedTuple):
-    """A decorated method: the function to call with ``(state, message)``, or with the context as a third argument.
+    """A decorated method: the function to call with ``(state, message)``; or with a third argument, where it asks for
+    more: a handler for the context, what applies an event for what is told about it.
 
     Where an event can change, what applies it is given a copy by ``function`` itself.
     """
 
     function: Callable[..., Any]
-    wants_context: bool
+    wants_more: bool
     returns: Any
     place: str
 
@@ -69,9 +72,10 @@ class ReactionMethod(NamedTuple):
 def applies(method: Applies) -> Applies:
     """Mark a method as the one that changes the state for one type of event.
 
-    ``def deposited(self, event: Deposited) -> None``. What the event holds is this side's own: a copy, where it can
-    change at all. It must accept every event that was ever written, raise
-    nothing, and depend on nothing but the state and the event: it runs when the event happens, and at every replay.
+    ``def deposited(self, event: Deposited) -> None``; or ``def deposited(self, event: Deposited, about: About)``, for
+    one that must know when that was, who did it, or why. What both hold is this side's own: a copy, where it can
+    change at all. The method must accept every event that was ever written, raise nothing, and depend on nothing but
+    the state and what it is given: it runs when the event happens, and at every replay.
     """
     return cast(Applies, mark(method, "applies"))
 
@@ -91,21 +95,21 @@ def place_of(thing: Any) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
-def declared(owner: type, kind: str, base: type[Message], *, context: bool = False) -> Mapping[type[Message], Method]:
+def declared(owner: type, kind: str, base: type[Message], *, more: str | None = None) -> Mapping[type[Message], Method]:
     """The methods of ``owner`` with decorator ``kind``, by message type.
 
     Args:
         owner: the class to read, inherited methods included.
         kind: the decorator's name.
         base: what the messages must be: `Command`, `Event` or `Query`.
-        context: whether a second parameter, the `Context`, is allowed.
+        more: what a second parameter is called, where one is allowed: ``context`` or ``about``.
 
     Raises:
         DefinitionError: a method has no usable annotation or signature, or two are for the same message.
     """
     found: dict[type[Message], Method] = {}
     for function in marked(owner, kind):
-        message, method = _read(function, kind, base, context)
+        message, method = _read(function, kind, base, more)
         if message in found:
             raise DefinitionError(f"{message.__name__} has two @{kind} methods", found[message].place, method.place)
         found[message] = method
@@ -120,7 +124,7 @@ def declared_reactions(owner: type) -> tuple[ReactionMethod, ...]:
     """
     found: list[ReactionMethod] = []
     for function in marked(owner, "reacts"):
-        event, method = _read(function, "reacts", Event, False)
+        event, method = _read(function, "reacts", Event, None)
         name = given_name(function, f"{owner.__name__}.{function.__name__}")
         found.append(ReactionMethod(name, cast(type[Event], event), method))
     return tuple(found)
@@ -160,13 +164,15 @@ def marked(owner: type, kind: str) -> Iterator[Callable[..., Any]]:
             yield function
 
 
-def _read(function: Callable[..., Any], kind: str, base: type[Message], context: bool) -> tuple[type[Message], Method]:
+def _read(
+    function: Callable[..., Any], kind: str, base: type[Message], more: str | None
+) -> tuple[type[Message], Method]:
     place = place_of(function)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise DefinitionError(f"an @{kind} method is a plain function: pure code has nothing to await", place)
     parameters = list(inspect.signature(function).parameters.values())[1:]
-    if not 1 <= len(parameters) <= (2 if context else 1) or any(p.kind > p.POSITIONAL_OR_KEYWORD for p in parameters):
-        shape = "(self, message) or (self, message, context)" if context else "(self, message)"
+    if not 1 <= len(parameters) <= (2 if more else 1) or any(p.kind > p.POSITIONAL_OR_KEYWORD for p in parameters):
+        shape = f"(self, message) or (self, message, {more})" if more else "(self, message)"
         raise DefinitionError(f"an @{kind} method takes {shape}", place)
     hints = hints_of(function)
     if parameters[0].name not in hints:
@@ -178,6 +184,8 @@ def _read(function: Callable[..., Any], kind: str, base: type[Message], context:
             "give each message a method of its own",
             place,
         )
+    if more == "about" and len(parameters) == 2 and hints.get(parameters[1].name) is not About:
+        raise DefinitionError(f"parameter {parameters[1].name!r} is what is told about the event: {_ABOUT}", place)
     called = with_own_event(function, message) if base is Event else function
     return message, Method(called, len(parameters) == 2, hints.get("return"), place)
 

@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 E = TypeVar("E")
-T = TypeVar("T")
 _Texts: TypeAlias = list[str | None] | None
 
 #: In ``needs`` where a commit says what is owed, parked or settled: who passes that over would forget it.
@@ -343,11 +342,22 @@ class ColumnBody(Generic[E]):
 
     def records(self) -> Iterator[Record[E]]:
         """Made from the columns."""
-        columns, keys, end = self._columns, self.event_keys(), 0
+        columns, keys, end, count = self._columns, self.event_keys(), 0, self._columns.commands
+        nothing: list[None] = [None] * count
+        told = zip(
+            columns.ids or nothing,
+            columns.payloads or nothing,
+            columns.actors or nothing,
+            columns.correlations or nothing,
+            columns.causations or nothing,
+            columns.traces or nothing,
+            columns.extras or nothing,
+            strict=True,
+        )
         origins = {each.command: each for each in columns.origins or ()}
         refused = {each.command: each for each in columns.refused or ()}
         parked = [each.event for each in self.failed if each.event is not None]
-        for index in range(columns.commands):
+        for index, (command_id, payload, actor, correlation, causation, trace, extra) in enumerate(told):
             start = end
             if columns.of is None:
                 end += 1
@@ -355,30 +365,26 @@ class ColumnBody(Generic[E]):
                 while end < len(columns.of) and columns.of[end] == index:
                     end += 1
             own = None if columns.keys is None else columns.keys[index]
-            theirs = list(keys[start:end])
+            theirs = keys[start:end]
             key = None if own is False else str(own) if own is not None else theirs[0] if theirs else None
             yield Record(
                 columns.type if columns.types is None else columns.types[index],  # type: ignore[arg-type]
                 key,
-                _at(columns.ids, index),
-                _at(columns.payloads, index),
-                _at(columns.actors, index),
-                _at(columns.correlations, index),
-                _at(columns.causations, index),
+                command_id,
+                payload,
+                actor,
+                correlation,
+                causation,
                 start,
-                None if all(each == key for each in theirs) else theirs,
+                None if theirs.count(key) == end - start else list(theirs),
                 columns.events[start:end],
-                _at(columns.traces, index),
-                _at(columns.extras, index),
+                trace,
+                extra,
                 origins.get(index),
                 refused.get(index),
-                sum(start <= place < end for place in parked),
+                sum(start <= place < end for place in parked) if parked else 0,
                 _answer_at(columns.answers, index),
             )
-
-
-def _at(column: list[T | None] | None, index: int) -> T | None:
-    return None if column is None else column[index]
 
 
 def _answer_at(answers: Sequence[msgspec.Raw] | None, index: int) -> bytes | None:

@@ -13,6 +13,7 @@ from itertools import chain
 
 import msgspec
 
+from millstream.engine.application.about import About
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.validation import encode
@@ -28,7 +29,7 @@ class Parked(msgspec.Struct, frozen=True):
     """An event that a view could not apply, or one that waits behind such a one.
 
     ``position`` is that of the stored event, which several of today's may come from. ``cause`` is what the view raised,
-    empty for one that only waits; ``code_version`` that of the view then.
+    empty for one that only waits; ``code_version`` that of the view then. ``about`` is what the log says about it.
     """
 
     view: str
@@ -37,6 +38,7 @@ class Parked(msgspec.Struct, frozen=True):
     event: Event
     cause: str
     code_version: int
+    about: About
 
 
 class _Note(msgspec.Struct, array_like=True):
@@ -46,6 +48,7 @@ class _Note(msgspec.Struct, array_like=True):
     event: msgspec.Raw
     cause: str
     code_version: int
+    about: About
 
 
 class _Notes(msgspec.Struct, array_like=True):
@@ -81,7 +84,7 @@ class LeftOut:
         self.parked.setdefault(parked.key, []).append(parked)
         self.count += 1
 
-    def try_again(self, apply: Callable[[Event], object], code_version: int) -> int:
+    def try_again(self, apply: Callable[[Parked], object], code_version: int) -> int:
         """Apply what is parked, key by key, in order; returns how many events were applied.
 
         An event that fails again stays, with what was raised this time, and so does what waits behind it.
@@ -101,7 +104,7 @@ class LeftOut:
         if not self:
             return b""
         parked = sorted(self, key=lambda each: each.position)
-        notes = [_Note(p.position, msgspec.Raw(encode(p.event)), p.cause, p.code_version) for p in parked]
+        notes = [_Note(p.position, msgspec.Raw(encode(p.event)), p.cause, p.code_version, p.about) for p in parked]
         return encode(_Notes(self.skipped, notes))
 
     @classmethod
@@ -125,12 +128,13 @@ class LeftOut:
             left_out.skipped = found.skipped
             for note in found.parked:
                 event = read(bytes(note.event))
-                left_out.park(Parked(view, note.position, key_of(event), event, note.cause, note.code_version))
+                _, __, cause, code_version, about = msgspec.structs.astuple(note)
+                left_out.park(Parked(view, note.position, key_of(event), event, cause, code_version, about))
         return left_out
 
 
 def _tried_again(
-    waiting: Sequence[Parked], apply: Callable[[Event], object], code_version: int, *, in_order: bool
+    waiting: Sequence[Parked], apply: Callable[[Parked], object], code_version: int, *, in_order: bool
 ) -> list[Parked]:
     left: list[Parked] = []
     for parked in waiting:
@@ -138,7 +142,7 @@ def _tried_again(
             left.append(parked)
             continue
         try:
-            apply(parked.event)
+            apply(parked)
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - it stays parked, with what it raised this time

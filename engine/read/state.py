@@ -18,17 +18,19 @@ changed before it raised stays changed: one that may fail is to look first, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import length_hint
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from millstream.engine.application.about import About, own_about
 from millstream.engine.application.app import App
 from millstream.engine.application.applying import apply_all
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
+from millstream.engine.application.methods import Method
 from millstream.engine.application.sides import ReadSide, code_version_of, poison_of
+from millstream.engine.commits.applied import Applied
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import view_part
@@ -79,10 +81,10 @@ class ReadState:
         #: Whether the state is that of `head`, and not on its way to the next commit.
         self.is_whole = True
         self.appliers: Mapping[type[Any], Callable[[Any], None]] = {
-            event: method.function.__get__(self.state) for event, method in self._class.__appliers__.items()
+            event: self._applier(method) for event, method in self._class.__appliers__.items()
         }
-        #: The positions of the events of the commit with that number.
-        self._placed: tuple[int, Sequence[int]] = (0, ())
+        #: What is being applied: some of a commit's events, or one that was parked.
+        self._applied: Applied | Parked | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -156,8 +158,8 @@ class ReadState:
     def _apply(self, decoded: DecodedCommit, start: int) -> bool:
         """Apply a stride of a commit's events, from the one with that index on. Returns False if the view stopped."""
         appliers, parked = self.appliers, self.left_out.parked
-        events = decoded.events[start : start + _STRIDE]
-        left = iter(events)
+        self._applied = applied = Applied(self._app, decoded, start, _STRIDE)
+        left = applied.left
         while True:
             try:
                 if not parked:
@@ -168,7 +170,7 @@ class ReadState:
                     if apply is None:
                         continue
                     if (key := self._key_of(event)) is not None and key in parked:
-                        self._park(decoded, start + len(events) - length_hint(left) - 1, "")
+                        self._park(applied, "")
                         if self.fault is not None:
                             return False
                     else:
@@ -177,15 +179,25 @@ class ReadState:
             except INTERRUPTS:
                 raise
             except BaseException as error:  # noqa: BLE001 - kept, told, and shown to everyone who asks
-                self._poisoned(decoded, start + len(events) - length_hint(left) - 1, error)
+                self._poisoned(applied, error)
                 if self.fault is not None:
                     return False
 
-    def _apply_one(self, event: Event) -> None:
-        self.appliers[type(event)](event)
+    def _applier(self, method: Method) -> Callable[[Any], None]:
+        bound: Callable[..., None] = method.function.__get__(self.state)
+        return (lambda event: bound(event, self._about())) if method.wants_more else bound
 
-    def _poisoned(self, decoded: DecodedCommit, index: int, error: BaseException) -> None:
-        event, position = decoded.events[index], self._position(decoded, index)
+    def _about(self) -> About:
+        """What is told about the event that is applied just now."""
+        assert self._applied is not None, "an event is applied"
+        return self._applied.about
+
+    def _apply_one(self, parked: Parked) -> None:
+        self._applied = msgspec.structs.replace(parked, about=own_about(parked.about))
+        self.appliers[type(parked.event)](parked.event)
+
+    def _poisoned(self, applied: Applied, error: BaseException) -> None:
+        event, position = applied.event, applied.position
         if self._poison == "stop":
             self.fault = (position, error)
             return
@@ -194,14 +206,15 @@ class ReadState:
         kind, key = type(event).__name__, self._key_of(event)
         tell(view=self.view, position=position, event_type=kind, key=key, error=cause, raised=error)
         if parks:
-            self._park(decoded, index, cause)
+            self._park(applied, cause)
         else:
             self.left_out.skipped += 1
             self.is_incomplete = True
 
-    def _park(self, decoded: DecodedCommit, index: int, cause: str) -> None:
-        event, position = decoded.events[index], self._position(decoded, index)
-        self.left_out.park(Parked(self.view, position, self._key_of(event), event, cause, self._code_version))
+    def _park(self, applied: Applied, cause: str) -> None:
+        event, position = applied.event, applied.position
+        key, about = self._key_of(event), applied.about
+        self.left_out.park(Parked(self.view, position, key, event, cause, self._code_version, about))
         self.is_incomplete = True
         if self.left_out.count > self._parked_max:
             self._too_many(position)
@@ -212,18 +225,3 @@ class ReadState:
 
     def _key_of(self, event: Event) -> str | None:
         return self._app.events[type(event)].key_of(event)
-
-    def _position(self, decoded: DecodedCommit, index: int) -> int:
-        number = decoded.head.number
-        if self._placed[0] != number:
-            self._placed = (number, _positions(self._app, decoded))
-        return self._placed[1][index]
-
-
-def _positions(app: App, decoded: DecodedCommit) -> Sequence[int]:
-    """The position of each of a commit's events: of the stored one that it is, or that it came from."""
-    first = decoded.start + 1
-    stored = () if decoded.body is None else decoded.body.events
-    if app.retired.isdisjoint(map(type, stored)):
-        return range(first, first + len(decoded.events))
-    return [position for position, event in enumerate(stored, first) for _ in app.upcast([event])]

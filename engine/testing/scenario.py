@@ -42,7 +42,7 @@ from millstream.engine.write.cascade import decide_owed, fire
 from millstream.engine.write.entries import Name, Timer
 from millstream.engine.write.kernel import decide
 from millstream.engine.write.parts import WriteParts
-from millstream.engine.write.rows import Rows, enter
+from millstream.engine.write.rows import Rows, enter, tell
 from millstream.engine.write.settling import take_performed
 from millstream.engine.write.state import WriteState
 
@@ -403,6 +403,8 @@ class Scenario:
             (own,) = self.app.read_events(chunk)
         except (msgspec.ValidationError, TypeError) as error:
             raise InvalidMessage(type(event).__name__, str(error)) from error
+        if type(own) in self._state.asked:
+            tell(own, 0, self._state, rows, "Given")
         try:
             self._state.effects[type(own)][0](own)
         except Exception as error:

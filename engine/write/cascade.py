@@ -34,7 +34,7 @@ from millstream.engine.errors import (
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
 from millstream.engine.write.entries import Effect, Entry, Outcome, Timer, settled_of
-from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable
+from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable, tell
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
 
@@ -297,7 +297,9 @@ class Cascade:
             if state.performed:
                 require_owable(events, state, self._limits)
             applied = events
-            for event in applied:
+            for index, event in enumerate(applied):
+                if type(event) in state.asked:
+                    tell(event, index, state, rows, tag, self._metadata, origin=origin)
                 state.effects[type(event)][0](event)
         except (_Stop, *INTERRUPTS):
             raise

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from millstream.engine.commits.commit import Commit
+from millstream.engine.commits.decoded import DecodedCommit
+from millstream.engine.commits.record import Body
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.write.batch import Draft
 
@@ -56,3 +60,8 @@ class Flight:
         self.error: BaseException | None = None
         #: What waits for the store, where that is needed.
         self.task: asyncio.Task[None] | None = None
+
+    def decoded(self, read: Callable[[bytes], Body[Any]]) -> DecodedCommit:
+        """The commit for those who follow the log. Its body is read, as it is written, if one of them asks for more."""
+        draft, commit = self.draft, self.commit
+        return DecodedCommit.of(commit, draft.position - draft.start, draft.events, read=lambda: read(commit.body))

@@ -26,7 +26,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.write.cascade import Cascade
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.refusals import decided_at
-from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable
+from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable, tell
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
 
@@ -52,7 +52,7 @@ def decide(
     handlers, effects, yields, index, now = state.handlers, state.effects, state.yields, state.index, rows.now
     versions, version_of, known = index.versions, index.versions.get, index.kept
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
-    few, position = limits.commit_bytes_max // state.exact_bytes_max, rows.position
+    few, position, asked = limits.commit_bytes_max // state.exact_bytes_max, rows.position, state.asked
     for _, command, terms in commands:
         handler, wants_context, tag, key_of, is_keyed, promise = handlers[type(command)]
         yielded: list[Event] = []
@@ -86,7 +86,9 @@ def decide(
             read, chunk, timings = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
             _require_room(read, state, limits)
             events = read
-            for event in events:
+            for place, event in enumerate(events):
+                if type(event) in asked:
+                    _tell(event, place, tag, terms, state, rows)
                 effects[type(event)][0](event)
         except INTERRUPTS:
             raise
@@ -193,6 +195,13 @@ def _enter(
         version, parked = state.version_of(key), cascade.parked
     receipt: Receipt = Receipt(rows.number, position, len(events), command_id, version, False, parked)
     _finish(terms, receipt, state.index, rows, given)
+
+
+def _tell(event: Event, place: int, tag: str, terms: Terms | None, state: WriteState, rows: Rows) -> None:
+    if terms is None:
+        tell(event, place, state, rows, tag)
+    else:
+        tell(event, place, state, rows, tag, terms.metadata, command_id=terms.command_id)
 
 
 def _with(receipt: Receipt, given: Given | None) -> Receipt:

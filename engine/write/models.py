@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, cast
 
 import msgspec
 
+from millstream.engine.application.about import About
 from millstream.engine.application.app import CommandEntry
 from millstream.engine.application.messages import Event
 from millstream.engine.application.methods import Method
@@ -44,8 +45,10 @@ class ModelState(Protocol):
         """The function that decides a command: called with the command, and the context where the method wants it."""
         ...
 
-    def applier(self, event: type[Event], method: Method, key_of: KeyOf) -> Callable[[Any], None]:
-        """The function that applies an event of one type."""
+    def applier(
+        self, event: type[Event], method: Method, key_of: KeyOf, tell: Callable[[], About]
+    ) -> Callable[[Any], None]:
+        """The function that applies an event of one type. A method that asks gets what ``tell`` gives then."""
         ...
 
     def deciding(self, entry: CommandEntry, command: Any) -> Any:
@@ -77,9 +80,11 @@ class _Whole:
         bound: Callable[..., Iterable[Event]] = entry.method.function.__get__(self._instance)
         return bound
 
-    def applier(self, _event: type[Event], method: Method, _key_of: KeyOf) -> Callable[[Any], None]:
-        bound: Callable[[Any], None] = method.function.__get__(self._instance)
-        return bound
+    def applier(
+        self, _event: type[Event], method: Method, _key_of: KeyOf, tell: Callable[[], About]
+    ) -> Callable[[Any], None]:
+        bound: Callable[..., None] = method.function.__get__(self._instance)
+        return (lambda event: bound(event, tell())) if method.wants_more else bound
 
     def deciding(self, _entry: CommandEntry, _command: Any) -> Any:
         return self._instance
@@ -130,8 +135,13 @@ class _Keyed:
 
         return handle
 
-    def applier(self, event: type[Event], method: Method, key_of: KeyOf) -> Callable[[Any], None]:
-        function, stored, new = method.function, self.stored, self._model
+    def applier(
+        self, event: type[Event], method: Method, key_of: KeyOf, tell: Callable[[], About]
+    ) -> Callable[[Any], None]:
+        stored, new = self.stored, self._model
+        given = method.function
+        told: Callable[[Any, Any], None] = lambda instance, event: given(instance, event, tell())  # noqa: E731
+        function = told if method.wants_more else given
 
         def apply(event: Any) -> None:
             key, instances = key_of(event), stored.instances

@@ -6,14 +6,15 @@ Here: a model as something that follows the log. Not here: deciding (`state`), a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from operator import length_hint
 
+from millstream.engine.application.about import About
 from millstream.engine.application.app import App
 from millstream.engine.application.applying import apply_all
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Event
 from millstream.engine.application.methods import Method
 from millstream.engine.application.sides import WriteSide
+from millstream.engine.commits.applied import Applied
 from millstream.engine.commits.columns import AGENDA
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
@@ -56,9 +57,10 @@ class ModelPart:
         self.state = self.model_state.stored
         self.head = Head()
         self._appliers = {
-            event: self.model_state.applier(event, method, self._app.events[event].key_of)
+            event: self.model_state.applier(event, method, self._app.events[event].key_of, self._tell)
             for event, method in self._model.__appliers__.items()
         }
+        self._applied: Applied | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -75,17 +77,21 @@ class ModelPart:
             return ()
         if not self._appliers.keys().isdisjoint(decoded.types):
             events = decoded.events
-            left = iter(events)
+            self._applied = applied = Applied(self._app, decoded)
             try:
-                apply_all(self._appliers, left, decoded.types)
+                apply_all(self._appliers, applied.left, decoded.types)
             except INTERRUPTS:
                 raise
             except BaseException as error:
-                event = events[len(events) - length_hint(left) - 1]
+                event = applied.event
                 methods = (self._model.__appliers__[type(event)],)
                 raise apply_failed(methods, events, event, decoded.start, error) from error
         self.head = decoded.head
         return ()
+
+    def _tell(self) -> About:
+        assert self._applied is not None, "an event is applied"
+        return self._applied.about
 
     def snapshot(self) -> Iterator[bytes] | None:
         """The model's own pieces."""

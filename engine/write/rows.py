@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 
 from msgspec import UNSET, Raw
 
+from millstream.engine.application.about import About
 from millstream.engine.application.app import App, tag_in
 from millstream.engine.application.messages import Event, Metadata, Receipt
 from millstream.engine.application.schedules import Schedule
 from millstream.engine.application.validation import encode
 from millstream.engine.commits.columns import Sheet
 from millstream.engine.commits.commit import Head
-from millstream.engine.commits.record import Tenure, Timed
+from millstream.engine.commits.record import Origin, Tenure, Timed
 from millstream.engine.errors import LimitReached, MillstreamError, Rejected
 from millstream.engine.limits import Limits
 from millstream.engine.write.agenda import Agenda
@@ -26,7 +27,9 @@ from millstream.engine.write.entries import Effect, Name, Timer
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked
 
-__all__ = ["Outcome", "Rows", "enter", "enter_timers", "owe", "require_owable"]
+__all__ = ["Outcome", "Rows", "enter", "enter_timers", "owe", "require_owable", "tell"]
+
+_NOTHING = Metadata()
 
 Outcome: TypeAlias = Receipt | MillstreamError
 
@@ -201,6 +204,44 @@ def enter(
     if key != (keys[0] if keys else None):
         sheet.note("keys", False if key is None else key)
     return version
+
+
+def tell(
+    event: Event,
+    place: int,
+    state: WriteState,
+    rows: Rows,
+    command: str,
+    metadata: Metadata | None = None,
+    *,
+    command_id: str | None = None,
+    origin: Origin | None = None,
+) -> None:
+    """Let a model that asks know about the event that is applied next what the commit will say of it.
+
+    Args:
+        event: it.
+        place: how many of its command's events come before.
+        state: whose models ask.
+        rows: of the commit in the making, without the events of this command.
+        command: the command's type.
+        metadata: what its caller told.
+        command_id: the command's id.
+        origin: what it follows from, if no caller sent it.
+    """
+    told = metadata or _NOTHING
+    state.told = About(
+        position=rows.position + 1 + place,
+        recorded_at=rows.now,
+        command=command,
+        key=state.effects[type(event)][1](event),
+        command_id=command_id,
+        actor=told.actor,
+        correlation=told.correlation,
+        causation=told.causation if origin is None else origin.causation(rows.start),
+        trace=told.trace,
+        extra=told.extra,
+    )
 
 
 def require_owable(events: Iterable[Event], state: WriteState, limits: Limits) -> None:

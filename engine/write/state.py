@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
+from millstream.engine.application.about import About, own_about
 from millstream.engine.application.app import App, CommandEntry
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Context, Event, Preview
@@ -81,11 +82,13 @@ class WriteState:
         "agenda",
         "answered",
         "app",
+        "asked",
         "effects",
         "exact_bytes_max",
         "handlers",
         "index",
         "performed",
+        "told",
         "yields",
     )
 
@@ -103,6 +106,12 @@ class WriteState:
         self.agenda = parts.agenda
         #: What the last handler whose command promises an answer has returned.
         self.answered = Given(None, None)
+        #: The events that a model applies and asks what is told about them.
+        self.asked = frozenset(
+            event for event, entry in app.events.items() if any(method.wants_more for _, method in entry.appliers)
+        )
+        #: That of the next one.
+        self.told: About | None = None
         self._check_purity = check_purity
         self._parts = parts
         self._limits = limits
@@ -119,7 +128,7 @@ class WriteState:
         self.handlers = {
             command: (
                 decider(each),
-                each.method.wants_context,
+                each.method.wants_more,
                 each.tag,
                 each.key_of,
                 is_keyed(app.models[each.model]),
@@ -132,7 +141,7 @@ class WriteState:
         #: reacts to it.
         self.effects = {
             event: (
-                _all([states[index].applier(event, method, entry.key_of) for index, method in entry.appliers]),
+                _all([states[i].applier(event, method, entry.key_of, self._tell) for i, method in entry.appliers]),
                 entry.key_of,
                 _never if entry.exact is None else entry.exact.check,
                 app.reactions.get(event, ()),
@@ -141,13 +150,12 @@ class WriteState:
         }
         #: By type of event the effects that are owed for it.
         self.performed = {event: tuple(each.name for each in entries) for event, entries in app.effects.items()}
-        #: The same as `effects`, with all that follows an event; and what handlers yield that is no event: its check
-        #: says so.
+        #: The same as `effects`, with all that follows an event, or is to be told about it; and what handlers yield
+        #: that is no event: its check says so.
         self.yields: dict[type[Any], tuple[Any, Any, Any, tuple[Any, ...]]] = {
-            **self.effects,
             **{
-                event: (*self.effects[event][:3], (*self.effects[event][3], *app.effects[event]))
-                for event in app.effects
+                event: (*found[:3], (*found[3], *app.effects.get(event, ()), *([About] if event in self.asked else [])))
+                for event, found in self.effects.items()
             },
             Schedule: _TIMING,
             Unschedule: _TIMING,
@@ -159,6 +167,11 @@ class WriteState:
     def new(cls, app: App, receipts_max: int, *, check_purity: bool = False) -> WriteState:
         """The state before the first event."""
         return cls(app, WriteParts(app, Limits(receipts_max=receipts_max)), check_purity=check_purity)
+
+    def _tell(self) -> About:
+        """What is told about the event that is applied just now, to one of those who ask."""
+        assert self.told is not None, "whoever applies an event that a model asks about has said what is told"
+        return own_about(self.told)
 
     @property
     def models(self) -> list[Any]:

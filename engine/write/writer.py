@@ -22,8 +22,8 @@ from typing import Any
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
 from millstream.engine.application.messages import Command, Context, Metadata, Preview
+from millstream.engine.commits.body import body_reader
 from millstream.engine.commits.commit import Head, moment_of, seal, timestamp
-from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
 from millstream.engine.commits.record import Tenure
 from millstream.engine.errors import (
@@ -102,6 +102,7 @@ class Writer:
         self.clock = SteadyClock(clock, jump, partial(observer.clock_leaps, log=log.name))
         self._timetable = Timetable(self.clock)
         self._app = app
+        self._read_body = body_reader(app.stored)
         self._tenure = tenure
         #: How many openings had written before this one.
         self._term = 0
@@ -383,7 +384,7 @@ class Writer:
     def _land(self, flight: Flight) -> None:
         """Durable, then visible, then acknowledged."""
         draft = flight.draft
-        decoded = DecodedCommit.of(flight.commit, draft.position - draft.start, draft.events)
+        decoded = flight.decoded(self._read_body)
         self.head = decoded.head
         try:
             for follower in self._followers:
@@ -403,9 +404,8 @@ class Writer:
                 size_bytes=decoded.size_bytes,
                 seconds=seconds,
             )
-        if seconds * 1e3 > self._limits.slow_commit_ms:
-            ms = round(seconds * 1e3)
-            self._observer.slow_commit(commit=decoded.head.number, ms=ms, bytes=decoded.size_bytes)
+        if (ms := seconds * 1e3) > self._limits.slow_commit_ms:
+            self._observer.slow_commit(commit=decoded.head.number, ms=round(ms), bytes=decoded.size_bytes)
 
     def _has_said_who(self, term: int) -> None:
         """A commit that is durable says who writes in this term."""

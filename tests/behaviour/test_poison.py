@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from millstream.engine import (
+    About,
     Engine,
     EngineClosed,
     Event,
@@ -92,10 +93,16 @@ async def test_an_answer_without_parked_events_says_so_unless_that_will_do(log_l
         assert raised.value.answer == ("a 1", "b 1", "hi")
         assert await engine.ask(Seen(), after=6, incomplete=True) == ("a 1", "b 1", "hi")
         assert await engine.ask(Counted(), after=6) == 4  # the view beside it is complete
+        now = engine.parked()[0].about.recorded_at
+        about = [
+            About(position=2, recorded_at=now, command="Put", key="a"),
+            About(position=4, recorded_at=now, command="Put", key="a"),
+            About(position=5, recorded_at=now, command="Say"),
+        ]
         assert engine.parked() == [
-            Parked("Shelves", 2, "a", Placed("a", "bad"), CAUSE, 1),
-            Parked("Shelves", 4, "a", Placed("a", "2"), "", 1),
-            Parked("Shelves", 5, None, Said("bad"), "LookupError('bad')", 1),
+            Parked("Shelves", 2, "a", Placed("a", "bad"), CAUSE, 1, about[0]),
+            Parked("Shelves", 4, "a", Placed("a", "2"), "", 1, about[1]),
+            Parked("Shelves", 5, None, Said("bad"), "LookupError('bad')", 1, about[2]),
         ]
         stats = engine.stats().views
         assert (stats["Shelves"].status, stats["Shelves"].parked, stats["Shelves"].skipped) == ("live", 3, 0)

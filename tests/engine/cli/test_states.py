@@ -178,6 +178,7 @@ def test_what_is_parked_is_told_to_programs(millstream: Callable[..., tuple[int,
     code, out = millstream("parked", "show", f"{HERE}:yard", "yard.db", "--json")
     told: dict[str, Any] = json.loads(out)
     assert code == 1
+    assert told.pop("about").keys() == {"position", "recorded_at", "command", "key"}
     assert told == {
         "view": "Weights",
         "position": 1,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 from unittest import mock
 
 import msgspec
 import pytest
 
-from millstream.engine import App, Engine, Event, MemoryLog, Parked, ViewFaulted
+from millstream.engine import About, App, Engine, Event, MemoryLog, Parked, ViewFaulted
 from millstream.engine.application.sides import Poison
-from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.application.validation import encode
+from millstream.engine.commits.body import body_reader
+from millstream.engine.commits.commit import Commit, Head, moment_of
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.read import state
@@ -29,9 +32,16 @@ def decoded_commits(*commits: Sequence[Event]) -> list[DecodedCommit]:
     found, position = [], 0
     for number, events in enumerate(commits, start=1):
         head = Head(number, position + len(events))
-        found.append(DecodedCommit(head, position, list(events), frozenset(map(type, events)), 1))
+        types = frozenset(map(type, events))
+        told = {"events": list(events), "commands": len(events), "type": "Do", "key": {"Placed": "item"}}
+        read = partial(body_reader(tuple(types)), encode(told))
+        found.append(DecodedCommit(head, position, list(events), types, 1, read=read))
         position += len(events)
     return found
+
+
+def about(position: int, key: str | None) -> About:
+    return About(position=position, recorded_at=moment_of(Head()), command="Do", key=key)
 
 
 def read_state(
@@ -82,8 +92,8 @@ def test_a_view_that_parks_keeps_events_of_the_same_key_and_applies_all_others()
     assert seen(read) == ["a 1", "b 1", "hi"]
     assert parked_in(read) == [(2, "a", CAUSE), (5, "a", ""), (6, "b", CAUSE)]
     assert read.left_out.parked["a"] == [
-        Parked("Shelves", 2, "a", BAD, CAUSE, 1),
-        Parked("Shelves", 5, "a", Placed("a", "2"), "", 1),
+        Parked("Shelves", 2, "a", BAD, CAUSE, 1, about(2, "a")),
+        Parked("Shelves", 5, "a", Placed("a", "2"), "", 1, about(5, "a")),
     ]
     assert (read.head.number, read.head.position, read.is_sound, read.is_incomplete) == (3, 7, True, True)
 
@@ -284,15 +294,19 @@ def test_what_was_skipped_is_noted_and_nothing_is_noted_of_a_view_that_is_comple
     [
         b"{",
         b"[]",
-        b'[0,[[1,{"type":"Placed","item":"a"},"",1]]]',
-        b'[0,[[1,{"type":"Gone","item":"a"},"",1]]]',
-        b'[0,[[1,{"type":"Passed","item":3},"",1]]]',
+        b'[0,[[1,{"type":"Placed","item":"a"},"",1,ABOUT]]]',
+        b'[0,[[1,{"type":"Gone","item":"a"},"",1,ABOUT]]]',
+        b'[0,[[1,{"type":"Passed","item":3},"",1,ABOUT]]]',
+        b'[0,[[1,{"type":"Passed","item":"a"},"",1]]]',
+        b'[0,[[1,{"type":"Passed","item":"a"},"",1,{}]]]',
     ],
 )
 def test_notes_that_cannot_be_read_any_more_are_refused(notes: bytes) -> None:
     app = desk()
+    about = b'{"position":1,"recorded_at":"2026-01-01T00:00:00Z","command":"Put"}'
+    noted(app, b'[0,[[1,{"type":"Passed","item":"a"},"",1,ABOUT]]]'.replace(b"ABOUT", about), 9)
     with pytest.raises(msgspec.DecodeError):
-        noted(app, notes, 9)
+        noted(app, notes.replace(b"ABOUT", about), 9)
 
 
 class Unspeakable(Exception):
