@@ -72,6 +72,7 @@ from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
+from millstream.engine.read.follow import Following, Happened, HappenedPage
 from millstream.engine.read.parked import Parked
 from millstream.engine.replica import Replica
 from millstream.engine.stats import EffectStats, EngineStats, ReplicaStats, ViewStats, WriterStats
@@ -114,8 +115,11 @@ __all__ = [
     "Event",
     "EventsUnreadable",
     "Fenced",
+    "Following",
     "Gateway",
     "HandlerFailed",
+    "Happened",
+    "HappenedPage",
     "ImpureHandler",
     "InvalidMessage",
     "Key",

@@ -71,6 +71,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ask_all_ms_max: float = 200.0
     #: Watches that are open at once, on all views together; past it `watch` raises `WatchesFull`.
     watches_max: int = 20_000
+    #: Who follows the log in this process at once, each with about ``read_bytes_max`` of it in memory; past it `follow`
+    #: raises `LimitReached`.
+    followers_max: int = 1_000
     #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.
     watch_answers_max: int = 1_000
     #: Bytes of the answers that wait for all who watch every change of one view; one who has as many of them as are

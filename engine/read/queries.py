@@ -35,6 +35,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.home import Home
 from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.follow import Follows
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.watches import Question, Watch
 from millstream.engine.stats import ViewStats
@@ -49,7 +50,7 @@ Answer4 = TypeVar("Answer4")
 Answer5 = TypeVar("Answer5")
 
 
-class Queries:
+class Queries(Follows):
     """The read side of a running application.
 
     Args:
@@ -63,10 +64,8 @@ class Queries:
     def __init__(
         self, app: App, limits: Limits, views: Sequence[ViewActor], home: Home, *, check_purity: bool = False
     ) -> None:
-        self.app = app
-        self.limits = limits
+        super().__init__(app, limits, home)
         self._views = views
-        self._home = home
         #: By query, who answers it, and how: for those who get the answer as JSON.
         self._as_json: dict[type[Query[Any]], tuple[ViewActor, Callable[[Any, Any], Any]]] = {}
         #: The same for those who get the answer itself: what can change is a copy.

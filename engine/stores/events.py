@@ -19,7 +19,7 @@ from millstream.engine.loop.slices import Slicer
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
 
-__all__ = ["StoredEvent", "event_pages", "stored_events"]
+__all__ = ["StoredEvent", "event_pages", "last_before", "stored_events"]
 
 
 class StoredEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,7 +103,7 @@ async def event_pages(
     slicer = Slicer(SLICE_MS)
     head = await log.head()
     require_reached(after, head.position)
-    number = await _last_before(log, after + 1, head.number)
+    number = await last_before(log, after + 1, head.number)
     async with aclosing(log.follow(number, PAGE_BYTES) if endless else _until_end(log, number)) as pages:
         async for page in pages:
             for commit in page:
@@ -126,7 +126,7 @@ async def _until_end(log: Log, number: int) -> AsyncGenerator[Sequence[Commit], 
         number = page[-1].number
 
 
-async def _last_before(log: Log, position: int, last: int) -> int:
+async def last_before(log: Log, position: int, last: int) -> int:
     """The number of a commit after which the event at ``position`` comes, as late a one as can be told; 0 for none.
 
     Args:

@@ -134,6 +134,14 @@ async def waited_for(name: str) -> None:
     raise raised
 
 
+async def followed(name: str) -> None:
+    async with Engine(shop, log="memory:", limits=limits(name, 1)) as engine:
+        await engine.execute(Add("a", 1))
+        first, second = engine.follow(), engine.follow()
+        await anext(first)
+        await anext(second)
+
+
 async def watched(name: str) -> None:
     async with (
         Engine(shop, log="memory:", limits=limits(name, 1)) as engine,
@@ -191,6 +199,7 @@ PROVOKED: dict[str, Callable[[str], Awaitable[None]]] = {
     "view_waiters_max": waited_for,
     "ask_all_ms_max": asked_together,
     "watches_max": watched,
+    "followers_max": followed,
     "watch_answers_max": overrun,
     "view_parked_max": parked_by_a_view,
 }

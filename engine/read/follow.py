@@ -1,0 +1,219 @@
+"""What happens, for whoever wants to hear of it in this process: the events of the log, as they are understood today.
+
+Here: reading them from the log, choosing among them, and where to go on. Not here: the stored form for whoever has no
+application (`stores.events`), and following from elsewhere (`server`, `client`).
+
+The log itself is the queue: a slow consumer reads it later, and no more than a page of it is in memory for each.
+
+Invariant: what is given follows the log without a gap, and `Following.position` never passes what was not taken yet.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar, overload
+
+import msgspec
+
+from millstream.engine.application.about import About
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import Event, Token, position_of
+from millstream.engine.application.validation import require_reached
+from millstream.engine.commits.body import events_in
+from millstream.engine.commits.commit import Head
+from millstream.engine.commits.decoded import DecodedCommit
+from millstream.engine.errors import EngineClosed, InvalidMessage, LimitReached, UnknownMessage
+from millstream.engine.limits import Limits
+from millstream.engine.loop.home import Home
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.stores.events import last_before
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import Reader
+
+__all__ = ["Following", "Follows", "Happened", "HappenedPage"]
+
+E = TypeVar("E", bound=Event)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+
+class Happened(msgspec.Struct, Generic[E_co], frozen=True):
+    """An event, as it is understood today, and what the log says about it. Both are the own of whoever is given it."""
+
+    event: E_co
+    about: About
+
+
+class HappenedPage(msgspec.Struct, Generic[E_co], frozen=True):
+    """Some of what happened, in order; and the position up to which that is all there is of what was asked for.
+
+    ``happened`` may be empty, where much was left out: the position moves all the same.
+    """
+
+    happened: Sequence[Happened[E_co]]
+    position: int
+
+
+class Following(Generic[E]):
+    """What happens, one after another, or in pages. For one task; it has no end but an error.
+
+    Raises (while it is taken from):
+        InvalidMessage: ``after`` is above the log's head.
+        LimitReached: ``followers_max`` follow already.
+        LogCorrupt, EventsUnreadable, LogRefused: the log can't be read on, or not by this application.
+        EngineClosed: the engine is not open, or was closed; ``position`` says where to go on.
+        WrongLoop: it was opened on another event loop.
+    """
+
+    def __init__(self, pages: AsyncGenerator[HappenedPage[E], None], after: int) -> None:
+        self._pages = pages
+        self._page: HappenedPage[E] | None = None
+        self._given = 0
+        #: Everything up to here that was asked for was taken, and what was given after that was dealt with by whoever
+        #: came for more. It is the ``after`` with which to go on later.
+        self.position = after
+
+    def __aiter__(self) -> AsyncIterator[Happened[E]]:
+        return self
+
+    async def __anext__(self) -> Happened[E]:
+        while self._page is None or self._given == len(self._page.happened):
+            if self._page is not None:
+                self.position = self._page.position
+            self._page, self._given = None, 0
+            self._page = await anext(self._pages)
+        happened = self._page.happened[self._given]
+        if self._given and (before := self._page.happened[self._given - 1].about.position) < happened.about.position:
+            self.position = before
+        self._given += 1
+        return happened
+
+    async def pages(self) -> AsyncIterator[HappenedPage[E]]:
+        """The same in pages, each of which is all there is from the one before it up to its position: for whoever
+        writes what came of it elsewhere, in one transaction with that position.
+        """
+        async for page in self._pages:
+            yield page
+            self.position = page.position
+
+    async def aclose(self) -> None:
+        """Take no more. Whoever just stops need not call it: the rest is let go of when nobody has it any more."""
+        await self._pages.aclose()
+
+
+class Follows(ABC):
+    """A running application whose log can be followed.
+
+    Args:
+        app: the application.
+        limits: ``followers_max``, ``read_bytes_max`` and ``slice_ms_max`` are honoured.
+        home: the loop that it is opened on.
+    """
+
+    #: Where commits are read.
+    log: Log
+
+    def __init__(self, app: App, limits: Limits, home: Home) -> None:
+        self.app = app
+        self.limits = limits
+        self._home = home
+        self._followers = 0
+
+    @property
+    @abstractmethod
+    def status(self) -> str:
+        """``open``, or what it is instead."""
+
+    @overload
+    def follow(
+        self, *, after: Token = 0, types: None = None, keys: Iterable[str] | None = None
+    ) -> Following[Event]: ...
+    @overload
+    def follow(
+        self, *, after: Token = 0, types: Iterable[type[E]], keys: Iterable[str] | None = None
+    ) -> Following[E]: ...
+    def follow(
+        self, *, after: Token = 0, types: Iterable[type[Any]] | None = None, keys: Iterable[str] | None = None
+    ) -> Following[Any]:
+        """What happened after a position, and then what happens: ``async for happened in engine.follow(after=…)``.
+
+        Each has an ``event``, as the application understands it today, and what the log says ``about`` it. They are
+        durable, in the order of the log, and none is left out. A consumer that is slow is waited for, and holds up
+        nobody: it reads the log later. Where a retired event means several today, these share a position.
+
+        Args:
+            after: a position, or a token: what `Following.position`, a receipt, or an answer says. 0 is the beginning.
+            types: only events of these classes, as of today; of what a retired one means, those among them.
+            keys: only events with one of these keys, as of today.
+
+        Raises (here; `Following` says what is raised later):
+            InvalidMessage: ``after`` is no token, or a key no text.
+            UnknownMessage: one of ``types`` is no event of the application.
+            WrongLoop: it was opened on another event loop.
+        """
+        self._home.require()
+        known = self.app.events
+        wanted = None if types is None else frozenset(types)
+        for each in wanted or ():
+            if each not in known:
+                name = getattr(each, "__name__", repr(each))
+                raise UnknownMessage("event", name, self.app.name, tuple(entry.tag for entry in known.values()))
+        named = None if keys is None else frozenset(keys)
+        if isinstance(keys, str) or not all(isinstance(key, str) for key in named or ()):
+            raise InvalidMessage("follow", f"`keys` are texts, not {keys!r:.80}")
+        position = max(0, position_of(after))
+        return Following(self._pages(position, wanted, named), position)
+
+    async def _pages(
+        self, after: int, types: frozenset[type[Event]] | None, keys: frozenset[str] | None
+    ) -> AsyncGenerator[HappenedPage[Any], None]:
+        if self.status != "open":
+            raise EngineClosed(self.status)
+        if self._followers >= self.limits.followers_max:
+            raise LimitReached("followers_max", self.limits.followers_max)
+        self._followers += 1
+        try:
+            slicer = Slicer(self.limits.slice_ms_max)
+            head = await _head_before(self.log, after)
+            reader = Reader(self.log, self.app, head, self.limits.read_bytes_max)
+            async with aclosing(self.log.follow(head.number, self.limits.read_bytes_max)) as pages:
+                async for page in pages:
+                    found: list[Happened[Any]] = []
+                    for decoded in reader.decoded_commits(page):
+                        if types is None or not types.isdisjoint(decoded.types):
+                            found += self._chosen(decoded, after, types, keys)
+                        if slicer.is_over:
+                            await slicer.rest()
+                    if reader.head.position > after:
+                        yield HappenedPage(found, reader.head.position)
+            raise EngineClosed("closed")
+        finally:
+            self._followers -= 1
+
+    def _chosen(
+        self, decoded: DecodedCommit, after: int, types: frozenset[type[Event]] | None, keys: frozenset[str] | None
+    ) -> Iterable[Happened[Any]]:
+        known = self.app.events
+        for event, about in zip(decoded.events, decoded.tell(self.app), strict=True):
+            if (
+                about.position > after
+                and (types is None or type(event) in types)
+                and (keys is None or known[type(event)].key_of(event) in keys)
+            ):
+                yield Happened(event, about)
+
+
+async def _head_before(log: Log, position: int) -> Head:
+    """The head of a log as it was at a commit before the event that follows a position.
+
+    Raises:
+        InvalidMessage: the log does not have that position.
+    """
+    head = await log.head()
+    require_reached(position, head.position)
+    number = await last_before(log, position + 1, head.number)
+    if not number:
+        return Head()
+    (commit, *_) = await log.read(number - 1, 1)
+    return Head.after(commit, events_in(commit.body))
