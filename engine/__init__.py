@@ -4,6 +4,7 @@ from millstream.engine.application.about import About
 from millstream.engine.application.agenda import AgendaItem, AgendaPage
 from millstream.engine.application.app import App
 from millstream.engine.application.changing import ChangingEventWarning
+from millstream.engine.application.happened import Following, Happened, HappenedPage
 from millstream.engine.application.messages import (
     KEY,
     PERSONAL,
@@ -72,7 +73,6 @@ from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
-from millstream.engine.read.follow import Following, Happened, HappenedPage
 from millstream.engine.read.parked import Parked
 from millstream.engine.replica import Replica
 from millstream.engine.stats import EffectStats, EngineStats, ReplicaStats, ViewStats, WriterStats

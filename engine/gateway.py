@@ -10,12 +10,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from millstream.engine.application.agenda import PAGE_ENTRIES, AgendaPage, EntryKind, Verdict
-from millstream.engine.application.messages import Answered, Command, Metadata, Query, Receipt, Token
+from millstream.engine.application.happened import Following
+from millstream.engine.application.messages import Answered, Command, Event, Metadata, Query, Receipt, Token
 from millstream.engine.errors import MillstreamError
 
 __all__ = ["AgendaGateway", "Gateway"]
 
 Answer = TypeVar("Answer")
+E = TypeVar("E", bound=Event)
 
 
 class AgendaGateway(Protocol):
@@ -105,4 +107,11 @@ class Gateway(Protocol):
         incomplete: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[Answered[Answer]]]:
         """The answer now, then each changed one."""
+        ...
+
+    def follow(self, *, types: Iterable[type[E]], after: Token = 0, keys: Iterable[str] | None = None) -> Following[E]:
+        """What happened after a position, and then what happens: events of these classes, and what is told about each.
+
+        Where the application runs here, ``types`` may be left out: all of them, then.
+        """
         ...

@@ -16,9 +16,11 @@ from typing import Any, Self, TypeVar, cast
 
 from msgspec import Raw
 
+from millstream.engine.application.happened import Following
 from millstream.engine.application.messages import (
     Answered,
     Command,
+    Event,
     Metadata,
     Query,
     Receipt,
@@ -39,6 +41,7 @@ from millstream.engine.client.executions import (
     mended,
     receipt_of,
 )
+from millstream.engine.client.following import following
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.link import Link
 from millstream.engine.client.parcels import parcels_of
@@ -58,6 +61,7 @@ from millstream.engine.wire.address import Address
 __all__ = ["Client"]
 
 Answer = TypeVar("Answer")
+E = TypeVar("E", bound=Event)
 
 
 class Client:
@@ -348,3 +352,28 @@ class Client:
             yield self._answers.follow(query, subscription)
         finally:
             subscription.close()
+
+    def follow(self, *, types: Iterable[type[E]], after: Token = 0, keys: Iterable[str] | None = None) -> Following[E]:
+        """What happened after a position, and then what happens there: ``async for happened in client.follow(…)``.
+
+        As `Engine.follow`, over lost connections and restarts of the server: it goes on where it was.
+
+        Args:
+            types: the classes of the events, as the application there has them today.
+            after: a position, or a token. 0 is the beginning.
+            keys: only events with one of these keys.
+
+        Raises (at once):
+            InvalidMessage: ``after`` is no token, ``types`` has none or what is no event, or a key is no text.
+
+        Raises (while it is taken from):
+            UnknownMessage: one of ``types`` is no event of the application there.
+            InvalidMessage: ``after`` is above the head of the log there.
+            LimitReached: the connection, or the server, is followed by as many as it may.
+            RemoteError: what was told is not what the classes say; or the log there can't be read on.
+            ConnectionLost: the server is out of reach.
+            NotAuthenticated: the server wants a token.
+            EngineClosed: the client is closed.
+            WrongLoop: it was opened on another event loop.
+        """
+        return following(self.link, after, types, keys)

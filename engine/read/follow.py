@@ -5,20 +5,18 @@ application (`stores.events`), and following from elsewhere (`server`, `client`)
 
 The log itself is the queue: a slow consumer reads it later, and no more than a page of it is in memory for each.
 
-Invariant: what is given follows the log without a gap, and `Following.position` never passes what was not taken yet.
+Invariant: a page has all of what was asked for that is in the log after the page before it, up to its position.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-import msgspec
-
-from millstream.engine.application.about import About
 from millstream.engine.application.app import App
+from millstream.engine.application.happened import Following, Happened, HappenedPage
 from millstream.engine.application.messages import Event, Token, position_of
 from millstream.engine.application.validation import require_reached
 from millstream.engine.commits.body import events_in
@@ -32,74 +30,9 @@ from millstream.engine.stores.events import last_before
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 
-__all__ = ["Following", "Follows", "Happened", "HappenedPage"]
+__all__ = ["Follows"]
 
 E = TypeVar("E", bound=Event)
-E_co = TypeVar("E_co", bound=Event, covariant=True)
-
-
-class Happened(msgspec.Struct, Generic[E_co], frozen=True):
-    """An event, as it is understood today, and what the log says about it. Both are the own of whoever is given it."""
-
-    event: E_co
-    about: About
-
-
-class HappenedPage(msgspec.Struct, Generic[E_co], frozen=True):
-    """Some of what happened, in order; and the position up to which that is all there is of what was asked for.
-
-    ``happened`` may be empty, where much was left out: the position moves all the same.
-    """
-
-    happened: Sequence[Happened[E_co]]
-    position: int
-
-
-class Following(Generic[E]):
-    """What happens, one after another, or in pages. For one task; it has no end but an error.
-
-    Raises (while it is taken from):
-        InvalidMessage: ``after`` is above the log's head.
-        LimitReached: ``followers_max`` follow already.
-        LogCorrupt, EventsUnreadable, LogRefused: the log can't be read on, or not by this application.
-        EngineClosed: the engine is not open, or was closed; ``position`` says where to go on.
-        WrongLoop: it was opened on another event loop.
-    """
-
-    def __init__(self, pages: AsyncGenerator[HappenedPage[E], None], after: int) -> None:
-        self._pages = pages
-        self._page: HappenedPage[E] | None = None
-        self._given = 0
-        #: Everything up to here that was asked for was taken, and what was given after that was dealt with by whoever
-        #: came for more. It is the ``after`` with which to go on later.
-        self.position = after
-
-    def __aiter__(self) -> AsyncIterator[Happened[E]]:
-        return self
-
-    async def __anext__(self) -> Happened[E]:
-        while self._page is None or self._given == len(self._page.happened):
-            if self._page is not None:
-                self.position = self._page.position
-            self._page, self._given = None, 0
-            self._page = await anext(self._pages)
-        happened = self._page.happened[self._given]
-        if self._given and (before := self._page.happened[self._given - 1].about.position) < happened.about.position:
-            self.position = before
-        self._given += 1
-        return happened
-
-    async def pages(self) -> AsyncIterator[HappenedPage[E]]:
-        """The same in pages, each of which is all there is from the one before it up to its position: for whoever
-        writes what came of it elsewhere, in one transaction with that position.
-        """
-        async for page in self._pages:
-            yield page
-            self.position = page.position
-
-    async def aclose(self) -> None:
-        """Take no more. Whoever just stops need not call it: the rest is let go of when nobody has it any more."""
-        await self._pages.aclose()
 
 
 class Follows(ABC):
@@ -147,10 +80,16 @@ class Follows(ABC):
             types: only events of these classes, as of today; of what a retired one means, those among them.
             keys: only events with one of these keys, as of today.
 
-        Raises (here; `Following` says what is raised later):
+        Raises (at once):
             InvalidMessage: ``after`` is no token, or a key no text.
             UnknownMessage: one of ``types`` is no event of the application.
             WrongLoop: it was opened on another event loop.
+
+        Raises (while it is taken from):
+            InvalidMessage: ``after`` is above the log's head.
+            LimitReached: ``followers_max`` follow already.
+            LogCorrupt, EventsUnreadable, LogRefused: the log can't be read on, or not by this application.
+            EngineClosed: the engine is not open, or was closed; `Following.position` says where to go on.
         """
         self._home.require()
         known = self.app.events
@@ -163,7 +102,7 @@ class Follows(ABC):
         if isinstance(keys, str) or not all(isinstance(key, str) for key in named or ()):
             raise InvalidMessage("follow", f"`keys` are texts, not {keys!r:.80}")
         position = max(0, position_of(after))
-        return Following(self._pages(position, wanted, named), position)
+        return Following(lambda after: self._pages(after, wanted, named), position)
 
     async def _pages(
         self, after: int, types: frozenset[type[Event]] | None, keys: frozenset[str] | None

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
+from millstream.engine.application.happened import Following
 from millstream.engine.application.messages import Answered, Query
-from millstream.engine.errors import AnswerFailed, EngineClosed, LimitReached, MillstreamError, NotYetVisible
+from millstream.engine.errors import (
+    AnswerFailed,
+    EngineClosed,
+    LimitReached,
+    MillstreamError,
+    NotYetVisible,
+    UnknownMessage,
+)
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.asked import Asked
@@ -25,8 +33,11 @@ from millstream.engine.wire.messages import Watching, answer_line, ended_line, e
 
 __all__ = ["NUMBER_BYTES", "Queries"]
 
-#: Events in one notification of `follow`.
+T = TypeVar("T")
+
+#: Events in one notification of `follow`; and how many may be left out before that is told.
 _FOLLOW_EVENTS_MAX = 500
+_FOLLOW_SILENT_EVENTS_MAX = 1_000
 _INT_MAX = 2**63 - 1
 #: A longer text is written by itself, so that its bytes are counted.
 _SMALL_CHARS = 256
@@ -82,11 +93,13 @@ class Queries:
 
     def follow(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """The log's events from a position on, and then each new one, as notifications."""
-        self._backend.require_position(request.params.after)
+        params = request.params
+        self._backend.require_position(params.after)
+        pages = self._understood(params) if params.today else self._stored(params)
         most = self._limits.connection_follows_max
         if self._follows.of(connection) >= most:
             raise LimitReached("connection_follows_max", most)
-        self._stream(self._follows, connection, partial(self._follow, connection, request, batch))
+        self._stream(self._follows, connection, partial(self._follow, pages, connection, request, batch))
 
     def _stream(self, shares: Shares, connection: Peer, work: Callable[[int], Coroutine[Any, Any, None]]) -> None:
         shares.take(connection)
@@ -189,20 +202,69 @@ class Queries:
         view = app.views[app.queries[type(params.query)].view].__name__
         return NotYetVisible(view, self._backend.stats().views[view].position, params.after, seconds)
 
-    async def _follow(self, connection: Peer, request: Any, batch: Batch | None, number: int) -> None:
-        params = request.params
+    async def _follow(
+        self,
+        pages: AsyncGenerator[tuple[Sequence[Any], int], None],
+        connection: Peer,
+        request: Any,
+        batch: Batch | None,
+        number: int,
+    ) -> None:
         connection.confirm(request.id, Watching(number), batch)
-        pages = event_pages(self._backend.log, after=params.after, keys=params.keys, tags=params.types, endless=True)
         try:
             async with aclosing(pages):
-                async for events in pages:
-                    for start in range(0, len(events), _FOLLOW_EVENTS_MAX):
-                        await connection.writable()
-                        some = events[start : start + _FOLLOW_EVENTS_MAX]
-                        connection.notify(number, events_line(number, some, some[-1].position))
+                async for events, position in pages:
+                    await connection.writable()
+                    connection.notify(number, events_line(number, events, position))
             raise EngineClosed("closed")
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
             _tell(connection, "follow", number, error)
+
+    async def _stored(self, params: Any) -> AsyncGenerator[tuple[Sequence[Any], int], None]:
+        """The events as they are stored, some at a time, and the position of the last one."""
+        log = self._backend.log
+        pages = event_pages(log, after=params.after, keys=params.keys, tags=params.types, endless=True)
+        async with aclosing(pages):
+            async for events in pages:
+                for some in _apart(events, lambda each: each.position):
+                    yield some, some[-1].position
+
+    def _understood(self, params: Any) -> AsyncGenerator[tuple[Sequence[Any], int], None]:
+        """The same as they are understood today, and how far they go: told now and then, where all are left out.
+
+        Raises:
+            UnknownMessage: one of the types is none of the application's events.
+        """
+        by_tag = {entry.tag: event for event, entry in self._backend.app.events.items()}
+        unknown = sorted(set(params.types or ()) - by_tag.keys())
+        if unknown:
+            raise UnknownMessage("event", unknown[0], self._backend.app.name, tuple(by_tag))
+        types = [by_tag[tag] for tag in (by_tag if params.types is None else params.types)]
+        return self._parts_of(self._backend.follow(after=params.after, types=types, keys=params.keys))
+
+    async def _parts_of(self, following: Following[Any]) -> AsyncGenerator[tuple[Sequence[Any], int], None]:
+        told = following.position
+        try:
+            async for page in following.pages():
+                *parts, last = _apart(page.happened, lambda each: each.about.position) or [()]
+                for some in parts:
+                    yield some, some[-1].about.position
+                if last or page.position - told >= _FOLLOW_SILENT_EVENTS_MAX:
+                    yield last, (told := page.position)
+        finally:
+            await following.aclose()
+
+
+def _apart(events: Sequence[T], position: Callable[[T], int]) -> list[Sequence[T]]:
+    """Events in parts of some. Those that have one position are in one part: whoever has it goes on behind them."""
+    parts, start = [], 0
+    while start < len(events):
+        end = start + _FOLLOW_EVENTS_MAX
+        while end < len(events) and position(events[end]) == position(events[end - 1]):
+            end += 1
+        parts.append(events[start:end])
+        start = end
+    return parts
 
 
 def _is_small(answer: Any) -> bool:

@@ -348,7 +348,11 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
         "watch": _params("watch", ("query", _any_of(app.queries)), after, ("every", bool, False), incomplete),
         "unwatch": _params("unwatch", ("watch", Count)),
         "follow": _params(
-            "follow", after, ("keys", frozenset[str] | None, None), ("types", frozenset[str] | None, None)
+            "follow",
+            after,
+            ("keys", frozenset[str] | None, None),
+            ("types", frozenset[str] | None, None),
+            ("today", bool, False),
         ),
         "agenda": _params(
             "agenda",

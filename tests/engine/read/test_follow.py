@@ -268,6 +268,22 @@ async def test_it_ends_with_the_engine_and_says_so() -> None:
             await take(each, 1)
 
 
+async def test_whoever_was_cancelled_while_it_waited_asks_again_and_misses_nothing() -> None:
+    async with Engine(desk, log="memory:") as engine:
+        await engine.execute(Sell("a", 1))
+        following = engine.follow()
+        pages = engine.follow(after=1).pages()
+        assert len(await take(following, 1)) == 1
+        for _ in range(3):
+            for waits in (following, pages):
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await anext(waits)
+        await engine.execute_many([Note("x"), Sell("b", 2)])
+        assert [each.about.position for each in await take(following, 2)] == [2, 3]
+        assert (await anext(pages)).position == 3
+
+
 async def test_what_is_wrong_is_said_at_once() -> None:
     async with Engine(desk, log="memory:", limits=Limits(followers_max=1)) as engine:
         with pytest.raises(UnknownMessage, match="Opened"):
@@ -277,7 +293,7 @@ async def test_what_is_wrong_is_said_at_once() -> None:
         with pytest.raises(InvalidMessage, match="`keys` are texts"):
             engine.follow(keys=[1])  # type: ignore[list-item]
         with pytest.raises(InvalidMessage, match="no receipt, no answer and no position"):
-            engine.follow(after="0")  # type: ignore[arg-type]
+            engine.follow(after="0")  # type: ignore[call-overload]
         with pytest.raises(InvalidMessage, match="position 7 is above the head of the log, which is at 0"):
             await take(engine.follow(after=7), 1)
         receipt = await engine.execute(Sell("a", 1))

@@ -1,0 +1,58 @@
+"""Following an application that runs elsewhere: what happens, as the classes that the caller names.
+
+Here: asking for it, and from JSON to events. Not here: a stream that goes on over lost connections (`subscriptions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from millstream.engine.application.app import tag_of
+from millstream.engine.application.happened import Following, Happened, HappenedPage
+from millstream.engine.application.messages import Event, Token, position_of
+from millstream.engine.application.validation import union_of
+from millstream.engine.client.link import Link
+from millstream.engine.client.subscriptions import Policy
+from millstream.engine.errors import InvalidMessage, RemoteError
+from millstream.engine.wire.errors import INTERNAL_ERROR
+
+__all__ = ["following"]
+
+E = TypeVar("E", bound=Event)
+
+
+def following(link: Link, after: Token, types: Iterable[type[E]], keys: Iterable[str] | None) -> Following[E]:
+    """What happens where a link leads to; see `Client.follow`.
+
+    Raises:
+        InvalidMessage: ``after`` is no token, ``types`` has none or what is no event, or a key is no text.
+    """
+    wanted: tuple[Any, ...] = tuple(types)
+    named = None if keys is None else list(keys)
+    if not wanted or not all(isinstance(each, type) and issubclass(each, Event) for each in wanted):
+        raise InvalidMessage("follow", f"`types` are the classes of the events to follow, not {wanted!r:.80}")
+    if isinstance(keys, str) or not all(isinstance(key, str) for key in named or ()):
+        raise InvalidMessage("follow", f"`keys` are texts, not {keys!r:.80}")
+    read = msgspec.json.Decoder(list[Happened[union_of(wanted)]]).decode  # type: ignore[misc]
+    params: dict[str, Any] = {"types": sorted(map(tag_of, wanted)), "today": True}
+    if named is not None:
+        params["keys"] = named
+
+    async def pages(after: int) -> AsyncGenerator[HappenedPage[Any], None]:
+        subscription = await link.subscribe("follow", params, after=after, policy=Policy.STREAM)
+        try:
+            while True:
+                told = await subscription.next()
+                try:
+                    found: Sequence[Happened[Any]] = read(told.content)
+                except msgspec.DecodeError as error:
+                    problem = f"what happened up to position {told.position:,} is not what the classes say: {error}"
+                    raise RemoteError(INTERNAL_ERROR, problem) from error
+                yield HappenedPage(found, told.position)
+        finally:
+            subscription.close()
+
+    return Following(pages, max(0, position_of(after)))
