@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from millstream.engine.application.agenda import PAGE_ENTRIES, AgendaPage, EntryKind, Verdict
 from millstream.engine.application.happened import Following
-from millstream.engine.application.messages import Answered, Command, Event, Metadata, Query, Receipt, Token
+from millstream.engine.application.messages import Answered, At, Command, Event, Metadata, Query, Receipt, Token
 from millstream.engine.errors import MillstreamError
 
 __all__ = ["AgendaGateway", "Gateway"]
@@ -81,6 +81,7 @@ class Gateway(Protocol):
         query: Query[Answer],
         *,
         after: Token | None = None,
+        at: At | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
     ) -> Answer:
@@ -92,6 +93,7 @@ class Gateway(Protocol):
         query: Query[Answer],
         *,
         after: Token | None = None,
+        at: At | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
     ) -> Answered[Answer]:

@@ -71,6 +71,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ask_all_ms_max: float = 200.0
     #: Watches that are open at once, on all views together; past it `watch` raises `WatchesFull`.
     watches_max: int = 20_000
+    #: Earlier states of views, made for those who ask for yesterday, that are kept for whoever asks again; the one that
+    #: nobody has asked for longest is forgotten. Each takes what the view itself takes.
+    past_states_max: int = 4
     #: Who follows the log in this process at once, each with about ``read_bytes_max`` of it in memory; past it `follow`
     #: raises `LimitReached`.
     followers_max: int = 1_000

@@ -34,6 +34,7 @@ __all__ = [
     "KEY",
     "PERSONAL",
     "Answered",
+    "At",
     "Command",
     "Context",
     "Event",
@@ -162,6 +163,9 @@ Token: TypeAlias = (
     | ViewIncomplete
     | int
 )
+
+#: What an earlier answer is asked of: a position, a token, or a time.
+At: TypeAlias = Token | datetime
 
 
 def position_of(token: Token | None) -> int:

@@ -8,6 +8,7 @@ message of two fields (CPython 3.11). Whatever an exact check (`exact`) does not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from hashlib import blake2b
 from math import isnan
 from typing import Any, TypeVar, Union
@@ -24,13 +25,14 @@ from millstream.engine.application.doors import (
     shallow,
 )
 from millstream.engine.application.kinds import hides_nan, hiding_fields, kind_of, nests
-from millstream.engine.application.messages import Metadata
+from millstream.engine.application.messages import At, Metadata
 from millstream.engine.errors import InvalidMessage
 
 __all__ = [
     "COMMAND_ID_CHARS_MAX",
     "METADATA_BYTES_MAX",
     "PAYLOAD_DIGEST_BYTES",
+    "at_in",
     "checked_command_id",
     "checked_command_ids",
     "checked_metadata",
@@ -195,6 +197,23 @@ def require_reached(after: int, head: int) -> None:
     if after > head:
         problem = f"position {after:,} is above the head of the log, which is at {head:,}"
         raise InvalidMessage("after", f"{problem}: give a receipt or an answer of this log, as it is now")
+
+
+def at_in(text: str) -> At:
+    """What a text means: a position, or a time as ISO 8601 has it.
+
+    Raises:
+        InvalidMessage: neither.
+    """
+    if text.isascii() and text.isdecimal():
+        return int(text[:20])
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidMessage(
+            "at", f"{text!r:.80} is neither a position nor a time such as 2026-01-01T12:00Z"
+        ) from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def payload_digest(command: Any) -> str:

@@ -39,6 +39,14 @@ _Message: TypeAlias = Annotated[
 _After: TypeAlias = Annotated[
     int, typer.Option(min=0, metavar="N", help="An answer that reflects the event at position N.", show_default=False)
 ]
+_At: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHEN",
+        help="As of a position, or of a time such as 2026-01-01T12:00Z.",
+        show_default=False,
+    ),
+]
 _Incomplete: TypeAlias = Annotated[
     bool, typer.Option("--incomplete", help="Take an answer, too, from a view that has left out events.")
 ]
@@ -118,6 +126,7 @@ def ask(
     message: _Message,
     *,
     after: _After = 0,
+    at: _At = None,
     incomplete: _Incomplete = False,
     timeout: TimeoutOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
@@ -125,7 +134,7 @@ def ask(
     json: Json = False,
 ) -> None:
     """Ask a query, and show its answer."""
-    params = {"query": Raw(message_in(message)), "after": after, "incomplete": incomplete}
+    params = {"query": Raw(message_in(message)), "after": after, "at": at, "incomplete": incomplete}
     result = with_link(address, caller, lambda link: link.call("ask", params, timeout=timeout))
     if json:
         show_json(result)

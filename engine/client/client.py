@@ -10,6 +10,7 @@ import ssl
 from asyncio import CancelledError
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -19,6 +20,7 @@ from msgspec import Raw
 from millstream.engine.application.happened import Following
 from millstream.engine.application.messages import (
     Answered,
+    At,
     Command,
     Event,
     Metadata,
@@ -28,7 +30,7 @@ from millstream.engine.application.messages import (
     position_of,
 )
 from millstream.engine.application.options import Options
-from millstream.engine.application.validation import checked_command_ids, checked_metadata
+from millstream.engine.application.validation import checked_command_ids, checked_metadata, encode
 from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.client.calls import Call
 from millstream.engine.client.decoding import Answers
@@ -52,6 +54,7 @@ from millstream.engine.errors import (
     AnswerUnreadable,
     ConnectionLost,
     DeadlineExceeded,
+    InvalidMessage,
     MillstreamError,
     NotYetVisible,
 )
@@ -222,6 +225,7 @@ class Client:
         query: Query[Answer],
         *,
         after: Token | None = None,
+        at: At | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
     ) -> Answer:
@@ -230,6 +234,7 @@ class Client:
         Args:
             query: the question.
             after: a receipt, a refusal, an earlier answer, or a position: wait until the view has applied it.
+            at: yesterday's answer instead: as of a position, or of a time with a zone.
             timeout: seconds for all of it, waiting for a connection included.
             incomplete: take an answer, too, from a view that has parked or skipped events.
 
@@ -247,7 +252,7 @@ class Client:
             LimitReached: too many calls wait.
             EngineClosed: the client, or what the server serves, is closed.
         """
-        call = self._question(query, after, timeout, incomplete)
+        call = self._question(query, after, at, timeout, incomplete)
         try:
             answered = self._answers.read(query, await self._outcome(call))
         except MillstreamError as error:
@@ -259,6 +264,7 @@ class Client:
         query: Query[Answer],
         *,
         after: Token | None = None,
+        at: At | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
     ) -> Answered[Answer]:
@@ -267,6 +273,7 @@ class Client:
         Args:
             query: the question.
             after: as `ask` takes it, and so are the others.
+            at: a position or a time.
             timeout: seconds.
             incomplete: whether an incomplete answer will do.
 
@@ -284,16 +291,20 @@ class Client:
             LimitReached: too many calls wait.
             EngineClosed: the client, or what the server serves, is closed.
         """
-        call = self._question(query, after, timeout, incomplete)
+        call = self._question(query, after, at, timeout, incomplete)
         try:
             return cast("Answered[Answer]", self._answers.read(query, await self._outcome(call)))
         except MillstreamError as error:
             raise self._mended(query, call, error) from error.__cause__
 
-    def _question(self, query: Query[Any], after: Token | None, timeout: float | None, incomplete: bool) -> Call:
+    def _question(
+        self, query: Query[Any], after: Token | None, at: At | None, timeout: float | None, incomplete: bool
+    ) -> Call:
         params = b'"query":' + json_of(query)
         if after is not None:
             params += b',"after":%d' % max(0, position_of(after))
+        if at is not None:
+            params += b',"at":%b' % _json_of_at(at)
         if incomplete:
             params += b',"incomplete":true'
         deadline = None if timeout is None else deadline_in(timeout)
@@ -377,3 +388,11 @@ class Client:
             WrongLoop: it was opened on another event loop.
         """
         return following(self.link, after, types, keys)
+
+
+def _json_of_at(at: At) -> bytes:
+    if not isinstance(at, datetime):
+        return b"%d" % max(0, position_of(at))
+    if at.tzinfo is None:
+        raise InvalidMessage("at", f"{at.isoformat()} is a time without a zone: say which, as UTC")
+    return encode(at.isoformat())

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from millstream.engine.application.agenda import PAGE_ENTRIES, AgendaItem, AgendaPage, EntryKind, Verdict
-from millstream.engine.application.messages import Answered, Command, Metadata, Query, Receipt, Token
+from millstream.engine.application.messages import Answered, At, Command, Metadata, Query, Receipt, Token
 from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.client.client import Client
 from millstream.engine.client.limits import ClientLimits
@@ -120,22 +120,26 @@ class SyncClient:
         query: Query[Answer],
         *,
         after: Token | None = None,
+        at: At | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
     ) -> Answer:
         """The answer of the view that answers such queries; see `Client.ask`."""
-        return self.answer(query, after=after, timeout=timeout, incomplete=incomplete).answer
+        return self.answer(query, after=after, at=at, timeout=timeout, incomplete=incomplete).answer
 
     def answer(
         self,
         query: Query[Answer],
         *,
         after: Token | None = None,
+        at: At | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
     ) -> Answered[Answer]:
         """The same, with the position at which it is true; see `Client.answer`."""
-        return self._run(partial(self._client.answer, query, after=after, timeout=timeout, incomplete=incomplete))
+        return self._run(
+            partial(self._client.answer, query, after=after, at=at, timeout=timeout, incomplete=incomplete)
+        )
 
     @contextmanager
     def watch(

@@ -6,25 +6,27 @@ Here: from a query to the view that answers it. Not here: how views move (`actor
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import wraps
 from threading import get_ident
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, cast
 
 from msgspec.structs import replace
 
 from millstream.engine.application.app import App
 from millstream.engine.application.copies import own_event, with_own_answer
 from millstream.engine.application.interrupts import INTERRUPTS
-from millstream.engine.application.messages import Answered, Query, Token, position_of
+from millstream.engine.application.messages import Answered, At, Query, Token, position_of
 from millstream.engine.application.methods import answer_type
 from millstream.engine.application.purity import fingerprint
 from millstream.engine.application.validation import checked_timeout, reader
 from millstream.engine.errors import (
     AnswerFailed,
     DefinitionError,
+    EngineClosed,
     ImpureHandler,
+    InvalidMessage,
     MillstreamError,
     UnknownMessage,
     ViewIncomplete,
@@ -32,26 +34,23 @@ from millstream.engine.errors import (
 )
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
-from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.clock import Clock
 from millstream.engine.loop.home import Home
 from millstream.engine.read.actor import ViewActor
-from millstream.engine.read.follow import Follows
 from millstream.engine.read.parked import Parked
+from millstream.engine.read.past import PastStates
+from millstream.engine.read.state import ReadState
+from millstream.engine.read.together import Together
 from millstream.engine.read.watches import Question, Watch
 from millstream.engine.stats import ViewStats
 
 __all__ = ["Queries"]
 
 Answer = TypeVar("Answer")
-Answer1 = TypeVar("Answer1")
-Answer2 = TypeVar("Answer2")
-Answer3 = TypeVar("Answer3")
-Answer4 = TypeVar("Answer4")
-Answer5 = TypeVar("Answer5")
 
 
-class Queries(Follows):
-    """The read side of a running application.
+class Queries(Together):
+    """The read side of a running application. Whoever it is the base of has a `log` and a clock.
 
     Args:
         app: the application.
@@ -61,11 +60,14 @@ class Queries(Follows):
         check_purity: look at a view's state before and after each answer.
     """
 
+    _clock: Clock
+
     def __init__(
         self, app: App, limits: Limits, views: Sequence[ViewActor], home: Home, *, check_purity: bool = False
     ) -> None:
         super().__init__(app, limits, home)
         self._views = views
+        self._past = PastStates(app, limits, lambda: self.log, clock=lambda: self._clock())
         #: By query, who answers it, and how: for those who get the answer as JSON.
         self._as_json: dict[type[Query[Any]], tuple[ViewActor, Callable[[Any, Any], Any]]] = {}
         #: The same for those who get the answer itself: what can change is a copy.
@@ -82,6 +84,7 @@ class Queries(Follows):
         query: Query[Answer],
         *,
         after: Token | None = None,
+        at: At | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
     ) -> Answer:
@@ -93,14 +96,19 @@ class Queries(Follows):
         Args:
             query: the question.
             after: a receipt, a refusal, an earlier answer, or a position: wait until the view has applied it.
+            at: yesterday's answer instead: what today's code says of the events up to a position, with all of the
+                commit that holds that one, or up to a time. The state is made from the log, which takes as long as that
+                is, and ``past_states_max`` are kept for whoever asks again.
             timeout: seconds to wait for that.
             incomplete: take an answer, too, from a view that has parked or skipped events.
 
         Raises:
             UnknownMessage: no view answers this query.
             InvalidMessage: ``after`` is no token, a refusal without a position, or above the
-                log's head. A replica can't know the head, and waits.
-            NotYetVisible: the view did not get there in time; a write with a receipt stands all the same.
+                log's head. A replica can't know the head, and waits. ``at`` is before the log, in the future, or a time
+                without a zone; or both are given.
+            NotYetVisible: the view did not get there in time; a write with a receipt stands all the same. What was made
+                of an earlier state is there for whoever asks again.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
             ViewIncomplete: the view has left out events; the error holds its answer.
@@ -111,7 +119,9 @@ class Queries(Follows):
         if get_ident() != self._home.thread:
             self._home.require()  # and another loop of the same thread waits for nothing: all is still meanwhile
         view, answer = self._answers.get(type(query)) or self._unknown(query)
-        if after is not None or not view.ready:
+        if after is not None or at is not None or not view.ready:
+            if at is not None:
+                return cast("Answer", (await self._answer_at(query, after, at, timeout, incomplete)).answer)
             position = position_of(after)
             if not view.ready or view.position < position:
                 self._home.require()
@@ -122,7 +132,7 @@ class Queries(Follows):
         except BaseException as error:
             raise _failed(view, answer, query, error) from error
         if read.is_incomplete and not incomplete:
-            raise _incomplete(view, answered)
+            raise _incomplete(read, answered)
         return answered
 
     async def answer(
@@ -130,6 +140,7 @@ class Queries(Follows):
         query: Query[Answer],
         *,
         after: Token | None = None,
+        at: At | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
     ) -> Answered[Answer]:
@@ -138,6 +149,7 @@ class Queries(Follows):
         Args:
             query: the question.
             after: as `ask` takes it, and so are the others.
+            at: a position or a time.
             timeout: seconds.
             incomplete: whether an incomplete answer will do.
 
@@ -154,120 +166,12 @@ class Queries(Follows):
             WrongLoop: it was opened on another event loop.
         """
         self._home.require()
-        view, answer = self._answers.get(type(query)) or self._unknown(query)
+        if at is not None:
+            return await self._answer_at(query, after, at, timeout, incomplete)
+        view, answer = self._asked(query)
         if not view.ready or view.position < position_of(after):
             await view.reach(position_of(after), timeout)
-        return Answered(self._answer(view, answer, query, incomplete), view.position)
-
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1]: ...
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        query2: Query[Answer2],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1, Answer2]: ...
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        query2: Query[Answer2],
-        query3: Query[Answer3],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1, Answer2, Answer3]: ...
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        query2: Query[Answer2],
-        query3: Query[Answer3],
-        query4: Query[Answer4],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1, Answer2, Answer3, Answer4]: ...
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        query2: Query[Answer2],
-        query3: Query[Answer3],
-        query4: Query[Answer4],
-        query5: Query[Answer5],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1, Answer2, Answer3, Answer4, Answer5]: ...
-    @overload
-    async def ask_all(
-        self,
-        *queries: Query[Any],
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Any, ...]: ...
-    async def ask_all(
-        self,
-        *queries: Query[Any],
-        after: Token | None = None,
-        timeout: float | None = None,
-        incomplete: bool = False,
-    ) -> tuple[Any, ...]:
-        """The answers to several questions, to one view or to several, all of them true at one position.
-
-        Views move by themselves, and are a few commits apart while much is written. Those that are ahead wait for the
-        others, for ``ask_all_ms_max`` at most; nothing else waits, and where they stand together nothing is awaited.
-
-        Args:
-            queries: the questions; the answers come in their order, typed for up to five.
-            after: as `ask` takes it, and so are the others.
-            timeout: seconds to wait for the views, in all.
-            incomplete: whether incomplete answers will do.
-
-        Raises:
-            UnknownMessage: no view answers one of them.
-            InvalidMessage: ``after`` is no token, a refusal without a position, or above the
-                log's head. A replica can't know the head, and waits.
-            NotYetVisible: a view did not get there in time, or not to where the others are within ``ask_all_ms_max``.
-            ViewBehind: too many queries wait for a view.
-            ViewFaulted: a view could not apply an event, and answers no more.
-            ViewIncomplete: a view has left out events; the error holds its answer.
-            AnswerFailed: a view raised while answering.
-            EngineClosed: the engine is not open.
-            WrongLoop: it was opened on another event loop.
-        """
-        self._home.require()
-        asked = [(*(self._answers.get(type(query)) or self._unknown(query)), query) for query in queries]
-        views = list(dict.fromkeys(view for view, _, _ in asked))
-        await _meet(views, position_of(after), None if timeout is None else checked_timeout(timeout))
-        with ExitStack() as held:
-            if not _stand_together(views):
-                position = max(view.position for view in views)
-                for view in views:
-                    held.enter_context(view.hold(position))
-                await _meet(views, position, self.limits.ask_all_ms_max / 1_000)
-            return tuple(self._answer(view, answer, query, incomplete) for view, answer, query in asked)
+        return Answered(self._answer(view, view.read, answer, query, incomplete), view.position)
 
     def answer_now(self, query: Query[Any], after: int, incomplete: bool) -> tuple[Any, int] | None:
         """An answer and its position, if nothing has to be waited for; else None, and `answer` waits.
@@ -282,7 +186,7 @@ class Queries(Follows):
         view, answer = self._as_json.get(type(query)) or self._unknown(query)
         if not view.ready or view.position < after:
             return None
-        return self._answer(view, answer, query, incomplete), view.position
+        return self._answer(view, view.read, answer, query, incomplete), view.position
 
     @asynccontextmanager
     async def watch(
@@ -362,14 +266,38 @@ class Queries(Follows):
 
     # Inside.
 
-    def _answer(self, view: ViewActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool) -> Any:
+    def _asked(self, query: Query[Any]) -> tuple[ViewActor, Callable[[Any, Any], Any]]:
+        return self._answers.get(type(query)) or self._unknown(query)
+
+    def _answer(
+        self,
+        view: ViewActor,
+        read: ReadState,
+        answer: Callable[[Any, Any], Any],
+        query: Query[Any],
+        incomplete: bool,
+    ) -> Any:
         try:
-            answered = answer(view.read.state, query)
+            answered = answer(read.state, query)
         except BaseException as error:
             raise _failed(view, answer, query, error) from error
-        if view.read.is_incomplete and not incomplete:
-            raise _incomplete(view, answered)
+        if read.is_incomplete and not incomplete:
+            raise _incomplete(read, answered)
         return answered
+
+    async def _answer_at(
+        self, query: Query[Any], after: Token | None, at: At, timeout: float | None, incomplete: bool
+    ) -> Answered[Any]:
+        """What an earlier state of a view answers."""
+        self._home.require()
+        view, answer = self._asked(query)
+        if after is not None:
+            raise InvalidMessage("at", "an answer is `at` a position or `after` one, not both")
+        if self.status != "open":
+            raise EngineClosed(self.status)
+        seconds = None if timeout is None else checked_timeout(timeout)
+        read = await self._past.state(self._views.index(view), at, seconds)
+        return Answered(self._answer(view, read, answer, query, incomplete), read.head.position)
 
     def _unknown(self, query: Query[Any]) -> tuple[ViewActor, Callable[[Any, Any], Any]]:
         known = tuple(entry.tag for entry in self.app.queries.values())
@@ -406,22 +334,6 @@ class Queries(Follows):
         }
 
 
-async def _meet(views: Iterable[ViewActor], position: int, timeout: float | None) -> None:
-    """Wait until all views are at a position, or further.
-
-    Raises:
-        MillstreamError: as `ViewActor.reach`.
-    """
-    over = None if timeout is None else elapsed() + timeout
-    while behind := [view for view in views if not view.ready or view.position < position]:
-        await behind[0].reach(position, None if over is None else max(0.0, over - elapsed()))
-
-
-def _stand_together(views: Sequence[ViewActor]) -> bool:
-    """Whether all may answer, at one position."""
-    return all(view.ready and view.position == views[0].position for view in views)
-
-
 class _AnswersOf:
     """The answers of a watch. No generator, which would be over when somebody who waits for the next is cancelled."""
 
@@ -452,9 +364,9 @@ def _failed(
     return AnswerFailed(view.name, type(query).__name__, said_by(error))
 
 
-def _incomplete(view: ViewActor, answered: Any) -> ViewIncomplete:
-    left_out = view.read.left_out
-    return ViewIncomplete(view.name, view.position, left_out.count, left_out.skipped, answered)
+def _incomplete(read: ReadState, answered: Any) -> ViewIncomplete:
+    left_out = read.left_out
+    return ViewIncomplete(read.view, read.head.position, left_out.count, left_out.skipped, answered)
 
 
 def _name_of(answer: Callable[..., Any]) -> str:

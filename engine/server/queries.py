@@ -12,6 +12,7 @@ import anyio
 
 from millstream.engine.application.happened import Following
 from millstream.engine.application.messages import Answered, Query
+from millstream.engine.application.validation import at_in
 from millstream.engine.errors import (
     AnswerFailed,
     EngineClosed,
@@ -68,7 +69,9 @@ class Queries:
     def ask(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """An answer, and the position at which it is true."""
         params = request.params
-        found = self._backend.answer_now(params.query, params.after, params.incomplete)
+        found = None
+        if params.at is None:
+            found = self._backend.answer_now(params.query, params.after, params.incomplete)
         if found is not None:
             if _is_small(found[0]) and (batch is None or self._is_room_in(batch, found[0])):
                 connection.confirm(request.id, Answered(*found), batch, NUMBER_BYTES)
@@ -140,7 +143,8 @@ class Queries:
                 await connection.writable()
                 answered = await self._backend.answer(
                     params.query,
-                    after=params.after,
+                    after=params.after or None,
+                    at=at_in(params.at) if isinstance(params.at, str) else params.at,
                     timeout=max(0.0, until - elapsed()),
                     incomplete=params.incomplete,
                 )

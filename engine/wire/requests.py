@@ -344,7 +344,9 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
             bases=(Options,),
         ),
         "execute_many": _many_params(_any_of(app.commands)),
-        "ask": _params("ask", ("query", _any_of(app.queries)), after, timeout, incomplete),
+        "ask": _params(
+            "ask", ("query", _any_of(app.queries)), after, timeout, incomplete, ("at", Count | str | None, None)
+        ),
         "watch": _params("watch", ("query", _any_of(app.queries)), after, ("every", bool, False), incomplete),
         "unwatch": _params("unwatch", ("watch", Count)),
         "follow": _params(

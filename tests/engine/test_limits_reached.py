@@ -134,6 +134,15 @@ async def waited_for(name: str) -> None:
     raise raised
 
 
+async def state_forgotten(name: str) -> None:
+    async with Engine(shop, log="memory:", limits=limits(name, 1)) as engine:
+        await engine.execute(Add("a", 1))
+        await engine.execute(Add("a", 1))
+        for at in (1, 2, 1):
+            assert await engine.ask(StockOf("a"), at=at) == at
+        assert len(engine._past._made) == 1
+
+
 async def followed(name: str) -> None:
     async with Engine(shop, log="memory:", limits=limits(name, 1)) as engine:
         await engine.execute(Add("a", 1))
@@ -200,6 +209,7 @@ PROVOKED: dict[str, Callable[[str], Awaitable[None]]] = {
     "ask_all_ms_max": asked_together,
     "watches_max": watched,
     "followers_max": followed,
+    "past_states_max": state_forgotten,
     "watch_answers_max": overrun,
     "view_parked_max": parked_by_a_view,
 }

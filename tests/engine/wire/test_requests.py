@@ -55,7 +55,7 @@ EXECUTE = {
     "wait": True,
 }
 MANY: dict[str, Any] = {"commands": [], "command_ids": None, "metadata": None, "timeout": None}
-ASK = {"query": STOCK, "after": 0, "timeout": None, "incomplete": False}
+ASK = {"query": STOCK, "after": 0, "timeout": None, "incomplete": False, "at": None}
 
 #: Lines, and the requests that they are.
 GOOD: tuple[tuple[bytes, Any], ...] = (
@@ -112,7 +112,7 @@ GOOD: tuple[tuple[bytes, Any], ...] = (
     (line("ask", {"query": STOCK}, id=1), (1, "ask", ASK)),
     (
         line("ask", {"query": STOCK, "after": 7, "timeout": 0.5, "incomplete": True}, id=1),
-        (1, "ask", {"query": STOCK, "after": 7, "timeout": 0.5, "incomplete": True}),
+        (1, "ask", {"query": STOCK, "after": 7, "timeout": 0.5, "incomplete": True, "at": None}),
     ),
     (
         line("watch", {"query": STOCK, "every": True}, id=1),

@@ -1,0 +1,172 @@
+"""Yesterday: the state of a view as it was after an earlier commit, made again by today's code.
+
+Here: which commit is meant, making the state, and keeping a few of them. Not here: the live views (`actor`), and asking
+(`queries`).
+
+A state is made in slices, with a rest as long as each, and one at a time, so that those who ask the live views hardly
+notice. Whoever gives up in the middle leaves what was made to the next who asks.
+
+Invariants: whole commits only; no more than ``past_states_max`` states are kept, and one is in the making.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import anyio
+
+from millstream.engine.application.app import App
+from millstream.engine.application.messages import At, position_of
+from millstream.engine.application.validation import require_reached
+from millstream.engine.commits.commit import Commit, timestamp
+from millstream.engine.errors import InvalidMessage, NotYetVisible, ViewFaulted
+from millstream.engine.limits import Limits
+from millstream.engine.loop.clock import Clock, utc_now
+from millstream.engine.loop.releasing import drained
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Observer
+from millstream.engine.read.state import ReadState
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import Reader
+
+__all__ = ["PastStates"]
+
+
+class PastStates:
+    """Earlier states of an application's views.
+
+    Args:
+        app: the application.
+        limits: ``past_states_max``, ``slice_ms_max``, ``read_bytes_max`` and ``view_parked_max`` are honoured.
+        log: gives the log, which is open when somebody asks.
+        clock: the time of day.
+        restore: gives a new state what the best snapshot has that is of no later commit than that number, if any.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limits: Limits,
+        log: Callable[[], Log],
+        *,
+        clock: Clock = utc_now,
+        restore: Callable[[ReadState, int], Awaitable[None]] | None = None,
+    ) -> None:
+        self._app = app
+        self._limits = limits
+        self._log = log
+        self._clock = clock
+        self._restore = restore
+        #: By view and number of commit, the one that was asked last at the end.
+        self._made: dict[tuple[int, int], ReadState] = {}
+        #: What somebody gave up on.
+        self._begun: dict[int, ReadState] = {}
+        self._turn = asyncio.Lock()
+
+    async def state(self, view: int, at: At, timeout: float | None = None) -> ReadState:
+        """The state of a view as of a position or a time. It is to be asked at once, and not to be kept.
+
+        Args:
+            view: which of the application's.
+            at: a position: with the whole commit that holds that event; or a time: with the last commit that was
+                recorded no later.
+            timeout: seconds to wait for that.
+
+        Raises:
+            NotYetVisible: it took longer; what was made is there for whoever asks again.
+            InvalidMessage: it is before the log, or in the future; or it is neither a token nor a time with a zone.
+            ViewFaulted: today's code could not apply an event before that.
+            LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
+        """
+        number, position = await self._meant(at)
+        name = view, number
+        with anyio.move_on_after(timeout):
+            if name not in self._made:
+                async with self._turn:
+                    if name not in self._made:
+                        self._made[name] = await self._make(view, number)
+                        await self._shrink()
+            self._made[name] = found = self._made.pop(name)
+            return found
+        begun = self._begun.get(view)
+        at_present = 0 if begun is None else begun.head.position
+        raise NotYetVisible(self._app.views[view].__name__, at_present, position, timeout or 0.0)
+
+    async def _meant(self, at: At) -> tuple[int, int]:
+        """The number of the last commit that is meant, 0 for none; and a position that it comes to."""
+        log = self._log()
+        head = await log.head()
+        if isinstance(at, datetime):
+            if at.tzinfo is None:
+                raise InvalidMessage("at", f"{at.isoformat()} is a time without a zone: say which, as UTC")
+            now = self._clock()
+            if at > now:
+                raise InvalidMessage("at", f"{timestamp(at)} is in the future: it is {timestamp(now)}")
+            told = timestamp(at)
+            found = await _last(log, head.number, lambda commit: commit.recorded_at <= told)
+            if found is None:
+                first = (await log.read(0, 1))[0].recorded_at if head.number else "there is none"
+                raise InvalidMessage("at", f"{told} is before the log's first commit: {first}")
+            return found.number, found.position
+        position = position_of(at)
+        if position < 0:
+            raise InvalidMessage("at", f"position {position:,} is before the log: 0 is before its first event")
+        require_reached(position, head.position)
+        found = await _last(log, head.number, lambda commit: commit.position <= position) if position else None
+        return (found.number if found else 0), position
+
+    async def _make(self, view: int, number: int) -> ReadState:
+        read = self._begun.pop(view, None)
+        if read is None or read.head.number > number:
+            self._begun.clear()
+            read = ReadState(
+                self._app, self._app.views[view], parked_max=self._limits.view_parked_max, observer=Observer()
+            )
+            if self._restore is not None:
+                await self._restore(read, number)
+        try:
+            await self._bring(read, number)
+        except BaseException:
+            if read.is_sound:
+                self._begun = {view: read}
+            raise
+        if read.fault is not None:
+            raise ViewFaulted(read.view, *read.fault) from read.fault[1]
+        return read
+
+    async def _bring(self, read: ReadState, number: int) -> None:
+        slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
+        reader = Reader(self._log(), self._app, read.head, self._limits.read_bytes_max)
+        while read.head.number < number and (page := await reader.page()) is not None:
+            for decoded in page:
+                for _ in read.steps(decoded):
+                    if slicer.is_over:
+                        await slicer.rest()
+                if slicer.is_over:
+                    await slicer.rest()
+                if read.head.number >= number or read.fault is not None:
+                    return
+
+    async def _shrink(self) -> None:
+        slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
+        while len(self._made) > self._limits.past_states_max:
+            read = self._made.pop(next(iter(self._made)))
+            for _ in drained(read.state):
+                if slicer.is_over:
+                    await slicer.rest()
+
+
+async def _last(log: Log, last: int, is_not_later: Callable[[Commit], bool]) -> Commit | None:
+    """The last commit that is not later, by halving; None if all are."""
+    low, high = 0, last + 1
+    found: Commit | None = None
+    while high - low > 1:
+        middle = (low + high) // 2
+        (commit, *_) = await log.read(middle - 1, 1)
+        if is_not_later(commit):
+            low, found = middle, commit
+        else:
+            high = middle
+    return found

@@ -1,0 +1,226 @@
+"""Yesterday's answers: what today's code says of the events up to an earlier commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millstream.engine import (
+    App,
+    Command,
+    Engine,
+    EngineClosed,
+    Event,
+    InvalidMessage,
+    Key,
+    Limits,
+    NotYetVisible,
+    Query,
+    Replica,
+    UnknownMessage,
+    ViewFaulted,
+    ViewIncomplete,
+)
+from millstream.engine.application.validation import at_in
+from millstream.handlers import WriteModel, applies, handles
+from millstream.views import View, answers
+from tests.desk import Put, Seen, desk
+from tests.shop import Add, StockOf, shop
+from tests.stores import MemoryPlace, Place, SqlitePlace
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class Hands:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+async def test_it_is_what_was_answered_then() -> None:
+    async with Engine(shop, log="memory:", limits=Limits(past_states_max=2)) as engine:
+        then = {}
+        for number in range(1, 20):
+            receipt = await engine.execute(Add("a", number))
+            then[receipt.position] = await engine.ask(StockOf("a"), after=receipt)
+        for at in (*then, *reversed(then), 7, 7):
+            assert await engine.ask(StockOf("a"), at=at) == then[at]
+            answered = await engine.answer(StockOf("a"), at=at)
+            assert (answered.answer, answered.position) == (then[at], at)
+        assert await engine.ask(StockOf("a"), at=0) == 0
+        assert await engine.ask(StockOf("a")) == then[19]
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_whole_commits_only_whatever_is_asked_in_which_order(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=12))
+
+    async def run() -> None:
+        async with Engine(shop, log="memory:", limits=Limits(past_states_max=2, read_bytes_max=300)) as engine:
+            for size in sizes:
+                await engine.execute_many([Add("a", 1)] * size)
+            firsts = [commit.position for commit in await engine.log.read(0, 1_000_000)]
+            for at in data.draw(st.lists(st.integers(1, engine.position), max_size=12)):
+                whole = min([first - 1 for first in firsts if first > at], default=engine.position)
+                assert (await engine.answer(StockOf("a"), at=at)).position == whole
+                assert await engine.ask(StockOf("a"), at=at) == whole
+
+    anyio.run(run)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_time_means_the_last_commit_that_is_not_after_it(kind: str, tmp_path: Any) -> None:
+    place: Place = MemoryPlace() if kind == "memory" else SqlitePlace(tmp_path)
+    hands = Hands()
+    async with Engine(shop, log=place.log(), clock=hands) as engine:
+        for _ in range(4):
+            await engine.execute(Add("a", 1))
+            hands.now += timedelta(minutes=10)
+        for minutes, expected in ((0, 1), (9.9, 1), (10, 2), (25, 3), (30, 4), (40, 4)):
+            assert await engine.ask(StockOf("a"), at=NOON + timedelta(minutes=minutes)) == expected
+        with pytest.raises(InvalidMessage, match=r"2026-01-01T12:40:01\.000000Z is in the future: it is 2026"):
+            await engine.ask(StockOf("a"), at=NOON + timedelta(minutes=40, seconds=1))
+        with pytest.raises(InvalidMessage, match=r"is before the log's first commit: 2026-01-01T12:00:00\.000000Z"):
+            await engine.ask(StockOf("a"), at=NOON - timedelta(seconds=1))
+        with pytest.raises(InvalidMessage, match="is a time without a zone"):
+            await engine.ask(StockOf("a"), at=datetime(2026, 1, 1))  # noqa: DTZ001
+    if kind == "sqlite":
+        async with Replica(shop, log=place.log(), clock=hands) as replica:
+            assert await replica.ask(StockOf("a"), at=NOON + timedelta(minutes=15)) == 2
+            assert await replica.ask(StockOf("a"), at=3) == 3
+
+
+async def test_what_is_wrong_is_said() -> None:
+    async with Engine(shop, log="memory:") as engine:
+        receipt = await engine.execute(Add("a", 1))
+        with pytest.raises(InvalidMessage, match="position 2 is above the head of the log, which is at 1"):
+            await engine.ask(StockOf("a"), at=2)
+        with pytest.raises(InvalidMessage, match="position -1 is before the log"):
+            await engine.ask(StockOf("a"), at=-1)
+        with pytest.raises(InvalidMessage, match="not both"):
+            await engine.ask(StockOf("a"), at=1, after=receipt)
+        with pytest.raises(InvalidMessage, match="no receipt, no answer and no position"):
+            await engine.ask(StockOf("a"), at="1")  # type: ignore[arg-type]
+        with pytest.raises(UnknownMessage):
+            await engine.ask(Seen(), at=1)
+        assert await engine.ask(StockOf("a"), at=receipt) == 1
+    with pytest.raises(EngineClosed):
+        await engine.ask(StockOf("a"), at=1)
+
+
+async def test_what_today_leaves_out_is_left_out_of_yesterday_too() -> None:
+    async with Engine(desk("park"), log="memory:") as engine:
+        await engine.execute_many([Put("a", "1"), Put("a", "bad"), Put("b", "2")])
+        with pytest.raises(ViewIncomplete) as raised:
+            await engine.ask(Seen(), at=3)
+        assert raised.value.parked == 1
+        assert await engine.ask(Seen(), at=3, incomplete=True) == ("a 1", "b 2")
+    async with Engine(desk("stop"), log="memory:") as engine:
+        await engine.execute(Put("a", "1"))
+        await engine.execute(Put("a", "bad"))
+        assert await engine.ask(Seen(), at=1) == ("a 1",)
+        with pytest.raises(ViewFaulted, match="position 2"):
+            await engine.ask(Seen(), at=2)
+
+
+class Counted(Event):
+    key: Key
+
+
+class Count(Command):
+    key: Key
+
+
+class Total(Query[int]):
+    pass
+
+
+class Counts(WriteModel):
+    @handles
+    def count(self, command: Count) -> Iterator[Counted]:
+        yield Counted(command.key)
+
+    @applies
+    def counted(self, event: Counted) -> None: ...
+
+
+class Slow(View):
+    total: int = 0
+
+    @applies
+    def counted(self, event: Counted) -> None:
+        self.total += 1
+
+    @answers
+    def all(self, query: Total) -> int:
+        return self.total
+
+
+counts = App(models=[Counts], views=[Slow], name="counts")
+
+
+async def test_whoever_gives_up_leaves_what_was_made_to_the_next() -> None:
+    limits = Limits(slice_ms_max=1e-6, read_bytes_max=500, batch_commands_max=5)
+    async with Engine(counts, log="memory:", limits=limits) as engine:
+        await engine.execute_many([Count(f"{number}") for number in range(500)])
+        reached, tries = [0], 0
+        while True:
+            tries += 1
+            try:
+                assert await engine.ask(Total(), at=500, timeout=0.0 if tries < 5 else 0.003) == 500
+                break
+            except NotYetVisible as error:
+                reached.append(error.position)
+                named = error.view, error.after
+        assert named == ("Slow", 500)
+        assert reached == sorted(reached)
+        assert tries >= 5
+        assert await engine.ask(Total(), at=250) == 250
+
+
+async def test_many_who_ask_for_the_same_wait_for_one_state() -> None:
+    async with Engine(counts, log="memory:") as engine:
+        await engine.execute_many([Count(f"{number}") for number in range(300)])
+        found = []
+
+        async def ask(at: int) -> None:
+            found.append((at, await engine.ask(Total(), at=at)))
+
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(ask, 100 + number % 6)
+        ends = [commit.position - 1 for commit in (await engine.log.read(0, 1_000_000))[1:]] + [300]
+        assert all(total == min(end for end in ends if end >= at) for at, total in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("17", 17),
+        ("2026-01-01T12:00Z", NOON),
+        ("2026-01-01T12:00", NOON),
+        ("2026-01-01T13:00+01:00", NOON),
+        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_text_is_a_position_or_a_time(text: str, expected: object) -> None:
+    assert at_in(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "-1", "yesterday", "1.5", "\u0661"])
+def test_another_text_is_neither(text: str) -> None:
+    with pytest.raises(InvalidMessage, match="neither a position nor a time"):
+        at_in(text)
