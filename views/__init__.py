@@ -1,6 +1,7 @@
 """The read side: views that answer from memory."""
 
 from millstream.engine.application.methods import applies
+from millstream.views.timeline import Step, Timeline, TimelineOf, TimelinePage
 from millstream.views.view import View, answers
 
-__all__ = ["View", "answers", "applies"]
+__all__ = ["Step", "Timeline", "TimelineOf", "TimelinePage", "View", "answers", "applies"]

@@ -25,6 +25,7 @@ from examples.flights.answers import all_answers, differences
 from examples.flights.app import app
 from examples.flights.board import DeparturesAt
 from examples.flights.data import Flight, moment, read_flights
+from examples.flights.days import Days
 from examples.flights.delays import DelayByHour, WorstRoutes
 from examples.flights.load import Load, load
 from examples.flights.plot import plot_delays
@@ -37,7 +38,6 @@ from examples.flights.report import (
     outcomes_table,
     routes_table,
 )
-from examples.flights.timeline import Timeline
 from millstream.engine import Engine
 
 __all__ = ["main"]
@@ -63,10 +63,10 @@ async def _run(console: Console, log: Path, limit: int | None) -> int:
     _remove(console, log)
     with _stage(console, "read the CSV and merged it by time"):
         flights = read_flights(limit)
-        timeline = Timeline(flights)
+        days = Days(flights)
     _calm_collector()
-    console.print(f"{len(flights):,} flights, {len(timeline):,} commands")
-    before = await _first_life(console, log, flights, timeline)
+    console.print(f"{len(flights):,} flights, {len(days):,} commands")
+    before = await _first_life(console, log, flights, days)
     console.print("closed; opening the same log again: from its snapshots, then from its first event …")
     same = True
     for snapshots in (True, False):
@@ -77,13 +77,13 @@ async def _run(console: Console, log: Path, limit: int | None) -> int:
     return 0 if same else 1
 
 
-async def _first_life(console: Console, log: Path, flights: Sequence[Flight], timeline: Timeline) -> dict[str, bytes]:
+async def _first_life(console: Console, log: Path, flights: Sequence[Flight], days: Days) -> dict[str, bytes]:
     report = Load()
     async with Engine(app, log=log) as engine:
         with _progress(console) as progress:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_show, progress, report, len(timeline))
-                await load(engine, timeline, report)
+                tasks.start_soon(_show, progress, report, len(days))
+                await load(engine, days, report)
         rate = report.commands / report.seconds
         console.print(f"loaded {report.commands:,} commands in {report.seconds:.1f} s: [bold]{rate:,.0f} commands/s[/]")
         await _show_answers(console, engine, flights, report)

@@ -22,9 +22,9 @@ from msgspec import Struct, field
 from examples.flights.aircraft import HistoryOf
 from examples.flights.board import DeparturesAt
 from examples.flights.data import START
+from examples.flights.days import Batch, Days
 from examples.flights.delays import DelayByHour, DelayOnRoute, WorstRoutes
 from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
-from examples.flights.timeline import Batch, Timeline
 from millstream.engine import Engine, Query, Receipt, Rejected
 
 __all__ = ["Load", "load"]
@@ -72,13 +72,13 @@ class Load(Struct):
         self.until = max(self.until, batch.until)
 
 
-async def load(engine: Engine, timeline: Timeline, report: Load) -> None:
+async def load(engine: Engine, days: Days, report: Load) -> None:
     """Send everything, in order, while questions are asked; ``report`` tells how far it is."""
     started = perf_counter()
     async with anyio.create_task_group() as askers:
         askers.start_soon(_ask, engine, report, ASK_SECONDS, report.asked, lambda: None)
         askers.start_soon(_ask, engine, report, ASK_AFTER_SECONDS, report.asked_after, lambda: report.position)
-        for batch in timeline.batches(BATCH_COMMANDS):
+        for batch in days.batches(BATCH_COMMANDS):
             report.note(batch, await engine.execute_many(batch.commands))
         report.seconds = perf_counter() - started
         report.done = True

@@ -26,11 +26,11 @@ from examples.flights.answers import all_answers, differences
 from examples.flights.app import app
 from examples.flights.board import DeparturesAt, Status
 from examples.flights.data import Flight, read_flights
+from examples.flights.days import Days
 from examples.flights.delays import Delay, DelayByHour, DelayOnRoute, HourDelay, WorstRoutes
 from examples.flights.load import Load, load
 from examples.flights.plot import plot_delays
 from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
-from examples.flights.timeline import Timeline
 from millstream.engine import Engine, Limits, MemoryLog
 from tests.support import views_of, write_state
 
@@ -126,7 +126,7 @@ def flights() -> list[Flight]:
 
 async def loaded(engine: Engine, flights: Sequence[Flight]) -> Load:
     report = Load()
-    await load(engine, Timeline(flights), report)
+    await load(engine, Days(flights), report)
     receipt = report.position
     assert await engine.ask(PunctualityOf("XX"), after=receipt) is None
     return report
@@ -156,7 +156,7 @@ async def test_every_command_has_its_outcome(expected: Expected, flights: list[F
         "DepartFlight": flown - rejected,
         "LandFlight": flown - rejected,
     }
-    assert report.commands == SLICE + cancelled + 2 * flown == len(Timeline(flights))
+    assert report.commands == SLICE + cancelled + 2 * flown == len(Days(flights))
 
 
 async def test_punctuality_by_carrier_is_what_the_rows_say(expected: Expected, flights: list[Flight]) -> None:

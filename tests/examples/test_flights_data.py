@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from examples.flights.data import Flight, Zone, flights_of, moment, new_york, read_zones
-from examples.flights.timeline import Timeline
+from examples.flights.days import Days
 from millstream.engine import Command
 
 HEADER = (
@@ -121,7 +121,7 @@ def flight(number: int, departs: int, left: int | None = None, landed: int = 0, 
 
 
 def commands_of(flights: Sequence[Flight]) -> list[Command]:
-    return [command for batch in Timeline(flights).batches(2) for command in batch.commands]
+    return [command for batch in Days(flights).batches(2) for command in batch.commands]
 
 
 def test_commands_come_in_the_order_in_which_things_happened() -> None:
@@ -148,6 +148,6 @@ def test_in_one_minute_a_landing_comes_before_all_else_and_a_departure_last() ->
 
 
 def test_a_batch_knows_the_moment_it_reaches() -> None:
-    first, second = Timeline([flight(1, 1500, 1510, 1600)]).batches(2)
+    first, second = Days([flight(1, 1500, 1510, 1600)]).batches(2)
     assert (len(first.commands), first.until) == (2, at("01-02 01:10"))
     assert (len(second.commands), second.until) == (1, at("01-02 02:40"))

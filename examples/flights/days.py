@@ -15,7 +15,7 @@ from examples.flights.data import DAY_MINUTES, START, Flight, moment
 from examples.flights.messages import CancelFlight, DepartFlight, LandFlight, ScheduleFlight
 from millstream.engine import Command
 
-__all__ = ["LEAD_MINUTES", "Batch", "Timeline"]
+__all__ = ["LEAD_MINUTES", "Batch", "Days"]
 
 #: How long before its departure a flight is announced.
 LEAD_MINUTES = DAY_MINUTES
@@ -35,7 +35,7 @@ class Batch(Struct):
     until: datetime
 
 
-class Timeline:
+class Days:
     """All that happens to ``flights``, in order."""
 
     def __init__(self, flights: Sequence[Flight]) -> None:
