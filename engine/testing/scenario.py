@@ -29,7 +29,7 @@ from millstream.engine.errors import MillstreamError, NotOnAgenda, Rejected, Unk
 from millstream.engine.limits import Limits
 from millstream.engine.testing.errors import SimulationError
 from millstream.engine.testing.fakes import Fakes
-from millstream.engine.testing.told import require_equal, said_of, why_parked
+from millstream.engine.testing.told import of_the_application, require_equal, said_of, why_parked
 from millstream.engine.testing.written import Written
 from millstream.engine.write.cascade import decide_owed, fire
 from millstream.engine.write.entries import Name, Settlement, Timer, id_of, name_of
@@ -427,12 +427,15 @@ class Scenario:
         outcome, parked, unheard = self._outcome, self._parked, self._unheard
         self._outcome, self._parked, self._unheard, self._events = None, {}, [], []
         if isinstance(outcome, Rejected):
-            raise AssertionError(f"a command was refused, and nothing expects that: {outcome}") from outcome
+            raise AssertionError(f"a command was refused, and nothing expects that: {outcome}") from of_the_application(
+                outcome
+            )
         for name, refused in unheard:
-            raise AssertionError(f"what {name} sent was refused, and nothing expects that: {refused}") from refused
+            cause = of_the_application(refused)
+            raise AssertionError(f"what {name} sent was refused, and nothing expects that: {refused}") from cause
         for name, why in parked.items():
-            cause = why if isinstance(why, BaseException) else None
-            raise AssertionError(f"{name} failed and is parked, and nothing expects that: {said_of(why)}") from cause
+            error = of_the_application(why) if isinstance(why, BaseException) else None
+            raise AssertionError(f"{name} failed and is parked, and nothing expects that: {said_of(why)}") from error
 
     def _rows(self) -> Rows:
         return self._written.rows(self.now)

@@ -13,7 +13,7 @@ from millstream.engine.errors.said import said_by
 from millstream.engine.write.cascade import told_of
 from millstream.engine.write.entries import AgendaEntry
 
-__all__ = ["require_equal", "said_of", "why_parked"]
+__all__ = ["of_the_application", "require_equal", "said_of", "why_parked"]
 
 
 def require_equal(what: str, expected: list[Any], found: list[Any], beside: str = "") -> None:
@@ -42,3 +42,13 @@ def why_parked(entry: AgendaEntry, faults: Sequence[BaseException]) -> BaseExcep
 def said_of(why: BaseException | str) -> str:
     """The same as a text."""
     return why if isinstance(why, str) else said_by(why)
+
+
+def of_the_application(error: BaseException) -> BaseException:
+    """The error, with a traceback that begins in the application's code, as far as there is some in it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("millstream.engine."):
+        trace = trace.tb_next
+    if error.__cause__ is not None:
+        of_the_application(error.__cause__)
+    return error if trace is None else error.with_traceback(trace)

@@ -23,9 +23,7 @@ from examples.shop.messages import (
 )
 from examples.shop.outside import Mails, Payments, Service
 from millstream.engine.testing import Scenario
-from millstream.engine.testing.plugin import NewScenario, scenario_of
-
-__all__ = ["scenario_of"]
+from millstream.engine.testing.plugin import NewScenario
 
 
 class Moody(Service):

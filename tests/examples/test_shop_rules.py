@@ -31,9 +31,7 @@ from examples.shop.messages import (
 )
 from millstream.engine import Rejected
 from millstream.engine.testing import Scenario
-from millstream.engine.testing.plugin import NewScenario, scenario_of
-
-__all__ = ["scenario_of"]
+from millstream.engine.testing.plugin import NewScenario
 
 
 def order(name: str, count: int = 2) -> PlaceOrder:

@@ -136,13 +136,19 @@ def test_where_nothing_is_performed_nobody_is_entered() -> None:
     assert fake.steps == []
 
 
+def performed(fake: Held, fails_at: str, *expected: Event) -> None:
+    """A whole test: it fails where its events are not the expected ones."""
+    with Scenario(app_of(Held), effects=[fake]) as scenario:
+        scenario.given(Send("o1"))
+        scenario.perform()
+        fake.fails_at = fails_at
+        scenario.then(*expected)
+
+
 def test_a_test_that_fails_leaves_its_fakes_and_is_told_why_it_failed() -> None:
     fake = Held()
-    with pytest.raises(AssertionError, match="what happened") as raised, Scenario(app_of(Held), effects=[fake]) as it:
-        it.given(Send("o1"))
-        it.perform()
-        fake.fails_at = "leave"
-        it.then(Sent("o2"))
+    with pytest.raises(AssertionError, match="what happened") as raised:
+        performed(fake, "leave", Sent("o2"))
     assert fake.steps == ["enter", "o1", "leave"]
     assert raised.value.__notes__ == ["and when its fakes were left: ConnectionError('leave')"]
 
@@ -184,11 +190,8 @@ def test_a_fake_that_can_not_be_entered_or_fails_beside_an_effect_fails_the_step
 
 def test_a_fake_that_fails_to_leave_fails_the_scenario_and_one_that_never_does_is_named() -> None:
     for at, error in (("leave", ConnectionError), ("hang", Stuck)):
-        fake = Held()
-        fake.fails_at = at
-        with pytest.raises(error), Scenario(app_of(Held), effects=[fake]) as scenario:
-            scenario.given(Send("o1"))
-            scenario.perform()
+        with pytest.raises(error):
+            performed(Held(), at)
 
 
 def test_a_fake_that_is_to_be_entered_needs_somebody_who_says_when_it_is_left() -> None:
