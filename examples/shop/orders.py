@@ -24,15 +24,17 @@ class AskForPayment(Command):
 
 
 class ConfirmPayment(Command):
+    """A charge is known by the key that the service was given for it."""
+
     order: Key
     charge: str
 
 
 class GiveUpPayment(Command):
-    """The payment service can't be reached. It may have charged all the same, under that key."""
+    """The payment service can't be reached. It may have charged all the same."""
 
     order: Key
-    charged_as: str
+    charge: str
 
 
 class CancelOrder(Command):
@@ -64,7 +66,7 @@ class PaymentRequested(Event):
 
 class PaymentAbandoned(Event):
     order: Key
-    charged_as: str
+    charge: str
 
 
 class OrderPaid(Event):
@@ -119,8 +121,8 @@ class Order(Aggregate):
 
     @handles
     def give_up(self, command: GiveUpPayment) -> Iterator[PaymentAbandoned | OrderCancelled]:
-        if self.state in ("asked", "cancelled"):  # else somebody has confirmed it, and that stands
-            yield PaymentAbandoned(command.order, command.charged_as)
+        if command.charge != self.charge:  # else somebody has confirmed it, and that stands
+            yield PaymentAbandoned(command.order, command.charge)
         yield from self.cancel(CancelOrder(command.order, "it could not be paid"))
 
     @handles

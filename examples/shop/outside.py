@@ -29,18 +29,17 @@ class Service:
         #: By key, to whom and what.
         self.mails: dict[str, tuple[str, str]] = {}
 
-    async def charge(self, cents: int, key: str) -> str:
-        """Take money; returns the charge's name."""
+    async def charge(self, cents: int, key: str) -> None:
+        """Take money."""
         if self.charged.setdefault(key, cents) == 0:
             raise ValueError("it was voided")
-        return key
 
-    async def refund(self, charge: str) -> None:
+    async def refund(self, key: str) -> None:
         """Give a charge back."""
-        self.refunded.add(charge)
+        self.refunded.add(key)
 
     async def void(self, key: str) -> None:
-        """Give back what was charged under that key, if anything was, and charge nothing under it any more."""
+        """Give a charge back if there was one, and let there be none under that key any more."""
         self.charged[key] = 0
 
     async def send(self, to: str, text: str, key: str) -> None:
@@ -54,7 +53,8 @@ class Payments(Effects):
 
     @performs(attempts_max=5, timeout_seconds=10)
     async def charge(self, event: PaymentRequested, attempt: Attempt) -> ConfirmPayment:
-        return ConfirmPayment(event.order, await self.service.charge(event.cents, attempt.id))
+        await self.service.charge(event.cents, attempt.id)
+        return ConfirmPayment(event.order, attempt.id)
 
     @gave_up
     def charge_failed(self, event: PaymentRequested, attempt: Attempt, problem: str) -> GiveUpPayment:
@@ -62,7 +62,7 @@ class Payments(Effects):
 
     @performs(attempts_max=5, timeout_seconds=10)
     async def void(self, event: PaymentAbandoned) -> None:
-        await self.service.void(event.charged_as)
+        await self.service.void(event.charge)
 
     @performs(attempts_max=5, timeout_seconds=10)
     async def refund(self, event: RefundRequested) -> ConfirmRefund:

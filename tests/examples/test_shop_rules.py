@@ -79,11 +79,11 @@ def test_a_timer_and_a_payment_given_up_that_come_late_do_not_undo_what_was_paid
     shop.given(order("o1"), ConfirmPayment("o1", "charge-1"))
     shop.when(CancelOrder("o1", "nobody paid in time"))
     shop.then()
-    shop.when(GiveUpPayment("o1", "key-1"))
+    shop.when(GiveUpPayment("o1", "charge-1"))
     shop.then()
     assert shop.ask(OrderState("o1")) == "paid"
     shop.given(RefundOrder("o1"))
-    shop.when(GiveUpPayment("o1", "key-1"))
+    shop.when(GiveUpPayment("o1", "charge-1"))
     shop.then()
 
 

@@ -65,18 +65,17 @@ class Unreliable(Service):
         if how > 1 - self.fails:
             raise ConnectionError("the answer is lost")
 
-    async def charge(self, cents: int, key: str) -> str:
+    async def charge(self, cents: int, key: str) -> None:
         async with self.line():
             self.seen[key] += 1
             is_new = key not in self.charged
-            charge = await super().charge(cents, key)
+            await super().charge(cents, key)
             if is_new:
-                self.takings.append((charge, cents))
-        return charge
+                self.takings.append((key, cents))
 
-    async def refund(self, charge: str) -> None:
+    async def refund(self, key: str) -> None:
         async with self.line():
-            await super().refund(charge)
+            await super().refund(key)
 
     async def void(self, key: str) -> None:
         async with self.line():
@@ -90,12 +89,11 @@ class Unreliable(Service):
 class ChargesTwice(Unreliable):
     """One that does not look at idempotency keys."""
 
-    async def charge(self, cents: int, key: str) -> str:
+    async def charge(self, cents: int, key: str) -> None:
         async with self.line():
             self.seen[key] += 1
             self.charged[key] = cents
             self.takings.append((key, cents))
-        return key
 
 
 async def sent(world: Simulation, engine: Engine, command: Command, command_id: str) -> None:
