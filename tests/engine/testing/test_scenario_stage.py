@@ -35,6 +35,12 @@ class Post(WriteModel):
     def sent(self, event: Sent) -> None: ...
 
 
+async def passed(seconds: float) -> None:
+    """So much simulated time has."""
+    with anyio.move_on_after(seconds):
+        await anyio.Event().wait()
+
+
 class Plain(Effects):
     """It is no context manager, and holds what belongs to a loop all the same."""
 
@@ -50,7 +56,7 @@ class Plain(Effects):
             self.reader = asyncio.create_task(self.read())
         async with self.lock:
             self.line.put_nowait(event.to)
-            await asyncio.sleep(1)
+            await passed(1)
 
     async def read(self) -> None:
         while True:
@@ -89,14 +95,14 @@ class Held(Effects):
         self.step("leave")
 
     async def tick(self) -> None:
-        await anyio.sleep(60)
+        await passed(60)
         self.step("tick")
 
     @performs(timeout_seconds=50)
     async def deliver(self, event: Sent) -> None:
         self.step(event.to)
         if event.to == "slow":
-            await asyncio.sleep(40)
+            await passed(40)
 
 
 def app_of(*effects: type[Effects]) -> App:
