@@ -140,7 +140,7 @@ class Scenario:
             if isinstance(message, Command):
                 self._send(message, None)
             else:
-                self._events += self._written.give(message, self.now)
+                self._written.give(message, self.now)
             self._begin()
 
     def when(

@@ -74,8 +74,8 @@ class Written:
             self._rebuild()
         return events
 
-    def give(self, event: Event | RetiredSide, now: datetime) -> Sequence[Event]:
-        """Write an event as some older program has, and apply what it means today; returns that.
+    def give(self, event: Event | RetiredSide, now: datetime) -> None:
+        """Write an event as some program has before, and apply what it means today.
 
         Raises:
             UnknownMessage, InvalidMessage: it is none of the application, or not what its class declares.
@@ -87,7 +87,7 @@ class Written:
         name = key_field(kind)
         key = {} if name is None else {tag_of(kind): kind.__struct_encode_fields__[kind.__struct_fields__.index(name)]}
         commit = seal(self._reader.head, timestamp(now), sheet.body([chunk], key))
-        return self._add(commit, self.state.parts(self._reader.head))
+        self._add(commit, self.state.parts(self._reader.head))
 
     def require_replay(self) -> None:
         """See that a replay of all that was written comes to the same states.

@@ -115,7 +115,7 @@ class Show(Aggregate):
             yield Unschedule(f"hold/{command.order}")
         left = (*self.free, *seats)
         for order, count in self.waiting.items():
-            if count <= len(left) and order != command.order:
+            if count <= len(left):
                 yield from self.holding(command.show, order, left[:count])
                 left = left[count:]
 

@@ -181,6 +181,15 @@ class Payments(Effects):
         return Confirm(event.order)
 
 
+class Mails(Effects):
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    @performs
+    async def receipt(self, event: Noted) -> None:
+        self.sent.append(event.order)
+
+
 app = App(models=[Orders], views=[Counted], effects=[Payments], retired=[AskedInPence, AskOnce], name="parking")
 
 
@@ -208,6 +217,16 @@ def test_what_came_of_an_effect_and_breaks_the_state_is_parked_and_the_scenario_
     scenario.when(Confirm("o3"))
     scenario.then(Confirmed("o3"), Noted("o3"))
     scenario.check()
+
+
+def test_what_comes_to_be_owed_after_the_state_was_made_anew_is_performed_in_the_same_step() -> None:
+    mails = Mails()
+    with Scenario(App(models=[Orders], effects=[Payments, Mails]), effects=[Payments(), mails]) as scenario:
+        scenario.given(Ask("apply"), Ask("o2"))
+        scenario.perform()
+        scenario.then_parked("outcome:1/Payments.charge")
+        scenario.then_effects({})
+    assert mails.sent == ["o2"]
 
 
 def test_where_nothing_expects_what_came_of_an_effect_to_fail_the_next_step_does_and_says_why(
