@@ -8,6 +8,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["millstream.engine.testing.plugin"]
+
 # How long an example takes says how busy the machine is, and nothing of what is tested; and a change passes or fails by what
 # it changes, not by what is drawn that day. The large runs draw anew.
 settings.register_profile(

@@ -29,8 +29,8 @@ from millstream.views.view import View, answers
 __all__ = ["Step", "Timeline", "TimelineOf", "TimelinePage"]
 
 #: Steps of a page, where nobody says how many; and at most.
-PAGE_STEPS = 50
-PAGE_STEPS_MAX = 500
+_PAGE_STEPS = 50
+_PAGE_STEPS_MAX = 500
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class TimelineOf(Query[TimelinePage]):
 
     key: str
     before: Annotated[int, Meta(ge=1)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=PAGE_STEPS_MAX)] = PAGE_STEPS
+    limit: Annotated[int, Meta(ge=1, le=_PAGE_STEPS_MAX)] = _PAGE_STEPS
 
 
 class _Kept(msgspec.Struct, array_like=True, frozen=True):

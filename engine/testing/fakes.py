@@ -1,7 +1,7 @@
 """Fakes for the outside world: what a scenario has instead of it, and performs effects with.
 
-Here: which effect is next, and performing it, in time that is simulated. Not here: what becomes of what came of it
-(`scenario`).
+Here: which effect is next, and performing it. Not here: the loop that fakes live on (`stage`), and what becomes of what
+came of an effect (`scenario`).
 
 Whose turn it is, and what is an attempt, is the engine's own code (`outside`).
 """
@@ -17,7 +17,8 @@ from millstream.engine.limits import Limits
 from millstream.engine.outside.attempts import Work
 from millstream.engine.outside.lane import Lane
 from millstream.engine.outside.outside import by_class
-from millstream.engine.testing.simulation import run_alone
+from millstream.engine.testing.errors import SimulationError
+from millstream.engine.testing.stage import Stage, is_entered
 from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.entries import Effect, Name, Outcome, Performed
 
@@ -42,14 +43,37 @@ class Fakes:
         self._instances = by_class(app, given)
         entries = [entry for those in app.effects.values() for entry in those]
         self._entries = {entry.name: entry for entry in entries}
+        #: Somebody says when the scenario ends.
+        self._is_held = False
+        self._stage: Stage | None = None
 
-    def turns(self, agenda: Agenda, methods: Collection[str]) -> Iterator[tuple[Lane, Effect]]:
+    def hold(self) -> None:
+        """Somebody will `close`."""
+        self._is_held = True
+
+    def close(self) -> None:
+        """Leave those that were entered, and end what they have left running.
+
+        Raises:
+            SimulationError: a loop runs in this thread.
+            BaseException: what one of them raised.
+        """
+        self._is_held = False
+        if self._stage is not None:
+            self._stage.close()
+
+    def pass_time(self, seconds: float) -> None:
+        """Their clock is so much later."""
+        if self._stage is not None:
+            self._stage.pass_time(seconds)
+
+    def turns(self, agenda: Callable[[], Agenda], methods: Collection[str]) -> Iterator[tuple[Lane, Effect]]:
         """One after another what is owed and may be performed: method by method, each in the order of the events.
 
         Those of a key whose first has not been struck or parked when the next is asked for do not come.
 
         Args:
-            agenda: is looked at anew each time, so what came to be owed meanwhile comes too.
+            agenda: gives what is looked at anew each time, so what came to be owed meanwhile comes too.
             methods: only those of these, as the log calls them; none: of all that there are fakes for.
 
         Raises:
@@ -61,7 +85,7 @@ class Fakes:
             self._require(name)
         begun: set[Name] = set()
         while True:
-            ready = ((lane, each) for lane in map(self._lane, names) for each in self._ready(lane, agenda))
+            ready = ((lane, each) for lane in map(self._lane, names) for each in self._ready(lane, agenda()))
             turn = next(((lane, each) for lane, each in ready if each.name not in begun), None)
             if turn is None:
                 return
@@ -77,16 +101,28 @@ class Fakes:
             tell: is told of each attempt that fails: where, on what, and with what.
 
         Raises:
-            SimulationError: a loop runs in this thread.
-            Stuck: a fake goes round in circles.
+            SimulationError: a loop runs in this thread; or a fake is to be entered, and nobody has said `hold`.
+            Stuck, NotSimulated: a fake goes round in circles, or wants what is not there.
+            BaseException: what a fake raised that is entered: in entering, or in a task that it keeps.
         """
         now: Callable[[], float] = lambda: asyncio.get_running_loop().time()  # noqa: E731
         work = Work(self._app, self._limits, asyncio.sleep, tell, now, lambda: False)
-        return run_alone(lambda: work.perform(lane, effect, self._instances[lane.entry.owner]))
+        if self._stage is None or self._stage.is_closed:
+            self._require_holder()
+            self._stage = Stage(self._instances.values())
+        return self._stage.run(lambda: work.perform(lane, effect, self._instances[lane.entry.owner]))
 
     @property
     def _faked(self) -> list[str]:
         return [name for name, entry in self._entries.items() if entry.owner in self._instances]
+
+    def _require_holder(self) -> None:
+        for owner, instance in self._instances.items():
+            if is_entered(instance) and not self._is_held:
+                raise SimulationError(
+                    f"{owner.__name__} is an async context manager, which is left when the scenario ends: say when, by "
+                    "`with Scenario(…) as scenario:` or with the fixture `scenario_of`"
+                )
 
     def _require(self, name: str) -> None:
         if name not in self._entries:

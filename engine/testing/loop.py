@@ -27,9 +27,9 @@ from weakref import ref
 
 import anyio
 
-from millstream.engine.testing.errors import NotSimulated, Stuck
+from millstream.engine.testing.errors import NotSimulated, SimulationError, Stuck
 
-__all__ = ["SimulatedClock", "SimulatedLoop", "confined"]
+__all__ = ["SimulatedClock", "SimulatedLoop", "confined", "require_no_loop"]
 
 T = TypeVar("T")
 
@@ -84,13 +84,16 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: SimulatedClock, seconds_max: float, turns_max: int) -> None:
         self.clock = clock
-        self.turns_left = turns_max
-        self._limits = f"seconds_max={seconds_max:,g}", f"turns_max={turns_max:,}"
-        self._ends_at = clock.now + seconds_max
+        self._seconds_max, self._turns_max = seconds_max, turns_max
+        self.renew()
         self._thread = get_ident()
         self._intruder: NotSimulated | None = None
         #: Numbers for whatever must have an order.
         self.numbers = count(1)
+        #: By address, those of anyio's cancel scopes. They outlive a `confined` block.
+        self.scopes: dict[int, tuple[int, ref[Any]]] = {}
+        #: The class of those; `confined` finds it out.
+        self.scope_type: type[Any] | None = None
         self._outside = _Outside(self._turn)
         super().__init__(self._outside)
         self._outside.sealed = True
@@ -121,6 +124,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
             raise self._intruder
         return self.call_soon(callback, *args, context=context)
 
+    def renew(self) -> None:
+        """Count turns and seconds from now on: whoever runs it more than once gives each run as many."""
+        self.turns_left, self._ends_at = self._turns_max, self.clock.now + self._seconds_max
+
     def waiting(self) -> list[asyncio.Task[Any]]:
         """The tasks that are not done, in the order in which they were started."""
         return sorted(asyncio.all_tasks(self), key=hash)
@@ -148,9 +155,9 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self.clock.now += max(timeout, _TURN_SECONDS)
         self.turns_left -= 1
         if self.clock.now > self._ends_at:
-            raise self._stuck(f"it is not over after {self._limits[0]}")
+            raise self._stuck(f"it is not over after seconds_max={self._seconds_max:,g}")
         if self.turns_left < 0:
-            raise self._stuck(f"it is not over after {self._limits[1]} of the loop")
+            raise self._stuck(f"it is not over after turns_max={self._turns_max:,} of the loop")
 
     def _stuck(self, problem: str) -> Stuck:
         return Stuck(problem, self.clock.now, [_described(task) for task in self.waiting()])
@@ -221,7 +228,9 @@ def confined(loop: SimulatedLoop) -> Iterator[None]:
     what belongs to others, for want of a hook. Other threads of the process don't notice them.
     """
     here, start, sleep = get_ident(), Thread.start, time.sleep
-    numbered: dict[int, tuple[int, ref[Any]]] = {}
+    numbered = loop.scopes
+    if loop.scope_type is None:
+        loop.scope_type = _kind_of_scope(loop)
 
     def refuse(thread: Thread) -> None:
         if get_ident() == here:
@@ -245,9 +254,19 @@ def confined(loop: SimulatedLoop) -> Iterator[None]:
     with (
         _replaced(Thread, "start", refuse),
         _replaced(time, "sleep", stall),
-        _replaced(_kind_of_scope(loop), "__hash__", number),
+        _replaced(loop.scope_type, "__hash__", number),
     ):
         yield
+
+
+def require_no_loop(what: str) -> None:
+    """See that no loop runs in this thread.
+
+    Raises:
+        SimulationError: one does; says who wants a loop of its own.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise SimulationError(f"{what} runs a loop of its own: call it from a plain function, not from a coroutine")
 
 
 def _kind_of_scope(loop: SimulatedLoop) -> type[Any]:

@@ -10,40 +10,32 @@ there, handlers are checked for purity, and each commit is written and read back
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from difflib import ndiff
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
-
-import msgspec
+from typing import Any, Self, TypeVar
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Command, Event, Metadata, Query, Receipt
 from millstream.engine.application.options import Terms
+from millstream.engine.application.sides import RetiredSide
 from millstream.engine.application.validation import (
     checked_command_id,
     checked_metadata,
     checked_version,
     payload_digest,
 )
-from millstream.engine.commits.commit import Commit, Head, seal, timestamp
-from millstream.engine.errors import InvalidMessage, MillstreamError, Rejected, UnknownMessage
+from millstream.engine.errors import MillstreamError, NotOnAgenda, Rejected, UnknownMessage
 from millstream.engine.limits import Limits
-from millstream.engine.observers import Observer
-from millstream.engine.read.state import ReadState
-from millstream.engine.snapshots.part import Part
-from millstream.engine.stores.memory import MemoryLog
-from millstream.engine.stores.reader import Reader
-from millstream.engine.testing.checks import require_alike
 from millstream.engine.testing.errors import SimulationError
 from millstream.engine.testing.fakes import Fakes
+from millstream.engine.testing.told import of_the_application, require_equal, said_of, why_parked
+from millstream.engine.testing.written import Written
 from millstream.engine.write.cascade import decide_owed, fire
-from millstream.engine.write.entries import Name, Timer
+from millstream.engine.write.entries import Name, Settlement, Timer, id_of, name_of
 from millstream.engine.write.kernel import decide
-from millstream.engine.write.parts import WriteParts
-from millstream.engine.write.rows import Rows, enter, tell
-from millstream.engine.write.settling import take_performed
+from millstream.engine.write.rows import Rows
+from millstream.engine.write.settling import settle, take_performed
 from millstream.engine.write.state import WriteState
 
 __all__ = ["Scenario"]
@@ -67,13 +59,16 @@ class Scenario:
             scenario.advance(minutes=10)
             scenario.then(Released("hamlet", "o1"))
 
-    As a context manager it ends with `check`. What went wrong, and no ``then_…`` expects, fails at the next step.
+    As a context manager it ends with `check` and `close`. What went wrong, and no ``then_…`` expects, fails at the next
+    step.
 
     Args:
         app: the application. Its views take part, so that they can be asked.
         now: the time of day at the beginning, as an aware datetime.
         limits: the engine's.
         effects: fakes, instances of the application's classes of effects: `perform` performs what is owed with them.
+            All live on one loop, from the first effect to `close`. As in an engine those that are async context
+            managers are entered before that effect, in the order given, and left at the end.
 
     Raises:
         DefinitionError: a state can't be looked at for purity; ``effects`` are not one instance of a class of its.
@@ -92,48 +87,60 @@ class Scenario:
         self.now = now
         self._limits = limits or Limits()
         self._fakes = Fakes(app, effects, self._limits)
-        write, self._views = self._new_parts()
-        self._state = WriteState(app, write, self._limits, check_purity=True)
-        self._reader = Reader(MemoryLog(), app, Head(), 1)
-        self._commits: list[Commit] = []
+        self._written = Written(app, self._limits)
         #: What has happened since the last step.
         self._events: list[Event] = []
         self._outcome: Receipt[Any] | Rejected | None = None
         #: Refusals that no code of the application hears: of timers, and of what came of effects. Not expected yet.
         self._unheard: list[tuple[str, Rejected]] = []
         #: Faults of reactions, timers and effects, by the entry that is parked: not expected yet.
-        self._parked: dict[str, BaseException | None] = {}
+        self._parked: dict[str, BaseException | str] = {}
         #: All timers that were ever set.
         self._named: set[Name] = set()
         #: By id, all that is parked.
         self._known: set[str] = set()
 
     def __enter__(self) -> Self:
+        self._fakes.hold()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True
         if error is None:
-            self.check()
+            try:
+                self.check()
+            finally:
+                self.close()
+            return
+        try:
+            self.close()
+        except Exception as left:  # noqa: BLE001 - the test has failed by then, and says why
+            error.add_note(f"and when its fakes were left: {left!r}")
 
     # Steps.
 
-    def given(self, *messages: Event | Command[Any]) -> None:
+    def given(self, *messages: Event | RetiredSide | Command[Any]) -> None:
         """Say what has happened before: events, without what their reactions and effects did then, and without timers,
         which only commands set; or commands, which are decided.
+
+        An event may be a retired one of ``App(retired=…)``: it is written as it is, and applied as what it means today.
+        A retired command is not given: only a timer that older code has set can hold one.
 
         Raises:
             AssertionError: a command is refused, or something that follows from it fails.
             UnknownMessage, InvalidMessage: it is none of the application, or not what its class declares.
-            ApplyFailed: a model could not apply it.
+            EventsUnreadable: the ``upcast`` of a retired one failed.
+            ApplyFailed: a model could not apply it. Nothing of it is left.
         """
+        __tracebackhide__ = True
         self._begin()
         for message in messages:
             if isinstance(message, Command):
                 self._send(message, None)
             else:
-                self._happened(message)
+                self._written.give(message, self.now)
             self._begin()
 
     def when(
@@ -151,8 +158,9 @@ class Scenario:
         Raises:
             AssertionError: something of the step before went wrong, and was not expected; or a timer was called off
                 that nobody has ever set.
-            MillstreamError: whatever `Engine.execute` raises but `Rejected`.
+            MillstreamError: whatever `Engine.execute` raises but `Rejected`. The scenario goes on without the command.
         """
+        __tracebackhide__ = True
         self._begin()
         command = self.app.own_command(command)
         terms = None
@@ -176,10 +184,11 @@ class Scenario:
             ValueError: time does not go back.
             AssertionError: something of the step before went wrong, and was not expected; or timers set each other
                 without an end.
-            ApplyFailed: the state was damaged.
         """
+        __tracebackhide__ = True
         self._begin()
-        until = self.now + (timedelta(**by_parts) if by is None else by)
+        began = self.now
+        until = began + (timedelta(**by_parts) if by is None else by)
         if until < self.now:
             raise ValueError(f"time does not go back: {until - self.now}")
         for _ in range(_FIRED_MAX):
@@ -192,13 +201,15 @@ class Scenario:
             self._write_down(rows)
         else:
             raise AssertionError(f"{_FIRED_MAX:,} timers were sent, and there are more: they set each other")
+        self._fakes.pass_time((until - began).total_seconds())
         self.now = until
 
     def perform(self, *methods: str, crash: bool = False) -> None:
         """Let fakes do what is owed to the outside world, and what comes to be owed by that, until nothing is left.
 
         It goes method by method, each in the order of the events. No time passes: a fake may sleep or time out, and
-        attempts that fail are made again at once. What never answers is what nobody performs.
+        attempts that fail are made again at once. What never answers is what nobody performs. As in an engine, what
+        came of an effect and can't be decided or applied is parked, and nothing is performed again: `then_parked`.
 
         Args:
             methods: only effects of these, as the log calls them: ``Payments.charge``. All that have a fake, if none.
@@ -210,12 +221,13 @@ class Scenario:
                 lead to each other without an end.
             UnknownMessage: there is no such method.
             InvalidMessage: there is no fake for it.
-            SimulationError: a loop runs in this thread.
+            SimulationError: a loop runs in this thread; or a fake is to be entered, and the scenario is no ``with``.
             Stuck, NotSimulated: a fake goes round in circles, or wants a thread or a socket.
-            ApplyFailed: the state was damaged.
+            BaseException: what a fake raised that is entered: in entering, or in a task that it keeps.
         """
+        __tracebackhide__ = True
         self._begin()
-        for number, (lane, effect) in enumerate(self._fakes.turns(self._state.agenda, methods)):
+        for number, (lane, effect) in enumerate(self._fakes.turns(lambda: self._state.agenda, methods)):
             if number >= _PERFORMED_MAX:
                 raise AssertionError(f"{number:,} effects were performed, and there are more: they lead to each other")
             faults: list[tuple[str, str, BaseException]] = []
@@ -231,6 +243,35 @@ class Scenario:
             take_performed(rows, performed, self._state, self._limits)
             self._write_down(rows)
 
+    def retry(self, entry: str, *, again: bool = False) -> None:
+        """Let what is parked be decided once more, as `Engine.agenda.retry` does: if it fails again, it is parked in
+        this step. An effect is owed again, until `perform`.
+
+        Args:
+            entry: its id, as for `then_parked`.
+            again: also where commands of a reaction had been decided: they stand, and are sent a second time.
+
+        Raises:
+            AssertionError: something of the step before went wrong, and was not expected.
+            NotOnAgenda: there is no such entry.
+            InvalidMessage: commands of it were decided, and ``again`` is not said; or it is not parked.
+        """
+        __tracebackhide__ = True
+        self._settle(entry, "retried", again)
+
+    def drop(self, entry: str) -> None:
+        """Strike what is owed, waits for its time, or is parked, as `Engine.agenda.drop` does: it is never decided.
+
+        Args:
+            entry: its id, as for `then_parked`.
+
+        Raises:
+            AssertionError: something of the step before went wrong, and was not expected.
+            NotOnAgenda: there is no such entry.
+        """
+        __tracebackhide__ = True
+        self._settle(entry, "dropped")
+
     # What is expected of the last step.
 
     def then(self, *events: Event) -> None:
@@ -239,10 +280,11 @@ class Scenario:
         Raises:
             AssertionError: others happened, or the command was refused; shows the difference.
         """
+        __tracebackhide__ = True
         if isinstance(self._outcome, Rejected):
             raise AssertionError(f"the command was refused: {self._outcome}")
-        failed = "".join(f"\n  {name} failed and is parked: {error!r}" for name, error in self._parked.items())
-        _require_equal("what happened", list(events), self._events, failed)
+        failed = "".join(f"\n  {name} failed and is parked: {said_of(why)}" for name, why in self._parked.items())
+        require_equal("what happened", list(events), self._events, failed)
 
     def then_refused(self, *codes: str) -> None:
         """Expect that the command of `when` was refused with that code; or exactly these refusals, in order, of what
@@ -251,6 +293,7 @@ class Scenario:
         Raises:
             AssertionError: it was accepted, or others were refused, or with other codes.
         """
+        __tracebackhide__ = True
         refused = [each for each in (self._outcome,) if isinstance(each, Rejected)]
         refused += [each for _, each in self._unheard]
         self._outcome, self._unheard = None, []
@@ -267,6 +310,7 @@ class Scenario:
         Raises:
             AssertionError: it answered something else, or was refused.
         """
+        __tracebackhide__ = True
         if isinstance(self._outcome, Rejected) or self._outcome is None:
             raise AssertionError(f"the command answered nothing: {self._outcome or 'none was sent'}")
         if self._outcome.answer != answer:
@@ -278,8 +322,9 @@ class Scenario:
         Raises:
             AssertionError: others wait.
         """
+        __tracebackhide__ = True
         found = [(timer.title, self.app.command_today(timer.command.encode())) for timer in self.timers]
-        _require_equal("the timers", sorted(timers.items(), key=repr), sorted(found, key=repr))
+        require_equal("the timers", sorted(timers.items(), key=repr), sorted(found, key=repr))
 
     def then_effects(self, effects: Mapping[str, Sequence[Event]]) -> None:
         """Expect exactly these effects to be owed: by method, as the log calls it, the events to be performed.
@@ -288,6 +333,7 @@ class Scenario:
             AssertionError: others are.
             UnknownMessage: there is no such method.
         """
+        __tracebackhide__ = True
         for name in effects:
             if name not in self.app.effects_by_name:
                 raise UnknownMessage("effect", name, self.app.name, tuple(self.app.effects_by_name))
@@ -296,16 +342,18 @@ class Scenario:
             owed.setdefault(effect.by, []).extend(self.app.today(effect.event.encode()))
         expected = [(name, event) for name in sorted(effects) for event in effects[name]]
         found = [(name, event) for name in sorted(owed) for event in owed[name]]
-        _require_equal("what is owed to the outside world", expected, found)
+        require_equal("what is owed to the outside world", expected, found)
 
     def then_parked(self, *entries: str) -> None:
-        """Expect exactly these to have failed in the last step, by their ids: ``event:3/Selling.placed``.
+        """Expect exactly these to have failed in the last step, by their ids: ``event:3/Selling.placed``,
+        ``timer:hold/o7@s1``, ``effect:3/Payments.charge``, and ``outcome:3/Payments.charge`` for what came of that.
 
         Raises:
             AssertionError: others did.
         """
+        __tracebackhide__ = True
         parked, self._parked = self._parked, {}
-        _require_equal("what is parked", sorted(entries), sorted(parked))
+        require_equal("what is parked", sorted(entries), sorted(parked))
 
     # Looking around.
 
@@ -335,7 +383,7 @@ class Scenario:
         if entry is None:
             known = tuple(each.tag for each in self.app.queries.values())
             raise UnknownMessage("query", type(query).__name__, self.app.name, known)
-        view = self._views[entry.view]
+        view = self._written.views[entry.view]
         if view.fault is not None:
             raise view.fault[1]
         answer: Answer = entry.method.function(view.state, query)
@@ -353,38 +401,47 @@ class Scenario:
             AssertionError: something of the last step went wrong, and was not expected.
             BrokenPromise: the state of a model or a view is not what a replay makes.
         """
+        __tracebackhide__ = True
         self._begin()
-        fresh = self._new_parts()
-        reader = Reader(MemoryLog(), self.app, Head(), 1)
-        parts: list[Part] = [*fresh[0].all, *fresh[1]]
-        for decoded in reader.decoded_commits(self._commits):
-            for part in parts:
-                for _ in part.steps(decoded):
-                    pass
-        require_alike([*self._state.parts(self._reader.head), *self._views], parts)
+        self._written.require_replay()
+
+    def close(self) -> None:
+        """Leave the fakes that were entered, and cancel what they have left running; again: do nothing.
+
+        Raises:
+            SimulationError: a loop runs in this thread.
+            Stuck: one can't be left.
+            BaseException: what one of them raised.
+        """
+        self._fakes.close()
 
     # How it works.
 
-    def _new_parts(self) -> tuple[WriteParts, list[ReadState]]:
-        write = WriteParts(self.app, self._limits)
-        most = self._limits.view_parked_max
-        return write, [ReadState(self.app, view, parked_max=most, observer=Observer()) for view in self.app.views]
+    @property
+    def _state(self) -> WriteState:
+        return self._written.state
 
     def _begin(self) -> None:
         """A step begins: nothing of the last one may be left that was not expected."""
+        __tracebackhide__ = True
         outcome, parked, unheard = self._outcome, self._parked, self._unheard
         self._outcome, self._parked, self._unheard, self._events = None, {}, [], []
         if isinstance(outcome, Rejected):
-            raise AssertionError(f"a command was refused, and nothing expects that: {outcome}") from outcome
+            raise AssertionError(f"a command was refused, and nothing expects that: {outcome}") from of_the_application(
+                outcome
+            )
         for name, refused in unheard:
-            raise AssertionError(f"what {name} sent was refused, and nothing expects that: {refused}") from refused
-        for name, error in parked.items():
-            raise AssertionError(f"{name} failed and is parked, and nothing expects that: {error!r}") from error
+            cause = of_the_application(refused)
+            raise AssertionError(f"what {name} sent was refused, and nothing expects that: {refused}") from cause
+        for name, why in parked.items():
+            error = of_the_application(why) if isinstance(why, BaseException) else None
+            raise AssertionError(f"{name} failed and is parked, and nothing expects that: {said_of(why)}") from error
 
     def _rows(self) -> Rows:
-        return Rows(self._reader.head, self.now, self.now)
+        return self._written.rows(self.now)
 
     def _send(self, command: Command[Any], terms: Terms | None) -> None:
+        __tracebackhide__ = True
         rows = self._rows()
         decide([(None, command, terms)], self._state, rows, self._limits)
         (outcome,) = rows.outcomes
@@ -393,27 +450,23 @@ class Scenario:
             raise outcome
         self._outcome = outcome
 
-    def _happened(self, event: Event) -> None:
+    def _settle(self, entry: str, how: str, again: bool = False) -> None:
+        __tracebackhide__ = True
+        self._begin()
+        name = name_of(entry)
+        if name is None:
+            raise NotOnAgenda(entry, len(self._state.agenda))
         rows = self._rows()
-        if type(event) not in self.app.events:
-            known = tuple(each.tag for each in self.app.events.values())
-            raise UnknownMessage("event", type(event).__name__, self.app.name, known)
-        try:
-            chunk = self.app.encode_events([event])
-            (own,) = self.app.read_events(chunk)
-        except (msgspec.ValidationError, TypeError) as error:
-            raise InvalidMessage(type(event).__name__, str(error)) from error
-        if type(own) in self._state.asked:
-            tell(own, 0, self._state, rows, "Given")
-        try:
-            self._state.effects[type(own)][0](own)
-        except Exception as error:
-            raise self._state.apply_failed([own], own, rows.position, error) from error
-        enter("Given", self._state.effects[type(own)][1](own), [own], chunk, self._state, rows)
+        settle(rows, Settlement(name, how, again), self._state, self._limits)
+        (outcome,) = rows.outcomes
+        if isinstance(outcome, MillstreamError):
+            raise outcome
+        self._known.discard(id_of(name))  # if it is parked again, that is news
         self._write_down(rows)
 
     def _write_down(self, rows: Rows) -> None:
         """A commit is written and read back; what it owes is decided in the next one."""
+        __tracebackhide__ = True
         for name in rows.not_timed:
             if name not in self._named:
                 raise AssertionError(
@@ -421,39 +474,20 @@ class Scenario:
                     "given set none, so give the command that does"
                 )
         self._named.update(timer.name for timer, _ in rows.timed)
-        if not rows.is_empty:
-            commit = seal(self._reader.head, timestamp(rows.now), rows.body(self.app))
-            rows.sealed(commit.digest)
-            self._commits.append(commit)
-            for decoded in self._reader.decoded_commits([commit]):
-                self._events += decoded.events
-                for view in self._views:
-                    for _ in view.steps(decoded):
-                        pass
+        self._events += self._written.write(rows)
         self._unheard += rows.unheard
-        self._note_parked(rows)
-        if rows.is_damaged:
-            raise rows.faults[-1][2] if rows.faults else cast(MillstreamError, rows.outcomes[-1])
+        self._note_parked([error for _, _, error in rows.faults])
         if self._state.is_due:
             owed = self._rows()
             decide_owed(self._state, owed, self._limits)
             self._write_down(owed)
 
-    def _note_parked(self, rows: Rows) -> None:
-        faults: Iterator[BaseException] = iter([error for _, _, error in rows.faults])
-        parked = [entry.id for entry in self._state.agenda.parked.values()]
-        self._parked |= {name: next(faults, None) for name in parked if name not in self._known}
+    def _note_parked(self, faults: Sequence[BaseException]) -> None:
+        parked = {entry.id: entry for entry in self._state.agenda.parked.values()}
+        self._parked |= {name: why_parked(entry, faults) for name, entry in parked.items() if name not in self._known}
         self._known = set(parked)
 
 
 def _is_of_the_test(error: BaseException) -> bool:
     """Whether this is how a test ends itself, such as `pytest.fail`: no error, and nobody's cancellation."""
     return not isinstance(error, Exception | asyncio.CancelledError)
-
-
-def _require_equal(what: str, expected: list[Any], found: list[Any], beside: str = "") -> None:
-    if expected == found:
-        return
-    lines = ndiff([*map(repr, expected)], [*map(repr, found)])
-    shown = "".join(f"\n  {line.rstrip()}" for line in lines)
-    raise AssertionError(f"{what} is not what was expected (- is missing, + is there):{shown}{beside}")

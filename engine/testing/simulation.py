@@ -30,9 +30,9 @@ from millstream.engine.loop.clock import replaced_clocks
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing.errors import SimulationError
 from millstream.engine.testing.faulty import Faults, FaultyLog
-from millstream.engine.testing.loop import SimulatedClock, SimulatedLoop, confined
+from millstream.engine.testing.loop import SimulatedClock, SimulatedLoop, confined, require_no_loop
 
-__all__ = ["Run", "Scenario", "Simulation", "run_alone", "simulate", "torture"]
+__all__ = ["Run", "Scenario", "Simulation", "quiet_loop", "simulate", "torture"]
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def simulate(
         SimulationError: another simulation runs in this process, or a loop runs in this thread.
         BaseException: whatever the scenario raised, with the seed and the end of the trace as a note.
     """
-    _require_no_loop("simulate()")
+    require_no_loop("simulate()")
     if not _one_at_a_time.acquire(blocking=False):
         raise SimulationError("another simulation runs in this process: one at a time, the clocks are shared")
     clock = SimulatedClock(Random(f"{seed} clock"), stalls)
@@ -207,24 +207,9 @@ def torture(scenario: Scenario[Any], *, seeds: Iterable[int], **how: Any) -> Cou
     return counts
 
 
-def run_alone(made: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run one coroutine in simulated time, with no world around it: nothing stalls, and nothing is random.
-
-    Args:
-        made: makes it.
-
-    Raises:
-        SimulationError: a loop runs in this thread.
-        Stuck, NotSimulated: as with `simulate`.
-        BaseException: whatever it raised.
-    """
-    _require_no_loop("this")
-    return _run(made, SimulatedLoop(SimulatedClock(Random(0), 0), _SECONDS_MAX, _TURNS_MAX))
-
-
-def _require_no_loop(what: str) -> None:
-    if asyncio._get_running_loop() is not None:
-        raise SimulationError(f"{what} runs a loop of its own: call it from a plain function, not from a coroutine")
+def quiet_loop() -> SimulatedLoop:
+    """A loop in simulated time, with no world around it: nothing stalls, and nothing is random."""
+    return SimulatedLoop(SimulatedClock(Random(0), 0), _SECONDS_MAX, _TURNS_MAX)
 
 
 def _run(made: Callable[[], Coroutine[Any, Any, T]], loop: SimulatedLoop) -> T:

@@ -1,5 +1,5 @@
-"""A ticket shop: seats that are held for ten minutes, payments, refunds, a waiting list.
+"""A ticket shop: seats that are held for ten minutes, payments, refunds, mails, a waiting list.
 
-`messages` is what it is asked and what happens, `shows` and `orders` decide, `selling` says what follows from what,
-`outside` takes money and sends mails, `views` shows it. `app` is all of it.
+`orders` and `shows` are what is asked, what happens, and who decides; `selling` says what follows from what; `outside`
+takes money and sends mails; `app` shows how it all stands, and is all of it.
 """

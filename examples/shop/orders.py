@@ -1,33 +1,103 @@
-"""An order: placed, paid, cancelled, refunded. What the payment service says may come late, or twice."""
+"""An order: placed, asked to be paid, paid, cancelled, refunded. What is said of its money may come late, or twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from examples.shop.messages import (
-    AskForPayment,
-    CancelOrder,
-    ConfirmPayment,
-    ConfirmRefund,
-    GiveUpPayment,
-    OrderCancelled,
-    OrderPaid,
-    OrderPlaced,
-    OrderRefunded,
-    PaymentAbandoned,
-    PaymentRequested,
-    PlaceOrder,
-    RefundOrder,
-    RefundRequested,
-)
-from millstream.engine import Event
+from msgspec import Meta
+
+from millstream.engine import Command, Event, Key
 from millstream.handlers import Aggregate, Rejected, applies, handles
+
+
+class PlaceOrder(Command):
+    order: Key
+    show: str
+    count: Annotated[int, Meta(gt=0, le=20)]
+    mail: str
+
+
+class AskForPayment(Command):
+    order: Key
+    cents: int
+
+
+class ConfirmPayment(Command):
+    """A charge is known by the key that the service was given for it."""
+
+    order: Key
+    charge: str
+
+
+class GiveUpPayment(Command):
+    """The payment service can't be reached. It may have charged all the same."""
+
+    order: Key
+    charge: str
+
+
+class CancelOrder(Command):
+    """It changes nothing where it is late: the order was paid."""
+
+    order: Key
+    reason: str
+
+
+class RefundOrder(Command):
+    order: Key
+
+
+class ConfirmRefund(Command):
+    order: Key
+
+
+class OrderPlaced(Event):
+    order: Key
+    show: str
+    count: int
+    mail: str
+
+
+class PaymentRequested(Event):
+    order: Key
+    cents: int
+
+
+class PaymentAbandoned(Event):
+    order: Key
+    charge: str
+
+
+class OrderPaid(Event):
+    order: Key
+    show: str
+    charge: str
+    mail: str
+
+
+class OrderCancelled(Event):
+    order: Key
+    show: str
+    reason: str
+    mail: str
+
+
+class RefundRequested(Event):
+    order: Key
+    show: str
+    charge: str
+
+
+class OrderRefunded(Event):
+    order: Key
+    show: str
+    mail: str
 
 
 class Order(Aggregate):
     state: str = ""
     show: str = ""
-    cents: int = 0
     mail: str = ""
     charge: str = ""
 
@@ -35,12 +105,12 @@ class Order(Aggregate):
     def place(self, command: PlaceOrder) -> Iterator[Event]:
         if self.state:
             raise Rejected("placed_already", f"there is an order {command.order}")
-        yield OrderPlaced(command.order, command.show, command.count, command.cents, command.mail)
+        yield OrderPlaced(command.order, command.show, command.count, command.mail)
 
     @handles
     def ask(self, command: AskForPayment) -> Iterator[Event]:
         if self.state == "placed":
-            yield PaymentRequested(command.order, self.cents)
+            yield PaymentRequested(command.order, command.cents)
 
     @handles
     def confirm(self, command: ConfirmPayment) -> Iterator[Event]:
@@ -51,7 +121,8 @@ class Order(Aggregate):
 
     @handles
     def give_up(self, command: GiveUpPayment) -> Iterator[PaymentAbandoned | OrderCancelled]:
-        yield PaymentAbandoned(command.order, command.charged_as)
+        if command.charge != self.charge:  # else somebody has confirmed it, and that stands
+            yield PaymentAbandoned(command.order, command.charge)
         yield from self.cancel(CancelOrder(command.order, "it could not be paid"))
 
     @handles
@@ -66,16 +137,16 @@ class Order(Aggregate):
         yield RefundRequested(command.order, self.show, self.charge)
 
     @handles
-    def refunded(self, command: ConfirmRefund) -> Iterator[Event]:
+    def confirm_refund(self, command: ConfirmRefund) -> Iterator[Event]:
         if self.state == "refunding":
-            yield OrderRefunded(command.order)
+            yield OrderRefunded(command.order, self.show, self.mail)
 
     @applies
     def placed(self, event: OrderPlaced) -> None:
-        self.state, self.show, self.cents, self.mail = "placed", event.show, event.cents, event.mail
+        self.state, self.show, self.mail = "placed", event.show, event.mail
 
     @applies
-    def asked(self, event: PaymentRequested) -> None:
+    def asked(self, _: PaymentRequested) -> None:
         self.state = "asked"
 
     @applies
@@ -83,7 +154,7 @@ class Order(Aggregate):
         self.state, self.charge = "paid", event.charge
 
     @applies
-    def cancelled(self, event: OrderCancelled) -> None:
+    def cancelled(self, _: OrderCancelled) -> None:
         self.state = "cancelled"
 
     @applies
@@ -91,5 +162,5 @@ class Order(Aggregate):
         self.state, self.charge = "refunding", event.charge
 
     @applies
-    def when_refunded(self, event: OrderRefunded) -> None:
+    def refunded(self, _: OrderRefunded) -> None:
         self.state = "refunded"

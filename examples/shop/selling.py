@@ -1,25 +1,17 @@
-"""What follows from what: an order holds seats, held seats are paid for, a cancelled order frees them."""
+"""What follows from what: an order holds seats, held seats are paid for, and who has no order has no seats."""
 
 from __future__ import annotations
 
-from examples.shop.messages import (
+from examples.shop.orders import (
     AskForPayment,
     CancelOrder,
-    HoldSeats,
     OrderCancelled,
     OrderPaid,
     OrderPlaced,
     RefundOrder,
     RefundRequested,
-    ReleaseSeats,
-    SeatsHeld,
-    SeatsReleased,
-    SeatsTakenBack,
-    SellSeats,
-    ServeWaiting,
-    TakeSeatsBack,
-    WaitForSeats,
 )
+from examples.shop.shows import HoldSeats, ReleaseSeats, SeatsHeld, SellSeats
 from millstream.handlers import Reaction, WriteModel, reacts
 
 
@@ -27,28 +19,17 @@ class Selling(WriteModel):
     @reacts
     def placed(self, event: OrderPlaced) -> Reaction:
         refused = yield HoldSeats(event.show, event.order, event.count)
-        if refused is not None and refused.code == "sold_out":
-            yield WaitForSeats(event.show, event.order, event.count)
-        elif refused is not None:
-            yield CancelOrder(event.order, refused.code)
+        if refused is not None:
+            yield CancelOrder(event.order, refused.message)
 
     @reacts
     def held(self, event: SeatsHeld) -> Reaction:
-        yield AskForPayment(event.order)
-
-    @reacts
-    def released(self, event: SeatsReleased) -> Reaction:
-        yield CancelOrder(event.order, "nobody paid in time")
-        yield ServeWaiting(event.show)
-
-    @reacts
-    def taken_back(self, event: SeatsTakenBack) -> Reaction:
-        yield ServeWaiting(event.show)
+        yield AskForPayment(event.order, event.cents)
 
     @reacts
     def paid(self, event: OrderPaid) -> Reaction:
         refused = yield SellSeats(event.show, event.order)
-        if refused is not None:  # the hold was over before the money came
+        if refused is not None:  # nothing was held any more
             yield RefundOrder(event.order)
 
     @reacts
@@ -57,4 +38,4 @@ class Selling(WriteModel):
 
     @reacts
     def refunding(self, event: RefundRequested) -> Reaction:
-        yield TakeSeatsBack(event.show, event.order)
+        yield ReleaseSeats(event.show, event.order)

@@ -11,8 +11,9 @@ import anyio
 import msgspec
 import pytest
 
+from examples.shop.app import FreeSeats, OrderState
 from examples.shop.app import app as tickets
-from examples.shop.messages import FreeSeats, OpenShow, OrderState
+from examples.shop.shows import OpenShow
 from millstream.engine import Engine, Limits, MemoryLog, MillstreamError, Receipt, ViewFaulted
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Schedule
@@ -176,7 +177,7 @@ async def asked_together(name: str) -> None:
     async with Engine(tickets, log="memory:", limits=limits(name, 1), effects=False) as engine:
         seats, _ = views_of(engine)
         async with seats.still:
-            receipt = await engine.execute(OpenShow("hamlet", 3))
+            receipt = await engine.execute(OpenShow("hamlet", 3, 1_000))
             await engine.ask(OrderState("o1"), after=receipt)
             await engine.ask_all(FreeSeats("hamlet"), OrderState("o1"))
 

@@ -14,11 +14,10 @@ from functools import partial
 import anyio
 import pytest
 
-from examples.shop.app import app
-from examples.shop.messages import CancelOrder, OpenShow, OrderState, PlaceOrder, RefundOrder
-from examples.shop.orders import Order
+from examples.shop.app import OrderState, app
+from examples.shop.orders import CancelOrder, Order, PlaceOrder, RefundOrder
 from examples.shop.outside import Mails, Payments, Service
-from examples.shop.shows import Show
+from examples.shop.shows import OpenShow, Show
 from millstream.engine import CommitFailed, Engine, EngineClosed, OutcomeUnknown, Rejected, WriterUnavailable
 from millstream.engine.application.messages import Command
 from millstream.engine.testing import (
@@ -66,37 +65,35 @@ class Unreliable(Service):
         if how > 1 - self.fails:
             raise ConnectionError("the answer is lost")
 
-    async def charge(self, cents: int, idempotency_key: str) -> str:
+    async def charge(self, cents: int, key: str) -> None:
         async with self.line():
-            self.seen[idempotency_key] += 1
-            is_new = idempotency_key not in self.charged
-            charge = await super().charge(cents, idempotency_key)
+            self.seen[key] += 1
+            is_new = key not in self.charged
+            await super().charge(cents, key)
             if is_new:
-                self.takings.append((charge, cents))
-        return charge
+                self.takings.append((key, cents))
 
-    async def refund(self, charge: str) -> None:
+    async def refund(self, key: str) -> None:
         async with self.line():
-            await super().refund(charge)
+            await super().refund(key)
 
-    async def void(self, idempotency_key: str) -> None:
+    async def void(self, key: str) -> None:
         async with self.line():
-            await super().void(idempotency_key)
+            await super().void(key)
 
-    async def send(self, to: str, text: str, idempotency_key: str) -> None:
+    async def send(self, to: str, text: str, key: str) -> None:
         async with self.line():
-            await super().send(to, text, idempotency_key)
+            await super().send(to, text, key)
 
 
 class ChargesTwice(Unreliable):
     """One that does not look at idempotency keys."""
 
-    async def charge(self, cents: int, idempotency_key: str) -> str:
+    async def charge(self, cents: int, key: str) -> None:
         async with self.line():
-            self.seen[idempotency_key] += 1
-            self.charged[idempotency_key] = cents
-            self.takings.append((idempotency_key, cents))
-        return idempotency_key
+            self.seen[key] += 1
+            self.charged[key] = cents
+            self.takings.append((key, cents))
 
 
 async def sent(world: Simulation, engine: Engine, command: Command, command_id: str) -> None:
@@ -115,7 +112,7 @@ async def sent(world: Simulation, engine: Engine, command: Command, command_id: 
 async def customer(world: Simulation, engine: Engine, year: int, number: int) -> None:
     name, count = f"o{number}", 1 + number % 4
     await world.pause(300)
-    await sent(world, engine, PlaceOrder(name, "hamlet", count, count * CENTS, f"{name}@example.org"), f"place/{name}")
+    await sent(world, engine, PlaceOrder(name, "hamlet", count, f"{name}@example.org"), f"place/{name}")
     await world.pause(1_200)
     whim = world.random.random()
     if whim < 0.2:
@@ -130,7 +127,7 @@ async def season(world: Simulation, service_of: Callable[[Simulation], Unreliabl
     for year in range(3):
         try:
             async with opened() as engine, anyio.create_task_group() as customers:
-                await sent(world, engine, OpenShow("hamlet", SEATS), "open")
+                await sent(world, engine, OpenShow("hamlet", SEATS, CENTS), "open")
                 for number in range(ORDERS):
                     customers.start_soon(customer, world, engine, year, number)
                 if world.random.random() < 0.3:
@@ -168,7 +165,7 @@ async def see_that_all_is_well(engine: Engine, service: Unreliable) -> None:
     money: Counter[str] = Counter()
     for key, cents in service.takings:
         money[key] += cents * (key not in service.refunded and service.charged[key] > 0)
-    kept = {order.charge: order.cents for order in orders.values() if order.state == "paid"}
+    kept = {order.charge: len(show.sold[name]) * CENTS for name, order in orders.items() if order.state == "paid"}
     assert +money == kept, "the money of those who have tickets, and no other"
     assert set(show.sold) == {name for name, order in orders.items() if order.state == "paid"}
     assert set(show.waiting) == {name for name, order in orders.items() if order.state == "placed"}
@@ -179,6 +176,8 @@ async def see_that_all_is_well(engine: Engine, service: Unreliable) -> None:
         assert told is not None
         assert told.startswith(order.state)
         assert (f"{name}@example.org" in written_to) is (order.state != "placed"), "everybody was written to"
+        money_back = (f"{name}@example.org", "Your money for hamlet was given back.")
+        assert (money_back in service.mails.values()) is (order.state == "refunded"), "also of their money"
 
 
 def test_in_a_hundred_crashing_seasons_no_cent_and_no_seat_is_lost() -> None:

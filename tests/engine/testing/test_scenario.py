@@ -26,7 +26,6 @@ from millstream.engine import (
     VersionConflict,
 )
 from millstream.engine.testing import BrokenPromise, Scenario
-from millstream.engine.testing.plugin import NewScenario, scenario_of, scenarios
 from millstream.handlers import (
     Aggregate,
     Decision,
@@ -40,8 +39,6 @@ from millstream.handlers import (
     reacts,
 )
 from millstream.views import View, answers
-
-__all__ = ["scenario_of"]
 
 
 class Open(Command):
@@ -368,17 +365,3 @@ def test_timers_that_set_each_other_without_an_end_are_stopped(monkeypatch: pyte
     scenario.when(Greet("x"))
     with pytest.raises(AssertionError, match="they set each other"):
         scenario.advance(minutes=1)
-
-
-def test_the_fixture_checks_each_at_the_tests_end(scenario_of: NewScenario) -> None:
-    scenario = scenario_of(theatre, now=START + timedelta(days=1))
-    scenario.given(Opened("hamlet", 1))
-    scenario.when(Hold("hamlet", "o1"))
-    scenario.then(Held("hamlet", "o1", START + timedelta(days=1)))
-
-
-def test_the_fixture_fails_a_test_that_leaves_something_unexpected() -> None:
-    fixture = scenarios()
-    next(fixture)(theatre).when(Hold("hamlet", "o1"))
-    with pytest.raises(AssertionError, match="a command was refused, and nothing expects that: sold_out"):
-        next(fixture)
