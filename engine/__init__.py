@@ -9,6 +9,7 @@ from millstream.engine.application.messages import (
     KEY,
     PERSONAL,
     Answered,
+    At,
     Command,
     Context,
     Event,
@@ -74,8 +75,9 @@ from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.read.parked import Parked
+from millstream.engine.recovery.mending import Difference, RebuiltView
 from millstream.engine.replica import Replica
-from millstream.engine.stats import EffectStats, EngineStats, ReplicaStats, ViewStats, WriterStats
+from millstream.engine.stats import EffectStats, EngineStats, RebuildStats, ReplicaStats, ViewStats, WriterStats
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
@@ -95,6 +97,7 @@ __all__ = [
     "Answered",
     "App",
     "ApplyFailed",
+    "At",
     "AuthorError",
     "CallerError",
     "ChangingEventWarning",
@@ -106,6 +109,7 @@ __all__ = [
     "Context",
     "DeadlineExceeded",
     "DefinitionError",
+    "Difference",
     "Effect",
     "EffectStats",
     "Engine",
@@ -146,6 +150,8 @@ __all__ = [
     "Preview",
     "ProtocolViolated",
     "Query",
+    "RebuildStats",
+    "RebuiltView",
     "Receipt",
     "Rejected",
     "RemoteError",

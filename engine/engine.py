@@ -22,7 +22,7 @@ from millstream.engine.application.options import Options, Terms
 from millstream.engine.application.validation import checked_metadata, require_reached
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import EngineClosed, MillstreamError, UnknownMessage, ViewFaulted
+from millstream.engine.errors import EngineClosed, MillstreamError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
@@ -33,9 +33,8 @@ from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.outside.outside import Given, Outside
 from millstream.engine.read.actor import ViewActor
-from millstream.engine.read.parked import Parked
-from millstream.engine.read.queries import Queries
 from millstream.engine.recovery.catalog import Catalog
+from millstream.engine.recovery.mending import Mending
 from millstream.engine.recovery.process import snapshot_process
 from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.recovery.snapshotter import Snapshotter
@@ -62,7 +61,7 @@ __all__ = ["Engine"]
 Answer = TypeVar("Answer")
 
 
-class Engine(Queries):
+class Engine(Mending):
     """Runs an application: ``async with Engine(app, log="bank.db") as engine``. Under asyncio and uvloop.
 
     Opening makes write models and views from their snapshots and the log; when it is done all of them are at the log's
@@ -270,40 +269,6 @@ class Engine(Queries):
         if self._life.status is not Phase.OPEN:
             raise EngineClosed(self._life.status)
         return self._writer.preview(command, metadata)
-
-    async def replay_parked(self, view: str | None = None) -> list[Parked]:
-        """Let views try again what they have parked: key by key, in order, after what they have applied since.
-
-        What could be applied is parked no more, durably, if the view has snapshots. An order across keys is not made
-        up for: where that matters, raise the view's ``code_version``, and it is made anew from the log.
-
-        Args:
-            view: the class name of the view; all of them by default.
-
-        Returns:
-            What is still parked.
-
-        Raises:
-            UnknownMessage: there is no such view.
-            ViewFaulted: the view has faulted. Without ``view``, such a one is passed over.
-            EngineClosed: the engine is not open, or was closed meanwhile.
-            SnapshotsLocked: ``millstream snapshot take`` is at work: try again when it is done.
-            WrongLoop: it was opened on another event loop.
-        """
-        self._home.require()
-        if self._life.status is not Phase.OPEN:
-            raise EngineClosed(self._life.status)
-        names = tuple(each.name for each in self._views)
-        if view is not None and view not in names:
-            raise UnknownMessage("view", view, self.app.name, names)
-        snapshotter = self._snapshotter
-        for each in self._views:
-            if view == each.name and each.read.fault is not None:
-                raise ViewFaulted(each.name, *each.read.fault) from each.read.fault[1]
-            if each.read.left_out.parked and view in (None, each.name):
-                async with nullcontext() if snapshotter is None else snapshotter.alone():
-                    await each.replay_parked(None if self._catalog is None else self._catalog.keep)
-        return [each for each in self.parked() if view in (None, each.view)]
 
     @property
     def status(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["EffectStats", "EngineStats", "ReplicaStats", "ViewStats", "WriterStats"]
+__all__ = ["EffectStats", "EngineStats", "RebuildStats", "ReplicaStats", "ViewStats", "WriterStats"]
 
 
 class WriterStats(msgspec.Struct, frozen=True):
@@ -34,6 +34,17 @@ class WriterStats(msgspec.Struct, frozen=True):
     seconds_ahead: float = 0.0
 
 
+class RebuildStats(msgspec.Struct, frozen=True):
+    """How far a state is that is made anew beside a view's live one."""
+
+    #: Events that were replayed, of so many.
+    events: int
+    of: int
+    events_per_second: float
+    #: As far as that can be told: None before the first event.
+    seconds_left: float | None
+
+
 class ViewStats(msgspec.Struct, frozen=True):
     """One view."""
 
@@ -49,6 +60,8 @@ class ViewStats(msgspec.Struct, frozen=True):
     skipped: int = 0
     #: Watches that are open.
     watches: int = 0
+    #: While `rebuild` makes its state anew.
+    rebuild: RebuildStats | None = None
 
 
 class EffectStats(msgspec.Struct, frozen=True):

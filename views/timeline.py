@@ -18,12 +18,12 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
-from millstream.engine.application.about import About
+from millstream.engine.application.about import About, own_about
 from millstream.engine.application.app import tag_of
 from millstream.engine.application.messages import Event, Query
 from millstream.engine.application.methods import Method, key_field, place_of
 from millstream.engine.application.validation import encode
-from millstream.engine.errors import DefinitionError
+from millstream.engine.errors import DefinitionError, InvalidMessage
 from millstream.views.view import View, answers
 
 __all__ = ["Step", "Timeline", "TimelineOf", "TimelinePage"]
@@ -91,8 +91,8 @@ class Timeline(View):
     `keys_of`. Besides, a subclass is a view as any other, and may apply and answer more.
 
     Raises (when the class is made):
-        DefinitionError: ``events`` has something that is no event, or one without a key while `keys_of` is not
-            overridden; the class has a method of its own for one of them; or ``steps_max`` is less than 1.
+        DefinitionError: ``events`` is no tuple, has something that is no event, or one without a key while `keys_of` is
+            not overridden; the class has a method of its own for one of them; or ``steps_max`` is less than 1.
     """
 
     #: The events that are steps.
@@ -102,11 +102,20 @@ class Timeline(View):
 
     stories: dict[str, _Story] = {}
 
+    #: A snapshot that was taken with another bound has more steps, or fewer, than a replay keeps.
+    __bounds__: ClassVar[tuple[int, ...]] = ()
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = dict(cls.__appliers__)
+        if not isinstance(cls.events, tuple):
+            raise DefinitionError(f"`events` is a tuple of classes, not {cls.events!r}", place_of(cls))
         for event in cls.events:
             _require_step(cls, event, own)
+        if type(cls.steps_max) is not int or cls.steps_max < 1:
+            problem = f"`steps_max` is how many steps of a key are kept, not {cls.steps_max!r}"
+            raise DefinitionError(problem, place_of(cls))
+        cls.__bounds__ = (cls.steps_max,)
         step = Method(_step, True, None, f"{place_of(cls)}.events")
         cls.__appliers__ = MappingProxyType({**own, **dict.fromkeys(cls.events, step)})
 
@@ -116,7 +125,13 @@ class Timeline(View):
 
     @answers
     def steps_of(self, query: TimelineOf) -> TimelinePage:
-        """A page."""
+        """A page.
+
+        Raises:
+            InvalidMessage: ``limit`` or ``before`` is out of its bounds.
+        """
+        if not 1 <= query.limit <= _PAGE_STEPS_MAX or (query.before is not None and query.before < 1):
+            raise InvalidMessage("TimelineOf", f"`limit` is from 1 to {_PAGE_STEPS_MAX}, and `before` is 1 or more")
         story = self.stories.get(query.key) or _Story()
         first, in_all = story.forgotten + 1, story.forgotten + len(story.steps)
         end = in_all + 1 if query.before is None else min(query.before, in_all + 1)
@@ -130,9 +145,14 @@ class Timeline(View):
 
 def _step(view: Timeline, event: Event, about: About) -> None:
     """Keep an event as a step of each of its keys."""
-    keys = dict.fromkeys(view.keys_of(event, about))
-    kept = _Kept(tag_of(type(event)), encode(event).decode(), about)
-    for key in keys:
+    keys = view.keys_of(event, about)
+    if isinstance(keys, str):
+        raise TypeError(f"keys_of gives keys, and has given one text, {keys!r:.80}: give ({keys!r:.80},)")
+    tag, data = tag_of(type(event)), encode(event).decode()
+    for key in dict.fromkeys(keys):
+        if not isinstance(key, str):
+            raise TypeError(f"keys_of gives texts, and has given {key!r:.80}")
+        kept = _Kept(tag, data, own_about(about, always=True))
         story = view.stories.get(key)
         if story is None:
             story = view.stories[key] = _Story()
@@ -151,5 +171,3 @@ def _require_step(cls: type[Timeline], event: Any, own: Any) -> None:
     if key_field(event) is None and cls.keys_of is Timeline.keys_of:
         problem = f"{event.__name__} has no key, so it happens to none: leave it out, or say whose it is by `keys_of`"
         raise DefinitionError(problem, place, place_of(event))
-    if cls.steps_max < 1:
-        raise DefinitionError(f"`steps_max` is how many steps of a key are kept, not {cls.steps_max}", place)

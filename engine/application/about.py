@@ -39,6 +39,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: dict[str, str] | None = None
 
 
-def own_about(about: About) -> About:
-    """The same for one who may change what of it can change."""
-    return about if about.extra is None else msgspec.structs.replace(about, extra=dict(about.extra))
+def own_about(about: About, *, always: bool = False) -> About:
+    """The same for one who may change what of it can change; another object in any case, if ``always``."""
+    if about.extra is None:
+        return msgspec.structs.replace(about) if always else about
+    return msgspec.structs.replace(about, extra=dict(about.extra))

@@ -17,6 +17,7 @@ __all__ = [
     "PAGE_ENTRIES",
     "PAGE_ENTRIES_MAX",
     "PAGINGS_MAX",
+    "PAGINGS_NAMES_MAX",
     "AgendaItem",
     "AgendaPage",
     "EntryKind",
@@ -35,11 +36,13 @@ PAGE_ENTRIES = 100
 PAGE_ENTRIES_MAX = 500
 #: A page ends with the entry by which its messages have so many bytes.
 PAGE_BYTES = 256 * 1024
-#: Of so many that look page by page it is remembered what their pages are to have.
-PAGINGS_MAX = 8
+#: Of so many that look page by page it is remembered what their pages are to have, as long as these are so many names
+#: together: 64 MB.
+PAGINGS_MAX = 1_000
+PAGINGS_NAMES_MAX = 8_000_000
 
 #: How many entries a page may have.
-PageSize: TypeAlias = Annotated[int, Meta(ge=1, le=PAGE_ENTRIES_MAX)]
+PageSize: TypeAlias = Annotated[int, Meta(ge=0, le=PAGE_ENTRIES_MAX)]
 
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 

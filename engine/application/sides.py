@@ -71,8 +71,9 @@ class ReadSide(Side, Stored, Protocol):
 # A class may have a class method ``__checked__``, which an `App` calls: it raises DefinitionError where the class,
 # whose fields are known by then, can not be what it says.
 #
-# Two things that a class may say are no members of the protocols: ``poison = "park"`` and ``code_version = 2`` in the
-# body of a class are narrower types, to type checkers, than what another class may say there.
+# Three things that a class may say are no members of the protocols: ``poison = "park"`` and ``code_version = 2`` in the
+# body of a class are narrower types, to type checkers, than what another class may say there; and ``__bounds__``, which
+# few have.
 
 
 def code_version_of(side: type[Side]) -> int:

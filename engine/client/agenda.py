@@ -58,7 +58,7 @@ class ClientAgenda:
             parked: only those that are parked, or that are not.
             after: what the page before this one has as ``next``.
             entry: only the one with this ``id``.
-            limit: how many, 500 at most.
+            limit: how many, 500 at most; 0 only tells how many there are.
 
         Raises:
             NotOnAgenda: there is no such entry.

@@ -392,7 +392,9 @@ class Client:
 
 def _json_of_at(at: At) -> bytes:
     if not isinstance(at, datetime):
-        return b"%d" % max(0, position_of(at))
+        if (position := position_of(at)) < 0:
+            raise InvalidMessage("at", f"position {position:,} is before the log: 0 is before its first event")
+        return b"%d" % position
     if at.tzinfo is None:
         raise InvalidMessage("at", f"{at.isoformat()} is a time without a zone: say which, as UTC")
     return encode(at.isoformat())

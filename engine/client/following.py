@@ -30,10 +30,12 @@ def following(link: Link, after: Token, types: Iterable[type[E]], keys: Iterable
     Raises:
         InvalidMessage: ``after`` is no token, ``types`` has none or what is no event, or a key is no text.
     """
-    wanted: tuple[Any, ...] = tuple(types)
+    wanted: tuple[Any, ...] = () if isinstance(types, type) else tuple(types)
     named = None if keys is None else list(keys)
     if not wanted or not all(isinstance(each, type) and issubclass(each, Event) for each in wanted):
         raise InvalidMessage("follow", f"`types` are the classes of the events to follow, not {wanted!r:.80}")
+    if named is not None and not named:
+        raise InvalidMessage("follow", "`keys` has none, so nothing would ever come; leave it out for all")
     if isinstance(keys, str) or not all(isinstance(key, str) for key in named or ()):
         raise InvalidMessage("follow", f"`keys` are texts, not {keys!r:.80}")
     read = msgspec.json.Decoder(list[Happened[union_of(wanted)]]).decode  # type: ignore[misc]

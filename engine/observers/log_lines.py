@@ -42,6 +42,7 @@ LEVELS: Mapping[str, str] = {
     "event_parked": "error",
     "event_skipped": "error",
     "parked_replayed": "info",
+    "view_rebuilt": "info",
     "view_detached": "warning",
     "view_caught_up": "info",
     "view_catch_up_failed": "warning",

@@ -118,6 +118,17 @@ class Observer:
     def parked_replayed(self, *, view: str, events: int, parked: int) -> None:
         """A view has applied so many of the events that it had parked; so many are parked still."""
 
+    def view_rebuilt(self, *, view: str, position: int, seconds: float, differences: int, left_out: int) -> None:
+        """A state that was made anew from the log has taken a view's place.
+
+        Args:
+            view: its name.
+            position: at which it did: so many events were replayed.
+            seconds: how long that took.
+            differences: how many of the questions that were given the new one answers differently.
+            left_out: how many events it has parked or skipped.
+        """
+
     def view_detached(self, *, view: str, position: int, lag: int, queued: int) -> None:
         """A view's queue is full: it reads on from the log."""
 

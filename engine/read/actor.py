@@ -73,6 +73,8 @@ class ViewEvent(StrEnum):
     MET_QUEUE = "met queue"
     #: An event could not be applied, or the log can't be read on.
     FAULTED = "faulted"
+    #: Another state takes the place of the one that faulted.
+    MENDED = "mended"
     ENDED = "ended"
 
 
@@ -83,7 +85,7 @@ MOVES: Moves[ViewStatus, ViewEvent] = {
     ViewStatus.LIVE: {**_ALWAYS, **_BEHIND},
     ViewStatus.CATCHING_UP: {**_ALWAYS, **_BEHIND, ViewEvent.CAME_NEAR: ViewStatus.JOINING},
     ViewStatus.JOINING: {**_ALWAYS, **_BEHIND, ViewEvent.MET_QUEUE: ViewStatus.LIVE},
-    ViewStatus.FAULTED: {ViewEvent.ENDED: ViewStatus.CLOSED},
+    ViewStatus.FAULTED: {ViewEvent.MENDED: ViewStatus.CATCHING_UP, ViewEvent.ENDED: ViewStatus.CLOSED},
     ViewStatus.CLOSED: {},
 }
 
@@ -119,6 +121,8 @@ class ViewActor:
         self.ready = False
         #: How often its queue was full.
         self.detached = 0
+        #: A state that is made anew beside the live one, and since when.
+        self.rebuilding: tuple[ReadState, float] | None = None
         #: Who wants to know when its answers change.
         self.watches = Watches(self, limits)
         self._life = LifeCycle(MOVES, ViewStatus.OPENING)
@@ -283,6 +287,24 @@ class ViewActor:
                 self._observer.parked_replayed(view=self.name, events=applied, parked=self.read.left_out.count)
                 if applied and keep is not None:
                     await keep(self.read, Slicer(self._limits.slice_ms_max))
+
+    def replace(self, read: ReadState) -> None:
+        """Go on with another state, which is that of the same commit. Whoever calls this holds `still`.
+
+        A view that has faulted takes one of any commit, answers again, and reads on from the log.
+
+        Raises:
+            RuntimeError: it is not that of the same commit: a defect of the engine.
+        """
+        is_faulted = self.status is ViewStatus.FAULTED
+        if not is_faulted and read.head != self.read.head:
+            raise RuntimeError(f"view {self.name} is at {self.head.number:,}, and its state at {read.head.number:,}")
+        self.read = read
+        if is_faulted and self._life.on(ViewEvent.MENDED):
+            self.ready = True
+            self._signal()
+        self._moved()
+        self.watches.changed()
 
     def hold(self, position: int) -> AbstractContextManager[None]:
         """Apply no event after ``position``, until the block ends. The view is not beyond it."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar, overload
 
 from millstream.engine.application.app import App
@@ -22,7 +22,7 @@ from millstream.engine.application.validation import require_reached
 from millstream.engine.commits.body import events_in
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
-from millstream.engine.errors import EngineClosed, InvalidMessage, LimitReached, UnknownMessage
+from millstream.engine.errors import EngineClosed, InvalidMessage, LimitReached, MillstreamError, UnknownMessage
 from millstream.engine.limits import Limits
 from millstream.engine.loop.home import Home
 from millstream.engine.loop.slices import Slicer
@@ -58,6 +58,28 @@ class Follows(ABC):
     def status(self) -> str:
         """``open``, or what it is instead."""
 
+    def _require_open(self) -> None:
+        """See that it is open.
+
+        Raises:
+            EngineClosed: it is not.
+        """
+        if self.status != "open":
+            raise EngineClosed(self.status)
+
+    @asynccontextmanager
+    async def _while_open(self) -> AsyncGenerator[None, None]:
+        """A block that reads the log. What goes wrong with that because it is closed meanwhile is `EngineClosed`."""
+        self._require_open()
+        try:
+            yield
+        except MillstreamError:
+            raise
+        except Exception as error:
+            if self.status != "open":
+                raise EngineClosed(self.status) from error
+            raise
+
     @overload
     def follow(
         self, *, after: Token = 0, types: None = None, keys: Iterable[str] | None = None
@@ -81,7 +103,7 @@ class Follows(ABC):
             keys: only events with one of these keys, as of today.
 
         Raises (at once):
-            InvalidMessage: ``after`` is no token, or a key no text.
+            InvalidMessage: ``after`` is no token, a key no text, or there are no ``types`` or ``keys``.
             UnknownMessage: one of ``types`` is no event of the application.
             WrongLoop: it was opened on another event loop.
 
@@ -93,12 +115,18 @@ class Follows(ABC):
         """
         self._home.require()
         known = self.app.events
+        if isinstance(types, type):
+            raise InvalidMessage("follow", f"`types` are several, or one among others: [{types.__name__}]")
         wanted = None if types is None else frozenset(types)
+        if wanted is not None and not wanted:
+            raise InvalidMessage("follow", "`types` has none, so nothing would ever come; leave it out for all")
         for each in wanted or ():
             if each not in known:
                 name = getattr(each, "__name__", repr(each))
                 raise UnknownMessage("event", name, self.app.name, tuple(entry.tag for entry in known.values()))
         named = None if keys is None else frozenset(keys)
+        if named is not None and not named:
+            raise InvalidMessage("follow", "`keys` has none, so nothing would ever come; leave it out for all")
         if isinstance(keys, str) or not all(isinstance(key, str) for key in named or ()):
             raise InvalidMessage("follow", f"`keys` are texts, not {keys!r:.80}")
         position = max(0, position_of(after))
@@ -107,26 +135,26 @@ class Follows(ABC):
     async def _pages(
         self, after: int, types: frozenset[type[Event]] | None, keys: frozenset[str] | None
     ) -> AsyncGenerator[HappenedPage[Any], None]:
-        if self.status != "open":
-            raise EngineClosed(self.status)
+        self._require_open()
         if self._followers >= self.limits.followers_max:
             raise LimitReached("followers_max", self.limits.followers_max)
         self._followers += 1
         try:
             slicer = Slicer(self.limits.slice_ms_max)
-            head = await _head_before(self.log, after)
-            reader = Reader(self.log, self.app, head, self.limits.read_bytes_max)
-            async with aclosing(self.log.follow(head.number, self.limits.read_bytes_max)) as pages:
-                async for page in pages:
-                    found: list[Happened[Any]] = []
-                    for decoded in reader.decoded_commits(page):
-                        if types is None or not types.isdisjoint(decoded.types):
-                            found += self._chosen(decoded, after, types, keys)
-                        if slicer.is_over:
-                            await slicer.rest()
-                    if reader.head.position > after:
-                        yield HappenedPage(found, reader.head.position)
-            raise EngineClosed("closed")
+            async with self._while_open():
+                head = await _head_before(self.log, after)
+                reader = Reader(self.log, self.app, head, self.limits.read_bytes_max)
+                async with aclosing(self.log.follow(head.number, self.limits.read_bytes_max)) as pages:
+                    async for page in pages:
+                        found: list[Happened[Any]] = []
+                        for decoded in reader.decoded_commits(page):
+                            if types is None or not types.isdisjoint(decoded.types):
+                                found += self._chosen(decoded, after, types, keys)
+                            if slicer.is_over:
+                                await slicer.rest()
+                        if reader.head.position > after:
+                            yield HappenedPage(found, reader.head.position)
+                raise EngineClosed("closed")
         finally:
             self._followers -= 1
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 import anyio
 
@@ -24,12 +25,9 @@ from millstream.engine.commits.commit import Commit, timestamp
 from millstream.engine.errors import InvalidMessage, NotYetVisible, ViewFaulted
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, utc_now
-from millstream.engine.loop.releasing import drained
-from millstream.engine.loop.slices import Slicer
-from millstream.engine.observers import Observer
+from millstream.engine.read.bringing import bring, let_go, new_state, resting
 from millstream.engine.read.state import ReadState
 from millstream.engine.stores.port import Log
-from millstream.engine.stores.reader import Reader
 
 __all__ = ["PastStates"]
 
@@ -102,9 +100,12 @@ class PastStates:
             if at.tzinfo is None:
                 raise InvalidMessage("at", f"{at.isoformat()} is a time without a zone: say which, as UTC")
             now = self._clock()
+            try:
+                told = timestamp(at)
+            except OverflowError as error:
+                raise InvalidMessage("at", f"{at.isoformat()} is no time that a log can have") from error
             if at > now:
-                raise InvalidMessage("at", f"{timestamp(at)} is in the future: it is {timestamp(now)}")
-            told = timestamp(at)
+                raise InvalidMessage("at", f"{told} is in the future: it is {timestamp(now)}")
             found = await _last(log, head.number, lambda commit: commit.recorded_at <= told)
             if found is None:
                 first = (await log.read(0, 1))[0].recorded_at if head.number else "there is none"
@@ -121,13 +122,12 @@ class PastStates:
         read = self._begun.pop(view, None)
         if read is None or read.head.number > number:
             self._begun.clear()
-            read = ReadState(
-                self._app, self._app.views[view], parked_max=self._limits.view_parked_max, observer=Observer()
-            )
+            read = new_state(self._app, view, self._limits)
             if self._restore is not None:
                 await self._restore(read, number)
         try:
-            await self._bring(read, number)
+            is_there = partial(_is_at, read, number)
+            await bring(read, self._app, self._log(), self._limits, is_there, resting(self._limits))
         except BaseException:
             if read.is_sound:
                 self._begun = {view: read}
@@ -136,26 +136,13 @@ class PastStates:
             raise ViewFaulted(read.view, *read.fault) from read.fault[1]
         return read
 
-    async def _bring(self, read: ReadState, number: int) -> None:
-        slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
-        reader = Reader(self._log(), self._app, read.head, self._limits.read_bytes_max)
-        while read.head.number < number and (page := await reader.page()) is not None:
-            for decoded in page:
-                for _ in read.steps(decoded):
-                    if slicer.is_over:
-                        await slicer.rest()
-                if slicer.is_over:
-                    await slicer.rest()
-                if read.head.number >= number or read.fault is not None:
-                    return
-
     async def _shrink(self) -> None:
-        slicer = Slicer(self._limits.slice_ms_max, rest_ms=self._limits.slice_ms_max)
         while len(self._made) > self._limits.past_states_max:
-            read = self._made.pop(next(iter(self._made)))
-            for _ in drained(read.state):
-                if slicer.is_over:
-                    await slicer.rest()
+            await let_go(self._made.pop(next(iter(self._made))), resting(self._limits))
+
+
+def _is_at(read: ReadState, number: int) -> bool:
+    return read.head.number >= number
 
 
 async def _last(log: Log, last: int, is_not_later: Callable[[Commit], bool]) -> Commit | None:

@@ -24,7 +24,6 @@ from millstream.engine.application.validation import checked_timeout, reader
 from millstream.engine.errors import (
     AnswerFailed,
     DefinitionError,
-    EngineClosed,
     ImpureHandler,
     InvalidMessage,
     MillstreamError,
@@ -34,7 +33,7 @@ from millstream.engine.errors import (
 )
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
-from millstream.engine.loop.clock import Clock
+from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.home import Home
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.parked import Parked
@@ -42,7 +41,7 @@ from millstream.engine.read.past import PastStates
 from millstream.engine.read.state import ReadState
 from millstream.engine.read.together import Together
 from millstream.engine.read.watches import Question, Watch
-from millstream.engine.stats import ViewStats
+from millstream.engine.stats import RebuildStats, ViewStats
 
 __all__ = ["Queries"]
 
@@ -293,11 +292,10 @@ class Queries(Together):
         view, answer = self._asked(query)
         if after is not None:
             raise InvalidMessage("at", "an answer is `at` a position or `after` one, not both")
-        if self.status != "open":
-            raise EngineClosed(self.status)
         seconds = None if timeout is None else checked_timeout(timeout)
-        read = await self._past.state(self._views.index(view), at, seconds)
-        return Answered(self._answer(view, read, answer, query, incomplete), read.head.position)
+        async with self._while_open():
+            read = await self._past.state(self._views.index(view), at, seconds)
+            return Answered(self._answer(view, read, answer, query, incomplete), read.head.position)
 
     def _unknown(self, query: Query[Any]) -> tuple[ViewActor, Callable[[Any, Any], Any]]:
         known = tuple(entry.tag for entry in self.app.queries.values())
@@ -329,9 +327,17 @@ class Queries(Together):
                 view.read.left_out.count,
                 view.read.left_out.skipped,
                 view.watches.count,
+                None if view.rebuilding is None else _progress(*view.rebuilding, view.position),
             )
             for view in self._views
         }
+
+
+def _progress(made: ReadState, started: float, position: int) -> RebuildStats:
+    events, seconds = made.head.position, elapsed() - started
+    rate = events / seconds if seconds else 0.0
+    left = max(0, position - events) / rate if rate else None
+    return RebuildStats(events, max(position, events), round(rate), None if left is None else round(left, 1))
 
 
 class _AnswersOf:

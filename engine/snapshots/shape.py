@@ -31,7 +31,8 @@ _known: WeakKeyDictionary[type[Side], str] = WeakKeyDictionary()
 
 
 def fingerprint_of(side: type[Side]) -> str:
-    """What must be the same for a snapshot to fit: the state's shape, its code version, and the events it applies.
+    """What must be the same for a snapshot to fit: the state's shape, its code version, and the events it applies; and
+    ``__bounds__``, where a class says by which numbers its state is bounded.
 
     A class that msgspec does not understand makes its pieces itself; its annotations are taken as they are written.
     After a space it says what the events could say, which need not be the same: `fits` compares two.
@@ -51,6 +52,8 @@ def _made(side: type[Side]) -> str:
         shape, written = "its own", _annotations(side)
     applied = sorted(str(event.__struct_config__.tag) for event in side.__appliers__)
     parts: tuple[Any, ...] = (_FORMAT, shape, written, code_version_of(side), applied)
+    if (bounds := getattr(side, "__bounds__", None)) is not None:
+        parts += ("within", bounds)
     if is_keyed(side):
         parts += ("by key", sorted(str(event.__struct_config__.tag) for event in ends_of(side)))
     digest = blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()

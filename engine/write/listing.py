@@ -53,11 +53,13 @@ def found_of(agenda: Agenda, asked: Looking) -> Found:
         if name is None:
             raise NotOnAgenda(asked.entry, len(agenda))
         return Found([agenda.find(name)], (name,), 1, len(agenda), len(agenda.parked))
-    names = _names_of(agenda, asked) if asked.names is None else asked.names
+    names = asked.names
+    if names is None:
+        names = _names_of(agenda, asked) if asked.limit else ()
     at = asked.at
     entries: list[AgendaEntry] = []
     size_bytes = 0
-    for name in names[at : at + _LOOKED_AT_MAX]:
+    for name in names[at : at + _LOOKED_AT_MAX] if asked.limit else ():
         at += 1
         entry = agenda.get(name)
         if entry is None or asked.parked not in (None, entry.is_parked):

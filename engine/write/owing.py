@@ -80,7 +80,8 @@ class Owing:
             parked: only those that are parked, or that are not.
             after: what the page before this one has as ``next``.
             entry: only the one with this ``id``.
-            limit: how many, `PAGE_ENTRIES_MAX` at most. A page also ends where its messages have `PAGE_BYTES`.
+            limit: how many, `PAGE_ENTRIES_MAX` at most; 0 only tells how many there are. A page also ends where its
+                messages have `PAGE_BYTES`.
 
         Raises:
             NotOnAgenda: there is no such entry.
@@ -92,13 +93,17 @@ class Owing:
         self._home.require()
         if kind is not None and kind not in get_args(EntryKind):
             raise InvalidMessage("agenda", f"`kind` is one of {', '.join(get_args(EntryKind))}, not {kind!r:.80}")
-        if not 1 <= limit <= PAGE_ENTRIES_MAX:
-            raise InvalidMessage("agenda", f"`limit` is from 1 to {PAGE_ENTRIES_MAX}, not {limit!r:.80}")
+        if after is not None and type(after) is not str:
+            raise InvalidMessage("agenda", f"`after` is what the page before it has as `next`, not {after!r:.80}")
+        if parked not in (None, True, False):
+            raise InvalidMessage("agenda", f"`parked` is true, false, or left out, not {parked!r:.80}")
+        if not 0 <= limit <= PAGE_ENTRIES_MAX:
+            raise InvalidMessage("agenda", f"`limit` is from 0 to {PAGE_ENTRIES_MAX}, not {limit!r:.80}")
         after = None if entry is not None else after
         names, at = (None, 0) if after is None else self._pages.find(after)
         receipt = await self._put(Looking(kind, parked, entry, limit, names, at))
         found = cast(Found, receipt.answer)
-        if found.is_last:
+        if found.is_last or not limit:
             return page_of(found, None, receipt.position)
         pages, at = self._pages, found.at
         following = pages.begin(found.names, at) if after is None else pages.after(after, at)

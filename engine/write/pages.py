@@ -5,7 +5,8 @@ Here: their names, and how far a looker has come. Not here: what a page has (`li
 A page is told of the names that were there at the first one, so that all pages together come to an end whatever comes
 and goes meanwhile. Whoever does not come back is forgotten when others begin.
 
-Invariant: what is kept is bounded by `PAGINGS_MAX` lists of names, which are the agenda's own.
+Invariant: what is kept is bounded by `PAGINGS_MAX` lists, and `PAGINGS_NAMES_MAX` names in them, which are the agenda's
+own. One list may have more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from millstream.engine.application.agenda import PAGINGS_MAX
+from millstream.engine.application.agenda import PAGINGS_MAX, PAGINGS_NAMES_MAX
 from millstream.engine.errors import InvalidMessage
 from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.write.entries import Name
@@ -27,20 +28,23 @@ _PLACE = re.compile(r"([0-9a-f]{8})\.([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)
 class Pages:
     """What lookers have begun, latest last."""
 
-    __slots__ = ("_begun", "_count", "_own")
+    __slots__ = ("_begun", "_count", "_names", "_own")
 
     def __init__(self) -> None:
         #: Another engine knows nothing of what this one has begun.
         self._own = new_log_id()[:8]
         self._count = 0
         self._begun: dict[int, Sequence[Name]] = {}
+        #: How many names these are together.
+        self._names = 0
 
     def begin(self, names: Sequence[Name], at: int) -> str:
         """Keep the names that were there at a first page, which has the first ``at``. Returns where the next begins."""
         self._count += 1
         self._begun[self._count] = names
-        if len(self._begun) > PAGINGS_MAX:
-            del self._begun[next(iter(self._begun))]
+        self._names += len(names)
+        while len(self._begun) > PAGINGS_MAX or (self._names > PAGINGS_NAMES_MAX and len(self._begun) > 1):
+            self._names -= len(self._begun.pop(next(iter(self._begun))))
         return self._place(self._count, at)
 
     def find(self, after: str) -> tuple[Sequence[Name], int]:
@@ -56,8 +60,8 @@ class Pages:
         if found[1] != self._own or (names := self._begun.pop(whose, None)) is None:
             raise InvalidMessage(
                 "agenda",
-                f"nobody knows any more which entries were to follow: the {PAGINGS_MAX} who began last are remembered, "
-                "until the writer's process ends; begin with the first page",
+                f"nobody knows any more which entries were to follow: the {PAGINGS_MAX:,} who began last are "
+                "remembered, until the writer's process ends; begin with the first page",
             )
         self._begun[whose] = names
         return names, at

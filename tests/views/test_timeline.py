@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millstream.engine import About, App, Command, DefinitionError, Engine, Event, Key, Metadata
+from millstream.engine import (
+    About,
+    App,
+    Command,
+    DefinitionError,
+    Engine,
+    Event,
+    InvalidMessage,
+    Key,
+    Metadata,
+    ViewFaulted,
+)
 from millstream.engine.client import Client
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import Timeline, TimelineOf, TimelinePage, View
@@ -128,6 +139,53 @@ async def test_it_is_the_same_from_a_snapshot_from_the_log_and_over_a_socket() -
         assert told(await engine.ask(TimelineOf("p1", before=99, limit=1))) == [(8, "Sent", 8)]
 
 
+async def test_an_event_of_several_keys_is_in_snapshots_as_any_other(log_lines: list[Any]) -> None:
+    place = MemoryPlace()
+    async with Engine(post, log=place.log()) as engine:
+        await engine.execute(Sweep(("p1", "p2", "p3")), metadata=Metadata("ann", extra={"till": "3"}))
+        await engine.execute(Sweep(("p1", "p2")))
+        live = [await engine.ask(TimelineOf(key), after=engine.position) for key in ("p1", "p2", "p3")]
+    async with Engine(post, log=place.log()) as engine:
+        assert [await engine.ask(TimelineOf(key)) for key in ("p1", "p2", "p3")] == live
+    opened = [line["replayed"] for line in log_lines if line["event"] == "opened"]
+    assert (opened[-1], [line for line in log_lines if line["event"] == "snapshot_failed"]) == (0, [])
+
+
+async def test_another_bound_sets_snapshots_aside() -> None:
+    class Short(Timeline):
+        events: ClassVar = (Sent,)
+        steps_max: ClassVar = 3
+
+    short, place = Short, MemoryPlace()
+    async with Engine(App(models=[Post], views=[short], name="post"), log=place.log()) as engine:
+        await engine.execute_many([Send("p", str(number)) for number in range(5)])
+        assert (await engine.ask(TimelineOf("p"), after=engine.position)).forgotten == 2
+
+    class Shorter(Timeline):
+        events: ClassVar = (Sent,)
+        steps_max: ClassVar = 2
+
+    Shorter.__name__ = "Short"
+    async with Engine(App(models=[Post], views=[Shorter], name="post"), log=place.log()) as engine:
+        assert (await engine.ask(TimelineOf("p"))).forgotten == 3
+        with pytest.raises(InvalidMessage, match="`limit` is from 1 to 500"):
+            await engine.ask(TimelineOf("p", limit=0))
+
+
+@pytest.mark.parametrize("keys", ["p1", (1,)])
+async def test_what_is_no_key_stops_the_view_and_is_said(keys: Any) -> None:
+    class Wrong(Timeline):
+        events: ClassVar = (Sent,)
+
+        def keys_of(self, event: Event, about: About) -> Iterable[str]:
+            return keys  # type: ignore[no-any-return]
+
+    async with Engine(App(models=[Post], views=[Wrong], name="post"), log="memory:") as engine:
+        await engine.execute(Send("p1", "Rome"))
+        with pytest.raises(ViewFaulted, match="keys_of gives"):
+            await engine.ask(TimelineOf("p"), after=engine.position)
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -135,6 +193,8 @@ async def test_it_is_the_same_from_a_snapshot_from_the_log_and_over_a_socket() -
         ({"events": (Send,)}, "`events` are classes of events, not"),
         ({"events": (Event,)}, "`events` are classes of events, not"),
         ({"events": ("Sent",)}, "`events` are classes of events, not 'Sent'"),
+        ({"events": Sent}, "`events` is a tuple of classes, not"),
+        ({"events": (Sent,), "steps_max": 2.5}, "`steps_max` is how many steps of a key are kept, not 2.5"),
         ({"events": (Sent,), "steps_max": 0}, "`steps_max` is how many steps of a key are kept, not 0"),
     ],
 )

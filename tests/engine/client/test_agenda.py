@@ -63,13 +63,28 @@ async def test_the_engine_itself_shows_the_same_pages_and_refuses_what_a_server_
         first, same = [await each.agenda.page(kind="timer", limit=2) for each in (engine, client)]
         assert replace(first, next=same.next) == same
         assert await engine.agenda.page(after=first.next) == await client.agenda.page(after=same.next)
-        with pytest.raises(InvalidMessage, match="from 1 to 500, not 0"):
-            await engine.agenda.page(limit=0)
+        with pytest.raises(InvalidMessage, match="from 0 to 500, not -1"):
+            await engine.agenda.page(limit=-1)
         with pytest.raises(InvalidMessage, match="one of event, timer, effect, outcome, not 'reaction'"):
             await engine.agenda.page(kind="reaction")  # type: ignore[arg-type]
         with pytest.raises(InvalidMessage, match="retry, drop, fire_now, not 'park'"):
             await engine.agenda.settle("timer:hold/a@s", "park")  # type: ignore[arg-type]
         assert (await engine.agenda.settle("timer:hold/a@s", "fire_now")).position == 4
+
+
+async def test_who_only_asks_how_many_there_are_pushes_out_nobody() -> None:
+    engine = Engine(theatre, log="memory:")
+    async with serving(engine) as address, Client(address) as client:
+        await client.execute_many([Hold("s", order) for order in "abc"])
+        first = await client.agenda.page(limit=1)
+        for _ in range(2_000):
+            page = await engine.agenda.page(limit=0)
+        assert (page.entries, page.next, page.total) == ([], None, 3)
+        assert len((await client.agenda.page(after=first.next)).entries) == 2
+        with pytest.raises(InvalidMessage, match="`after` is what the page before it has as `next`"):
+            await engine.agenda.page(after=5)  # type: ignore[arg-type]
+        with pytest.raises(InvalidMessage, match="`parked` is true, false, or left out"):
+            await engine.agenda.page(parked="yes")  # type: ignore[arg-type]
 
 
 async def test_all_entries_are_there_however_many_pages_that_takes() -> None:

@@ -33,6 +33,8 @@ async def test_a_client_is_told_what_somebody_in_the_engines_process_is() -> Non
             await client.ask(StockOf("a"), at=datetime.now(UTC) + timedelta(days=1))
         with pytest.raises(InvalidMessage, match="without a zone"):
             await client.ask(StockOf("a"), at=datetime(2026, 1, 1))  # noqa: DTZ001
+        with pytest.raises(InvalidMessage, match="position -1 is before the log"):
+            await client.ask(StockOf("a"), at=-1)
         with pytest.raises(InvalidMessage, match="not both"):
             await client.ask(StockOf("a"), at=1, after=2)
 

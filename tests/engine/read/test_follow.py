@@ -292,6 +292,12 @@ async def test_what_is_wrong_is_said_at_once() -> None:
             engine.follow(keys="a")
         with pytest.raises(InvalidMessage, match="`keys` are texts"):
             engine.follow(keys=[1])  # type: ignore[list-item]
+        with pytest.raises(InvalidMessage, match="`types` has none, so nothing would ever come"):
+            engine.follow(types=[])
+        with pytest.raises(InvalidMessage, match="`keys` has none, so nothing would ever come"):
+            engine.follow(keys=[])
+        with pytest.raises(InvalidMessage, match="are several, or one among others"):
+            engine.follow(types=Sold)  # type: ignore[call-overload]
         with pytest.raises(InvalidMessage, match="no receipt, no answer and no position"):
             engine.follow(after="0")  # type: ignore[call-overload]
         with pytest.raises(InvalidMessage, match="position 7 is above the head of the log, which is at 0"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +22,7 @@ from millstream.engine import (
     InvalidMessage,
     Key,
     Limits,
+    MillstreamError,
     NotYetVisible,
     Query,
     Replica,
@@ -36,6 +39,7 @@ from tests.stores import MemoryPlace, Place, SqlitePlace
 
 pytestmark = pytest.mark.anyio
 
+EAST = timezone(timedelta(hours=12))
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -116,6 +120,9 @@ async def test_what_is_wrong_is_said() -> None:
             await engine.ask(StockOf("a"), at="1")  # type: ignore[arg-type]
         with pytest.raises(UnknownMessage):
             await engine.ask(Seen(), at=1)
+        for moment in (datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))), datetime(1, 1, 1, tzinfo=EAST)):
+            with pytest.raises(InvalidMessage, match="is no time that a log can have"):
+                await engine.ask(StockOf("a"), at=moment)
         assert await engine.ask(StockOf("a"), at=receipt) == 1
     with pytest.raises(EngineClosed):
         await engine.ask(StockOf("a"), at=1)
@@ -189,6 +196,36 @@ async def test_whoever_gives_up_leaves_what_was_made_to_the_next() -> None:
         assert reached == sorted(reached)
         assert tries >= 5
         assert await engine.ask(Total(), at=250) == 250
+
+
+async def test_large_commits_are_got_through_by_whoever_asks_often_enough() -> None:
+    async with Engine(counts, log="memory:", limits=Limits(slice_ms_max=0.01)) as engine:
+        await engine.execute_many([Count(f"{number}") for number in range(5_000)])
+        tries = 0
+        while True:
+            tries += 1
+            assert tries < 500
+            with suppress(NotYetVisible):
+                assert await engine.ask(Total(), at=5_000, timeout=0.002) == 5_000
+                break
+
+
+async def test_whoever_asks_while_the_engine_closes_is_told_so(tmp_path: Path) -> None:
+    outcomes: list[BaseException | None] = []
+
+    async def ask(engine: Engine, at: int) -> None:
+        try:
+            await engine.ask(Total(), at=at)
+        except MillstreamError as error:
+            outcomes.append(error)
+
+    limits = Limits(slice_ms_max=1e-6, read_bytes_max=300)
+    async with anyio.create_task_group() as group, Engine(counts, log=tmp_path / "log.db", limits=limits) as engine:
+        await engine.execute_many([Count(f"{number}") for number in range(3_000)])
+        for at in range(3_000, 0, -30):
+            group.start_soon(ask, engine, at)
+        await anyio.lowlevel.checkpoint()
+    assert {type(error) for error in outcomes} == {EngineClosed}
 
 
 async def test_many_who_ask_for_the_same_wait_for_one_state() -> None:

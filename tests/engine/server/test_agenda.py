@@ -212,7 +212,7 @@ NOT_THERE = {"error": "NotOnAgenda", "entries": 0}
         ("agenda", {"entry": "event:²/A.b"}, 1009, {**NOT_THERE, "entry": "event:²/A.b"}),
         ("agenda", {"after": "timer:x@s"}, 1002, {"error": "InvalidMessage", "message_type": "agenda"}),
         ("agenda", {"after": "00000000.1." + "9" * 18}, 1002, {"error": "InvalidMessage"}),
-        ("agenda", {"limit": 0}, -32602, {}),
+        ("agenda", {"limit": -1}, -32602, {}),
         ("agenda", {"limit": 501}, -32602, {}),
         ("agenda", {"kind": "reaction"}, -32602, {}),
         ("settle", {"entry": "timer:x@s", "verdict": "parked"}, -32602, {}),

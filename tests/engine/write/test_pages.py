@@ -23,6 +23,17 @@ def test_a_page_goes_on_where_the_one_before_ended_and_can_be_asked_for_again() 
         assert [pages.find(each) for each in (second, third)] == [(NAMES, 1), (NAMES, 2)]
 
 
+def test_of_lists_that_are_long_together_the_first_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.engine.write.pages.PAGINGS_NAMES_MAX", 7)
+    pages = Pages()
+    first, second, third = (pages.begin(NAMES, 1) for _ in range(3))
+    assert [pages.find(each) for each in (second, third)] == [(NAMES, 1)] * 2
+    with pytest.raises(InvalidMessage, match=FORGOTTEN):
+        pages.find(first)
+    long = pages.begin(NAMES * 9, 1)
+    assert pages.find(long)[1] == 1, "one list may have more"
+
+
 def test_of_many_lookers_those_are_forgotten_that_have_not_come_back_for_longest() -> None:
     pages = Pages()
     stays, goes = pages.begin(NAMES, 1), pages.begin(NAMES, 2)

@@ -1,0 +1,67 @@
+"""Bringing the state of a view from the log to a later commit, beside live ones.
+
+Here: reading on and applying, in slices. Not here: whose state it is: an earlier one (`past`), or one that is to take a
+view's place (`recovery.mending`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from millstream.engine.application.app import App
+from millstream.engine.limits import Limits
+from millstream.engine.loop.releasing import drained
+from millstream.engine.loop.slices import Slicer
+from millstream.engine.observers import Observer
+from millstream.engine.read.state import ReadState
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.reader import Reader
+
+__all__ = ["bring", "let_go", "new_state", "resting"]
+
+
+def resting(limits: Limits) -> Slicer:
+    """Rests for as long as it works, so that those who are asked meanwhile hardly notice."""
+    return Slicer(limits.slice_ms_max, rest_ms=limits.slice_ms_max)
+
+
+def new_state(app: App, view: int, limits: Limits) -> ReadState:
+    """One of a view before the first event. What it leaves out is told to nobody."""
+    return ReadState(app, app.views[view], parked_max=limits.view_parked_max, observer=Observer())
+
+
+async def bring(
+    read: ReadState, app: App, log: Log, limits: Limits, is_there: Callable[[], bool], slicer: Slicer
+) -> None:
+    """Apply what the log holds after a state, commit by commit, until somebody says that it is there, it has faulted,
+    or there is no more.
+
+    Whatever ends it leaves a state that can be brought on.
+
+    Raises:
+        LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
+        Exception: the store failed.
+    """
+    reader = Reader(log, app, read.head, limits.read_bytes_max)
+    while not is_there() and (page := await reader.page()) is not None:
+        for decoded in page:
+            steps = iter(read.steps(decoded))
+            try:
+                for _ in steps:
+                    if slicer.is_over:
+                        await slicer.rest()
+            except BaseException:
+                for _ in steps:  # whoever gives up in the middle of a commit leaves the whole of it
+                    pass
+                raise
+            if slicer.is_over:
+                await slicer.rest()
+            if read.fault is not None or is_there():
+                return
+
+
+async def let_go(read: ReadState, slicer: Slicer) -> None:
+    """Empty a state that nobody needs any more, in slices."""
+    for _ in drained(read.state):
+        if slicer.is_over:
+            await slicer.rest()

@@ -1,0 +1,223 @@
+"""What is done about a view that is not what it should be, while the engine runs: it tries again what it has parked, or
+its state is made anew beside the live one.
+
+Here: both, with the snapshots that follow from them. Not here: what a view leaves out (`read.parked`), and another
+process that makes the state of changed code (`upkeep.views`).
+
+Invariant: the state that takes a view's place is that of the very commit that the view stands at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, TypeAlias
+
+import msgspec
+
+from millstream.engine.application.app import App
+from millstream.engine.application.interrupts import INTERRUPTS
+from millstream.engine.application.messages import Query
+from millstream.engine.errors import InvalidMessage, MillstreamError, UnknownMessage, ViewFaulted
+from millstream.engine.limits import Limits
+from millstream.engine.loop.clock import elapsed
+from millstream.engine.loop.home import Home
+from millstream.engine.observers import Observer
+from millstream.engine.read.actor import ViewActor, ViewStatus
+from millstream.engine.read.bringing import bring, let_go, new_state, resting
+from millstream.engine.read.parked import Parked
+from millstream.engine.read.queries import Queries
+from millstream.engine.read.state import ReadState
+from millstream.engine.recovery.catalog import Catalog
+from millstream.engine.recovery.snapshotter import Snapshotter
+
+__all__ = ["Difference", "Mending", "RebuiltView"]
+
+_Question: TypeAlias = tuple[Query[Any], Callable[[Any, Any], Any]]
+
+#: So often the new state is brought to where the view is by then; what came meanwhile becomes less each time, and the
+#: rest is done while the view stands still.
+_PASSES = 4
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A question that the two states answer differently: what the live one says, and what the new one; or their
+    errors.
+    """
+
+    query: Query[Any]
+    before: Any
+    after: Any
+
+
+class RebuiltView(msgspec.Struct, frozen=True):
+    """What making a view anew has come to: at which position, in how many seconds; what differs of the questions that
+    were given; how many events the live state had left out, and the new one has; and whether the new one has taken its
+    place.
+    """
+
+    view: str
+    position: int
+    seconds: float
+    differences: Sequence[Difference]
+    left_out_before: int
+    left_out: int
+    swapped: bool
+
+
+class Mending(Queries):
+    """A running application whose views can be mended."""
+
+    observers: Observer
+    _catalog: Catalog | None
+    _snapshotter: Snapshotter | None
+
+    def __init__(
+        self, app: App, limits: Limits, views: Sequence[ViewActor], home: Home, *, check_purity: bool = False
+    ) -> None:
+        super().__init__(app, limits, views, home, check_purity=check_purity)
+        self._mending = asyncio.Lock()
+
+    async def replay_parked(self, view: str | None = None) -> list[Parked]:
+        """Let views try again what they have parked: key by key, in order, after what they have applied since.
+
+        What could be applied is parked no more, durably, if the view has snapshots. An order across keys is not made
+        up for: where that matters, raise the view's ``code_version``, and it is made anew from the log.
+
+        Args:
+            view: the class name of the view; all of them by default.
+
+        Returns:
+            What is still parked.
+
+        Raises:
+            UnknownMessage: there is no such view.
+            ViewFaulted: the view has faulted. Without ``view``, such a one is passed over.
+            EngineClosed: the engine is not open, or was closed meanwhile.
+            SnapshotsLocked: ``millstream snapshot take`` is at work: try again when it is done.
+            WrongLoop: it was opened on another event loop.
+        """
+        self._home.require()
+        self._require_open()
+        if view is not None:
+            self._named(view)
+        for each in self._views:
+            if view == each.name and each.read.fault is not None:
+                raise ViewFaulted(each.name, *each.read.fault) from each.read.fault[1]
+            if each.read.left_out.parked and view in (None, each.name):
+                async with nullcontext() if self._snapshotter is None else self._snapshotter.alone():
+                    await each.replay_parked(None if self._catalog is None else self._catalog.keep)
+        return [each for each in self.parked() if view in (None, each.view)]
+
+    async def rebuild(self, view: type[Any] | str, *, ask: Sequence[Query[Any]] = (), swap: bool = True) -> RebuiltView:
+        """Make the state of a view anew from the log, beside the live one, which answers on; then swap them.
+
+        For a view whose state is not what today's code makes of the events: its code was changed and ``code_version``
+        was not raised, it has left out events, or it has faulted. It is replayed in slices with a rest after each, one
+        view at a time, and takes the memory of a second state meanwhile. `stats` tells how far it is.
+
+        Args:
+            view: its class, or the name of that.
+            ask: questions that are put to both states at the same position, to say what differs.
+            swap: whether the new one takes the place of the live one. If not, this only says what would differ.
+
+        Returns:
+            What it has come to.
+
+        Raises:
+            UnknownMessage: there is no such view.
+            InvalidMessage: another view answers one of the questions.
+            ViewFaulted: today's code can't apply an event: the live state stays.
+            LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
+            SnapshotsLocked: the new state is in its place; ``millstream snapshot take`` is at work, and it is not
+                stored yet.
+            EngineClosed: the engine is not open, or was closed meanwhile.
+            WrongLoop: it was opened on another event loop.
+        """
+        self._home.require()
+        self._require_open()
+        actor = self._named(view if isinstance(view, str) else getattr(view, "__name__", repr(view)))
+        answers = [self._asked(query) for query in ask]
+        for query, (answered_by, _) in zip(ask, answers, strict=True):
+            if answered_by is not actor:
+                problem = f"it is answered by {answered_by.name}, and not by {actor.name}"
+                raise InvalidMessage(type(query).__name__, problem)
+        async with self._mending, self._while_open():
+            questions = [(query, answer) for query, (_, answer) in zip(ask, answers, strict=True)]
+            rebuilt = await self._make_anew(actor, questions, swap)
+            if swap:
+                self.observers.view_rebuilt(
+                    view=actor.name,
+                    position=rebuilt.position,
+                    seconds=rebuilt.seconds,
+                    differences=len(rebuilt.differences),
+                    left_out=rebuilt.left_out,
+                )
+                await self._store(actor)
+            return rebuilt
+
+    async def _make_anew(self, actor: ViewActor, questions: Iterable[_Question], swap: bool) -> RebuiltView:
+        started, made = elapsed(), new_state(self.app, self._views.index(actor), self.limits)
+        actor.rebuilding = made, started
+        try:
+            for _ in range(_PASSES):
+                await self._bring(made, actor)
+            async with actor.still:
+                live = actor.read
+                await self._bring(made, actor)
+                self._require_open()
+                if made.fault is not None:
+                    raise ViewFaulted(actor.name, *made.fault) from made.fault[1]
+                found = [
+                    Difference(query, before, after)
+                    for query, answer in questions
+                    if (before := _told(answer, live, query)) != (after := _told(answer, made, query))
+                ]
+                if swap:
+                    actor.replace(made)
+        finally:
+            actor.rebuilding = None
+        seconds, before, after = elapsed() - started, _left_out(live), _left_out(made)
+        await let_go(live if swap else made, resting(self.limits))
+        return RebuiltView(actor.name, made.head.position, seconds, found, before, after, swap)
+
+    async def _bring(self, made: ReadState, actor: ViewActor) -> None:
+        """Bring a state to where the view is by now; of one that has faulted, to where the log ends."""
+        head = await self.log.head() if actor.status is ViewStatus.FAULTED else actor.head
+        await bring(made, self.app, self.log, self.limits, partial(_has, made, head.number), resting(self.limits))
+
+    async def _store(self, actor: ViewActor) -> None:
+        """Keep the new state, so that the next opening does not take up what was there before."""
+        if self._catalog is None:
+            return
+        async with nullcontext() if self._snapshotter is None else self._snapshotter.alone(), actor.still:
+            if actor.read.is_sound:
+                await self._catalog.keep(actor.read, resting(self.limits))
+
+    def _named(self, name: str) -> ViewActor:
+        names = tuple(each.name for each in self._views)
+        if name not in names:
+            raise UnknownMessage("view", name, self.app.name, names)
+        return self._views[names.index(name)]
+
+
+def _left_out(read: ReadState) -> int:
+    return read.left_out.count + read.left_out.skipped
+
+
+def _has(made: ReadState, number: int) -> bool:
+    return made.head.number >= number
+
+
+def _told(answer: Callable[[Any, Any], Any], read: ReadState, query: Query[Any]) -> Any:
+    """What a state answers; or what went wrong, as a text that can be compared."""
+    try:
+        return answer(read.state, query)
+    except INTERRUPTS:
+        raise
+    except MillstreamError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - it is what differs, or does not
+        return repr(error)
