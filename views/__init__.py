@@ -1,6 +1,7 @@
 """The read side: views that answer from memory."""
 
 from millstream.engine.application.methods import applies
+from millstream.views.table import Page, TableView
 from millstream.views.view import View, answers
 
-__all__ = ["View", "answers", "applies"]
+__all__ = ["Page", "TableView", "View", "answers", "applies"]
