@@ -318,8 +318,7 @@ class ByShow(TableView[SeatRow]):
 def test_a_snapshot_of_rows_that_were_kept_by_another_field_does_not_fit() -> None:
     pieces = list(seats(A1).snapshot() or ())
     with pytest.raises(SnapshotMismatch, match="its rows were kept by 'seat', and are by 'show' now"):
-        for piece in pieces:
-            ByShow().restore(piece)
+        ByShow().restore(pieces[0])
 
 
 def test_a_row_that_would_come_back_as_something_else_is_not_stored() -> None:
