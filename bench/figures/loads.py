@@ -123,7 +123,8 @@ LOADS = (
                 Goal(bound=3.5, at_most=True, above="10 k events"),
             ),
         ),
-        limits=limits("growth-10k-events-1k-keys", **{"10 k events": "engine-grown"}),
+        limits=limits("growth-10k-events-1k-keys", **{"10 k events": "engine-grown"})
+        + limits("growth-10M-events-1M-keys", **{"three bare dicts of 1 M keys": "bare-dicts"}),
     ),
     Figure(
         name="execute-latency",

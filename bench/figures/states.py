@@ -91,4 +91,26 @@ STATES = (
         ),
         limits=limits("million-structs", as_by_default="collector-tracked"),
     ),
+    Figure(
+        name="table-lookup",
+        title="a row of 1,000,000 in a TableView, by its key",
+        about="A view that keeps rows, with indexes over them; and the same rows in SQLite, and in dicts by hand.",
+        unit="p99 µs",
+        subjects=(Entry("TableView", "table-lookups", "table", Goal(bound=20, at_most=True)),),
+        limits=limits("table", SQLite_in_memory="sqlite-memory-lookups", dicts_by_hand="dicts-lookups"),
+    ),
+    Figure(
+        name="table-page",
+        title="a page of 50 of 1,000,000 rows, in the order of a field",
+        unit="p99 ms",
+        subjects=(Entry("TableView", "table-pages", "table", Goal(bound=1, at_most=True)),),
+        limits=limits("table", SQLite_in_memory="sqlite-memory-pages", dicts_by_hand="dicts-pages"),
+    ),
+    Figure(
+        name="table-insert",
+        title="the longest of 100,000 inserts into 1,000,000 rows with two indexes",
+        unit="ms",
+        subjects=(Entry("TableView", "table-inserts", "table", Goal(bound=10, at_most=True)),),
+        limits=limits("table", SQLite_in_memory="sqlite-memory-inserts", dicts_by_hand="dicts-inserts"),
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -158,16 +158,12 @@ async def test_a_table_may_have_no_snapshots(tmp_path: Path) -> None:
     assert Pledged.poison == "stop"
 
 
-class Renamed(Seats):
-    indexes: ClassVar = ("show", "status")
-    ordered: ClassVar = ("price", ("show", "price"), ("status", "price"))
-
-
 async def test_another_index_is_made_from_the_rows_of_the_snapshot(tmp_path: Path) -> None:
     path = tmp_path / "seats.db"
     async with Engine(app(), log=path) as engine:
         await engine.execute_many(PLACED)
-    changed = type("Seats", (Renamed,), {"__module__": __name__})
+    says = {"indexes": ("show", "status"), "ordered": ("price", ("show", "price"), ("status", "price"))}
+    changed = type("Seats", (Seats,), {"__module__": __name__, **says})
     async with Engine(app(changed), log=path) as engine:
         assert engine.stats().snapshot_position == 6
         assert len(await engine.ask(Free())) == 6
