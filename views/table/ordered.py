@@ -14,7 +14,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
-__all__ = ["LAST", "Entry", "OrderedIndex", "Sorted", "Stretch", "new_sorted", "stretch_of"]
+__all__ = ["LAST", "Entry", "OrderedIndex", "Sorted", "Stretch", "count_within", "new_sorted", "stretch_of"]
 
 Entry: TypeAlias = tuple[Any, ...]
 
