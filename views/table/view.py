@@ -135,9 +135,10 @@ class TableView(View, Generic[R]):
             plan = self._indexes.plan
             raise LookupError(f"{plan.view} has no row with {plan.key} {key!r}")
         new = how(old)
-        if self._key_of(new) != key:
+        same = self._key_of(new)
+        if same != key:
             raise ValueError(f"a change keeps the key, and that of the row {key!r} would be another: remove, and put")
-        self._note_and_write(key, old, new)
+        self._note_and_write(same, old, new)
         return new
 
     def remove(self, key: object) -> R | None:
