@@ -23,7 +23,7 @@ __all__ = ["Indexes"]
 #: Entries that are let go of at a step: they are small.
 _AT_ONCE = 1_000
 
-_Moves: TypeAlias = list[tuple[Sorted, Entry]]
+_Entries: TypeAlias = list[tuple[Sorted, Entry]]
 
 
 class Indexes:
@@ -33,7 +33,7 @@ class Indexes:
         plan: the table's.
     """
 
-    __slots__ = ("_floats", "_in_order", "cursors", "hashed", "journal", "ordered", "plan", "text")
+    __slots__ = ("_floats", "_in_order", "_pairs", "cursors", "hashed", "journal", "ordered", "plan", "text")
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -42,6 +42,7 @@ class Indexes:
         self.hashed = tuple(map(HashIndex, plan.hashed))
         self.ordered = tuple(OrderedIndex(each.entry) for each in plan.ordered)
         self.cursors = tuple(Cursors(plan, each) for each in plan.ordered)
+        self._pairs = [(each.entries, each.entry_of) for each in self.ordered]
         self.text = TextIndex(plan.text, plan.key) if plan.text else None
         used = {plan.key, *(name for fields in plan.hashed for name in fields)}
         used |= {name for each in plan.ordered for name in each.fields}
@@ -74,19 +75,11 @@ class Indexes:
             for name in self._floats:
                 if _is_nan(getattr(new, name)):
                     raise ValueError(f"{name} of row {key!r} is NaN, which is equal to nothing and never found again")
-        values = [
-            (index, None if old is None else index.value_of(old), None if new is None else index.value_of(new))
-            for index in self.hashed
-        ]
-        for _, _, value in values:
-            hash(value)
-        come, gone = self._moves(old, new)
-        _add_all(come)
+        values = self._values(old, new)
+        gone = self._let_come(old, new)
         for entries, entry in gone:
             entries.remove(entry)
         for index, before, after in values:
-            if old is not None and new is not None and before == after:
-                continue
             if old is not None:
                 index.remove(before, key)
             if new is not None:
@@ -101,36 +94,45 @@ class Indexes:
                 del each.entries[-_AT_ONCE:]
                 yield
 
-    def _moves(self, old: Any, new: Any) -> tuple[_Moves, _Moves]:
-        """The entries that come, and those that go."""
-        come: _Moves = []
-        gone: _Moves = []
-        for index in self.ordered:
-            before = None if old is None else index.entry_of(old)
-            after = None if new is None else index.entry_of(new)
-            if before == after:
-                continue
-            if after is not None:
-                come.append((index.entries, after))
-            if before is not None:
-                gone.append((index.entries, before))
-        text = self.text
-        if text is not None and (old is None or new is None or not text.is_same(old, new)):
-            words = set() if old is None else set(text.entries_of(old))
-            new_words = set() if new is None else set(text.entries_of(new))
-            come += [(text.entries, each) for each in new_words - words]
-            gone += [(text.entries, each) for each in words - new_words]
-        return come, gone
+    def _values(self, old: Any, new: Any) -> list[tuple[HashIndex, Any, Any]]:
+        """The hash indexes in which another value comes, with both values, each of which can be hashed."""
+        values = []
+        for index in self.hashed:
+            before = None if old is None else index.value_of(old)
+            after = None if new is None else index.value_of(new)
+            if old is None or new is None or before != after:
+                hash(after)
+                values.append((index, before, after))
+        return values
 
-
-def _add_all(moves: _Moves) -> None:
-    for number, (entries, entry) in enumerate(moves):
+    def _let_come(self, old: Any, new: Any) -> _Entries:
+        """Add the entries that come, all of them or none; returns those that are to go."""
+        come: _Entries = []
+        gone: _Entries = []
         try:
-            entries.add(entry)
+            for entries, entry_of in self._pairs:
+                before = None if old is None else entry_of(old)
+                after = None if new is None else entry_of(new)
+                if before == after:
+                    continue
+                if after is not None:
+                    entries.add(after)
+                    come.append((entries, after))
+                if before is not None:
+                    gone.append((entries, before))
+            text = self.text
+            if text is not None and (old is None or new is None or not text.is_same(old, new)):
+                words = set() if old is None else text.entries_of(old)
+                new_words = set() if new is None else text.entries_of(new)
+                for word in new_words - words:
+                    text.entries.add(word)
+                    come.append((text.entries, word))
+                gone += [(text.entries, word) for word in words - new_words]
         except BaseException:
-            for there, added in moves[:number]:
-                there.remove(added)
+            for entries, entry in come:
+                entries.remove(entry)
             raise
+        return gone
 
 
 def _is_nan(value: Any) -> bool:

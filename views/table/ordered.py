@@ -9,7 +9,7 @@ below all that begin like it, and one that ends with `LAST` is above them. So no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
@@ -103,21 +103,13 @@ class OrderedIndex:
         fields: over which fields of the rows; the last one is the key.
     """
 
-    __slots__ = ("_single", "entries", "get")
+    __slots__ = ("entries", "entry_of")
 
     def __init__(self, fields: tuple[str, ...]) -> None:
         self.entries = new_sorted()
-        self.get = attrgetter(*fields)
-        self._single = len(fields) == 1
-
-    def entry_of(self, row: Any) -> Entry:
-        """A row's entry."""
-        found: Any = self.get(row)
-        return (found,) if self._single else found
-
-    def entries_of(self, row: Any) -> Iterable[Entry]:
-        """The same, alone."""
-        return (self.entry_of(row),)
+        get: Callable[[Any], Any] = attrgetter(*fields)  # of several fields a tuple, made without a frame of Python
+        #: A row's entry.
+        self.entry_of: Callable[[Any], Entry] = get if len(fields) > 1 else lambda row: (get(row),)
 
     def within(self, stretch: Stretch, *, descending: bool = False) -> Iterator[Entry]:
         """The entries of a stretch, in order. Not to be used any more after a change."""

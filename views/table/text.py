@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -46,7 +46,7 @@ class TextIndex:
         self._texts_of = [attrgetter(name) for name in fields]
         self._key_of = attrgetter(key)
 
-    def entries_of(self, row: Any) -> Iterable[Entry]:
+    def entries_of(self, row: Any) -> set[Entry]:
         """A row's entries: one for each of its words."""
         key = self._key_of(row)
         return {(word, key) for word in self._words(row)}

@@ -341,12 +341,17 @@ class TableView(View, Generic[R]):
         return getattr(row, plan.key)
 
     def _note_and_write(self, key: Any, old: R | None, new: R | None) -> None:
-        journal = self._indexes.journal
-        self._write(key, old, new)
-        if journal is not None:
-            journal.append((key, old))
+        indexes = self._indexes
+        indexes.move(key, old, new)
+        if new is None:
+            del self._rows[key]
+        else:
+            self._rows[key] = new
+        if indexes.journal is not None:
+            indexes.journal.append((key, old))
 
     def _write(self, key: Any, old: R | None, new: R | None) -> None:
+        """The same without a note: a row that comes from a snapshot, or is put back."""
         self._indexes.move(key, old, new)
         if new is not None:
             self._rows[key] = new
