@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import importlib.util
 import types
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
@@ -237,7 +236,6 @@ class ByHash(TableView[SeatRow]):
 
 
 def test_order_and_text_need_an_extra_and_hash_indexes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("millstream.views.table.plan.find_spec", lambda name: None)
     for says, what in (({"ordered": ("price",)}, "ordered"), ({"text": ("title",)}, "text")):
         with pytest.raises(
