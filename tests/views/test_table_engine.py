@@ -135,7 +135,7 @@ _COMMANDS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(commands=st.lists(_COMMANDS, max_size=30), view=st.sampled_from((Seats, ParkingSeats, SkippingSeats)))
 def test_a_replay_makes_the_same_table_indexes_and_all(commands: list[Any], view: type[Seats]) -> None:
     with Scenario(app(view)) as scenario:

@@ -155,4 +155,4 @@ class TableAgainstDict(RuleBasedStateMachine):
 
 
 TestTableAgainstDict = TableAgainstDict.TestCase
-TestTableAgainstDict.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestTableAgainstDict.settings = settings(max_examples=150, stateful_step_count=30)

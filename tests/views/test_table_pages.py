@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.engine import InvalidMessage
@@ -31,7 +31,6 @@ def one_more(table: Seats, changes: list[SeatRow | str], touched: set[str]) -> N
             touched.add(each.seat)
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(_ROWS, max_size=40),
     changes=st.lists(st.lists(_CHANGES, max_size=6), max_size=25),
