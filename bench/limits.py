@@ -20,6 +20,7 @@ from millstream.bench.engine_runs import LOG_NAME
 from millstream.bench.job import Job, Result
 from millstream.bench.measure import LATENCY, bytes_in, curve, latencies, open_loop
 from millstream.bench.systems import ENGINE, read_back
+from millstream.bench.workload import Workload
 from millstream.engine.commits.columns import Sheet
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.stores.sqlite.log import CHECKPOINT_PAGES
@@ -27,6 +28,7 @@ from millstream.engine.stores.sqlite.log import CHECKPOINT_PAGES
 __all__ = [
     "append_and_sync",
     "bare_asks",
+    "bare_dicts",
     "bare_loop",
     "bare_replay",
     "bare_verify",
@@ -153,6 +155,35 @@ def append_and_sync(job: Job) -> Result:
         return Result(value=job.workload.commands / (elapsed() - started))
     finally:
         os.close(file)
+
+
+def bare_dicts(job: Job) -> Result:
+    """Microseconds that the workload's keys add to a command that updates three dicts, above 1,000 keys.
+
+    Write model, index and view each have such a dict. Each has strings of its own for its keys here, and those that are
+    looked up are others again, as those of a command are. It is what Python's own dict takes, and the memory below it.
+    """
+    workload = job.workload
+    few = msgspec.structs.replace(workload, accounts=min(1_000, workload.accounts))
+    at_few, at_many = _update_dicts(few), _update_dicts(workload)
+    details = {f"µs at {few.accounts:,}": at_few, f"µs at {workload.accounts:,}": at_many}
+    return Result(value=max(at_many - at_few, 0.001), details=details)  # a small size may show nothing
+
+
+def _update_dicts(workload: Workload) -> float:
+    """Microseconds for each update of three dicts at one of the workload's keys."""
+    work = streams(workload)
+    names = [command.account for command in work.opening]
+    first, second, third = ({f"{name} "[:-1]: 0 for name in names} for _ in range(3))
+    asked = [command.account for command in work.measured]
+    del work, names
+    gc.collect()
+    started = elapsed()
+    for account in asked:
+        first[account] += 1
+        second[account] += 1
+        third[account] += 1
+    return (elapsed() - started) / len(asked) * 1e6
 
 
 async def bare_asks(job: Job) -> Result:

@@ -22,6 +22,7 @@ from millstream.bench import (
     open_loop,
     opening,
     outside,
+    tables,
     timers,
     views,
 )
@@ -201,6 +202,18 @@ PROGRAMS = {
     "fdatasync": _plain(
         limits.append_and_sync, "4 KiB appended to a file and fdatasync, over and over", "durable: an fsync each"
     ),
+    "bare-dicts": _plain(
+        limits.bare_dicts, "three dicts updated at random, each with keys of its own, above 1,000 keys", _NOTHING
+    ),
+    **{
+        f"{kind}-{question}": _plain(partial(run, system), what, _NOTHING)
+        for question, run in (("lookups", tables.lookups), ("pages", tables.pages), ("inserts", tables.inserts))
+        for kind, system, what in (
+            ("table", tables.Table, "a TableView with a hash index and an ordered one"),
+            ("sqlite-memory", tables.Sqlite, "SQLite in memory with an index, by Python's module"),
+            ("dicts", tables.Dicts, "two dicts by hand, sorted for each page"),
+        )
+    },
     "bare-asks": _on_loop(limits.bare_asks, "an async def that looks into a dict", _NOTHING),
     "idle-asks": _on_loop(limits.idle_asks, "the same schedule on an idle loop: the timer's own lateness", _NOTHING),
     "bare-replay": _plain(limits.bare_replay, "sqlite3, msgspec, a dict; no digests, no view", "reads only"),

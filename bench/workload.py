@@ -237,6 +237,10 @@ WORKLOADS = {
         Workload(callers=1_000, commands=100_000, warmup=10_000),
         Workload(callers=50, commands=500, warmup=50),
     ),
+    "table": Sizes(
+        Workload(commands=100_000, warmup=0, accounts=1_000_000, asks=20_000),
+        Workload(commands=200, warmup=0, accounts=2_000, asks=100),
+    ),
     "small": Sizes(
         Workload(callers=1_000, commands=200_000, warmup=50_000),
         Workload(callers=100, commands=500, warmup=100, accounts=10),

@@ -42,7 +42,7 @@ from millstream.engine.observers.log_lines import LEVELS
 from millstream.engine.server import ServerLimits
 from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.requests import params_of
-from millstream.views import Timeline
+from millstream.views import TableView, Timeline
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
@@ -300,7 +300,7 @@ def test_every_test_that_a_page_names_is_there(page: Path) -> None:
 def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
     named = {text for text in mentioned(page) if re.fullmatch(r"[a-z_]+", text) and text.endswith(UNITS)}
     limits = {name for cls in (Limits, ServerLimits, ClientLimits) for name in cls.__struct_fields__}
-    limits |= {*inspect.signature(SqliteLog).parameters, *Terms._fields, *Timeline.__annotations__}
+    limits |= {*inspect.signature(SqliteLog).parameters, *Terms._fields, *Timeline.__annotations__, *vars(TableView)}
     fields = {name for error in all_errors() for name in inspect.signature(error.__init__).parameters}
     assert sorted(named - limits - fields) == []
 

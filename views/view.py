@@ -51,7 +51,7 @@ class View(msgspec.Struct):
     code_version: ClassVar[int] = 1
     #: What to do about an event whose method raises: ``"stop"`` answering, ``"park"`` it and what follows under the
     #: same key, or ``"skip"`` it. With the latter two queries must say that an incomplete answer will do. What the
-    #: method changed before it raised stays changed: look first, then change.
+    #: method changed before it raised stays changed: look first, then change. A `TableView` changes it back.
     poison: ClassVar[Poison] = "stop"
 
     def __init_subclass__(cls) -> None:

@@ -13,7 +13,8 @@ view's policy says, and is never just passed over:
     skip    is counted                             everything else is applied
 
 After the latter two every answer says that something is missing, until what was parked is replayed. What a method had
-changed before it raised stays changed: one that may fail is to look first, and to change the state then.
+changed before it raised stays changed, unless the view itself changes it back: one that may fail is to look first, and
+to change the state then.
 """
 
 from __future__ import annotations

@@ -5,12 +5,14 @@ An answer looks at one day of one airport, some 330 flights, however many years 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from examples.flights.messages import (
     FlightCancelled,
@@ -19,9 +21,9 @@ from examples.flights.messages import (
     Moment,
 )
 from millstream.engine import Query
-from millstream.views import View, answers, applies
+from millstream.views import TableView, answers, applies
 
-__all__ = ["Board", "DeparturesAt", "DeparturesBoard", "Line", "Slot", "Status", "Timetable"]
+__all__ = ["Board", "DeparturesAt", "DeparturesBoard", "Line", "Slot", "Status"]
 
 #: How long a delayed flight stays on the board. The longest delay of 2013 was 21 hours and 41 minutes.
 KEPT_WAITING = timedelta(hours=24)
@@ -63,85 +65,64 @@ class DeparturesAt(Query[Board]):
     rows: Annotated[int, Meta(ge=1, le=100)] = 8
 
 
-class Slot(Struct, gc=False):
+#: When a flight leaves that has not left: after every moment that is asked for. None would have no place in an order.
+NOT_YET = datetime.max.replace(tzinfo=UTC)
+
+
+class Slot(Struct, frozen=True, gc=False):
     """What is known of a flight: when each thing happened, so that any moment can be told."""
 
+    flight: str
     origin: str
     destination: str
     departs: datetime
-    left: datetime | None = None
-    cancelled: datetime | None = None
+    left: datetime = NOT_YET
+    cancelled: datetime = NOT_YET
 
 
-class Timetable(Struct):
-    """Flights by time: two lists side by side, so that finding a moment is a binary search in plain values."""
-
-    times: list[datetime] = []
-    flights: list[str] = []
-
-    def add(self, time: datetime, flight: str) -> None:
-        """Nearly always at the end, because events come in the order of time; in the right place in any case."""
-        if not self.times or self.times[-1] <= time:
-            self.times.append(time)
-            self.flights.append(flight)
-        else:
-            place = bisect_right(self.times, time)
-            self.times.insert(place, time)
-            self.flights.insert(place, flight)
-
-
-class DeparturesBoard(View):
-    flights: dict[str, Slot] = {}
-    #: By airport: all flights as scheduled, and those that left as they did.
-    scheduled: dict[str, Timetable] = {}
-    departed: dict[str, Timetable] = {}
+class DeparturesBoard(TableView[Slot]):
+    key: ClassVar = "flight"
+    ordered: ClassVar = (("origin", "departs"), ("origin", "left"))
 
     @applies
     def on_scheduled(self, event: FlightScheduled) -> None:
-        if event.origin not in self.scheduled:
-            self.scheduled[event.origin] = Timetable()
-            self.departed[event.origin] = Timetable()
-        self.flights[event.flight] = Slot(event.origin, event.destination, event.departs)
-        self.scheduled[event.origin].add(event.departs, event.flight)
+        self.put(Slot(event.flight, event.origin, event.destination, event.departs))
 
     @applies
     def on_departed(self, event: FlightDeparted) -> None:
-        slot = self.flights[event.flight]
-        slot.left = event.at
-        self.departed[slot.origin].add(event.at, event.flight)
+        self.change(event.flight, lambda slot: replace(slot, left=event.at))
 
     @applies
     def on_cancelled(self, event: FlightCancelled) -> None:
-        self.flights[event.flight].cancelled = event.at
+        self.change(event.flight, lambda slot: replace(slot, cancelled=event.at))
 
     @answers
     def departures(self, query: DeparturesAt) -> Board:
-        if query.airport not in self.scheduled:
-            return Board(query.airport, query.at)
-        departed = self.departed[query.airport]
-        end = bisect_right(departed.times, query.at)
-        gone = tuple(self._line(flight, query.at) for flight in departed.flights[max(0, end - query.rows) : end])
-        return Board(query.airport, query.at, gone, self._waiting(query))
+        here = {"origin": query.airport}
+        last = self.between("left", where=here, high=query.at, descending=True, limit=query.rows)
+        gone = tuple(_line(slot, query.at) for slot in reversed(last))
+        found = (slot for slot in self._from(query.airport, query.at - KEPT_WAITING) if _is_waiting(slot, query.at))
+        waiting = tuple(_line(slot, query.at) for slot in islice(found, query.rows))
+        return Board(query.airport, query.at, gone, waiting)
 
-    def _waiting(self, query: DeparturesAt) -> tuple[Line, ...]:
-        at, found = query.at, list[Line]()
-        times, flights = self.scheduled[query.airport].times, self.scheduled[query.airport].flights
-        for index in range(bisect_right(times, at - KEPT_WAITING), len(times)):
-            slot = self.flights[flights[index]]
-            left = slot.left
-            if left is not None and left <= at:
-                continue
-            if slot.cancelled is not None and slot.cancelled <= at and slot.departs < at - KEPT_CANCELLED:
-                continue
-            found.append(self._line(flights[index], at))
-            if len(found) == query.rows:
-                break
-        return tuple(found)
+    def _from(self, airport: str, time: datetime) -> Iterator[Slot]:
+        """The flights that are scheduled after a time, as many as are taken."""
+        page = self.page("departs", where={"origin": airport}, above=time)
+        while True:
+            yield from page.rows
+            if page.next is None:
+                return
+            page = self.page("departs", where={"origin": airport}, above=time, after=page.next)
 
-    def _line(self, flight: str, at: datetime) -> Line:
-        slot = self.flights[flight]
-        if slot.left is not None and slot.left <= at:
-            return Line(flight, slot.destination, slot.departs, Status.DEPARTED, slot.left)
-        if slot.cancelled is not None and slot.cancelled <= at:
-            return Line(flight, slot.destination, slot.departs, Status.CANCELLED)
-        return Line(flight, slot.destination, slot.departs, Status.DELAYED if slot.departs < at else Status.SCHEDULED)
+
+def _is_waiting(slot: Slot, at: datetime) -> bool:
+    return slot.left > at and (slot.cancelled > at or slot.departs >= at - KEPT_CANCELLED)
+
+
+def _line(slot: Slot, at: datetime) -> Line:
+    if slot.left <= at:
+        return Line(slot.flight, slot.destination, slot.departs, Status.DEPARTED, slot.left)
+    if slot.cancelled <= at:
+        return Line(slot.flight, slot.destination, slot.departs, Status.CANCELLED)
+    status = Status.DELAYED if slot.departs < at else Status.SCHEDULED
+    return Line(slot.flight, slot.destination, slot.departs, status)

@@ -1,0 +1,5 @@
+"""The figures, by kind."""
+
+from millstream.bench.figures.table import FIGURES
+
+__all__ = ["FIGURES"]
