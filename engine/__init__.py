@@ -75,7 +75,7 @@ from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.read.parked import Parked
-from millstream.engine.recovery.mending import Difference, RebuiltView
+from millstream.engine.recovery.mending import Difference, RebuiltView, RowDifference
 from millstream.engine.replica import Replica
 from millstream.engine.stats import EffectStats, EngineStats, RebuildStats, ReplicaStats, ViewStats, WriterStats
 from millstream.engine.stores.memory import MemoryLog
@@ -157,6 +157,7 @@ __all__ = [
     "RemoteError",
     "Replica",
     "ReplicaStats",
+    "RowDifference",
     "SnapshotMismatch",
     "SqliteLog",
     "StorageError",

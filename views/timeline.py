@@ -11,7 +11,7 @@ Here: which events are steps, keeping them, and a page of them. Not here: what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
@@ -102,6 +102,8 @@ class Timeline(View):
 
     stories: dict[str, _Story] = {}
 
+    #: By event, which of its fields is the key.
+    __key_fields__: ClassVar[Mapping[type[Event], str]] = {}
     #: A snapshot that was taken with another bound has more steps, or fewer, than a replay keeps.
     __bounds__: ClassVar[tuple[int, ...]] = ()
 
@@ -116,12 +118,15 @@ class Timeline(View):
             problem = f"`steps_max` is how many steps of a key are kept, not {cls.steps_max!r}"
             raise DefinitionError(problem, place_of(cls))
         cls.__bounds__ = (cls.steps_max,)
+        cls.__key_fields__ = {event: name for event in cls.events if (name := key_field(event)) is not None}
         step = Method(_step, True, None, f"{place_of(cls)}.events")
         cls.__appliers__ = MappingProxyType({**own, **dict.fromkeys(cls.events, step)})
 
     def keys_of(self, event: Event, about: About) -> Iterable[str]:
-        """The keys to which this has happened: its own. What it gives must follow from the event alone."""
-        return () if about.key is None else (about.key,)
+        """The keys to which this has happened: the event's own, as it is today. What it gives must follow from the
+        event and what is told about it alone.
+        """
+        return (getattr(event, self.__key_fields__[type(event)]),)
 
     @answers
     def steps_of(self, query: TimelineOf) -> TimelinePage:
@@ -152,7 +157,7 @@ def _step(view: Timeline, event: Event, about: About) -> None:
     for key in dict.fromkeys(keys):
         if not isinstance(key, str):
             raise TypeError(f"keys_of gives texts, and has given {key!r:.80}")
-        kept = _Kept(tag, data, own_about(about, always=True))
+        kept = _Kept(tag, data, own_about(about))
         story = view.stories.get(key)
         if story is None:
             story = view.stories[key] = _Story()

@@ -7,6 +7,7 @@ Here: the value. Not here: where it is read from, which is a commit (`commits.te
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, cast
 
 import msgspec
 
@@ -39,8 +40,10 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: dict[str, str] | None = None
 
 
-def own_about(about: About, *, always: bool = False) -> About:
-    """The same for one who may change what of it can change; another object in any case, if ``always``."""
-    if about.extra is None:
-        return msgspec.structs.replace(about) if always else about
-    return msgspec.structs.replace(about, extra=dict(about.extra))
+def own_about(about: About) -> About:
+    """The same for one who may keep it, and change what of it can change: a state is stored only if nothing in it is
+    another's, too.
+    """
+    extra, told = about.extra, cast(Any, about)  # no type checker knows that a Struct can copy itself
+    own: About = told.__copy__() if extra is None else msgspec.structs.replace(about, extra=dict(extra))
+    return own

@@ -8,7 +8,7 @@ message of two fields (CPython 3.11). Whatever an exact check (`exact`) does not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from math import isnan
 from typing import Any, TypeVar, Union
@@ -213,7 +213,9 @@ def at_in(text: str) -> At:
         raise InvalidMessage(
             "at", f"{text!r:.80} is neither a position nor a time such as 2026-01-01T12:00Z"
         ) from error
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    if found.tzinfo is None:
+        raise InvalidMessage("at", f"{text!r:.80} is a time without a zone: say which, as 2026-01-01T12:00Z")
+    return found
 
 
 def payload_digest(command: Any) -> str:

@@ -55,5 +55,4 @@ class Applied:
     def about(self) -> About:
         """What is told about it, as the own of whoever asks."""
         decoded = self._decoded
-        about = (decoded.abouts or decoded.tell(self._app))[self._end - length_hint(self.left) - 1]
-        return about if about.extra is None else own_about(about)
+        return own_about((decoded.abouts or decoded.tell(self._app))[self._end - length_hint(self.left) - 1])

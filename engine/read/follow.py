@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar, overload
 
+from millstream.engine.application.about import own_about
 from millstream.engine.application.app import App
 from millstream.engine.application.happened import Following, Happened, HappenedPage
 from millstream.engine.application.messages import Event, Token, position_of
@@ -168,7 +169,7 @@ class Follows(ABC):
                 and (types is None or type(event) in types)
                 and (keys is None or known[type(event)].key_of(event) in keys)
             ):
-                yield Happened(event, about)
+                yield Happened(event, own_about(about))
 
 
 async def _head_before(log: Log, position: int) -> Head:

@@ -87,6 +87,8 @@ class PastStates:
                         self._made[name] = await self._make(view, number)
                         await self._shrink()
             self._made[name] = found = self._made.pop(name)
+            if found.fault is not None:
+                raise ViewFaulted(found.view, *found.fault) from found.fault[1]
             return found
         begun = self._begun.get(view)
         at_present = 0 if begun is None else begun.head.position
@@ -132,8 +134,6 @@ class PastStates:
             if read.is_sound:
                 self._begun = {view: read}
             raise
-        if read.fault is not None:
-            raise ViewFaulted(read.view, *read.fault) from read.fault[1]
         return read
 
     async def _shrink(self) -> None:

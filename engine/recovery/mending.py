@@ -24,6 +24,7 @@ from millstream.engine.errors import InvalidMessage, MillstreamError, UnknownMes
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.home import Home
+from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer
 from millstream.engine.read.actor import ViewActor, ViewStatus
 from millstream.engine.read.bringing import bring, let_go, new_state, resting
@@ -33,13 +34,15 @@ from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.snapshotter import Snapshotter
 
-__all__ = ["Difference", "Mending", "RebuiltView"]
+__all__ = ["Difference", "Mending", "RebuiltView", "RowDifference"]
 
 _Question: TypeAlias = tuple[Query[Any], Callable[[Any, Any], Any]]
 
 #: So often the new state is brought to where the view is by then; what came meanwhile becomes less each time, and the
 #: rest is done while the view stands still.
 _PASSES = 4
+#: So many rows that differ are told.
+_ROWS_TOLD_MAX = 100
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -52,10 +55,20 @@ class Difference(msgspec.Struct, frozen=True):
     after: Any
 
 
+class RowDifference(msgspec.Struct, frozen=True):
+    """A row of a table that the two states have otherwise: its key, the live one's row, and the new one's; None for
+    none.
+    """
+
+    key: Any
+    before: Any
+    after: Any
+
+
 class RebuiltView(msgspec.Struct, frozen=True):
     """What making a view anew has come to: at which position, in how many seconds; what differs of the questions that
     were given; how many events the live state had left out, and the new one has; and whether the new one has taken its
-    place.
+    place. Of a table also how many ``rows_differ`` among all, and the first 100 ``rows`` of these.
     """
 
     view: str
@@ -65,6 +78,8 @@ class RebuiltView(msgspec.Struct, frozen=True):
     left_out_before: int
     left_out: int
     swapped: bool
+    rows_differ: int = 0
+    rows: Sequence[RowDifference] = ()
 
 
 class Mending(Queries):
@@ -175,13 +190,14 @@ class Mending(Queries):
                     for query, answer in questions
                     if (before := _told(answer, live, query)) != (after := _told(answer, made, query))
                 ]
+                rows_differ, rows = await _rows_of(live, made, resting(self.limits))
                 if swap:
                     actor.replace(made)
         finally:
             actor.rebuilding = None
         seconds, before, after = elapsed() - started, _left_out(live), _left_out(made)
         await let_go(live if swap else made, resting(self.limits))
-        return RebuiltView(actor.name, made.head.position, seconds, found, before, after, swap)
+        return RebuiltView(actor.name, made.head.position, seconds, found, before, after, swap, rows_differ, rows)
 
     async def _bring(self, made: ReadState, actor: ViewActor) -> None:
         """Bring a state to where the view is by now; of one that has faulted, to where the log ends."""
@@ -201,6 +217,20 @@ class Mending(Queries):
         if name not in names:
             raise UnknownMessage("view", name, self.app.name, names)
         return self._views[names.index(name)]
+
+
+async def _rows_of(live: ReadState, made: ReadState, slicer: Slicer) -> tuple[int, list[RowDifference]]:
+    """Of a table, how many rows differ, and the first of them. Whatever else a view is has none."""
+    count, rows = 0, list[RowDifference]()
+    compare = getattr(live.state, "__differing__", None)
+    for found in () if compare is None else compare(made.state):
+        if found is not None:
+            count += 1
+            if len(rows) < _ROWS_TOLD_MAX:
+                rows.append(RowDifference(*found))
+        if slicer.is_over:
+            await slicer.rest()
+    return count, rows
 
 
 def _left_out(read: ReadState) -> int:

@@ -289,6 +289,38 @@ class Locks(WriteModel):
         self.told.append(about)
 
 
+class Keeping(View):
+    """Keeps what it is told, of both events that one meant."""
+
+    told: list[About] = []
+
+    @applies
+    def unlocked(self, event: Unlocked, about: About) -> None:
+        self.told.append(about)
+
+    @applies
+    def opened(self, event: Opened, about: About) -> None:
+        self.told.append(about)
+
+    @answers
+    def all(self, query: Second) -> list[About]:
+        return self.told
+
+
+async def test_whoever_keeps_what_it_is_told_is_in_snapshots_as_any_other(log_lines: list[Any]) -> None:
+    place = MemoryPlace()
+    async with Engine(App(models=[OldLocks], views=[], name="house"), log=place.log()) as engine:
+        await engine.execute_many([Turn("front"), Turn("back")])
+    today = App(models=[Doors, Bells, Locks], views=[Diary, Keeping], retired=[Turned], name="house")
+    async with Engine(today, log=place.log()) as engine:
+        await engine.execute(Open("front"), metadata=KNOWN)
+        told = await engine.ask(Second(), after=engine.position)
+    assert not [line for line in log_lines if line["event"] == "snapshot_failed"]
+    async with Engine(today, log=place.log()) as engine:
+        assert await engine.ask(Second()) == told
+    assert [line["replayed"] for line in log_lines if line["event"] == "opened"][-1] == 0
+
+
 async def test_what_a_retired_event_means_today_is_told_what_the_log_says_of_that() -> None:
     place = MemoryPlace()
     async with Engine(App(models=[OldLocks], views=[], name="house"), log=place.log(), snapshots=False) as engine:

@@ -23,7 +23,7 @@ from millstream.engine import (
     ViewFaulted,
 )
 from millstream.engine.client import Client
-from millstream.handlers import WriteModel, applies, handles
+from millstream.handlers import Retired, WriteModel, applies, handles
 from millstream.views import Timeline, TimelineOf, TimelinePage, View
 from tests.engine.client.test_agenda import serving
 from tests.stores import MemoryPlace
@@ -149,6 +149,42 @@ async def test_an_event_of_several_keys_is_in_snapshots_as_any_other(log_lines: 
         assert [await engine.ask(TimelineOf(key)) for key in ("p1", "p2", "p3")] == live
     opened = [line["replayed"] for line in log_lines if line["event"] == "opened"]
     assert (opened[-1], [line for line in log_lines if line["event"] == "snapshot_failed"]) == (0, [])
+
+
+class Old(Event, tag="Carried"):
+    who: Key
+    parcel: str
+
+
+class Carry(Command):
+    who: Key
+    parcel: str
+
+
+class OldPost(WriteModel):
+    @handles
+    def carry(self, command: Carry) -> Iterator[Old]:
+        yield Old(command.who, command.parcel)
+
+    @applies
+    def carried(self, event: Old) -> None: ...
+
+
+class Carried(Retired):
+    who: Key
+    parcel: str
+
+    def upcast(self) -> Iterator[Event]:
+        yield Sent(self.parcel, f"with {self.who}")
+
+
+async def test_a_step_is_of_the_key_that_the_event_has_today() -> None:
+    place = MemoryPlace()
+    async with Engine(App(models=[OldPost], name="post"), log=place.log()) as engine:
+        await engine.execute(Carry("ann", "p1"))
+    async with Engine(App(models=[Post], views=[Story], retired=[Carried], name="post"), log=place.log()) as engine:
+        assert told(await engine.ask(TimelineOf("p1"))) == [(1, "Sent", 1)]
+        assert told(await engine.ask(TimelineOf("ann"))) == []
 
 
 async def test_another_bound_sets_snapshots_aside() -> None:

@@ -148,6 +148,19 @@ class TableView(View, Generic[R]):
             self._note_and_write(key, old, None)
         return old
 
+    # For whoever makes a table anew.
+
+    def __differing__(self, other: Any) -> Iterator[tuple[Any, R | None, R | None] | None]:
+        """What another table of this class has otherwise: a key, the row here, and the row there; None for each row
+        that is the same, so that whoever asks can rest.
+        """
+        theirs: Mapping[Any, R] = other._rows
+        for key, row in self._rows.items():
+            there = theirs.get(key)
+            yield None if row == there else (key, row, there)
+        for key, there in theirs.items():
+            yield None if key in self._rows else (key, None, there)
+
     # For methods that answer.
 
     def get(self, key: object) -> R | None:

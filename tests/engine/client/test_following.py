@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
 import msgspec
 import pytest
 
@@ -79,6 +82,27 @@ async def test_it_goes_on_where_it_was_when_the_server_was_away(tmp_path: object
         assert [each.event.count for each in await take(following, 2)] == [2, 3]
         assert following.position == 2
         await client.__aexit__(None, None, None)
+
+
+async def test_whoever_looks_now_and_then_has_one_stream_and_misses_nothing() -> None:
+    engine = Engine(desk, log="memory:")
+    async with (
+        engine,
+        Server(engine, listen=["tcp://127.0.0.1:0"], limits=ServerLimits(follows_max=1)) as server,
+        Client(str(server.addresses[0])) as client,
+    ):
+        following, found = client.follow(types=[Sold]), list[int]()
+        await client.execute(Sell("a", 0))
+        found += [each.event.count for each in await take(following, 1)]
+        for number in range(1, 40):
+            with anyio.CancelScope() as scope:
+                asyncio.get_running_loop().call_soon(scope.cancel)
+                found.append((await anext(following)).event.count)
+            await client.execute(Sell("a", number))
+        while len(found) < 40:
+            found += [each.event.count for each in await take(following, 1)]
+        assert found == list(range(40))
+        assert server.stats().watches <= 1
 
 
 class OtherSold(Event, tag="Sold"):

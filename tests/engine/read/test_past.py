@@ -248,13 +248,17 @@ async def test_many_who_ask_for_the_same_wait_for_one_state() -> None:
     [
         ("17", 17),
         ("2026-01-01T12:00Z", NOON),
-        ("2026-01-01T12:00", NOON),
         ("2026-01-01T13:00+01:00", NOON),
-        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_a_text_is_a_position_or_a_time(text: str, expected: object) -> None:
     assert at_in(text) == expected
+
+
+@pytest.mark.parametrize("text", ["2026-01-01T12:00", "2026-01-01"])
+def test_a_time_in_a_text_has_a_zone(text: str) -> None:
+    with pytest.raises(InvalidMessage, match="is a time without a zone"):
+        at_in(text)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "yesterday", "1.5", "\u0661"])

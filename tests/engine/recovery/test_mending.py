@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import ClassVar, Literal
 
 import anyio
+import msgspec
 import pytest
 
 from millstream.engine import (
+    About,
     App,
     Command,
     Difference,
@@ -19,12 +22,13 @@ from millstream.engine import (
     Key,
     Limits,
     Query,
+    RowDifference,
     UnknownMessage,
     ViewFaulted,
     ViewIncomplete,
 )
 from millstream.handlers import WriteModel, applies, handles
-from millstream.views import View, answers
+from millstream.views import TableView, View, answers
 from tests.stores import MemoryPlace
 from tests.support import Seen, start, until, views_of
 
@@ -119,6 +123,46 @@ async def test_it_says_what_differs_and_takes_the_place_of_the_live_state(change
         assert (await engine.rebuild(Totals, ask=[Total()])).differences == []
     async with Engine(counting, log=place.log()) as engine:
         assert await engine.ask(Total()) == 50, "from the snapshot of the new state"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    name: str
+    total: int
+    since: datetime
+
+
+class Book(TableView[Entry]):
+    key: ClassVar = "name"
+    times: ClassVar[int] = 2
+
+    @applies
+    def added(self, event: Added, about: About) -> None:
+        known = self.get(event.name)
+        if self.times == 1 and event.name == "gone":
+            return
+        self.put(Entry(event.name, (known.total if known else 0) + event.count * self.times, about.recorded_at))
+
+    @answers
+    def all(self, query: Total) -> int:
+        return sum(row.total for row in self.rows())
+
+
+async def test_of_a_table_it_says_which_rows_differ(changed: pytest.MonkeyPatch) -> None:
+    async with Engine(App(models=[Counting], views=[Book], name="counting"), log="memory:") as engine:
+        receipts = await engine.execute_many([Add("a", 1), Add("same", 0), Add("gone", 1), Add("a", 2)])
+        now = (await anext(engine.follow(after=0))).about.recorded_at
+        assert len(receipts) == 4
+        assert (await engine.rebuild(Book)).rows_differ == 0
+        changed.setattr(Book, "times", 1)
+        rebuilt = await engine.rebuild(Book, swap=False)
+        assert rebuilt.rows_differ == 2
+        assert list(rebuilt.rows) == [
+            RowDifference("a", Entry("a", 6, now), Entry("a", 3, now)),
+            RowDifference("gone", Entry("gone", 2, now), None),
+        ]
+        assert await engine.ask(Total()) == 8
+        await engine.rebuild(Book)
+        assert await engine.ask(Total()) == 3
 
 
 async def test_a_crash_right_after_it_does_not_bring_the_old_state_back(changed: pytest.MonkeyPatch) -> None:
