@@ -74,8 +74,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Earlier states of views, made for those who ask for yesterday, that are kept for whoever asks again; the one that
     #: nobody has asked for longest is forgotten. Each takes what the view itself takes.
     past_states_max: int = 4
-    #: Who follows the log in this process at once, each with about ``read_bytes_max`` of it in memory; past it `follow`
-    #: raises `LimitReached`.
+    #: Who follows the log in this process at once, each with a page of it in memory, which is some times
+    #: ``read_bytes_max`` once it is decoded; past it `follow` raises `LimitReached`.
     followers_max: int = 1_000
     #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.
     watch_answers_max: int = 1_000

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from millstream.engine.cli import agenda, log, parked, remote, serving, snapshot
+from millstream.engine.cli import agenda, log, remote, serving, snapshot, view
 from millstream.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
 from millstream.engine.cli.plugins import add_plugged
 
@@ -70,7 +70,7 @@ for panel, commands in _PANELS.items():
         app.command(rich_help_panel=panel)(command)
 app.add_typer(log.app, name="log", rich_help_panel="Look after logs")
 app.add_typer(agenda.app, name="agenda", rich_help_panel="Look after logs")
-app.add_typer(parked.app, name="parked", rich_help_panel="Look after logs")
+app.add_typer(view.app, name="view", rich_help_panel="Look after logs")
 app.add_typer(snapshot.app, name="snapshot", rich_help_panel="Look after logs")
 add_plugged(app, panel="Added by packages")
 

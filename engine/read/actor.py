@@ -271,22 +271,34 @@ class ViewActor:
         if slicer.is_over:
             await slicer.rest()
 
-    async def replay_parked(self, keep: Callable[[Part, Slicer], Awaitable[object]] | None) -> None:
+    async def replay_parked(
+        self, keep: Callable[[Part, Slicer], Awaitable[object]] | None, *, without: int | None = None
+    ) -> int:
         """Try again what is parked, between two commits; what comes of it is kept before another one is applied.
+
+        Args:
+            keep: stores the state.
+            without: the position of an event that is left out for good.
+
+        Returns:
+            How many were left out for good.
 
         Raises:
             EngineClosed: the view takes nothing any more.
         """
+        skipped = 0
         async with self.still:
             if self._stopping:
                 raise EngineClosed("closing")
             if self.read.is_sound:
+                skipped = 0 if without is None else self.read.skip_parked(without)
                 applied = self.read.replay_parked()
                 self.watches.changed()
                 await self.watches.answer_every(Slicer(self._limits.slice_ms_max))
                 self._observer.parked_replayed(view=self.name, events=applied, parked=self.read.left_out.count)
-                if applied and keep is not None:
+                if (applied or skipped) and keep is not None:
                     await keep(self.read, Slicer(self._limits.slice_ms_max))
+        return skipped
 
     def replace(self, read: ReadState) -> None:
         """Go on with another state, which is that of the same commit. Whoever calls this holds `still`.

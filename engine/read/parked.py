@@ -84,6 +84,21 @@ class LeftOut:
         self.parked.setdefault(parked.key, []).append(parked)
         self.count += 1
 
+    def skip(self, position: int) -> int:
+        """Leave out for good what is parked of the event at a position; returns how many that were: a retired one may
+        mean several. Those that waited behind it can be tried again.
+        """
+        before = self.count
+        for key, waiting in list(self.parked.items()):
+            left = [each for each in waiting if each.position != position]
+            self.count -= len(waiting) - len(left)
+            if left:
+                self.parked[key] = left
+            else:
+                del self.parked[key]
+        self.skipped += before - self.count
+        return before - self.count
+
     def try_again(self, apply: Callable[[Parked], object], code_version: int) -> int:
         """Apply what is parked, key by key, in order; returns how many events were applied.
 

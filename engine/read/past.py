@@ -22,7 +22,7 @@ from millstream.engine.application.app import App
 from millstream.engine.application.messages import At, position_of
 from millstream.engine.application.validation import require_reached
 from millstream.engine.commits.commit import Commit, timestamp
-from millstream.engine.errors import InvalidMessage, NotYetVisible, ViewFaulted
+from millstream.engine.errors import InvalidMessage, NotYetVisible, ViewBehind, ViewFaulted
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, utc_now
 from millstream.engine.read.bringing import bring, let_go, new_state, resting
@@ -62,6 +62,8 @@ class PastStates:
         #: What somebody gave up on.
         self._begun: dict[int, ReadState] = {}
         self._turn = asyncio.Lock()
+        #: How many wait for one.
+        self._waiting = 0
 
     async def state(self, view: int, at: At, timeout: float | None = None) -> ReadState:
         """The state of a view as of a position or a time. It is to be asked at once, and not to be kept.
@@ -74,13 +76,24 @@ class PastStates:
 
         Raises:
             NotYetVisible: it took longer; what was made is there for whoever asks again.
+            ViewBehind: ``view_waiters_max`` wait already.
             InvalidMessage: it is before the log, or in the future; or it is neither a token nor a time with a zone.
             ViewFaulted: today's code could not apply an event before that.
             LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
         """
-        number, position = await self._meant(at)
-        name = view, number
+        if self._waiting >= self._limits.view_waiters_max:
+            raise ViewBehind(self._app.views[view].__name__, 0, self._waiting, self._limits.view_waiters_max)
+        self._waiting += 1
+        try:
+            return await self._found(view, at, timeout)
+        finally:
+            self._waiting -= 1
+
+    async def _found(self, view: int, at: At, timeout: float | None) -> ReadState:
+        position = 0
         with anyio.move_on_after(timeout):
+            number, position = await self._meant(at)
+            name = view, number
             if name not in self._made:
                 async with self._turn:
                     if name not in self._made:
@@ -106,7 +119,7 @@ class PastStates:
                 told = timestamp(at)
             except OverflowError as error:
                 raise InvalidMessage("at", f"{at.isoformat()} is no time that a log can have") from error
-            if at > now:
+            if at > now and told > head.recorded_at:  # the clock may have been set back
                 raise InvalidMessage("at", f"{told} is in the future: it is {timestamp(now)}")
             found = await _last(log, head.number, lambda commit: commit.recorded_at <= told)
             if found is None:

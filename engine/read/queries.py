@@ -28,7 +28,6 @@ from millstream.engine.errors import (
     InvalidMessage,
     MillstreamError,
     UnknownMessage,
-    ViewIncomplete,
     WatchesFull,
 )
 from millstream.engine.errors.said import said_by
@@ -131,7 +130,7 @@ class Queries(Together):
         except BaseException as error:
             raise _failed(view, answer, query, error) from error
         if read.is_incomplete and not incomplete:
-            raise _incomplete(read, answered)
+            raise read.incomplete(answered)
         return answered
 
     async def answer(
@@ -281,7 +280,7 @@ class Queries(Together):
         except BaseException as error:
             raise _failed(view, answer, query, error) from error
         if read.is_incomplete and not incomplete:
-            raise _incomplete(read, answered)
+            raise read.incomplete(answered)
         return answered
 
     async def _answer_at(
@@ -368,11 +367,6 @@ def _failed(
         raise error
     view.faults.tell(f"{view.name}.{_name_of(answer)}", type(query).__name__, error)
     return AnswerFailed(view.name, type(query).__name__, said_by(error))
-
-
-def _incomplete(read: ReadState, answered: Any) -> ViewIncomplete:
-    left_out = read.left_out
-    return ViewIncomplete(read.view, read.head.position, left_out.count, left_out.skipped, answered)
 
 
 def _name_of(answer: Callable[..., Any]) -> str:

@@ -35,6 +35,7 @@ from millstream.engine.commits.applied import Applied
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.marks import view_part
+from millstream.engine.errors import ViewIncomplete
 from millstream.engine.observers import Observer
 from millstream.engine.read.parked import LeftOut, Parked, text_of
 from millstream.engine.snapshots.shape import fingerprint_of
@@ -127,6 +128,14 @@ class ReadState:
         applied = self.left_out.try_again(self._apply_one, self._code_version)
         self.is_whole, self.is_incomplete = True, bool(self.left_out)
         return applied
+
+    def incomplete(self, answer: Any) -> ViewIncomplete:
+        """What is told to whoever wants an answer of all events: the one that there is, and how many it lacks."""
+        return ViewIncomplete(self.view, self.head.position, self.left_out.count, self.left_out.skipped, answer)
+
+    def skip_parked(self, position: int) -> int:
+        """Leave out for good what is parked of the event at a position; returns how many that were."""
+        return self.left_out.skip(position)
 
     def snapshot(self) -> Iterator[bytes] | None:
         """The view's own pieces."""

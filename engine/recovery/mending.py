@@ -126,6 +126,38 @@ class Mending(Queries):
                     await each.replay_parked(None if self._catalog is None else self._catalog.keep)
         return [each for each in self.parked() if view in (None, each.view)]
 
+    async def skip_parked(self, view: str, position: int) -> list[Parked]:
+        """Leave out for good what a view has parked of the event at a position, and try again what waited behind it.
+
+        It counts as skipped from then on, and answers say so. That is kept in the view's snapshots: where the state is
+        made anew from the log, the event is met again.
+
+        Args:
+            view: the class name of the view.
+            position: that of the event.
+
+        Returns:
+            What the view still has parked.
+
+        Raises:
+            UnknownMessage: there is no such view.
+            InvalidMessage: the view has nothing parked of that event.
+            ViewFaulted: the view has faulted.
+            EngineClosed: the engine is not open, or was closed meanwhile.
+            SnapshotsLocked: ``millstream snapshot take`` is at work: try again when it is done.
+            WrongLoop: it was opened on another event loop.
+        """
+        self._home.require()
+        self._require_open()
+        actor = self._named(view)
+        if actor.read.fault is not None:
+            raise ViewFaulted(actor.name, *actor.read.fault) from actor.read.fault[1]
+        if all(each.position != position for each in actor.read.left_out):
+            raise InvalidMessage("skip_parked", f"view {view} has parked no event at position {position:,}")
+        async with nullcontext() if self._snapshotter is None else self._snapshotter.alone():
+            await actor.replay_parked(None if self._catalog is None else self._catalog.keep, without=position)
+        return [each for each in self.parked() if each.view == view]
+
     async def rebuild(self, view: type[Any] | str, *, ask: Sequence[Query[Any]] = (), swap: bool = True) -> RebuiltView:
         """Make the state of a view anew from the log, beside the live one, which answers on; then swap them.
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from millstream.engine.application.app import App
+from millstream.engine.application.copies import own
 from millstream.engine.application.messages import Command, Event, Metadata, Query, Receipt
 from millstream.engine.application.options import Terms
 from millstream.engine.application.sides import RetiredSide
@@ -372,11 +373,12 @@ class Scenario:
         """Those that wait, the earliest first."""
         return sorted(self._state.agenda.timers.values(), key=lambda timer: timer.due)
 
-    def ask(self, query: Query[Answer]) -> Answer:
-        """What a view answers.
+    def ask(self, query: Query[Answer], *, incomplete: bool = False) -> Answer:
+        """What a view answers: a copy; also without events that it has left out, if an ``incomplete`` one will do.
 
         Raises:
             UnknownMessage: no view answers it.
+            ViewIncomplete: the view has left out events; the error holds its answer.
             BaseException: whatever the view raised, now or when it applied an event.
         """
         entry = self.app.queries.get(type(query))
@@ -386,7 +388,9 @@ class Scenario:
         view = self._written.views[entry.view]
         if view.fault is not None:
             raise view.fault[1]
-        answer: Answer = entry.method.function(view.state, query)
+        answer: Answer = own(entry.method.function(view.state, query))
+        if view.is_incomplete and not incomplete:
+            raise view.incomplete(answer)
         return answer
 
     def state(self, model: type[Any], key: str | None = None) -> Any:

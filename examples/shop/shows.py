@@ -87,6 +87,8 @@ class Show(Aggregate):
     def hold(self, command: HoldSeats) -> Decision:
         if not self.seats:
             raise Rejected("no_such_show", "there is no such show")
+        if any(command.order in those for those in (self.held, self.sold, self.waiting)):
+            raise Rejected("has_seats", f"{command.order} has seats, or waits for some")
         if command.count > self.seats:
             raise Rejected("too_many", f"there are {self.seats} seats in all")
         if command.count > len(self.free):

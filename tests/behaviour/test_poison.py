@@ -17,6 +17,7 @@ from millstream.engine import (
     Engine,
     EngineClosed,
     Event,
+    InvalidMessage,
     Key,
     Limits,
     MemoryLog,
@@ -108,6 +109,28 @@ async def test_an_answer_without_parked_events_says_so_unless_that_will_do(log_l
         assert (stats["Shelves"].status, stats["Shelves"].parked, stats["Shelves"].skipped) == ("live", 3, 0)
         assert (stats["Tally"].parked, stats["Tally"].skipped) == (0, 0)
     assert lines(log_lines, "event_parked") == [("event_parked", 2), ("event_parked", 5)]
+
+
+async def test_what_is_left_out_for_good_is_counted_and_what_waited_behind_it_is_applied() -> None:
+    place = MemoryPlace()
+    async with Engine(desk("park"), log=place.log()) as engine:
+        await engine.execute_many(BAD)
+        with pytest.raises(ViewIncomplete):
+            await engine.ask(Seen(), after=6)
+        assert [each.position for each in await engine.skip_parked("Shelves", 2)] == [5]
+        with pytest.raises(ViewIncomplete, match="has left out 1 parked and 1 skipped events") as raised:
+            await engine.ask(Seen())
+        assert raised.value.answer == ("a 1", "b 1", "hi", "a 2")
+        with pytest.raises(InvalidMessage, match="view Shelves has parked no event at position 2"):
+            await engine.skip_parked("Shelves", 2)
+        with pytest.raises(UnknownMessage):
+            await engine.skip_parked("Shelf", 2)
+        place.crash()
+    async with Engine(desk("park"), log=place.log()) as engine:  # the snapshot was kept at once
+        assert [each.position for each in engine.parked()] == [5]
+        assert await engine.skip_parked("Shelves", 5) == []
+        with pytest.raises(ViewIncomplete, match="has left out 0 parked and 2 skipped events"):
+            await engine.ask(Seen())
 
 
 async def test_an_answer_without_skipped_events_says_so_too(log_lines: list[Any]) -> None:

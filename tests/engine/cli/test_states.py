@@ -1,4 +1,4 @@
-"""``millstream log states`` and ``millstream parked``: what they find, and that they change nothing."""
+"""``millstream log states`` and ``millstream view``: what they find, and that they change nothing."""
 
 from __future__ import annotations
 
@@ -157,25 +157,35 @@ def test_what_could_not_be_compared_is_said_and_is_no_success_where_that_is_ever
 
 def test_what_is_parked_is_shown_and_a_mended_view_takes_it_up(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", 1), Put("a", -2), Put("a", 3), Put("b", 4))
-    code, out = millstream("parked", "show", f"{HERE}:yard", "yard.db")
+    code, out = millstream("view", "parked", f"{HERE}:yard", "yard.db")
     assert code == 1
     assert [line.split()[:3] for line in out.splitlines() if "Weights" in line] == [
         ["Weights", "2", "a"],
         ["Weights", "3", "a"],
     ]
     assert "lighter than nothing" in out
-    assert millstream("parked", "replay", f"{HERE}:yard", "yard.db")[0] == 1
-    assert millstream("parked", "replay", f"{HERE}:mended", "yard.db", "--view", "Weights") == (
+    assert millstream("view", "retry", f"{HERE}:yard", "yard.db")[0] == 1
+    assert millstream("view", "retry", f"{HERE}:mended", "yard.db", "--view", "Weights") == (
         0,
         "nothing is parked\n",
     )
-    assert millstream("parked", "show", f"{HERE}:mended", "yard.db") == (0, "nothing is parked\n")
+    assert millstream("view", "parked", f"{HERE}:mended", "yard.db") == (0, "nothing is parked\n")
     assert millstream("log", "states", f"{HERE}:mended", "yard.db")[0] == 0
+
+
+def test_what_is_parked_can_be_left_out_for_good(millstream: Callable[..., tuple[int, str]]) -> None:
+    written(Put("a", 1), Put("a", -1), Put("a", 5), Put("b", -2))
+    code, out = millstream("view", "parked", f"{HERE}:yard", "yard.db", "--json")
+    assert (code, [json.loads(line)["position"] for line in out.splitlines()]) == (1, [2, 3, 4])
+    code, out = millstream("view", "skip", f"{HERE}:yard", "yard.db", "Weights", "2", "--json")
+    assert (code, [json.loads(line)["position"] for line in out.splitlines()]) == (1, [4])
+    assert millstream("view", "skip", f"{HERE}:yard", "yard.db", "Weights", "4") == (0, "nothing is parked\n")
+    assert millstream("view", "skip", f"{HERE}:yard", "yard.db", "Weights", "4")[0] == 2
 
 
 def test_what_is_parked_is_told_to_programs(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", -1))
-    code, out = millstream("parked", "show", f"{HERE}:yard", "yard.db", "--json")
+    code, out = millstream("view", "parked", f"{HERE}:yard", "yard.db", "--json")
     told: dict[str, Any] = json.loads(out)
     assert code == 1
     assert told.pop("about").keys() == {"position", "recorded_at", "command", "key"}
@@ -191,4 +201,4 @@ def test_what_is_parked_is_told_to_programs(millstream: Callable[..., tuple[int,
 
 def test_a_view_that_is_not_there_is_a_wrong_argument(millstream: Callable[..., tuple[int, str]]) -> None:
     written(Put("a", 1))
-    assert millstream("parked", "replay", f"{HERE}:yard", "yard.db", "--view", "Nowhere")[0] == 2
+    assert millstream("view", "retry", f"{HERE}:yard", "yard.db", "--view", "Nowhere")[0] == 2

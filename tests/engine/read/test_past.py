@@ -99,6 +99,9 @@ async def test_a_time_means_the_last_commit_that_is_not_after_it(kind: str, tmp_
             await engine.ask(StockOf("a"), at=NOON + timedelta(minutes=40, seconds=1))
         with pytest.raises(InvalidMessage, match=r"is before the log's first commit: 2026-01-01T12:00:00\.000000Z"):
             await engine.ask(StockOf("a"), at=NOON - timedelta(seconds=1))
+        hands.now = NOON  # it is set back: what the log holds is no future
+        assert await engine.ask(StockOf("a"), at=NOON + timedelta(minutes=30)) == 4
+        hands.now = NOON + timedelta(minutes=40)
         with pytest.raises(InvalidMessage, match="is a time without a zone"):
             await engine.ask(StockOf("a"), at=datetime(2026, 1, 1))  # noqa: DTZ001
     if kind == "sqlite":
@@ -226,6 +229,24 @@ async def test_whoever_asks_while_the_engine_closes_is_told_so(tmp_path: Path) -
             group.start_soon(ask, engine, at)
         await anyio.lowlevel.checkpoint()
     assert {type(error) for error in outcomes} == {EngineClosed}
+
+
+async def test_no_more_wait_than_may() -> None:
+    async with Engine(counts, log="memory:", limits=Limits(view_waiters_max=3, slice_ms_max=1e-6)) as engine:
+        await engine.execute_many([Count(f"{number}") for number in range(300)])
+        kinds: list[str] = []
+
+        async def ask(at: int) -> None:
+            try:
+                await engine.ask(Total(), at=at)
+                kinds.append("answered")
+            except MillstreamError as error:
+                kinds.append(type(error).__name__)
+
+        async with anyio.create_task_group() as group:
+            for at in range(5):
+                group.start_soon(ask, 300 - at)
+        assert sorted(kinds) == ["ViewBehind", "ViewBehind", "answered", "answered", "answered"]
 
 
 async def test_many_who_ask_for_the_same_wait_for_one_state() -> None:

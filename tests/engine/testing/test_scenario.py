@@ -24,6 +24,7 @@ from millstream.engine import (
     Receipt,
     UnknownMessage,
     VersionConflict,
+    ViewIncomplete,
 )
 from millstream.engine.testing import BrokenPromise, Scenario
 from millstream.handlers import (
@@ -39,6 +40,7 @@ from millstream.handlers import (
     reacts,
 )
 from millstream.views import View, answers
+from tests.desk import Put, Seen, desk
 
 
 class Open(Command):
@@ -365,3 +367,12 @@ def test_timers_that_set_each_other_without_an_end_are_stopped(monkeypatch: pyte
     scenario.when(Greet("x"))
     with pytest.raises(AssertionError, match="they set each other"):
         scenario.advance(minutes=1)
+
+
+def test_a_view_that_has_left_out_an_event_says_so_as_in_an_engine() -> None:
+    with Scenario(desk("park")) as scenario:
+        scenario.when(Put("a", "bad"))
+        scenario.when(Put("b", "1"))
+        with pytest.raises(ViewIncomplete, match="has left out 1 parked"):
+            scenario.ask(Seen())
+        assert scenario.ask(Seen(), incomplete=True) == ("b 1",)

@@ -1,4 +1,4 @@
-"""``millstream parked …``: what views could not apply, and letting them try again.
+"""``millstream view …``: what views could not apply, letting them try again, and leaving it out for good.
 
 Each command reads its arguments, calls the engine or `millstream.engine.upkeep`, and shows what that returned.
 """
@@ -26,13 +26,13 @@ __all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show events that views have parked, and let views try them again.",
+    help="Show events that views have parked, let views try them again, or leave them out for good.",
     rich_markup_mode="rich",
 )
 
 
-@app.command("show")
-def _show(application: AppArgument, log: LogArgument, json: Json = False) -> None:
+@app.command("parked")
+def _parked(application: AppArgument, log: LogArgument, json: Json = False) -> None:
     """Show what the views of an application have parked.
 
     The log may be in use: its states are made in this process, from snapshots and what came after them, and nothing is
@@ -47,8 +47,8 @@ def _show(application: AppArgument, log: LogArgument, json: Json = False) -> Non
     _tell(anyio.run(work, load_app(application)), json=json)
 
 
-@app.command("replay")
-def _replay(
+@app.command("retry")
+def _retry(
     application: AppArgument,
     log: LogArgument,
     view: Annotated[
@@ -66,6 +66,29 @@ def _replay(
     async def work(loaded: App) -> list[Parked]:
         async with Engine(loaded, log=log, effects=False) as engine:
             return await engine.replay_parked(view)
+
+    _tell(anyio.run(work, load_app(application)), json=json)
+
+
+@app.command("skip")
+def _skip(
+    application: AppArgument,
+    log: LogArgument,
+    view: Annotated[str, typer.Argument(metavar="VIEW", help="The view, by its class name.", show_default=False)],
+    position: Annotated[int, typer.Argument(metavar="POSITION", help="The event's position.", min=1)],
+    json: Json = False,
+) -> None:
+    """Leave out for good what a view has parked of an event, try again what waited behind it, and show what is still
+    parked.
+
+    Nobody else may have the log open. A program that has it open calls skip_parked() itself. Exit code 1 when
+    something is still parked.
+    """
+    log_to_stderr("info")
+
+    async def work(loaded: App) -> list[Parked]:
+        async with Engine(loaded, log=log, effects=False) as engine:
+            return await engine.skip_parked(view, position)
 
     _tell(anyio.run(work, load_app(application)), json=json)
 
