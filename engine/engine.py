@@ -123,7 +123,6 @@ class Engine(Mending):
         #: What is offered each commit, in this order: the views, and the snapshotter once the engine is open.
         self.followers: list[Follower] = [*views]
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
-        self._check_purity = check_purity
         self._clock = clock
         self._freeze_gc = freeze_gc
         self._process = snapshot_process(snapshots, app, self.log, limits, self.observers)
@@ -141,6 +140,7 @@ class Engine(Mending):
             rebuild=self._rebuild,
             observer=self.observers,
         )
+        self._make_state = partial(WriteState, app, limits=self.limits, check_purity=check_purity)
         self._mailbox = self._writer.mailbox
         #: How commands get to the writer.
         self.admission: Admission = Admission(app, self._mailbox, self.limits)
@@ -385,7 +385,6 @@ class Engine(Mending):
             self.followers.append(self._snapshotter)
         if (runner := self.effects.prepare()) is not None:
             self.followers.append(runner)
-        self._make_state = partial(WriteState, self.app, limits=self.limits, check_purity=self._check_purity)
         self._writer.start(self._make_state(write), head, store_failed=not await self._takes_commits())
         for follower in self.followers:
             follower.start(head)

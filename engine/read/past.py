@@ -61,7 +61,8 @@ class PastStates:
         self._made: dict[tuple[int, int], ReadState] = {}
         #: What somebody gave up on.
         self._begun: dict[int, ReadState] = {}
-        self._turn = asyncio.Lock()
+        #: Held by whoever makes a state anew, of yesterday or of today: one at a time.
+        self.turn = asyncio.Lock()
         #: How many wait for one.
         self._waiting = 0
 
@@ -95,7 +96,7 @@ class PastStates:
             number, position = await self._meant(at)
             name = view, number
             if name not in self._made:
-                async with self._turn:
+                async with self.turn:
                     if name not in self._made:
                         self._made[name] = await self._make(view, number)
                         await self._shrink()

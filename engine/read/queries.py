@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import wraps
+from functools import lru_cache, wraps
 from threading import get_ident
 from typing import Any, Self, TypeVar, cast
 
@@ -75,7 +75,6 @@ class Queries(Together):
             own_answer = with_own_answer(answer, _promised(query))
             self._as_json[query] = view, _purity_checked(view, answer) if check_purity else answer
             self._answers[query] = view, _purity_checked(view, own_answer) if check_purity else own_answer
-        self._decoders: dict[type[Query[Any]], Callable[[bytes], Any]] = {}
 
     async def ask(
         self,
@@ -301,14 +300,11 @@ class Queries(Together):
         raise UnknownMessage("query", type(query).__name__, self.app.name, known)
 
     def _decoder(self, view: ViewActor, query: type[Query[Any]]) -> Callable[[bytes], Any]:
-        found = self._decoders.get(query)
-        if found is None:
-            try:
-                found = self._decoders[query] = reader(answer_type(query))
-            except Exception as error:
-                problem = f"JSON can't hold what the query promises: {error}"
-                raise AnswerFailed(view.name, query.__name__, problem) from error
-        return found
+        try:
+            return _reader_of(query)
+        except Exception as error:
+            problem = f"JSON can't hold what the query promises: {error}"
+            raise AnswerFailed(view.name, query.__name__, problem) from error
 
     def _require_room(self) -> None:
         watches, watches_max = sum(view.watches.count for view in self._views), self.limits.watches_max
@@ -330,6 +326,11 @@ class Queries(Together):
             )
             for view in self._views
         }
+
+
+@lru_cache(maxsize=1_024)
+def _reader_of(query: type[Query[Any]]) -> Callable[[bytes], Any]:
+    return reader(answer_type(query))
 
 
 def _progress(made: ReadState, started: float, position: int) -> RebuildStats:

@@ -9,7 +9,6 @@ Invariant: the state that takes a view's place is that of the very commit that t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -17,13 +16,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Query
 from millstream.engine.errors import InvalidMessage, MillstreamError, UnknownMessage, ViewFaulted
-from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.loop.home import Home
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer
 from millstream.engine.read.actor import ViewActor, ViewStatus
@@ -88,12 +84,6 @@ class Mending(Queries):
     observers: Observer
     _catalog: Catalog | None
     _snapshotter: Snapshotter | None
-
-    def __init__(
-        self, app: App, limits: Limits, views: Sequence[ViewActor], home: Home, *, check_purity: bool = False
-    ) -> None:
-        super().__init__(app, limits, views, home, check_purity=check_purity)
-        self._mending = asyncio.Lock()
 
     async def replay_parked(self, view: str | None = None) -> list[Parked]:
         """Let views try again what they have parked: key by key, in order, after what they have applied since.
@@ -191,7 +181,7 @@ class Mending(Queries):
             if answered_by is not actor:
                 problem = f"it is answered by {answered_by.name}, and not by {actor.name}"
                 raise InvalidMessage(type(query).__name__, problem)
-        async with self._mending, self._while_open():
+        async with self._past.turn, self._while_open():
             questions = [(query, answer) for query, (_, answer) in zip(ask, answers, strict=True)]
             rebuilt = await self._make_anew(actor, questions, swap)
             if swap:
