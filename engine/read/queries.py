@@ -79,7 +79,7 @@ class Queries(Together):
     async def ask(
         self,
         query: Query[Answer],
-        # By name, as to a `Gateway`. CPython looks for the default of each keyword-only one in a dict: 13 % of a question.
+        # By name, as to a `Gateway`. CPython looks for the default of each keyword-only one in a dict: 13 % of it all.
         after: Token | None = None,
         at: At | None = None,
         timeout: float | None = None,
