@@ -151,6 +151,15 @@ class Catalog:
         """Everything was stored anew: the store may be built on."""
         self._is_doubted = False
 
+    async def forget(self, part: Part) -> None:
+        """Drop the snapshot of a part, whose state is not to come back.
+
+        Raises:
+            Exception: the store failed.
+        """
+        if self._store is not None:
+            await self._store.forget([part.name])
+
     async def forget_others(self, names: Iterable[str]) -> None:
         """Drop the snapshots of parts that are none of these.
 

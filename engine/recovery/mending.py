@@ -10,7 +10,7 @@ Invariant: the state that takes a view's place is that of the very commit that t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -112,18 +112,18 @@ class Mending(Queries):
             if view == each.name and each.read.fault is not None:
                 raise ViewFaulted(each.name, *each.read.fault) from each.read.fault[1]
             if each.read.left_out.parked and view in (None, each.name):
-                async with nullcontext() if self._snapshotter is None else self._snapshotter.alone():
+                async with self._snapshots_alone():
                     await each.replay_parked(None if self._catalog is None else self._catalog.keep)
         return [each for each in self.parked() if view in (None, each.view)]
 
-    async def skip_parked(self, view: str, position: int) -> list[Parked]:
+    async def skip_parked(self, view: type[Any] | str, position: int) -> list[Parked]:
         """Leave out for good what a view has parked of the event at a position, and try again what waited behind it.
 
         It counts as skipped from then on, and answers say so. That is kept in the view's snapshots: where the state is
         made anew from the log, the event is met again.
 
         Args:
-            view: the class name of the view.
+            view: its class, or the name of that.
             position: that of the event.
 
         Returns:
@@ -139,14 +139,15 @@ class Mending(Queries):
         """
         self._home.require()
         self._require_open()
-        actor = self._named(view)
+        actor = self._named(_name_of(view))
         if actor.read.fault is not None:
             raise ViewFaulted(actor.name, *actor.read.fault) from actor.read.fault[1]
-        if all(each.position != position for each in actor.read.left_out):
-            raise InvalidMessage("skip_parked", f"view {view} has parked no event at position {position:,}")
-        async with nullcontext() if self._snapshotter is None else self._snapshotter.alone():
-            await actor.replay_parked(None if self._catalog is None else self._catalog.keep, without=position)
-        return [each for each in self.parked() if each.view == view]
+        async with self._snapshots_alone():
+            keep = None if self._catalog is None else self._catalog.keep
+            if not await actor.replay_parked(keep, without=position):
+                problem = f"view {actor.name} has parked no event at position {position!r}"
+                raise InvalidMessage("skip_parked", problem)
+        return [each for each in self.parked() if each.view == actor.name]
 
     async def rebuild(self, view: type[Any] | str, *, ask: Sequence[Query[Any]] = (), swap: bool = True) -> RebuiltView:
         """Make the state of a view anew from the log, beside the live one, which answers on; then swap them.
@@ -168,14 +169,14 @@ class Mending(Queries):
             InvalidMessage: another view answers one of the questions.
             ViewFaulted: today's code can't apply an event: the live state stays.
             LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
-            SnapshotsLocked: the new state is in its place; ``millstream snapshot take`` is at work, and it is not
-                stored yet.
+            SnapshotsLocked: ``millstream snapshot take`` is at work: the live state stays; try again when it is done.
+            Exception: the store of snapshots failed: the live state stays.
             EngineClosed: the engine is not open, or was closed meanwhile.
             WrongLoop: it was opened on another event loop.
         """
         self._home.require()
         self._require_open()
-        actor = self._named(view if isinstance(view, str) else getattr(view, "__name__", repr(view)))
+        actor = self._named(_name_of(view))
         answers = [self._asked(query) for query in ask]
         for query, (answered_by, _) in zip(ask, answers, strict=True):
             if answered_by is not actor:
@@ -183,17 +184,7 @@ class Mending(Queries):
                 raise InvalidMessage(type(query).__name__, problem)
         async with self._past.turn, self._while_open():
             questions = [(query, answer) for query, (_, answer) in zip(ask, answers, strict=True)]
-            rebuilt = await self._make_anew(actor, questions, swap)
-            if swap:
-                self.observers.view_rebuilt(
-                    view=actor.name,
-                    position=rebuilt.position,
-                    seconds=rebuilt.seconds,
-                    differences=len(rebuilt.differences),
-                    left_out=rebuilt.left_out,
-                )
-                await self._store(actor)
-            return rebuilt
+            return await self._make_anew(actor, questions, swap)
 
     async def _make_anew(self, actor: ViewActor, questions: Iterable[_Question], swap: bool) -> RebuiltView:
         started, made = elapsed(), new_state(self.app, self._views.index(actor), self.limits)
@@ -201,44 +192,67 @@ class Mending(Queries):
         try:
             for _ in range(_PASSES):
                 await self._bring(made, actor)
-            async with actor.still:
-                live = actor.read
-                await self._bring(made, actor)
-                self._require_open()
-                if made.fault is not None:
-                    raise ViewFaulted(actor.name, *made.fault) from made.fault[1]
-                found = [
-                    Difference(query, before, after)
-                    for query, answer in questions
-                    if (before := _told(answer, live, query)) != (after := _told(answer, made, query))
-                ]
-                rows_differ, rows = await _rows_of(live, made, resting(self.limits))
+            async with self._snapshots_alone() if swap else nullcontext():
+                async with actor.still:
+                    live = actor.read
+                    await self._bring(made, actor)
+                    self._require_open()
+                    if made.fault is not None:
+                        raise ViewFaulted(actor.name, *made.fault) from made.fault[1]
+                    rebuilt = await _compared(live, made, questions, elapsed() - started, swap, resting(self.limits))
+                    if swap:
+                        if self._catalog is not None:
+                            await self._catalog.forget(live)  # whatever happens now, no restart brings it back
+                        actor.replace(made)
                 if swap:
-                    actor.replace(made)
+                    self._tell(rebuilt)
+                    await self._keep(actor)
         finally:
             actor.rebuilding = None
-        seconds, before, after = elapsed() - started, _left_out(live), _left_out(made)
         await let_go(live if swap else made, resting(self.limits))
-        return RebuiltView(actor.name, made.head.position, seconds, found, before, after, swap, rows_differ, rows)
+        return rebuilt
+
+    def _tell(self, rebuilt: RebuiltView) -> None:
+        self.observers.view_rebuilt(
+            view=rebuilt.view,
+            position=rebuilt.position,
+            seconds=rebuilt.seconds,
+            differences=len(rebuilt.differences),
+            left_out=rebuilt.left_out,
+        )
+
+    async def _keep(self, actor: ViewActor) -> None:
+        """Store the new state; where that fails, which is told, the next opening makes it of the log."""
+        async with actor.still:
+            if self._catalog is not None and actor.read.is_sound:
+                await self._catalog.keep(actor.read, resting(self.limits))
+
+    def _snapshots_alone(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._snapshotter is None else self._snapshotter.alone()
 
     async def _bring(self, made: ReadState, actor: ViewActor) -> None:
         """Bring a state to where the view is by now; of one that has faulted, to where the log ends."""
         head = await self.log.head() if actor.status is ViewStatus.FAULTED else actor.head
         await bring(made, self.app, self.log, self.limits, partial(_has, made, head.number), resting(self.limits))
 
-    async def _store(self, actor: ViewActor) -> None:
-        """Keep the new state, so that the next opening does not take up what was there before."""
-        if self._catalog is None:
-            return
-        async with nullcontext() if self._snapshotter is None else self._snapshotter.alone(), actor.still:
-            if actor.read.is_sound:
-                await self._catalog.keep(actor.read, resting(self.limits))
-
     def _named(self, name: str) -> ViewActor:
         names = tuple(each.name for each in self._views)
         if name not in names:
             raise UnknownMessage("view", name, self.app.name, names)
         return self._views[names.index(name)]
+
+
+async def _compared(
+    live: ReadState, made: ReadState, questions: Iterable[_Question], seconds: float, swap: bool, slicer: Slicer
+) -> RebuiltView:
+    """What differs between two states, both of which stand still."""
+    found = [
+        Difference(query, before, after)
+        for query, answer in questions
+        if (before := _told(answer, live, query)) != (after := _told(answer, made, query))
+    ]
+    rows = await _rows_of(live, made, slicer)
+    return RebuiltView(live.view, made.head.position, seconds, found, _left_out(live), _left_out(made), swap, *rows)
 
 
 async def _rows_of(live: ReadState, made: ReadState, slicer: Slicer) -> tuple[int, list[RowDifference]]:
@@ -253,6 +267,10 @@ async def _rows_of(live: ReadState, made: ReadState, slicer: Slicer) -> tuple[in
         if slicer.is_over:
             await slicer.rest()
     return count, rows
+
+
+def _name_of(view: type[Any] | str) -> str:
+    return view if isinstance(view, str) else getattr(view, "__name__", repr(view))
 
 
 def _left_out(read: ReadState) -> int:

@@ -167,3 +167,15 @@ async def test_another_index_is_made_from_the_rows_of_the_snapshot(tmp_path: Pat
     async with Engine(app(changed), log=path) as engine:
         assert engine.stats().snapshot_position == 6
         assert len(await engine.ask(Free())) == 6
+
+
+def test_whoever_makes_a_new_row_changes_nothing_else_of_it() -> None:
+    seats = Seats()
+    seats.put(SeatRow("s1", "hamlet", 1))
+
+    def how(row: SeatRow) -> SeatRow:
+        seats.put(replace(row, price=7))
+        return replace(row, price=9)
+
+    with pytest.raises(ValueError, match="has changed the table itself"):
+        seats.change("s1", how)

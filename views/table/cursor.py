@@ -61,7 +61,7 @@ class Cursors:
         """
         try:
             data = b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), b"-_", validate=True)
-        except (binascii.Error, ValueError) as error:
+        except (binascii.Error, ValueError, AttributeError, TypeError) as error:
             raise self._wrong(cursor, "it is none, or was garbled: give back what a page gave") from error
         asked, whole, last = data[:_SUM_BYTES], data[_SUM_BYTES : 2 * _SUM_BYTES], data[2 * _SUM_BYTES :]
         if whole != _sum(asked + last):

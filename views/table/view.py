@@ -127,7 +127,8 @@ class TableView(View, Generic[R]):
 
         Raises:
             LookupError: there is no row with that key.
-            ValueError: the new row has another key: `remove` the old one and `put` the new one; or a NaN, as for `put`.
+            ValueError: the new row has another key: `remove` the old one and `put` the new one; or a NaN, as for `put`;
+                or ``how`` has changed that row by itself.
             TypeError: as `put`.
         """
         old = self._rows.get(key)
@@ -135,6 +136,10 @@ class TableView(View, Generic[R]):
             plan = self._indexes.plan
             raise LookupError(f"{plan.view} has no row with {plan.key} {key!r}")
         new = how(old)
+        if self._rows.get(key) is not old:
+            raise ValueError(
+                f"what makes the new row of {key!r} has changed the table itself: it is given a row, and returns one"
+            )
         same = self._key_of(new)
         if same != key:
             raise ValueError(f"a change keeps the key, and that of the row {key!r} would be another: remove, and put")
@@ -168,7 +173,9 @@ class TableView(View, Generic[R]):
         return self._rows.get(key)
 
     def rows(self) -> Iterator[R]:
-        """All rows, in the order in which their keys came. It walks over all of them."""
+        """All rows, in the order in which their keys came, or came back when a method that raised had removed them. It
+        walks over all of them.
+        """
         return iter(self._rows.values())
 
     def find(self, **equal: object) -> tuple[R, ...]:

@@ -177,6 +177,51 @@ async def test_a_crash_right_after_it_does_not_bring_the_old_state_back(changed:
         assert await engine.ask(Total()) == 45
 
 
+@pytest.mark.parametrize("how", ["cancelled", "fails"])
+async def test_what_keeps_the_new_state_from_being_stored_does_not_bring_the_old_one_back(
+    how: str, changed: pytest.MonkeyPatch
+) -> None:
+    place = MemoryPlace()
+    async with Engine(counting, log=place.log()) as engine:
+        await engine.execute_many([Add("a", number) for number in range(10)])
+    async with Engine(counting, log=place.log()) as engine:
+        changed.setattr(Totals, "times", 1)
+        store = engine.log.snapshots
+        with changed.context() as broken, anyio.CancelScope() as scope:
+
+            async def add(part: str, index: int, piece: bytes) -> None:
+                if how == "fails":
+                    raise OSError("the disk is full")
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+
+            broken.setattr(store, "add", add)
+            assert (await engine.rebuild(Totals)).swapped
+        assert await engine.ask(Total()) == 45
+        place.crash()
+        crashed = place.store
+    for _ in range(2):  # after the crash; and then after a close in good order
+        async with Engine(counting, log=place.log()) as engine:
+            assert await engine.ask(Total()) == 45
+    assert place.store is crashed
+
+
+async def test_where_the_old_snapshot_can_not_be_dropped_the_live_state_stays(changed: pytest.MonkeyPatch) -> None:
+    place = MemoryPlace()
+    async with Engine(counting, log=place.log()) as engine:
+        await engine.execute_many([Add("a", number) for number in range(10)])
+        changed.setattr(Totals, "times", 1)
+
+        async def forget(parts: object) -> None:
+            raise OSError("the disk is gone")
+
+        with changed.context() as broken:
+            broken.setattr(engine.log.snapshots, "forget", forget)
+            with pytest.raises(OSError, match="the disk is gone"):
+                await engine.rebuild(Totals)
+        assert await engine.ask(Total()) == 90
+
+
 async def test_it_answers_on_and_nothing_that_is_written_meanwhile_is_lost_or_applied_twice() -> None:
     limits = Limits(slice_ms_max=1e-6, view_queue_commits_max=4, batch_commands_max=3)
     async with Engine(counting, log="memory:", limits=limits) as engine, anyio.create_task_group() as group:
@@ -199,6 +244,7 @@ async def test_it_answers_on_and_nothing_that_is_written_meanwhile_is_lost_or_ap
             told.append(engine.stats().views["Totals"].rebuild)
         assert rebuilding.error is None
         assert rebuilding.value.swapped
+        assert 300 <= rebuilding.value.position <= written
         events = [each.events for each in told if each is not None]
         assert events == sorted(events)
         assert all(each.of >= each.events for each in told if each is not None)

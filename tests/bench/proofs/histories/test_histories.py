@@ -179,7 +179,7 @@ def test_a_server_that_forgets_in_a_crash_what_it_had_acknowledged_is_found(
 
 
 def test_a_server_that_forgets_the_ids_of_an_older_log_is_found(tmp_path: Path) -> None:
-    tally = lied(tmp_path, NAMELESS, seconds=0.2, crashes=0, begins_in_format_1=True)
+    tally = lied(tmp_path, NAMELESS, seconds=0.1, crashes=0, begins_in_format_1=True)
     assert tally.violations > 0
     assert {"in the log twice", "in the log since before, and answered as if it were new"} <= kinds(tally)
 
