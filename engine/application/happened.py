@@ -1,23 +1,40 @@
 """What happened, as whoever follows an application is told it: one after another, or in pages.
 
-Here: the values, and taking them so that it is known where to go on. Not here: where they come from: the log
-(`read.follow`), or a server (`client`).
+Here: the values, a check of what is wanted, and taking them so that it is known where to go on. Not here: where they
+come from: the log (`read.follow`), or a server (`client`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
 from millstream.engine.application.about import About
 from millstream.engine.application.messages import Event
+from millstream.engine.errors import InvalidMessage
 
-__all__ = ["Following", "Happened", "HappenedPage"]
+__all__ = ["Following", "Happened", "HappenedPage", "checked_keys"]
 
 E = TypeVar("E", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+
+def checked_keys(keys: Iterable[str] | None) -> frozenset[str] | None:
+    """The keys that somebody wants to follow; None for all.
+
+    Raises:
+        InvalidMessage: there are none, or one is no text.
+    """
+    if keys is None:
+        return None
+    named = frozenset(keys)
+    if isinstance(keys, str) or not all(isinstance(key, str) for key in named):
+        raise InvalidMessage("follow", f"`keys` are texts, not {keys!r:.80}")
+    if not named:
+        raise InvalidMessage("follow", "`keys` has none, so nothing would ever come; leave it out for all")
+    return named
 
 
 class Happened(msgspec.Struct, Generic[E_co], frozen=True):

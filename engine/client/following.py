@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from millstream.engine.application.app import tag_of
-from millstream.engine.application.happened import Following, Happened, HappenedPage
+from millstream.engine.application.happened import Following, Happened, HappenedPage, checked_keys
 from millstream.engine.application.messages import Event, Token, position_of
 from millstream.engine.application.validation import union_of
 from millstream.engine.client.link import Link
@@ -35,17 +35,13 @@ def following(link: Link, after: Token, types: Iterable[type[E]], keys: Iterable
         InvalidMessage: ``after`` is no token, ``types`` has none or what is no event, or a key is no text.
     """
     wanted: tuple[Any, ...] = () if isinstance(types, type) else tuple(types)
-    named = None if keys is None else list(keys)
     if not wanted or not all(isinstance(each, type) and issubclass(each, Event) for each in wanted):
         raise InvalidMessage("follow", f"`types` are the classes of the events to follow, not {wanted!r:.80}")
-    if named is not None and not named:
-        raise InvalidMessage("follow", "`keys` has none, so nothing would ever come; leave it out for all")
-    if isinstance(keys, str) or not all(isinstance(key, str) for key in named or ()):
-        raise InvalidMessage("follow", f"`keys` are texts, not {keys!r:.80}")
+    named = checked_keys(keys)
     read = msgspec.json.Decoder(list[Happened[union_of(wanted)]]).decode  # type: ignore[misc]
     params: dict[str, Any] = {"types": sorted(map(tag_of, wanted)), "today": True}
     if named is not None:
-        params["keys"] = named
+        params["keys"] = sorted(named)
 
     kept = _Kept()
 

@@ -6,8 +6,6 @@ view's place (`recovery.mending`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from millstream.engine.application.app import App
 from millstream.engine.limits import Limits
 from millstream.engine.loop.releasing import drained
@@ -30,11 +28,9 @@ def new_state(app: App, view: int, limits: Limits) -> ReadState:
     return ReadState(app, app.views[view], parked_max=limits.view_parked_max, observer=Observer())
 
 
-async def bring(
-    read: ReadState, app: App, log: Log, limits: Limits, is_there: Callable[[], bool], slicer: Slicer
-) -> None:
-    """Apply what the log holds after a state, commit by commit, until somebody says that it is there, it has faulted,
-    or there is no more.
+async def bring(read: ReadState, app: App, log: Log, limits: Limits, until: int) -> None:
+    """Apply what the log holds after a state, commit by commit, until it is at the commit of that number, it has
+    faulted, or there is no more.
 
     Whatever ends it leaves a state that can be brought on.
 
@@ -42,8 +38,8 @@ async def bring(
         LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
         Exception: the store failed.
     """
-    reader = Reader(log, app, read.head, limits.read_bytes_max)
-    while not is_there() and (page := await reader.page()) is not None:
+    reader, slicer = Reader(log, app, read.head, limits.read_bytes_max), resting(limits)
+    while read.head.number < until and (page := await reader.page()) is not None:
         for decoded in page:
             steps = iter(read.steps(decoded))
             try:
@@ -56,7 +52,7 @@ async def bring(
                 raise
             if slicer.is_over:
                 await slicer.rest()
-            if read.fault is not None or is_there():
+            if read.fault is not None or read.head.number >= until:
                 return
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, overload
 
 from millstream.engine.application.about import own_about
 from millstream.engine.application.app import App
-from millstream.engine.application.happened import Following, Happened, HappenedPage
+from millstream.engine.application.happened import Following, Happened, HappenedPage, checked_keys
 from millstream.engine.application.messages import Event, Token, position_of
 from millstream.engine.application.validation import require_reached
 from millstream.engine.commits.body import events_in
@@ -125,11 +125,7 @@ class Follows(ABC):
             if each not in known:
                 name = getattr(each, "__name__", repr(each))
                 raise UnknownMessage("event", name, self.app.name, tuple(entry.tag for entry in known.values()))
-        named = None if keys is None else frozenset(keys)
-        if named is not None and not named:
-            raise InvalidMessage("follow", "`keys` has none, so nothing would ever come; leave it out for all")
-        if isinstance(keys, str) or not all(isinstance(key, str) for key in named or ()):
-            raise InvalidMessage("follow", f"`keys` are texts, not {keys!r:.80}")
+        named = checked_keys(keys)
         position = max(0, position_of(after))
         return Following(lambda after: self._pages(after, wanted, named), position)
 

@@ -12,9 +12,8 @@ Invariants: whole commits only; no more than ``past_states_max`` states are kept
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 
 import anyio
 
@@ -24,7 +23,7 @@ from millstream.engine.application.validation import require_reached
 from millstream.engine.commits.commit import Commit, timestamp
 from millstream.engine.errors import InvalidMessage, NotYetVisible, ViewBehind, ViewFaulted
 from millstream.engine.limits import Limits
-from millstream.engine.loop.clock import Clock, utc_now
+from millstream.engine.loop.clock import Clock
 from millstream.engine.read.bringing import bring, let_go, new_state, resting
 from millstream.engine.read.state import ReadState
 from millstream.engine.stores.port import Log
@@ -40,23 +39,13 @@ class PastStates:
         limits: ``past_states_max``, ``slice_ms_max``, ``read_bytes_max`` and ``view_parked_max`` are honoured.
         log: gives the log, which is open when somebody asks.
         clock: the time of day.
-        restore: gives a new state what the best snapshot has that is of no later commit than that number, if any.
     """
 
-    def __init__(
-        self,
-        app: App,
-        limits: Limits,
-        log: Callable[[], Log],
-        *,
-        clock: Clock = utc_now,
-        restore: Callable[[ReadState, int], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, app: App, limits: Limits, log: Callable[[], Log], clock: Clock) -> None:
         self._app = app
         self._limits = limits
         self._log = log
         self._clock = clock
-        self._restore = restore
         #: By view and number of commit, the one that was asked last at the end.
         self._made: dict[tuple[int, int], ReadState] = {}
         #: What somebody gave up on.
@@ -139,11 +128,8 @@ class PastStates:
         if read is None or read.head.number > number:
             self._begun.clear()
             read = new_state(self._app, view, self._limits)
-            if self._restore is not None:
-                await self._restore(read, number)
         try:
-            is_there = partial(_is_at, read, number)
-            await bring(read, self._app, self._log(), self._limits, is_there, resting(self._limits))
+            await bring(read, self._app, self._log(), self._limits, number)
         except BaseException:
             if read.is_sound:
                 self._begun = {view: read}
@@ -153,10 +139,6 @@ class PastStates:
     async def _shrink(self) -> None:
         while len(self._made) > self._limits.past_states_max:
             await let_go(self._made.pop(next(iter(self._made))), resting(self._limits))
-
-
-def _is_at(read: ReadState, number: int) -> bool:
-    return read.head.number >= number
 
 
 async def _last(log: Log, last: int, is_not_later: Callable[[Commit], bool]) -> Commit | None:

@@ -65,7 +65,7 @@ class Queries(Together):
     ) -> None:
         super().__init__(app, limits, home)
         self._views = views
-        self._past = PastStates(app, limits, lambda: self.log, clock=lambda: self._clock())
+        self._past = PastStates(app, limits, lambda: self.log, lambda: self._clock())
         #: By query, who answers it, and how: for those who get the answer as JSON.
         self._as_json: dict[type[Query[Any]], tuple[ViewActor, Callable[[Any, Any], Any]]] = {}
         #: The same for those who get the answer itself: what can change is a copy.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -233,7 +232,7 @@ class Mending(Queries):
     async def _bring(self, made: ReadState, actor: ViewActor) -> None:
         """Bring a state to where the view is by now; of one that has faulted, to where the log ends."""
         head = await self.log.head() if actor.status is ViewStatus.FAULTED else actor.head
-        await bring(made, self.app, self.log, self.limits, partial(_has, made, head.number), resting(self.limits))
+        await bring(made, self.app, self.log, self.limits, head.number)
 
     def _named(self, name: str) -> ViewActor:
         names = tuple(each.name for each in self._views)
@@ -275,10 +274,6 @@ def _name_of(view: type[Any] | str) -> str:
 
 def _left_out(read: ReadState) -> int:
     return read.left_out.count + read.left_out.skipped
-
-
-def _has(made: ReadState, number: int) -> bool:
-    return made.head.number >= number
 
 
 def _told(answer: Callable[[Any, Any], Any], read: ReadState, query: Query[Any]) -> Any:

@@ -141,6 +141,7 @@ def test_a_replay_makes_the_same_table_indexes_and_all(commands: list[Any], view
     with Scenario(app(view)) as scenario:
         for command in commands:
             scenario.when(command)
+        scenario.check()  # a replay of all that was written comes to the same states, or it raises
 
 
 class Pledged(Seats):
