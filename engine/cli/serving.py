@@ -1,4 +1,4 @@
-"""``millstream serve`` and ``millstream replica``: processes that run an application behind sockets.
+"""``millstream serve`` and ``millstream replica``: processes that run an application behind sockets, and HTTP.
 
 Here: from arguments to an `Engine` or a `Replica` with a `Server`, and the signals that end them. Nothing else is here.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from ssl import SSLContext
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import anyio
 import typer
@@ -115,8 +115,40 @@ class _Entrance(NamedTuple):
         ),
     ] = 0
 
-    def server(self) -> Callable[[Backend], Server]:
-        """What makes the server; whatever is wrong with the options is found now."""
+    http: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--http",
+            metavar="ADDRESS",
+            help="HOST:PORT, https://HOST:PORT or unix://PATH, for HTTP, beside the others; any number of them. Needs "
+            "the extra millstream[web].",
+            show_default=False,
+            rich_help_panel=_SERVING,
+        ),
+    ] = None
+    http_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--http-host",
+            metavar="NAME",
+            help="A name under which HTTP is asked for, where no tokens are wanted; any number of them.",
+            show_default="those of this machine alone",
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None
+    http_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--http-origin",
+            metavar="URL",
+            help="A site whose pages may use HTTP from a browser, as in https://shop.example; any number of them.",
+            show_default=False,
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None
+
+    def servers(self) -> Callable[[Backend], list[AbstractAsyncContextManager[Any]]]:
+        """What makes the servers; whatever is wrong with the options is found now."""
         try:
             mode = int(self.unix_mode, 8)
         except ValueError:
@@ -128,7 +160,7 @@ class _Entrance(NamedTuple):
             if self.certificate is not None:
                 tls = tls_context(self.certificate, self.private_key, self.client_authorities)
             known = Tokens.from_environment() if self.tokens is None else Tokens.from_file(self.tokens)
-        return partial(
+        server = partial(
             Server,
             listen=self.listen or [DEFAULT_ADDRESS],
             tokens=known,
@@ -138,6 +170,30 @@ class _Entrance(NamedTuple):
             limits=replace(ServerLimits(), connections_max=self.connections_max),
             fronts=self.fronts,
         )
+        web = self._web(known, tls, mode) if self.http else None
+        return lambda backend: [server(backend), *([] if web is None else [web(backend)])]
+
+    def _web(
+        self, tokens: Tokens | None, tls: SSLContext | None, mode: int
+    ) -> Callable[[Backend], AbstractAsyncContextManager[Any]]:
+        if any(find_spec(name) is None for name in ("starlette", "uvicorn")):
+            raise typer.BadParameter("--http needs the extra millstream[web]")
+        from millstream.engine.web import WebApp, WebLimits, WebServer  # noqa: PLC0415 - who has none loads nothing of it
+        from millstream.engine.web.addresses import parse_http  # noqa: PLC0415
+
+        listen = self.http or []
+        with options_judged():
+            for each in listen:
+                parse_http(each)
+
+        def server(backend: Backend) -> WebServer:
+            limits = WebLimits(connections_max=self.connections_max)
+            web = WebApp(backend.app, backend, tokens=tokens, origins=self.http_origin or (), limits=limits)
+            return WebServer(
+                web, listen=listen, tls=tls, unix_mode=mode, insecure=self.insecure, hosts=self.http_host or ()
+            )
+
+        return server
 
 
 @grouped
@@ -160,11 +216,12 @@ def serve(
     It is the log's one writer. SIGINT and SIGTERM end it in good order: what was taken is answered first.
     """
     loaded = load_app(app)
-    server = entrance.server()
+    servers = entrance.servers()
 
     async def run(stack: AsyncExitStack) -> None:
         engine = Engine(loaded, log=log or f"{loaded.name}.db", freeze_gc=True, effects=None if effects else False)
-        await stack.enter_async_context(server(await stack.enter_async_context(engine)))
+        for server in servers(await stack.enter_async_context(engine)):
+            await stack.enter_async_context(server)
 
     _run(run)
 
@@ -208,7 +265,7 @@ def replica(
     The log is only read. Start as many as there are cores.
     """
     loaded = load_app(app)
-    server = entrance.server()
+    servers = entrance.servers()
 
     async def run(stack: AsyncExitStack) -> None:
         client: Client | None = None
@@ -216,7 +273,8 @@ def replica(
             caller = Caller(writer_token, writer_authorities)
             client = await stack.enter_async_context(Client(writer, token=caller.token, tls=caller.tls, eager=False))
         follower = Replica(loaded, log=log or f"{loaded.name}.db", writer=client)
-        await stack.enter_async_context(server(await stack.enter_async_context(follower)))
+        for server in servers(await stack.enter_async_context(follower)):
+            await stack.enter_async_context(server)
 
     _run(run)
 

@@ -18,13 +18,12 @@ from millstream.engine.errors import (
     EngineClosed,
     LimitReached,
     MillstreamError,
-    NotYetVisible,
     UnknownMessage,
 )
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.asked import Asked
-from millstream.engine.server.backend import Backend
+from millstream.engine.server.backend import Backend, not_yet
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
 from millstream.engine.server.peer import Peer
@@ -150,7 +149,7 @@ class Queries:
                 )
                 if connection.has_room:
                     return answered
-        raise self._not_yet(params, self._limits.ended_seconds_max)
+        raise not_yet(self._backend, params.query, params.after, self._limits.ended_seconds_max)
 
     def _reply(self, connection: Peer, request: Any, batch: Batch | None, answered: Answered[Any]) -> None:
         try:
@@ -199,12 +198,7 @@ class Queries:
             return await self._backend.open_watch(
                 params.query, after=params.after, every=params.every, incomplete=params.incomplete
             )
-        raise self._not_yet(params, seconds)
-
-    def _not_yet(self, params: Any, seconds: float) -> NotYetVisible:
-        app = self._backend.app
-        view = app.views[app.queries[type(params.query)].view].__name__
-        return NotYetVisible(view, self._backend.stats().views[view].position, params.after, seconds)
+        raise not_yet(self._backend, params.query, params.after, seconds)
 
     async def _follow(
         self,
