@@ -40,6 +40,10 @@ from millstream.engine.application.effects import Terms
 from millstream.engine.client import ClientLimits
 from millstream.engine.observers.log_lines import LEVELS
 from millstream.engine.server import ServerLimits
+from millstream.engine.web import WebLimits
+from millstream.engine.web.app import ADDRESSES
+from millstream.engine.web.headers import ANSWER_HEADERS, HEADERS
+from millstream.engine.web.problems import STATUSES
 from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.requests import params_of
 from millstream.views import TableView, Timeline
@@ -299,7 +303,7 @@ def test_every_test_that_a_page_names_is_there(page: Path) -> None:
 @every_page
 def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
     named = {text for text in mentioned(page) if re.fullmatch(r"[a-z_]+", text) and text.endswith(UNITS)}
-    limits = {name for cls in (Limits, ServerLimits, ClientLimits) for name in cls.__struct_fields__}
+    limits = {name for cls in (Limits, ServerLimits, ClientLimits, WebLimits) for name in cls.__struct_fields__}
     limits |= {*inspect.signature(SqliteLog).parameters, *Terms._fields, *Timeline.__annotations__, *vars(TableView)}
     fields = {name for error in all_errors() for name in inspect.signature(error.__init__).parameters}
     assert sorted(named - limits - fields) == []
@@ -341,6 +345,28 @@ def test_the_protocols_table_of_methods_has_each_with_its_params() -> None:
     }
 
 
+def table_below(heading: str) -> list[tuple[str, str, str]]:
+    """The rows of the table of three columns below a heading of docs/http.md."""
+    text = (ROOT / "docs/http.md").read_text("utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)` \| ?([^|]*?) \| ?([^|]*?) ?\|$", text, re.MULTILINE)
+
+
+def test_the_table_of_statuses_has_each_error_with_what_it_is_answered() -> None:
+    shown = [(name, int(status), int(retry) if retry else None) for name, status, retry in table_below("Errors")]
+    assert shown == [(name, *status) for name, status in STATUSES.items()]
+
+
+def test_the_tables_of_headers_have_each_with_what_it_is_for() -> None:
+    for heading, known in (("Headers of a request", HEADERS), ("Headers of an answer", ANSWER_HEADERS)):
+        assert table_below(heading) == [(each.name, ", ".join(each.used_in), each.says) for each in known]
+
+
+def test_the_table_of_addresses_has_each_with_its_methods() -> None:
+    assert [(path, methods) for path, methods, _ in table_below("Addresses")] == [
+        (path, ", ".join(methods)) for path, methods in ADDRESSES.items()
+    ]
+
+
 def test_the_readmes_table_of_errors_is_the_tree() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     table = re.findall(r"^\| [^|]+ \| `(\w+)` \| ([^|]+) \|$", text, re.MULTILINE)
@@ -366,6 +392,7 @@ def test_the_readme_names_a_test_file_for_each_of_the_ten_invariants() -> None:
         ("docs/running.md", "## Limits\n", Limits()),
         ("docs/serving.md", "## Limits of the server\n", ServerLimits()),
         ("docs/serving.md", "## Limits of the client\n", ClientLimits()),
+        ("docs/http.md", "## Limits of HTTP\n", WebLimits()),
     ],
 )
 def test_a_table_of_limits_has_each_with_its_default(page: str, heading: str, limits: msgspec.Struct) -> None:

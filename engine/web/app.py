@@ -7,7 +7,7 @@ Invariant: every request gets one answer; what an error says is `application/pro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeAlias
@@ -38,10 +38,20 @@ from millstream.engine.web.served import Served
 from millstream.engine.web.streams import Streams
 from millstream.engine.web.watching import answers, events
 
-__all__ = ["WebApp"]
+__all__ = ["ADDRESSES", "WebApp"]
 
 #: Answers a request; or has sent the answer, and gives None.
 _Handler: TypeAlias = Callable[[Request, Send], Awaitable[Response | None]]
+
+#: Every address, and the methods of HTTP that it has.
+ADDRESSES: Mapping[str, tuple[str, ...]] = {
+    "/commands/{name}": ("POST",),
+    "/queries/{name}": ("GET", "POST"),
+    "/watch/{name}": ("GET",),
+    "/events": ("GET",),
+    "/health/live": ("GET",),
+    "/health/ready": ("GET",),
+}
 
 _TAG_BYTES = 16
 _JSON = "application/json"
@@ -81,15 +91,16 @@ class WebApp:
         self._bodies = Bodies(self.limits)
         self._watches = Streams(self.limits, "watches_max", self._failed)
         self._follows = Streams(self.limits, "follows_max", self._failed)
+        endpoints = {
+            "/commands/{name}": _Endpoint(self, "execute", self._command),
+            "/queries/{name}": _Endpoint(self, "ask", self._query),
+            "/watch/{name}": _Endpoint(self, "watch", self._watch),
+            "/events": _Endpoint(self, "follow", self._events),
+            "/health/live": _Endpoint(self, None, self._live),
+            "/health/ready": _Endpoint(self, None, self._ready),
+        }
         self._answers = Starlette(
-            routes=[
-                Route("/commands/{name}", _Endpoint(self, "execute", self._command), methods=["POST"]),
-                Route("/queries/{name}", _Endpoint(self, "ask", self._query), methods=["GET", "POST"]),
-                Route("/watch/{name}", _Endpoint(self, "watch", self._watch), methods=["GET"]),
-                Route("/events", _Endpoint(self, "follow", self._events), methods=["GET"]),
-                Route("/health/live", _Endpoint(self, None, self._live), methods=["GET"]),
-                Route("/health/ready", _Endpoint(self, None, self._ready), methods=["GET"]),
-            ],
+            routes=[Route(path, endpoints[path], methods=methods) for path, methods in ADDRESSES.items()],
             exception_handlers={HTTPException: lambda _, error: problem_response(error)},
             middleware=[_cors(origins)] if origins else [],
         )
