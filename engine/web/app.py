@@ -32,6 +32,8 @@ from millstream.engine.web.bodies import Bodies
 from millstream.engine.web.headers import ANSWER_HEADERS, Headers
 from millstream.engine.web.health import health
 from millstream.engine.web.limits import WebLimits
+from millstream.engine.web.openapi import describe_http
+from millstream.engine.web.page import PAGE, PAGE_HEADERS
 from millstream.engine.web.problems import problem_response
 from millstream.engine.web.reading import Messages
 from millstream.engine.web.served import Served
@@ -49,11 +51,14 @@ ADDRESSES: Mapping[str, tuple[str, ...]] = {
     "/queries/{name}": ("GET", "POST"),
     "/watch/{name}": ("GET",),
     "/events": ("GET",),
+    "/openapi.json": ("GET",),
+    "/try": ("GET",),
     "/health/live": ("GET",),
     "/health/ready": ("GET",),
 }
 
 _TAG_BYTES = 16
+_DOCUMENTS_MAX = 8
 _JSON = "application/json"
 
 
@@ -91,16 +96,23 @@ class WebApp:
         self._bodies = Bodies(self.limits)
         self._watches = Streams(self.limits, "watches_max", self._failed)
         self._follows = Streams(self.limits, "follows_max", self._failed)
+        #: What describes it, by the prefix under which it is asked for.
+        self._documents: dict[str, bytes] = {}
         endpoints = {
             "/commands/{name}": _Endpoint(self, "execute", self._command),
             "/queries/{name}": _Endpoint(self, "ask", self._query),
             "/watch/{name}": _Endpoint(self, "watch", self._watch),
             "/events": _Endpoint(self, "follow", self._events),
+            "/openapi.json": _Endpoint(self, "describe", self._openapi),
+            "/try": _Endpoint(self, None, self._try),
             "/health/live": _Endpoint(self, None, self._live),
             "/health/ready": _Endpoint(self, None, self._ready),
         }
         self._answers = Starlette(
-            routes=[Route(path, endpoints[path], methods=methods) for path, methods in ADDRESSES.items()],
+            routes=[
+                Route(path.replace("{name}", "{name:path}"), endpoints[path], methods=methods)
+                for path, methods in ADDRESSES.items()
+            ],
             exception_handlers={HTTPException: lambda _, error: problem_response(error)},
             middleware=[_cors(origins)] if origins else [],
         )
@@ -222,6 +234,18 @@ class WebApp:
     async def _ready(self, request: Request, send: Send) -> Response:
         found = await health(self.backend, names_views=self.role_of(request) is not None)
         return Response(encode(found), 200 if found.ready else 503, {"Cache-Control": "no-store"}, _JSON)
+
+    async def _openapi(self, request: Request, send: Send) -> Response:
+        prefix: str = request.scope.get("root_path", "")
+        if prefix not in self._documents:
+            if len(self._documents) >= _DOCUMENTS_MAX:  # of one who asks under made up ones
+                self._documents.clear()
+            found = describe_http(self.app, prefix=prefix, has_tokens=self.tokens is not None)
+            self._documents[prefix] = encode(found)
+        return Response(self._documents[prefix], 200, {"Cache-Control": "no-cache"}, _JSON)
+
+    async def _try(self, request: Request, send: Send) -> Response:
+        return Response(PAGE, 200, PAGE_HEADERS, "text/html")
 
     # Inside.
 
