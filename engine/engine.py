@@ -33,6 +33,7 @@ from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.outside.outside import Given, Outside
 from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.bringing import resting
 from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.mending import Mending
 from millstream.engine.recovery.process import snapshot_process
@@ -363,7 +364,8 @@ class Engine(Mending):
         require_zone(self._clock())
         if isinstance(self.log, Upgrading) and self.log.upgraded_from is not None:
             self.observers.log_upgraded(log=self.log.name, from_format=self.log.upgraded_from, to_format=FORMAT)
-        catalog = await Catalog.opened(self._snapshots, self.log, self.observers)
+        kept_max = self.limits.snapshots_kept
+        catalog = await Catalog.opened(self._snapshots, self.log, self.observers, kept_max=kept_max)
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)
         write = WriteParts(self.app, self.limits, self.log)
         with frozen() if self._freeze_gc else nullcontext():
@@ -372,6 +374,7 @@ class Engine(Mending):
         head = recovered.head
         if catalog.is_kept:
             self._catalog = catalog
+            self._past.restore = lambda read, until: catalog.restore([read], resting(self.limits), until=until)
             self._snapshotter = Snapshotter(
                 self._recovery,
                 catalog,
@@ -428,6 +431,7 @@ class Engine(Mending):
             for follower in self.followers:
                 await follower.close()
         finally:  # a follower that raises is a defect, and keeps nobody from the log
+            await self._past.stop()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)

@@ -7,8 +7,8 @@ Here: the public surface, opening and closing. Not here: how the log is followed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -29,8 +29,10 @@ from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.bringing import resting
 from millstream.engine.read.feed import Feed, FeedStatus
 from millstream.engine.read.queries import Queries
+from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.recovery import Recovered, Recovery
 from millstream.engine.stats import ReplicaStats
@@ -108,6 +110,7 @@ class Replica(Queries):
         self._clock = clock
         self._freeze_gc = freeze_gc
         self._snapshots = self.log.snapshots if snapshots else None
+        self._past.restore = self._restore
         self._feed = Feed(app, self.log, limits, views, self.followers, self.observers)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
@@ -280,10 +283,19 @@ class Replica(Queries):
     async def _recovered(self) -> Recovered:
         """Bring the views to the log's head, from the writer's snapshots as far as these can be used."""
         views, slicer = [view.read for view in self._views], Slicer(self.limits.slice_ms_max)
+        async with self._catalog() as catalog:
+            return await Recovery(self.app, self.log, self.limits, catalog).recover(views, slicer)
+
+    async def _restore(self, read: ReadState, until: int) -> None:
+        async with self._catalog() as catalog:
+            await catalog.restore([read], resting(self.limits), until=until)
+
+    @asynccontextmanager
+    async def _catalog(self) -> AsyncIterator[Catalog]:
+        """The writer's snapshots as they are now, while they are read."""
         store = None if self._snapshots is None else await self._attached(self._snapshots)
         try:
-            catalog = Catalog(store, self.log, self.observers)
-            return await Recovery(self.app, self.log, self.limits, catalog).recover(views, slicer)
+            yield Catalog(store, self.log, self.observers)
         finally:
             if self._snapshots is not None:
                 await to_the_end(self._snapshots.close())
@@ -314,6 +326,7 @@ class Replica(Queries):
             for each in self.followers:
                 await each.close()
         finally:  # a follower that raises is a defect, and keeps nobody from the log
+            await self._past.stop()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)

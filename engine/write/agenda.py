@@ -51,6 +51,7 @@ class Agenda:
     name = AGENDA_PART
     #: The version of its pieces.
     fingerprint = "1"
+    has_past = False
     fault = None
     is_sound = True
 

@@ -88,6 +88,7 @@ class WriteIndex:
     name = LEDGER
     #: The version of its pieces.
     fingerprint = "1"
+    has_past = False
     fault = None
     is_sound = True
 

@@ -41,6 +41,7 @@ class ModelPart:
         model: the model's class.
     """
 
+    has_past = False
     fault = None
     is_sound = True
 

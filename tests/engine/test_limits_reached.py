@@ -144,6 +144,15 @@ async def state_forgotten(name: str) -> None:
         assert len(engine._past._made) == 1
 
 
+async def snapshots_dropped(name: str) -> None:
+    log = MemoryLog()
+    for _ in range(3):
+        async with Engine(shop, log=log, limits=limits(name, 2)) as engine:
+            await engine.execute(Add("a", 1))
+    kept = [each.head.position for each in await log.snapshots.kept() if each.part == "view Shelf"]
+    assert kept == [3, 2]
+
+
 async def followed(name: str) -> None:
     async with Engine(shop, log="memory:", limits=limits(name, 1)) as engine:
         await engine.execute(Add("a", 1))
@@ -211,6 +220,7 @@ PROVOKED: dict[str, Callable[[str], Awaitable[None]]] = {
     "watches_max": watched,
     "followers_max": followed,
     "past_states_max": state_forgotten,
+    "snapshots_kept": snapshots_dropped,
     "watch_answers_max": overrun,
     "view_parked_max": parked_by_a_view,
 }
