@@ -7,8 +7,8 @@ Here: the public surface, opening and closing. Not here: how the log is followed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -33,14 +33,13 @@ from millstream.engine.read.bringing import resting
 from millstream.engine.read.feed import Feed, FeedStatus
 from millstream.engine.read.queries import Queries
 from millstream.engine.read.state import ReadState
-from millstream.engine.recovery.catalog import Catalog
+from millstream.engine.recovery.catalog import attached_catalog
 from millstream.engine.recovery.recovery import Recovered, Recovery
 from millstream.engine.stats import ReplicaStats
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
-from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["Replica"]
 
@@ -283,32 +282,12 @@ class Replica(Queries):
     async def _recovered(self) -> Recovered:
         """Bring the views to the log's head, from the writer's snapshots as far as these can be used."""
         views, slicer = [view.read for view in self._views], Slicer(self.limits.slice_ms_max)
-        async with self._catalog() as catalog:
+        async with attached_catalog(self._snapshots, self.log, self.observers) as catalog:
             return await Recovery(self.app, self.log, self.limits, catalog).recover(views, slicer)
 
     async def _restore(self, read: ReadState, until: int) -> None:
-        async with self._catalog() as catalog:
+        async with attached_catalog(self._snapshots, self.log, self.observers) as catalog:
             await catalog.restore([read], resting(self.limits), until=until)
-
-    @asynccontextmanager
-    async def _catalog(self) -> AsyncIterator[Catalog]:
-        """The writer's snapshots as they are now, while they are read."""
-        store = None if self._snapshots is None else await self._attached(self._snapshots)
-        try:
-            yield Catalog(store, self.log, self.observers)
-        finally:
-            if self._snapshots is not None:
-                await to_the_end(self._snapshots.close())
-
-    async def _attached(self, store: SnapshotStore) -> SnapshotStore | None:
-        try:
-            await to_the_end(store.attach())
-        except FileNotFoundError:
-            return None  # none was taken yet
-        except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
-            self.observers.snapshots_unavailable(log=self.log.name, error=error)
-            return None
-        return store
 
     async def _close(self) -> None:
         """Stop following, let the views apply what they have, let go of the log; what a task died of is raised last."""

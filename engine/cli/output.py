@@ -14,7 +14,17 @@ import msgspec
 import structlog
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +32,7 @@ from millstream.engine.upkeep import Verified
 
 __all__ = [
     "Json",
+    "events_progress",
     "log_to_stderr",
     "printable",
     "progress_of",
@@ -160,6 +171,36 @@ def progress_of(what: str, total_bytes: int | None) -> Iterator[Callable[[Verifi
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=total_bytes, commits=0)
         yield lambda found: bar.update(task, completed=found.size_bytes, commits=found.commits)
+
+
+class _EventsColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate = "" if task.speed is None else f", {task.speed:,.0f} a second"
+        return Text(f"{task.completed:,.0f} events{rate}")
+
+
+@contextmanager
+def events_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on standard error while the block runs, if that is a terminal; the function says of what, how many events
+    of how many were read.
+    """
+    err = _console(err=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        _EventsColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=of)
+            bar.update(tasks[what], completed=done)
+
+        yield update
 
 
 def _console(*, err: bool = False) -> Console:

@@ -23,12 +23,13 @@ import anyio
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import At, position_of
 from millstream.engine.application.validation import require_reached
-from millstream.engine.commits.commit import Commit, timestamp
+from millstream.engine.commits.commit import timestamp
 from millstream.engine.errors import EngineClosed, InvalidMessage, NotYetVisible, ViewBehind, ViewFaulted
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock
 from millstream.engine.read.bringing import bring, let_go, new_state, resting
 from millstream.engine.read.state import ReadState
+from millstream.engine.stores.finding import commit_of, last_commit
 from millstream.engine.stores.port import Log
 
 __all__ = ["PastStates"]
@@ -139,7 +140,7 @@ class PastStates:
                 raise InvalidMessage("at", f"{at.isoformat()} is no time that a log can have") from error
             if at > now and told > head.recorded_at:  # the clock may have been set back
                 raise InvalidMessage("at", f"{told} is in the future: it is {timestamp(now)}")
-            found = await _last(log, head.number, lambda commit: commit.recorded_at <= told)
+            found = await last_commit(log, head.number, lambda commit: commit.recorded_at <= told)
             if found is None:
                 first = (await log.read(0, 1))[0].recorded_at if head.number else "there is none"
                 raise InvalidMessage("at", f"{told} is before the log's first commit: {first}")
@@ -148,8 +149,7 @@ class PastStates:
         if position < 0:
             raise InvalidMessage("at", f"position {position:,} is before the log: 0 is before its first event")
         require_reached(position, head.position)
-        found = await _last(log, head.number, lambda commit: commit.position <= position) if position else None
-        return (found.number if found else 0), position
+        return await commit_of(log, head.number, position), position
 
     async def _make(self, name: _Name) -> ReadState:
         if self._making is None or self._making.name != name:
@@ -174,17 +174,3 @@ class PastStates:
     async def _shrink(self) -> None:
         while len(self._made) > self._limits.past_states_max:
             await let_go(self._made.pop(next(iter(self._made))), resting(self._limits))
-
-
-async def _last(log: Log, last: int, is_not_later: Callable[[Commit], bool]) -> Commit | None:
-    """The last commit that is not later, by halving; None if all are."""
-    low, high = 0, last + 1
-    found: Commit | None = None
-    while high - low > 1:
-        middle = (low + high) // 2
-        (commit, *_) = await log.read(middle - 1, 1)
-        if is_not_later(commit):
-            low, found = middle, commit
-        else:
-            high = middle
-    return found

@@ -24,7 +24,7 @@ from millstream.engine.snapshots.shape import fits
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
-__all__ = ["Catalog", "commit_at", "has_snapshots"]
+__all__ = ["Catalog", "attached_catalog", "commit_at", "has_snapshots"]
 
 _NOT_TODAYS = "its shape, its events or its code version are not today's"
 
@@ -284,6 +284,31 @@ class Catalog:
         except Exception:
             self._broken.add(part.name)
             raise
+
+
+@asynccontextmanager
+async def attached_catalog(store: SnapshotStore | None, log: Log, observer: Observer) -> AsyncIterator[Catalog]:
+    """The catalog of a store as it is now, while it is read; without snapshots if there are none, or none can be read.
+
+    Args:
+        store: not open; None to go without.
+        log: an open log.
+        observer: is told why they can't be read.
+    """
+    there = False
+    try:
+        if store is not None:
+            try:
+                await to_the_end(store.attach())
+                there = True
+            except FileNotFoundError:
+                pass  # none was taken yet
+            except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
+                observer.snapshots_unavailable(log=log.name, error=error)
+        yield Catalog(store if there else None, log, observer)
+    finally:
+        if store is not None:
+            await to_the_end(store.close())
 
 
 async def commit_at(log: Log, number: int) -> Commit | None:
