@@ -150,6 +150,9 @@ def watch(
     every: Annotated[
         bool, typer.Option("--every", help="Every change, instead of the newest answer when several came at once.")
     ] = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="All rows, and then those that have changed, where a table answers.")
+    ] = False,
     incomplete: _Incomplete = False,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after N answers.", show_default=False)
@@ -162,10 +165,10 @@ def watch(
 
     A lost connection is made again, and the watch goes on where it was.
     """
-    params = {"query": Raw(message_in(message)), "every": every, "incomplete": incomplete}
+    params = {"query": Raw(message_in(message)), "every": every, "incomplete": incomplete, "rows": rows}
 
     async def follow(link: Link) -> None:
-        policy = Policy.EVERY if every else Policy.NEWEST
+        policy = Policy.STREAM if rows else Policy.EVERY if every else Policy.NEWEST
         watching = await link.subscribe("watch", params, after=after, policy=policy, name=message[0])
         shown = 0
         try:
@@ -173,7 +176,7 @@ def watch(
                 news = await watching.next()
                 shown += 1
                 if json:
-                    show_json({"answer": news.content, "position": news.position}, flush=True)
+                    show_json({"rows" if rows else "answer": news.content, "position": news.position}, flush=True)
                 else:
                     show_note(f"at {news.position:,}")
                     show_value(msgspec.json.decode(news.content))

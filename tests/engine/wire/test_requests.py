@@ -116,7 +116,7 @@ GOOD: tuple[tuple[bytes, Any], ...] = (
     ),
     (
         line("watch", {"query": STOCK, "every": True}, id=1),
-        (1, "watch", {"query": STOCK, "after": 0, "every": True, "incomplete": False}),
+        (1, "watch", {"query": STOCK, "after": 0, "every": True, "incomplete": False, "rows": False}),
     ),
     (line("unwatch", {"watch": 3}, id=1), (1, "unwatch", {"watch": 3})),
     (line("follow", id=1), (1, "follow", {"after": 0, "keys": None, "types": None, "today": False})),
