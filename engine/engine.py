@@ -431,7 +431,7 @@ class Engine(Mending):
             for follower in self.followers:
                 await follower.close()
         finally:  # a follower that raises is a defect, and keeps nobody from the log
-            await self._past.stop()
+            await self._past.end()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)

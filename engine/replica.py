@@ -305,7 +305,7 @@ class Replica(Queries):
             for each in self.followers:
                 await each.close()
         finally:  # a follower that raises is a defect, and keeps nobody from the log
-            await self._past.stop()
+            await self._past.end()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)

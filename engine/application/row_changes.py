@@ -11,14 +11,14 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
 import msgspec
-from msgspec import Raw
+from msgspec import NODEFAULT, Raw
 from msgspec.structs import FieldInfo, fields
 
 from millstream.engine.application.messages import Query
 from millstream.engine.application.methods import answer_type
 from millstream.engine.errors import DefinitionError, InvalidMessage
 
-__all__ = ["Changes", "RowChanges", "changes_between", "changes_reader", "row_key", "rows_by_key"]
+__all__ = ["Changes", "RowChanges", "changes_between", "changes_reader", "default_of", "row_key", "rows_by_key"]
 
 Row = TypeVar("Row")
 
@@ -51,7 +51,7 @@ def row_key(query: type[Query[Any]], key: str | None) -> FieldInfo:
 
     Args:
         query: its class. It promises a list or a tuple of Structs of one class.
-        key: the field's name; None for that of the table whose rows these are.
+        key: the field's name, in Python or in JSON; None for that of the table whose rows these are.
 
     Raises:
         InvalidMessage: its answer is no list of rows, or they have no such field, or nobody says which one it is.
@@ -59,11 +59,15 @@ def row_key(query: type[Query[Any]], key: str | None) -> FieldInfo:
     row = _row_of(query)
     if row is None:
         raise InvalidMessage(query.__name__, "its answer is no list of rows: Query[list[…]] of one class of Structs")
+    if row.__struct_config__.array_like:
+        raise InvalidMessage(
+            query.__name__, f"its rows, {row.__name__}, are arrays in JSON, in which no field has a name"
+        )
     if key is None:
         problem = f"its view is no table, so say by which field rows are told apart: key={fields(row)[0].name!r}"
         raise InvalidMessage(query.__name__, problem)
     for field in fields(row):
-        if field.name == key:
+        if key in (field.name, field.encode_name):
             return field
     raise InvalidMessage(query.__name__, f"its rows, {row.__name__}, have no field {key!r}")
 
@@ -83,18 +87,27 @@ def _row_of(query: type[Query[Any]]) -> type[msgspec.Struct] | None:
     return inner[0] if isinstance(inner[0], type) and issubclass(inner[0], msgspec.Struct) else None
 
 
-def rows_by_key(data: bytes, name: str) -> Mapping[bytes, Raw]:
+def default_of(query: type[Query[Any]], key: FieldInfo) -> bytes | None:
+    """The JSON of the value that a row's key has where the row is written without it; None where it never is."""
+    row = _row_of(query)
+    if row is None or not row.__struct_config__.omit_defaults or key.default is NODEFAULT:
+        return None
+    return msgspec.json.encode(key.default)
+
+
+def rows_by_key(data: bytes, name: str, default: bytes | None = None) -> Mapping[bytes, Raw]:
     """The rows of an answer's JSON, by the JSON of their keys.
 
     Args:
         data: the answer.
         name: of the field, in JSON.
+        default: the JSON of its value in a row that is written without it.
 
     Raises:
         ValueError: two rows have one key.
         msgspec.DecodeError: it is no list of objects that have such a field.
     """
-    keys, rows = _keyed(name)(data), _read_rows(data)
+    keys, rows = _keyed(name, default)(data), _read_rows(data)
     found = {bytes(keyed.key): row for keyed, row in zip(keys, rows, strict=True)}
     if len(found) < len(rows):
         raise ValueError(f"{len(rows) - len(found):,} rows have a {name} that another one has, too")
@@ -146,8 +159,9 @@ class _Keyed(msgspec.Struct):
 
 
 @lru_cache(maxsize=1_024)
-def _keyed(name: str) -> Callable[[bytes], list[_Keyed]]:
-    keyed = msgspec.defstruct("Keyed", [("key", Raw)], rename={"key": name}, gc=False)
+def _keyed(name: str, default: bytes | None) -> Callable[[bytes], list[_Keyed]]:
+    field: Any = ("key", Raw) if default is None else ("key", Raw, Raw(default))
+    keyed = msgspec.defstruct("Keyed", [field], rename={"key": name}, gc=False)
     return msgspec.json.Decoder(list[keyed]).decode  # type: ignore[valid-type]
 
 

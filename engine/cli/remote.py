@@ -153,6 +153,12 @@ def watch(
     rows: Annotated[
         bool, typer.Option("--rows", help="All rows, and then those that have changed, where a table answers.")
     ] = False,
+    rows_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="The same of any list of rows, told apart by this field.", show_default=False
+        ),
+    ] = None,
     incomplete: _Incomplete = False,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after N answers.", show_default=False)
@@ -165,7 +171,8 @@ def watch(
 
     A lost connection is made again, and the watch goes on where it was.
     """
-    params = {"query": Raw(message_in(message)), "every": every, "incomplete": incomplete, "rows": rows}
+    params = {"query": Raw(message_in(message)), "every": every, "incomplete": incomplete, "rows": rows_by or rows}
+    rows = rows or rows_by is not None
 
     async def follow(link: Link) -> None:
         policy = Policy.STREAM if rows else Policy.EVERY if every else Policy.NEWEST

@@ -393,7 +393,11 @@ class Client:
             NotAuthenticated: the server wants a token.
         """
         read = changes_reader(type(query))
-        params: dict[str, Any] = {"query": Raw(json_of(query)), "rows": key or True, "incomplete": incomplete}
+        params: dict[str, Any] = {
+            "query": Raw(json_of(query)),
+            "rows": True if key is None else key,
+            "incomplete": incomplete,
+        }
         name, position = type(query).__name__, max(0, position_of(after))
         subscription = await self.link.subscribe("watch", params, after=position, policy=Policy.STREAM, name=name)
         try:

@@ -67,8 +67,14 @@ class PastStates:
         self._turn = asyncio.Lock()
         #: How many wait for one.
         self._waiting = 0
+        self._is_over = False
         #: Gives a new state the latest snapshot of a commit that is not later than that of a number. A commit's.
         self.restore: Callable[[ReadState, int], Awaitable[None]] | None = None
+
+    async def end(self) -> None:
+        """Make none any more: who waits for one, or asks, is told that all is closed."""
+        self._is_over = True
+        await self.stop()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -154,6 +160,8 @@ class PastStates:
     async def _make(self, name: _Name) -> ReadState:
         if self._making is None or self._making.name != name:
             await self.stop()
+            if self._is_over:
+                raise EngineClosed("closing")
             read = new_state(self._app, name[0], self._limits)
             task = asyncio.create_task(self._bring(read, name[1]), name=f"millstream-past-{read.view}")
             self._making = _Making(name, read, task)

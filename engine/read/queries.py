@@ -12,6 +12,7 @@ from functools import lru_cache, wraps
 from threading import get_ident
 from typing import Any, Self, TypeVar, cast
 
+import msgspec
 from msgspec.structs import replace
 
 from millstream.engine.application.app import App
@@ -20,7 +21,7 @@ from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Answered, At, Query, Token, position_of
 from millstream.engine.application.methods import answer_type
 from millstream.engine.application.purity import fingerprint
-from millstream.engine.application.row_changes import RowChanges, changes_reader, row_key
+from millstream.engine.application.row_changes import RowChanges, changes_reader, default_of, row_key
 from millstream.engine.application.validation import checked_timeout, reader
 from millstream.engine.errors import (
     AnswerFailed,
@@ -282,7 +283,7 @@ class Queries(Together):
             EngineClosed: the engine is not open, or was closed.
             WrongLoop: it was opened on another event loop.
         """
-        read = changes_reader(type(query))
+        read = self._changes_reader(query)
         watch = await self.open_row_watch(query, key=key, after=position_of(after), incomplete=incomplete)
         try:
             yield _Told(watch.next, read, self._home)
@@ -301,7 +302,8 @@ class Queries(Together):
         self._home.require()
         view, _ = self._as_json.get(type(query)) or self._unknown(query)
         field = row_key(type(query), getattr(view.read.state, "__row_key__", None) if key is None else key)
-        return RowWatch(await self.open_watch(query, after=after, incomplete=incomplete), field.encode_name)
+        watch = await self.open_watch(query, after=after, incomplete=incomplete)
+        return RowWatch(watch, field.encode_name, default_of(type(query), field))
 
     def require_loop(self) -> None:
         """See that this is used on the loop that it was opened on, if it is open.
@@ -361,6 +363,18 @@ class Queries(Together):
         except Exception as error:
             problem = f"JSON can't hold what the query promises: {error}"
             raise AnswerFailed(view.name, query.__name__, problem) from error
+
+    def _changes_reader(self, query: Query[Any]) -> Callable[[bytes, int], RowChanges[Any]]:
+        read, (view, _) = changes_reader(type(query)), self._asked(query)
+
+        def checked(data: bytes, position: int) -> RowChanges[Any]:
+            try:
+                return read(data, position)
+            except msgspec.DecodeError as error:
+                problem = f"its rows are not what the query promises: {error}"
+                raise AnswerFailed(view.name, type(query).__name__, problem) from error
+
+        return checked
 
     def _require_room(self) -> None:
         watches, watches_max = sum(view.watches.count for view in self._views), self.limits.watches_max

@@ -30,14 +30,15 @@ class RowWatch:
     Args:
         watch: the watch of their answer.
         name: of the field that tells rows apart, in JSON.
+        default: its value where a row's JSON leaves it out; None where none does.
     """
 
     __slots__ = ("_given", "_name", "_shared", "_watch")
 
-    def __init__(self, watch: Watch, name: str) -> None:
+    def __init__(self, watch: Watch, name: str, default: bytes | None = None) -> None:
         self._watch = watch
         self._name = name
-        self._shared: _Shared = watch.shared.setdefault(name, _Shared(name))
+        self._shared: _Shared = watch.shared.setdefault(name, _Shared(name, default))
         self._given: Mapping[bytes, Raw] | None = None
 
     async def next(self) -> tuple[bytes, int]:
@@ -65,10 +66,11 @@ class RowWatch:
 class _Shared:
     """What was found out of the answers to equal questions, the last of each."""
 
-    __slots__ = ("_before", "_changes", "_data", "_name", "_now", "_rows")
+    __slots__ = ("_before", "_changes", "_data", "_default", "_name", "_now", "_rows")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, default: bytes | None) -> None:
         self._name = name
+        self._default = default
         self._data = b""
         self._rows: Mapping[bytes, Raw] = {}
         self._before: Any = self
@@ -78,7 +80,7 @@ class _Shared:
     def rows(self, data: bytes) -> Mapping[bytes, Raw]:
         """An answer's rows, by their keys."""
         if data is not self._data:
-            self._rows, self._data = rows_by_key(data, self._name), data
+            self._rows, self._data = rows_by_key(data, self._name, self._default), data
         return self._rows
 
     def changes(self, before: Mapping[bytes, Raw] | None, now: Mapping[bytes, Raw]) -> bytes | None:

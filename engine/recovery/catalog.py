@@ -26,7 +26,14 @@ from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["Catalog", "attached_catalog", "commit_at", "has_snapshots"]
 
+_DIGESTS_MAX = 1_000
+#: How often a snapshot is looked for that another process drops meanwhile.
+_TRIES = 3
 _NOT_TODAYS = "its shape, its events or its code version are not today's"
+
+
+class _Dropped(Exception):
+    """A snapshot was dropped while it was read. That is no damage."""
 
 
 class Catalog:
@@ -48,7 +55,7 @@ class Catalog:
         self._loading = asyncio.Lock()
         #: The checksums of those that were set aside.
         self._useless: set[bytes] = set()
-        #: Those of commits at which there are snapshots, while these are looked at.
+        #: Those of commits at which there are snapshots, as far as they were looked at.
         self._digests: dict[int, bytes] = {}
         #: The names of parts that were restored.
         self._restored: set[str] = set()
@@ -112,13 +119,20 @@ class Catalog:
         if store is None:
             return
         async with nullcontext() if alone else self._loading:
-            kept, self._digests = await self._readable(store), {}
+            kept = await self._readable(store)
             for part in parts:
-                await self._restore(store, [each for each in kept if each.part == part.name], part, slicer, until)
+                for _ in range(_TRIES):
+                    try:
+                        await self._restore(store, kept, part, slicer, until)
+                        break
+                    except _Dropped:  # by another process, which has taken a later one: look again
+                        part.reset()
+                        kept = await self._readable(store)
 
     async def _restore(
-        self, store: SnapshotStore, kept: Sequence[Snapshot], part: Part, slicer: Slicer, until: int | None
+        self, store: SnapshotStore, there: Sequence[Snapshot], part: Part, slicer: Slicer, until: int | None
     ) -> None:
+        kept = [each for each in there if each.part == part.name]
         fitting = [each for each in kept if fits(each.fingerprint, part.fingerprint)]
         if kept and not fitting and until is None:  # it stays: it may be that of other code that runs beside this
             self._observer.snapshot_set_aside(part=part.name, reason=str(SnapshotMismatch(part.name, _NOT_TODAYS)))
@@ -129,7 +143,9 @@ class Catalog:
                 self._set_aside(snapshot, f"the log has no such commit {snapshot.head.number:,}")
                 continue
             try:
-                await self._take_up(store, snapshot, part, slicer)
+                await self._take_up(store, snapshot, part, slicer, doubts=until is None)
+            except _Dropped:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the log makes it good
                 part.reset()
                 self._set_aside(snapshot, str(error) or repr(error))
@@ -210,26 +226,44 @@ class Catalog:
 
     async def _digest(self, number: int) -> bytes:
         """That of the commit with that number; none if it can't be read: the replay from the first one says why."""
-        if number not in self._digests:
-            try:
-                there = await commit_at(self._log, number)
-            except LogCorrupt:
-                there = None
-            self._digests[number] = there.digest if there else b""
-        return self._digests[number]
+        if number in self._digests:
+            return self._digests[number]
+        try:
+            there = await commit_at(self._log, number)
+        except LogCorrupt:
+            there = None
+        if there is None:
+            return b""
+        while len(self._digests) >= _DIGESTS_MAX:
+            del self._digests[next(iter(self._digests))]
+        self._digests[number] = there.digest
+        return there.digest
 
-    async def _take_up(self, store: SnapshotStore, snapshot: Snapshot, part: Part, slicer: Slicer) -> None:
-        """Raises if anything is wrong with the snapshot. The part may be half restored then."""
+    async def _take_up(
+        self, store: SnapshotStore, snapshot: Snapshot, part: Part, slicer: Slicer, *, doubts: bool
+    ) -> None:
+        """Raises if anything is wrong with the snapshot. The part may be half restored then.
+
+        Args:
+            store: where it is.
+            snapshot: which.
+            part: takes it up.
+            slicer: says when to rest.
+            doubts: whether damage means that nothing in the store is to be built on; else it is that of an old one.
+        """
         sealing = Sealing()
         failure: Exception | None = None
         while sealing.pieces < snapshot.pieces:
             try:
                 pieces = await store.pieces(snapshot, sealing.pieces)
             except Exception:
-                self._is_doubted = True
+                self._is_doubted = self._is_doubted or doubts
                 raise
             if not pieces:
-                raise self._doubt(store, snapshot, f"piece {sealing.pieces:,} of {snapshot.pieces:,} is missing")
+                if snapshot not in await store.kept():
+                    raise _Dropped
+                problem = f"piece {sealing.pieces:,} of {snapshot.pieces:,} is missing"
+                raise self._damaged(store if doubts else None, snapshot, problem)
             for piece in pieces:
                 sealing.add(piece)
                 if failure is None:
@@ -237,14 +271,15 @@ class Catalog:
                 if slicer.is_over:
                     await slicer.rest()
         if sealing.seal(snapshot.part, snapshot.head, snapshot.fingerprint, snapshot.notes) != snapshot:
-            raise self._doubt(store, snapshot, "its pieces are damaged") from failure
+            raise self._damaged(store if doubts else None, snapshot, "its pieces are damaged") from failure
         if failure is not None:
             raise failure
         part.restored(snapshot.head, snapshot.notes)
 
-    def _doubt(self, store: SnapshotStore, snapshot: Snapshot, problem: str) -> SnapshotMismatch:
-        self._is_doubted = True
-        store.doubt(f"{snapshot.part}: {problem}")
+    def _damaged(self, doubted: SnapshotStore | None, snapshot: Snapshot, problem: str) -> SnapshotMismatch:
+        if doubted is not None:
+            self._is_doubted = True
+            doubted.doubt(f"{snapshot.part}: {problem}")
         return SnapshotMismatch(snapshot.part, problem)
 
     def _set_aside(self, snapshot: Snapshot, reason: str) -> None:
@@ -266,7 +301,10 @@ class Catalog:
             await store.finish(snapshot)
             self._useless.discard(snapshot.checksum)
             beside = [each for each in await store.kept() if each.part == part.name]
-            await store.drop(spare(beside, part.fingerprint, self._kept_max if part.has_past else 1, self._useless))
+            self._digests[part.head.number] = part.head.digest
+            lost = {each.checksum for each in beside if await self._digest(each.head.number) != each.head.digest}
+            most = self._kept_max if part.has_past else 1
+            await store.drop(spare(beside, part.fingerprint, most, self._useless | lost))
         return True
 
     def _pieces(self, part: Part) -> Iterator[bytes] | None:

@@ -4,9 +4,10 @@ Here: a choice, and nothing else. Not here: what a snapshot is worth (`catalog`)
 
     whose                         how many are kept
     -----                         -----------------
-    today's code                  so many, spread over the past: the further back, the further apart
-    the code before (or after)    all that there are, until there is a third: two may run side by side, in a deployment
-    older code still              none
+    the code that takes one       so many, spread over the past: the further back, the further apart
+    the code with the next one    all that there are: two may take turns, in a deployment
+    a third code                  the latest: one may be made in advance while a second was rolled back
+    any other                     none
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def spare(kept: Sequence[Snapshot], fingerprint: str, most: int, useless: Collec
     others = [each for each in kept if not fits(each.fingerprint, fingerprint) and each.checksum not in useless]
     stay = _spread(_one_a_commit(same), most)
     stay += [each for each in others if fits(each.fingerprint, others[0].fingerprint)]
+    stay += [each for each in others if each not in stay][:1]
     return [each for each in kept if each not in stay]
 
 

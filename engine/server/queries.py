@@ -186,7 +186,7 @@ class Queries:
             return
         try:
             connection.confirm(request.id, Watching(number), batch)
-            line = rows_line if request.params.rows else answer_line
+            line = answer_line if request.params.rows is False else rows_line
             while True:
                 await connection.writable()
                 answer, position = await watch.next()
@@ -198,10 +198,10 @@ class Queries:
 
     async def _open(self, params: Any) -> Watch | RowWatch:
         seconds = self._limits.answer_seconds_max
-        if params.rows and params.every:
+        if params.rows is not False and params.every:
             raise InvalidMessage("watch", "`rows` tell what has changed since the last ones: there is no `every`")
         with anyio.move_on_after(seconds):
-            if params.rows:
+            if params.rows is not False:
                 key = params.rows if isinstance(params.rows, str) else None
                 return await self._backend.open_row_watch(
                     params.query, key=key, after=params.after, incomplete=params.incomplete

@@ -3,7 +3,7 @@ start takes them up at once; and what they answer, beside what a running server 
 
 Here: both, from outside. Not here: an engine that makes its own view anew (`recovery.mending`).
 
-Invariants: the log is only read; what is stored is durable in it, and no snapshot of other code is touched.
+Invariants: the log is only read; what is stored is durable in it, and stands beside the snapshots of other code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Query
 from millstream.engine.application.methods import answer_type
 from millstream.engine.application.validation import encode, reader
-from millstream.engine.errors import AnswerFailed, InvalidMessage, MillstreamError, UnknownMessage, ViewFaulted
+from millstream.engine.errors import (
+    AnswerFailed,
+    InvalidMessage,
+    LogRefused,
+    MillstreamError,
+    UnknownMessage,
+    ViewFaulted,
+)
 from millstream.engine.errors.said import said_by
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
@@ -45,6 +52,7 @@ __all__ = ["ComparedAnswer", "MadeView", "compare_answers", "make_views"]
 
 #: In a process that does nothing else, work still rests now and then, so that it can be ended.
 _SLICE_MS = 20.0
+_ITS_OWN = "give the log that the server writes"
 #: How long to wait for somebody who takes snapshots, and how often to look.
 _TURN_SECONDS_MAX, _LOOK_SECONDS = 60.0, 0.05
 
@@ -173,7 +181,7 @@ async def compare_answers(
 
     Raises:
         UnknownMessage: a query is none of ``app``'s.
-        LogRefused: the log is not there, is another application's, or no other process can read it.
+        LogRefused: the log is not there, is another application's or not the server's, or no other process can read it.
         LogCorrupt, EventsUnreadable: as opening an engine does.
         ConnectionLost, NotAuthenticated, NotPermitted, DeadlineExceeded: the server does not answer.
         Exception: a store failed.
@@ -193,19 +201,32 @@ async def compare_answers(
         for query in queries:
             entry = app.queries[type(query)]
             read = states[entry.view]
-            answer, position = await _server_answers(server, query, read.head.position)
-            number = await commit_of(found, (await found.head()).number, position)
+            answer, position = await _server_answers(server, query, found.name, read.head.position)
+            head = await found.head()
+            if position > head.position:
+                problem = f"the server answers as of position {position:,}, and it ends at {head.position:,}"
+                raise LogRefused(found.name, problem, _ITS_OWN)
+            number = await commit_of(found, head.number, position)
             await bring(read, app, found, limits, number, slicer=Slicer(_SLICE_MS))
             compared.append(ComparedAnswer(query, position, answer, _here_answers(read, entry.method.function, query)))
     return compared
 
 
-async def _server_answers(server: Gateway, query: Query[Any], after: int) -> tuple[Any, int]:
-    """What a server answers at a position that is not before that, and which that is; or why it does not."""
+async def _server_answers(server: Gateway, query: Query[Any], log: str, after: int) -> tuple[Any, int]:
+    """What a server answers at a position that is not before that, and which that is; or why it does not.
+
+    Raises:
+        LogRefused: the server's log does not come so far.
+    """
     try:
-        answered = await server.answer(query, after=after, incomplete=True)
+        answered = await server.answer(query, incomplete=True)
     except (UnknownMessage, InvalidMessage, AnswerFailed, ViewFaulted) as error:
         return str(error), after
+    if answered.position < after:
+        try:
+            answered = await server.answer(query, after=after, incomplete=True)
+        except InvalidMessage as error:
+            raise LogRefused(log, f"it has position {after:,}, and the server's has not", _ITS_OWN) from error
     return answered.answer, answered.position
 
 

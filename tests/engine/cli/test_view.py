@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from millstream.engine import App, Engine, UnknownMessage
+from millstream.engine import App, Engine, LogRefused, UnknownMessage
 from millstream.engine.client import Client
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
 from millstream.engine.upkeep import compare_answers, make_views
@@ -197,3 +197,15 @@ async def test_beside_a_writer_that_goes_on_equal_code_answers_the_same(tmp_path
         compared = await compare_answers(path, shop, [StockOf("a")] * 50, engine)
         assert not any(each.differs for each in compared)
         assert [each.position for each in compared] == [each.here for each in compared]
+
+
+@pytest.mark.anyio
+async def test_a_log_that_is_not_the_server_s_is_refused(tmp_path: Path) -> None:
+    short, long = tmp_path / "short.db", tmp_path / "long.db"
+    async with Engine(shop, log=short) as engine, Engine(shop, log=long) as other:
+        await engine.execute(Add("a", 1))
+        await other.execute_many([Add("a", 1)] * 3)
+        with pytest.raises(LogRefused, match="the server answers as of position 3, and it ends at 1"):
+            await compare_answers(short, shop, [StockOf("a")], other)
+        with pytest.raises(LogRefused, match="it has position 3, and the server's has not"):
+            await compare_answers(long, shop, [StockOf("a")], engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -31,6 +31,8 @@ from millstream.engine import (
     ViewIncomplete,
 )
 from millstream.engine.application.validation import at_in
+from millstream.engine.snapshots.part import Snapshot
+from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.desk import Put, Seen, desk
@@ -366,6 +368,45 @@ async def test_a_state_is_made_from_the_latest_snapshot_from_before_it(kind: str
             assert await applied_by(replica, 330) == 330
     async with Engine(steps, log=place.log(), snapshots=False) as engine:
         assert await applied_by(engine, 330) == 330
+
+
+class DroppedMeanwhile(MemorySnapshots):
+    """Another process drops a snapshot between the look at what there is and the look into it."""
+
+    dropping = 0
+
+    async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
+        if self.dropping:
+            self.dropping -= 1
+            await self.drop([snapshot])
+        return await super().pieces(snapshot, start)
+
+
+@pytest.mark.parametrize(("dropping", "applied"), [(1, 100), (2, 200), (3, 300), (9, 300)])
+async def test_a_snapshot_that_another_process_drops_meanwhile_is_no_damage(
+    dropping: int, applied: int, log_lines: list[Any]
+) -> None:
+    place = MemoryPlace()
+    place.store.snapshots = store = DroppedMeanwhile()
+    await live_three_times(place)
+    async with Engine(steps, log=place.log()) as engine:
+        store.dropping = dropping
+        assert await applied_by(engine, 300) == applied
+        store.dropping = 0
+    assert not [line for line in log_lines if line["event"] == "snapshot_set_aside"]
+
+
+async def test_where_a_log_was_put_back_a_later_snapshot_does_not_push_out_a_new_one() -> None:
+    place = MemoryPlace()
+    await live_three_times(place)
+    del place.store.commits[1:]
+    for _ in range(2):
+        Steps.applied = 0
+        async with Engine(steps, log=place.log(), limits=Limits(snapshots_kept=1)) as engine:
+            await engine.execute(Count("x"))
+    kept = [each.head.position for each in await place.store.snapshots.kept() if each.part == "view Steps"]
+    assert kept == [102]
+    assert Steps.applied == 1
 
 
 async def test_no_more_snapshots_are_kept_than_are_wanted_and_those_of_the_code_before_go_on_being_there() -> None:

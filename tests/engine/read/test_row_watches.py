@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -73,6 +74,23 @@ class Stored(Query[list[Thing]]):
     pass
 
 
+class Sparse(msgspec.Struct, frozen=True, omit_defaults=True):
+    number: int = 0
+    share: float = 0.0
+
+
+class Listed(msgspec.Struct, frozen=True, array_like=True):
+    number: int
+
+
+class SparseRows(Query[list[Sparse]]):
+    pass
+
+
+class ListedRows(Query[list[Listed]]):
+    pass
+
+
 class Model(WriteModel):
     @handles
     def put(self, command: Put) -> Iterator[Happened]:
@@ -122,6 +140,14 @@ class Plain(View):
     @answers
     def twice(self, query: Twice) -> list[Thing]:
         return self.things + self.things[:1]
+
+    @answers
+    def sparse(self, query: SparseRows) -> list[Sparse]:
+        return [Sparse(each.the_key, math.nan if each.size == 5 else 0.0) for each in self.things]
+
+    @answers
+    def listed(self, query: ListedRows) -> list[Listed]:
+        return [Listed(each.the_key) for each in self.things]
 
     @answers
     def stored(self, query: Stored) -> list[Thing]:
@@ -223,7 +249,8 @@ async def test_those_who_watch_the_same_share_what_is_compared() -> None:
         (Total(), None, "its answer is no list of rows"),
         (Untyped(), None, "its answer is no list of rows"),
         (Everything(), "size_of", "its rows, Thing, have no field 'size_of'"),
-        (Everything(), "theKey", "its rows, Thing, have no field 'theKey'"),
+        (Everything(), "", "its rows, Thing, have no field ''"),
+        (ListedRows(), "number", "its rows, Listed, are arrays in JSON"),
         (Stored(), None, "its view is no table, so say by which field rows are told apart: key='the_key'"),
     ],
 )
@@ -246,6 +273,18 @@ async def test_another_view_s_rows_are_told_apart_by_the_field_that_is_named() -
         async with engine.watch_rows(Twice(), key="the_key") as changes:
             with pytest.raises(AnswerFailed, match="1 rows have a theKey that another one has, too"):
                 await anext(changes)
+
+
+async def test_a_key_that_is_left_out_of_json_is_the_default_and_what_is_not_promised_is_told() -> None:
+    async with Engine(app, log="memory:") as engine:
+        await engine.execute(Put((Thing(0), Thing(3))))
+        async with engine.watch_rows(SparseRows(), key="number", after=1) as changes:
+            assert (await anext(changes)).put == (Sparse(0), Sparse(3))
+            await engine.execute(Put((Thing(4, size=5),)))  # NaN is null in JSON
+            with pytest.raises(AnswerFailed, match="its rows are not what the query promises"):
+                await anext(changes)
+        async with engine.watch_rows(Everything(), key="theKey") as things:
+            assert (await anext(things)).key == "the_key"
 
 
 async def test_a_watch_of_rows_ends_as_any_watch_does() -> None:

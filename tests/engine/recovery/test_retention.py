@@ -51,12 +51,15 @@ def test_of_one_commit_the_last_is_kept() -> None:
     assert spare([later, earlier], "today", 4) == [earlier]
 
 
-def test_those_of_one_other_code_stay_and_those_of_older_code_go() -> None:
-    tomorrow, yesterday = [taken(50, "tomorrow"), taken(30, "tomorrow")], [taken(40, "yesterday")]
-    today = [taken(60), taken(20), taken(10)]
-    kept = sorted([*tomorrow, *yesterday, *today], key=lambda each: -each.head.number)
-    assert spare(kept, "today", 2) == [yesterday[0], today[2]]
-    assert spare(kept, "tomorrow", 1) == [yesterday[0], tomorrow[1]]
+def test_those_of_one_other_code_stay_of_a_third_the_latest_and_those_of_older_code_go() -> None:
+    tomorrow, yesterday = (
+        [taken(50, "tomorrow"), taken(30, "tomorrow")],
+        [taken(40, "yesterday"), taken(39, "yesterday")],
+    )
+    today, long_ago = [taken(60), taken(20), taken(10)], [taken(5, "long ago")]
+    kept = sorted([*tomorrow, *yesterday, *today, *long_ago], key=lambda each: -each.head.number)
+    assert spare(kept, "today", 2) == [yesterday[1], today[2], long_ago[0]]
+    assert spare(kept, "tomorrow", 1) == [yesterday[1], tomorrow[1], long_ago[0]]
 
 
 def test_what_is_of_no_use_goes() -> None:
