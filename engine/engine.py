@@ -15,14 +15,16 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+import anyio
+
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Metadata, Preview, Receipt
 from millstream.engine.application.options import Options, Terms
-from millstream.engine.application.validation import checked_metadata, require_reached
+from millstream.engine.application.validation import checked_metadata, checked_timeout, require_reached
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import EngineClosed, MillstreamError
+from millstream.engine.errors import EngineClosed, LogLocked, MillstreamError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
@@ -61,6 +63,9 @@ __all__ = ["Engine"]
 
 Answer = TypeVar("Answer")
 
+#: How often a log that another writer has is looked at.
+_LOCK_LOOK_SECONDS = 0.1
+
 
 class Engine(Mending):
     """Runs an application: ``async with Engine(app, log="bank.db") as engine``. Under asyncio and uvloop.
@@ -83,6 +88,8 @@ class Engine(Mending):
             that it never walks over a large state again. It is for the whole process: for one that serves one engine.
         effects: instances of the application's classes of effects; others are made without arguments, and none in a
             simulation that is given none. False: nothing is performed, and what is owed stays so.
+        wait_for_lock_seconds: how long to wait on entering for another writer to let go of the log, as in a rolling
+            deployment. By default that is `LogLocked` at once.
         observers: are told what happens, beside the log lines, which are always written.
 
     Raises:
@@ -109,6 +116,7 @@ class Engine(Mending):
         snapshots: bool | Literal["loop", "process"] = True,
         freeze_gc: bool = False,
         effects: Given = None,
+        wait_for_lock_seconds: float = 0.0,
         observers: Iterable[Observer] = (),
     ) -> None:
         limits = limits or Limits()
@@ -126,6 +134,7 @@ class Engine(Mending):
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._clock = clock
         self._freeze_gc = freeze_gc
+        self._wait_for_lock_seconds = checked_timeout(wait_for_lock_seconds)
         self._process = snapshot_process(snapshots, app, self.log, limits, self.observers)
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery: Recovery
@@ -328,7 +337,7 @@ class Engine(Mending):
         self._home.settle()
         self._new_promise = promises_of(get_running_loop())
         try:
-            await to_the_end(self.log.open(self.app.name))
+            await self._take_log()
             await self._recover()
         except BaseException:
             self._life.must(Turn.FAILED)
@@ -358,6 +367,22 @@ class Engine(Mending):
                 await to_the_end(self._closing)
             except Interrupted as interrupted:
                 raise (interrupted.__cause__ or interrupted) from None
+
+    async def _take_log(self) -> None:
+        """Open the log for writing, once nobody else has it open."""
+        until, is_told = elapsed() + self._wait_for_lock_seconds, False
+        while True:
+            try:
+                await to_the_end(self.log.open(self.app.name))
+                return
+            except LogLocked:
+                if elapsed() >= until:
+                    raise
+                await to_the_end(self.log.close())
+            if not is_told:
+                self.observers.waits_for_lock(log=self.log.name, seconds=self._wait_for_lock_seconds)
+                is_told = True
+            await anyio.sleep(_LOCK_LOOK_SECONDS)
 
     async def _recover(self) -> None:
         started = elapsed()

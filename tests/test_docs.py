@@ -35,7 +35,7 @@ from examples.bank import app as bank
 from millstream.bench.__main__ import options as bench_options
 from millstream.bench.pairs.command import options as compare_options
 from millstream.bench.quick.command import options as quick_options
-from millstream.engine import Limits, MillstreamError, SqliteLog, errors
+from millstream.engine import Engine, Limits, MillstreamError, SqliteLog, errors
 from millstream.engine.application.effects import Terms
 from millstream.engine.client import ClientLimits
 from millstream.engine.observers.log_lines import LEVELS
@@ -300,7 +300,13 @@ def test_every_test_that_a_page_names_is_there(page: Path) -> None:
 def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
     named = {text for text in mentioned(page) if re.fullmatch(r"[a-z_]+", text) and text.endswith(UNITS)}
     limits = {name for cls in (Limits, ServerLimits, ClientLimits) for name in cls.__struct_fields__}
-    limits |= {*inspect.signature(SqliteLog).parameters, *Terms._fields, *Timeline.__annotations__, *vars(TableView)}
+    limits |= {
+        *inspect.signature(SqliteLog).parameters,
+        *inspect.signature(Engine).parameters,
+        *Terms._fields,
+        *Timeline.__annotations__,
+        *vars(TableView),
+    }
     fields = {name for error in all_errors() for name in inspect.signature(error.__init__).parameters}
     assert sorted(named - limits - fields) == []
 

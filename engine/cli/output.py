@@ -29,6 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millstream.engine.upkeep import Verified
+from millstream.engine.wire.errors import error_object
 
 __all__ = [
     "Json",
@@ -42,10 +43,28 @@ __all__ = [
     "show_row",
     "show_table",
     "show_verified",
+    "told_as_json",
+    "wants_json",
 ]
 
+_WANTED = "millstream.json"
+
+
+def _note_json(context: typer.Context, value: bool) -> bool:
+    context.find_root().meta[_WANTED] = value
+    return value
+
+
+def wants_json(context: typer.Context) -> bool:
+    """Whether the command that runs was given ``--json``."""
+    return bool(context.find_root().meta.get(_WANTED))
+
+
 #: The option ``--json`` of a command.
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output instead of tables.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", callback=_note_json, help="For programs: JSON on standard output instead of tables."),
+]
 
 #: Where the output is not a terminal it is as wide as it must be, so that a line stays a line.
 _COLUMNS = 100_000
@@ -62,6 +81,13 @@ def show_json(value: Any, *, err: bool = False, flush: bool = False) -> None:
     stream.buffer.write(msgspec.json.encode(value) + b"\n")
     if err or flush:
         stream.flush()
+
+
+def told_as_json(error: BaseException) -> dict[str, Any]:
+    """An error for programs: its name, what it says, and its fields, as a server tells it."""
+    data = error_object(error).data
+    fields = data if isinstance(data, dict) else {}
+    return {"error": type(error).__name__, "message": str(error), **fields}
 
 
 def show_note(text: str, *, err: bool = False) -> None:

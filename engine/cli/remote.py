@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 import typer
@@ -19,7 +19,7 @@ from millstream.engine.cli.connection_options import AddressOption, Caller, Time
 from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.message_arguments import message_in, message_of
 from millstream.engine.cli.option_groups import grouped
-from millstream.engine.cli.output import Json, show_figures, show_json, show_note, show_table
+from millstream.engine.cli.output import Json, show_figures, show_json, show_note, show_table, told_as_json
 from millstream.engine.cli.rendering import flat, messages_in, show_value, text_of
 from millstream.engine.client import Link
 from millstream.engine.client.subscriptions import Policy
@@ -28,6 +28,7 @@ from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["ask", "describe", "execute", "health", "stats", "watch"]
 
+_LOG = "Kept with it in the log"
 _Message: TypeAlias = Annotated[
     list[str],
     typer.Argument(
@@ -52,6 +53,45 @@ _Incomplete: TypeAlias = Annotated[
 ]
 
 
+class _About(NamedTuple):
+    """What is kept with a command in the log."""
+
+    actor: Annotated[
+        str | None,
+        typer.Option(metavar="WHO", help="Who asks for it.", show_default=False, rich_help_panel=_LOG),
+    ] = None
+    correlation: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="What it belongs to.", show_default=False, rich_help_panel=_LOG),
+    ] = None
+    causation: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="What has led to it.", show_default=False, rich_help_panel=_LOG),
+    ] = None
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TEXT", help="Whatever else; several times.", show_default=False, rich_help_panel=_LOG
+        ),
+    ] = None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was given.
+
+        Raises:
+            BadParameter: an extra is not NAME=TEXT, or is given twice.
+        """
+        extra: dict[str, str] = {}
+        for each in self.extra or ():
+            name, equals, text = each.partition("=")
+            if not name or not equals or name in extra:
+                raise typer.BadParameter(f"--extra is NAME=TEXT, each name once, not {each!r}")
+            extra[name] = text
+        given = {"actor": self.actor, "correlation": self.correlation, "causation": self.causation, "extra": extra}
+        return {name: value for name, value in given.items() if value}
+
+
 class _Answer(msgspec.Struct):
     answer: Any
     position: int
@@ -69,9 +109,7 @@ def execute(
         int | None,
         typer.Option("--expect-version", min=0, metavar="N", help="Only if its key is there.", show_default=False),
     ] = None,
-    actor: Annotated[
-        str | None, typer.Option(metavar="WHO", help="Kept with it in the log.", show_default=False)
-    ] = None,
+    about: _About,
     timeout: TimeoutOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
     caller: Caller,
@@ -82,7 +120,8 @@ def execute(
     NAME - reads commands from standard input instead, one JSON object a line, and shows one outcome a line, in order.
     Exit code 6 when the application's rules say no.
     """
-    shared: dict[str, Any] = {"metadata": {"actor": actor}} if actor else {}
+    metadata = about.metadata
+    shared: dict[str, Any] = {"metadata": metadata} if metadata else {}
     if message == ["-"]:
         if command_id is not None or expected_version is not None:
             raise typer.BadParameter("--id and --expect-version are for one command")
@@ -116,7 +155,7 @@ async def _execute_lines(link: Link, shared: Mapping[str, Any], timeout: float |
             show_json(await link.call("execute", {"command": command, **shared}, timeout=timeout))
         except (Rejected, InvalidMessage) as error:
             refused = True
-            show_json({"line": number, "error": type(error).__name__, "message": str(error)})
+            show_json({"line": number, **told_as_json(error)})
     if refused:
         raise typer.Exit(ExitCode.REFUSED)
 

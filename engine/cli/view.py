@@ -15,9 +15,10 @@ import anyio
 import typer
 from msgspec import Raw, to_builtins
 from msgspec.json import encode
+from msgspec.structs import replace
 
 from millstream.engine.application.app import App
-from millstream.engine.cli.arguments import AppArgument, LogArgument
+from millstream.engine.cli.arguments import SNAPSHOTS_KEPT, AppArgument, LogArgument, SnapshotsKept
 from millstream.engine.cli.connection_options import AddressOption, Caller, options_judged
 from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.load import load_app
@@ -35,6 +36,7 @@ from millstream.engine.cli.output import (
 )
 from millstream.engine.client import Client
 from millstream.engine.engine import Engine
+from millstream.engine.limits import Limits
 from millstream.engine.read.parked import Parked
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.upkeep import ComparedAnswer, MadeView, attached, compare_answers, make_views, parked_in
@@ -127,6 +129,7 @@ def _rebuild(
     anew: Annotated[
         bool, typer.Option("--anew", help="From the first event on, also where there is a snapshot that fits.")
     ] = False,
+    snapshots_kept: SnapshotsKept = SNAPSHOTS_KEPT,
     json: Json = False,
 ) -> None:
     """Make the states of views as the code here has them, and store their snapshots, so that its next start is quick.
@@ -137,7 +140,9 @@ def _rebuild(
     log_to_stderr("warning")
     loaded = load_app(application)
     with events_progress() as on_progress:
-        made = anyio.run(partial(make_views, log, loaded, views or (), anew=anew, on_progress=on_progress))
+        limits = replace(Limits(), snapshots_kept=snapshots_kept)
+        work = partial(make_views, log, loaded, views or (), anew=anew, limits=limits, on_progress=on_progress)
+        made = anyio.run(work)
     if json:
         for each in made:
             show_json(each)

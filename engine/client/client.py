@@ -433,7 +433,7 @@ class Client:
 
 def _json_of_at(at: At) -> bytes:
     if not isinstance(at, datetime):
-        if (position := position_of(at)) < 0:
+        if (position := position_of(at, "at")) < 0:
             raise InvalidMessage("at", f"position {position:,} is before the log: 0 is before its first event")
         return b"%d" % position
     if at.tzinfo is None:

@@ -22,6 +22,7 @@ _log = structlog.get_logger("millstream")
 LEVELS: Mapping[str, str] = {
     "opened": "info",
     "closed": "info",
+    "waits_for_lock": "info",
     "log_upgraded": "warning",
     "log_ahead": "warning",
     "clock_leaps": "warning",

@@ -151,10 +151,10 @@ class PastStates:
                 first = (await log.read(0, 1))[0].recorded_at if head.number else "there is none"
                 raise InvalidMessage("at", f"{told} is before the log's first commit: {first}")
             return found.number, found.position
-        position = position_of(at)
+        position = position_of(at, "at")
         if position < 0:
             raise InvalidMessage("at", f"position {position:,} is before the log: 0 is before its first event")
-        require_reached(position, head.position)
+        require_reached(position, head.position, "at")
         return await commit_of(log, head.number, position), position
 
     async def _make(self, name: _Name) -> ReadState:

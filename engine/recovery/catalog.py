@@ -165,17 +165,18 @@ class Catalog:
         }
         return [part for part in parts if (part.name, part.head, part.fingerprint, part.notes()) not in stored]
 
-    async def keep(self, part: Part, slicer: Slicer) -> bool:
+    async def keep(self, part: Part, slicer: Slicer, *, alone: bool = False) -> bool:
         """Store one part, which stands still meanwhile. Returns False if it has no snapshots, or if that failed (told).
 
         Args:
             part: one of those.
             slicer: says when to rest.
+            alone: drop the others of the same code, once this one is stored.
         """
         if self._store is None or not part.head.number:
             return False
         try:
-            return await self._write(self._store, part, slicer)
+            return await self._write(self._store, part, slicer, alone=alone)
         except Exception as error:  # noqa: BLE001 - a snapshot less is a slower opening, and nothing else
             self._observer.snapshot_failed(part=part.name, error=error)
             return False
@@ -286,7 +287,7 @@ class Catalog:
         self._useless.add(snapshot.checksum)
         self._observer.snapshot_set_aside(part=snapshot.part, reason=reason)
 
-    async def _write(self, store: SnapshotStore, part: Part, slicer: Slicer) -> bool:
+    async def _write(self, store: SnapshotStore, part: Part, slicer: Slicer, *, alone: bool) -> bool:
         sealing, pieces = Sealing(), self._pieces(part)
         if pieces is None:
             return False
@@ -304,6 +305,9 @@ class Catalog:
             self._digests[part.head.number] = part.head.digest
             lost = {each.checksum for each in beside if await self._digest(each.head.number) != each.head.digest}
             most = self._kept_max if part.has_past else 1
+            if alone:
+                same = (each for each in beside if fits(each.fingerprint, part.fingerprint))
+                lost.update(each.checksum for each in same if each != snapshot)
             await store.drop(spare(beside, part.fingerprint, most, self._useless | lost))
         return True
 

@@ -274,10 +274,8 @@ async def _stored(
         try:
             catalog = Catalog(log.snapshots, log, observer, kept_max=limits.snapshots_kept)
             for read in made:
-                if anew:
-                    await catalog.forget(read)
                 before = catalog.stored_bytes
-                is_stored = await catalog.keep(read, Slicer(_SLICE_MS))
+                is_stored = await catalog.keep(read, Slicer(_SLICE_MS), alone=anew)
                 sizes.append(catalog.stored_bytes - before if is_stored else None)
         finally:
             await to_the_end(log.snapshots.close())
