@@ -9,7 +9,7 @@ LIMIT ?=
 KILLS ?=
 SHIPPED := -p millstream.engine -p millstream.handlers -p millstream.views -p millstream.bench
 
-.PHONY: demo test check format bench bench-smoke bench-peers figures torture clean
+.PHONY: demo test check format docs bench bench-smoke bench-peers figures torture clean
 
 demo: .venv/ready  ## a year of real flights through the engine
 	$(RUN) python -m examples.flights $(if $(LIMIT),--limit $(LIMIT))
@@ -28,6 +28,11 @@ check: .venv/ready  ## format, lint, types of what is shipped, of the tests and 
 format: .venv/ready
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
+
+docs: .venv/ready  ## the documentation as a site, in out/site; a link to nowhere or a warning fails
+	@rm -rf out/site out/site-made  # what was read before would not be warned of again
+	$(RUN) --isolated --group docs sphinx-build -W --keep-going --quiet -b html -c docs -d out/site-made . out/site
+	@echo "the site is in out/site: open out/site/index.html"
 
 bench: .venv/ready  ## the figures, with the machine and the versions they belong to
 	$(RUN) python -m millstream.bench

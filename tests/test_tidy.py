@@ -144,7 +144,7 @@ MAY_SAY_THE_OLD_NAME = (
     "engine/commits/marks.py",
     "tests/behaviour/test_old_files.py",
     "tests/behaviour/written_by_0_1/",
-    "docs/upkeep.md",  # it shows the header of an export
+    "docs/how-to/upkeep.md",  # it shows the header of an export
 )
 
 
@@ -760,7 +760,7 @@ def test_the_old_name_is_found_where_it_may_not_be_and_left_where_it_may() -> No
     assert list(old_names("engine/application/app.py", "\n" + line)) == [
         "engine/application/app.py:2: the project is called millstream now; what is on disk is in engine/commits/marks.py"
     ]
-    assert list(old_names("docs/upkeep.md", line)) == []
+    assert list(old_names("docs/how-to/upkeep.md", line)) == []
 
 
 @pytest.mark.parametrize(

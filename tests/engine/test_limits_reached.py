@@ -1,4 +1,4 @@
-"""What happens at each limit is what the table in docs/running.md says: each row is provoked, here or where it says."""
+"""What happens at each limit is what the table in docs/reference/limits.md says: each row is provoked, here or where it says."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ from tests.support import ScriptedLog, settled, start, until, views_held, views_
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-TABLE = (ROOT / "docs/running.md").read_text("utf-8").partition("## Limits\n")[2].partition("\n## ")[0]
+TABLE = (
+    (ROOT / "docs/reference/limits.md")
+    .read_text("utf-8")
+    .partition("## Limits of the engine\n")[2]
+    .partition("\n## ")[0]
+)
 #: By limit, what happens at it.
 ROWS = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", TABLE, re.MULTILINE))
 #: These say how often, or how much at once: nobody hears of it.
