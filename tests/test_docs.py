@@ -13,6 +13,7 @@ import ast
 import asyncio
 import inspect
 import os
+import pkgutil
 import re
 import shlex
 import socket
@@ -49,6 +50,7 @@ from millstream.engine.application.effects import Terms
 from millstream.engine.client import ClientLimits
 from millstream.engine.observers.log_lines import LEVELS
 from millstream.engine.server import ServerLimits
+from millstream.engine.testing import errors as testing_errors
 from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.requests import params_of
 from millstream.views import TableView, Timeline
@@ -323,11 +325,12 @@ def test_the_bad_days_of_the_tutorial_find_the_rule_that_it_breaks(
         program_output("pytest test_bad_days.py")
 
 
-def test_the_readme_has_the_api_on_one_page_and_the_price() -> None:
-    languages = [block.language for block in blocks_of(ROOT / "README.md")]
-    assert languages.count("python") == 3
-    for name in ("Rejected", "LogLocked"):
-        assert name in mentioned(ROOT / "README.md")
+def test_the_readme_is_a_page_with_one_example_and_the_price() -> None:
+    readme = ROOT / "README.md"
+    languages = [block.language for block in blocks_of(readme)]
+    assert languages.count("python") == 1
+    assert readme.read_text("utf-8").count("\n") <= 170
+    assert "LogLocked" in mentioned(readme)
 
 
 # What the pages name.
@@ -413,23 +416,43 @@ def test_the_protocols_table_of_methods_has_each_with_its_params() -> None:
     }
 
 
-def test_the_readmes_table_of_errors_is_the_tree() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    table = re.findall(r"^\| [^|]+ \| `(\w+)` \| ([^|]+) \|$", text, re.MULTILINE)
-    shown = {base: re.findall(r"`(\w+)`", errors) for base, errors in table}
-    tree = {
-        base.__name__: sorted(error.__name__ for error in base.__subclasses__() if hasattr(errors, error.__name__))
-        for base in MillstreamError.__subclasses__()
+def errors_of_a_user() -> set[type[BaseException]]:
+    """Those that millstream raises on purpose, and those of its simulated world."""
+    for module in pkgutil.walk_packages(millstream.engine.__path__, "millstream.engine."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    found: set[type[BaseException]] = {getattr(testing_errors, name) for name in testing_errors.__all__}
+    left = [MillstreamError]
+    while left:
+        left += (subclasses := left.pop().__subclasses__())
+        found |= {each for each in subclasses if each.__module__.startswith("millstream.engine.")}
+    return found
+
+
+def test_the_table_of_errors_has_each_under_its_base_with_cause_and_action() -> None:
+    text = (ROOT / "docs/reference/errors.md").read_text("utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    shown = {
+        name: re.match(r"`(\w+)`|In tests", section)
+        for section in sections
+        for name in re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", section, re.MULTILINE)
     }
-    assert {base: sorted(errors) for base, errors in shown.items()} == tree
-    assert all(hasattr(millstream.engine, name) for base, errors in shown.items() for name in (base, *errors))
+    bases = {MillstreamError, *MillstreamError.__subclasses__()} - {errors.RemoteError}
+    assert sorted(shown) == sorted(error.__name__ for error in errors_of_a_user() - bases)
+    for error in errors_of_a_user() - bases:
+        heading = shown[error.__name__]
+        assert heading
+        assert (heading[1] or None) in {None, *(base.__name__ for base in error.__mro__)}
+        assert (heading[1] is None) == (error.__module__ == testing_errors.__name__)
 
 
-def test_the_readme_names_a_test_file_for_each_of_the_ten_invariants() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_guarantees_have_test_files_and_the_readme_has_each_in_a_line() -> None:
+    text = (ROOT / "docs/explanation/guarantees.md").read_text("utf-8")
     rows = re.findall(r"^\| (\d+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 11))
     assert all(re.search(r"`tests/[\w/]+\.py`", where) for _, where in rows)
+    lines = (ROOT / "README.md").read_text("utf-8").partition("## Guarantees\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^(\d+)\. ", lines, re.MULTILINE) == [str(number) for number in range(1, 11)]
 
 
 @pytest.mark.parametrize(
