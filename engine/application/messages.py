@@ -181,9 +181,11 @@ def position_of(token: Token | None, name: str = "after") -> int:
     """
     if token is None:
         return 0
-    if isinstance(token, int) and token is not True and token is not False:
+    if isinstance(token, int):
         if token > _POSITION_MAX:
             raise InvalidMessage(name, f"no log comes to a position above {_POSITION_MAX:,}")
+        if isinstance(token, bool):
+            raise InvalidMessage(name, f"{token!r} is no receipt, no answer and no position")
         return token
     try:
         position = token.position

@@ -15,6 +15,7 @@ import typer
 from msgspec import Raw
 
 from millstream.engine.application.messages import Receipt
+from millstream.engine.cli.completion import messages_of
 from millstream.engine.cli.connection_options import AddressOption, Caller, TimeoutOption, with_link
 from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.message_arguments import message_in, message_of
@@ -29,12 +30,22 @@ from millstream.engine.wire.address import DEFAULT_ADDRESS
 __all__ = ["ask", "describe", "execute", "health", "stats", "watch"]
 
 _LOG = "Kept with it in the log"
-_Message: TypeAlias = Annotated[
+_Command: TypeAlias = Annotated[
     list[str],
     typer.Argument(
         metavar="NAME [FIELD=TEXT|FIELD:=JSON]…",
         help="Deposit account=ann amount:=100, or the whole as JSON.",
         show_default=False,
+        autocompletion=messages_of("command"),
+    ),
+]
+_Query: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME [FIELD=TEXT|FIELD:=JSON]…",
+        help="BalanceOf account=ann, or the whole as JSON.",
+        show_default=False,
+        autocompletion=messages_of("query"),
     ),
 ]
 _After: TypeAlias = Annotated[
@@ -99,7 +110,7 @@ class _Answer(msgspec.Struct):
 
 @grouped
 def execute(
-    message: _Message,
+    message: _Command,
     *,
     command_id: Annotated[
         str | None,
@@ -162,7 +173,7 @@ async def _execute_lines(link: Link, shared: Mapping[str, Any], timeout: float |
 
 @grouped
 def ask(
-    message: _Message,
+    message: _Query,
     *,
     after: _After = 0,
     at: _At = None,
@@ -183,7 +194,7 @@ def ask(
 
 @grouped
 def watch(
-    message: _Message,
+    message: _Query,
     *,
     after: _After = 0,
     every: Annotated[

@@ -61,6 +61,24 @@ class TestABankThatRuns:
         assert millstream(*deposit).out.startswith("it was executed before: nothing happened now\n")
         assert millstream("ask", "BalanceOf", "account=ann").out == "5\n"
 
+    def test_names_of_messages_and_fields_are_offered_to_the_shell(
+        self, millstream: Millstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def offered(*words: str) -> list[str]:
+            monkeypatch.setenv("_MILLSTREAM_COMPLETE", "complete_bash")
+            monkeypatch.setenv("COMP_WORDS", " ".join(["millstream", *words]))
+            monkeypatch.setenv("COMP_CWORD", str(len(words)))
+            return millstream().out.split()
+
+        assert offered("execute", "") == ["Deposit", "Open", "Transfer"]
+        assert offered("execute", "De") == ["Deposit"]
+        assert offered("ask", "") == ["BalanceOf"]
+        assert offered("execute", "Deposit", "") == ["account=", "amount:="]
+        assert offered("execute", "Deposit", "account=ann", "") == ["amount:="]
+        assert offered("execute", "Nothing", "") == []
+        monkeypatch.setenv("MILLSTREAM_ADDRESS", "unix://nobody.sock")
+        assert offered("execute", "") == []
+
     def test_an_error_is_json_for_programs_with_all_that_it_holds(self, millstream: Millstream) -> None:
         ran = millstream("execute", "Deposit", "account=bob", "amount:=1", "--json")
         assert (ran.code, ran.err) == (6, "millstream: no_such_account: no account 'bob'\n")
