@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import anyio
 
@@ -65,6 +65,13 @@ Answer = TypeVar("Answer")
 
 #: How often a log that another writer has is looked at.
 _LOCK_LOOK_SECONDS = 0.1
+
+
+class _Opening(NamedTuple):
+    """How an engine is opened. One attribute instead of two: CPython shares the keys of 29 at most."""
+
+    freeze_gc: bool
+    lock_seconds: float
 
 
 class Engine(Mending):
@@ -133,8 +140,7 @@ class Engine(Mending):
         self.followers: list[Follower] = [*views]
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._clock = clock
-        self._freeze_gc = freeze_gc
-        self._wait_for_lock_seconds = checked_timeout(wait_for_lock_seconds)
+        self._opening = _Opening(freeze_gc, checked_timeout(wait_for_lock_seconds))
         self._process = snapshot_process(snapshots, app, self.log, limits, self.observers)
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery: Recovery
@@ -370,7 +376,7 @@ class Engine(Mending):
 
     async def _take_log(self) -> None:
         """Open the log for writing, once nobody else has it open."""
-        until, is_told = elapsed() + self._wait_for_lock_seconds, False
+        until, is_told = elapsed() + self._opening.lock_seconds, False
         while True:
             try:
                 await to_the_end(self.log.open(self.app.name))
@@ -380,7 +386,7 @@ class Engine(Mending):
                     raise
                 await to_the_end(self.log.close())
             if not is_told:
-                self.observers.waits_for_lock(log=self.log.name, seconds=self._wait_for_lock_seconds)
+                self.observers.waits_for_lock(log=self.log.name, seconds=self._opening.lock_seconds)
                 is_told = True
             await anyio.sleep(_LOCK_LOOK_SECONDS)
 
@@ -393,7 +399,7 @@ class Engine(Mending):
         catalog = await Catalog.opened(self._snapshots, self.log, self.observers, kept_max=kept_max)
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)
         write = WriteParts(self.app, self.limits, self.log)
-        with frozen() if self._freeze_gc else nullcontext():
+        with frozen() if self._opening.freeze_gc else nullcontext():
             parts = [*write.all, *(view.read for view in self._views)]
             recovered = await self._recovery.recover(parts, Slicer(self.limits.slice_ms_max))
         head = recovered.head
