@@ -66,6 +66,7 @@ KINDS = {
     "Tutorial": ["docs/tutorial/ticket-shop", "docs/tutorial/one-page"],
     "How to": [
         "docs/how-to/deciding",
+        "docs/how-to/context",
         "docs/how-to/timers",
         "docs/how-to/outside",
         "docs/how-to/answering",
@@ -89,6 +90,7 @@ KINDS = {
     ],
     "Explanation": [
         "docs/explanation/when-to-use-it",
+        "docs/explanation/what-belongs-where",
         "docs/explanation/guarantees",
         "docs/explanation/proofs",
         "ARCHITECTURE",

@@ -231,7 +231,7 @@ def check_console(block: Block, page: Path, served: Served) -> None:
         elif command.startswith("millstream bench ") and "--commands" in command:
             assert not shown, f"{page.name}: what {command!r} measures differs each time, so it is not shown"
             served.measure(command)
-        elif command.startswith("millstream agenda list "):
+        elif command.startswith(("millstream agenda list ", "millstream describe examples.")):
             assert re.sub(r" +$", "", served.output_of(command), flags=re.MULTILINE) == shown, where
         elif served.process is not None and not command.startswith("millstream serve "):
             assert served.output_of(command) == shown, where
@@ -482,6 +482,17 @@ def test_the_table_of_terms_has_each_with_its_default() -> None:
         r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \|$", (ROOT / "docs/how-to/outside.md").read_text("utf-8"), re.MULTILINE
     )
     assert {name: ast.literal_eval(value) for name, value in rows} == Terms()._asdict()
+
+
+def commands_of(group: Any, before: str = "") -> Iterator[str]:
+    for name, each in group.commands.items():
+        yield from commands_of(each, f"{before}{name} ") if hasattr(each, "commands") else [f"{before}{name}"]
+
+
+def test_the_table_of_commands_has_each() -> None:
+    text = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
+    shown = re.findall(r"^\| `([a-z -]+)` \| [^|]+ \|$", text, re.MULTILINE)
+    assert sorted(shown) == sorted(commands_of(typer.main.get_command(millstream.engine.cli.root.app)))
 
 
 def test_the_table_of_log_lines_has_each_with_its_level() -> None:

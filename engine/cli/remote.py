@@ -1,7 +1,7 @@
 """``millstream execute``, ``ask``, ``watch``, ``describe``, ``stats``, ``health``: a running application, by shell.
 
 Each command reads its arguments, calls one method of the protocol, and shows what came back. No application is loaded:
-what its messages are is the server's to know.
+what its messages are is the server's to know. Only `describe APP` loads one, and asks no server.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from millstream.engine.application.messages import Receipt
 from millstream.engine.cli.completion import messages_of
 from millstream.engine.cli.connection_options import AddressOption, Caller, TimeoutOption, with_link
 from millstream.engine.cli.exits import ExitCode
+from millstream.engine.cli.load import load_app
 from millstream.engine.cli.message_arguments import message_in, message_of
 from millstream.engine.cli.option_groups import grouped
+from millstream.engine.cli.outline import show_outline
 from millstream.engine.cli.output import Json, show_figures, show_json, show_note, show_table, told_as_json
 from millstream.engine.cli.rendering import flat, messages_in, show_value, text_of
 from millstream.engine.client import Link
@@ -246,17 +248,29 @@ def watch(
 @grouped
 def describe(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Only this command or query.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="NAME | APP",
+            help="Only this command or query. Or an application, as module:attribute: what handles, applies, "
+            "reacts to, performs and answers what in it.",
+            show_default=False,
+        ),
     ] = None,
     *,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Of an APP: as a flowchart for Mermaid.")] = False,
     address: AddressOption = DEFAULT_ADDRESS,
     caller: Caller,
     json: Json = False,
 ) -> None:
     """Show what the application understands: its commands, queries and events with their fields.
 
-    With --json the whole OpenRPC document, with a JSON Schema of each message.
+    With --json the whole OpenRPC document, with a JSON Schema of each message. With an APP no server is asked.
     """
+    if name is not None and ":" in name:
+        show_outline(load_app(name), json=json, mermaid=mermaid)
+        return
+    if mermaid:
+        raise typer.BadParameter("--mermaid draws an application: write describe module:attribute --mermaid")
     document = msgspec.json.decode(with_link(address, caller, lambda link: link.call("describe")))
     if json:
         show_json(document)

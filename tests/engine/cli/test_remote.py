@@ -183,6 +183,24 @@ class TestABankThatRuns:
         assert "Open, Transfer, BalanceOf" in millstream("describe", "Steal").err
         assert millstream("describe", "--json").values["info"]["title"] == "bank"
 
+    def test_an_application_is_described_by_what_it_does_and_no_server_is_asked(self, millstream: Millstream) -> None:
+        ran = millstream("describe", "examples.bank:app", "--address", "unix://nobody.sock")
+        rows = [" ".join(line.split()) for line in ran.out.splitlines()]
+        assert rows[0] == "kind message by may give"
+        assert "command Transfer handles Bank.transfer Withdrawn, Deposited" in rows
+        assert rows[-1] == "query BalanceOf answers Balances"
+        values = millstream("describe", "examples.bank:app", "--json").values
+        assert values["app"] == "bank"
+        assert {"kind": "event", "message": "Opened", "verb": "applies", "by": "Balances", "gives": []} in values[
+            "steps"
+        ]
+        drawn = millstream("describe", "examples.bank:app", "--mermaid").out.splitlines()
+        assert (drawn[0], len(drawn)) == ("flowchart LR", 20)
+
+    def test_a_drawing_is_of_an_application_and_is_no_json(self, millstream: Millstream) -> None:
+        assert millstream("describe", "--mermaid").code == 2
+        assert millstream("describe", "examples.bank:app", "--json", "--mermaid").code == 2
+
     def test_the_figures_are_a_line_each_and_a_table_of_views(self, millstream: Millstream) -> None:
         millstream("execute", "Open", "account=ann")
         ran = millstream("stats")
