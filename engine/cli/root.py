@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from millstream.engine.cli import agenda, log, remote, serving, snapshot, view
+from millstream.engine.cli import agenda, log, new, remote, serving, snapshot, view
 from millstream.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
 from millstream.engine.cli.output import show_json, told_as_json, wants_json
 from millstream.engine.cli.plugins import add_plugged
@@ -59,6 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Begin": (new.new,),
     "Run an application": (serving.serve, serving.replica),
     "Use one that runs": (
         remote.execute,
