@@ -96,7 +96,7 @@ KINDS = {
         "ARCHITECTURE",
     ],
     "Measured": ["docs/benchmarks", "docs/figures/*"],
-    "Project": ["CHANGELOG"],
+    "Project": ["CONTRIBUTING", "CHANGELOG"],
 }
 
 #: What a browser would load by itself from somewhere else; a link that is followed by hand is none of these.
