@@ -117,7 +117,7 @@ class UnknownMessage(CallerError):
         where = f" ({self.place})" if self.place else ""
         known = ", ".join(self.known) or "none"
         meant = get_close_matches(self.message_type, self.known, n=1)
-        guess = f", but {meant[0]!r}" if meant else ""
+        guess = f", but {meant[0]!r}" if meant and meant[0] != self.message_type else ""
         return f"application {self.app!r} has no {self.kind} {self.message_type!r}{where}{guess}; it has: {known}"
 
 

@@ -225,7 +225,9 @@ async def test_only_an_open_engine_and_a_view_that_is_there_can_try_again() -> N
     with pytest.raises(EngineClosed, match="not open yet"):
         await engine.replay_parked()
     async with engine:
-        with pytest.raises(UnknownMessage, match="application 'desk' has no view 'Shelf'; it has: Shelves, Tally"):
+        with pytest.raises(
+            UnknownMessage, match="application 'desk' has no view 'Shelf', but 'Shelves'; it has: Shelves, Tally"
+        ):
             await engine.replay_parked("Shelf")
     with pytest.raises(EngineClosed):
         await engine.replay_parked()
