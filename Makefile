@@ -9,7 +9,7 @@ LIMIT ?=
 KILLS ?=
 SHIPPED := -p millstream.engine -p millstream.handlers -p millstream.views -p millstream.bench
 
-.PHONY: demo test check format bench bench-smoke bench-peers figures torture clean
+.PHONY: demo test check format docs wheel release bench bench-smoke bench-peers figures torture clean
 
 demo: .venv/ready  ## a year of real flights through the engine
 	$(RUN) python -m examples.flights $(if $(LIMIT),--limit $(LIMIT))
@@ -28,6 +28,23 @@ check: .venv/ready  ## format, lint, types of what is shipped, of the tests and 
 format: .venv/ready
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
+
+docs: .venv/ready  ## the documentation as a site, in out/site; a link to nowhere or a warning fails
+	@rm -rf out/site out/site-made  # what was read before would not be warned of again
+	$(RUN) --isolated --group docs sphinx-build -W --keep-going --quiet -b html -c docs -d out/site-made . out/site
+	@echo "the site is in out/site: open out/site/index.html"
+
+wheel: .venv/ready  ## the wheel, in dist, tried in an environment where nothing else of ours is
+	@rm -rf build dist *.egg-info  # what an earlier build has listed would be in this one, too
+	$(UV) build --quiet --out-dir dist
+	@rm -rf build
+	$(UV) venv --quiet dist/.tried
+	$(UV) pip install --quiet --python dist/.tried/bin/python "$$(ls dist/*.whl)[bench,calendar,cli,effects,tables]" pytest
+	dist/.tried/bin/python -I .ci/try_wheel.py README.md examples/bank.py
+	@rm -rf dist/.tried
+
+release: .venv/ready  ## make release VERSION=0.2.0: checks, tests, builds the wheel and tags; publishes nothing
+	.ci/release "$(VERSION)"
 
 bench: .venv/ready  ## the figures, with the machine and the versions they belong to
 	$(RUN) python -m millstream.bench

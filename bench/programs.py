@@ -22,6 +22,7 @@ from millstream.bench import (
     open_loop,
     opening,
     outside,
+    past,
     tables,
     timers,
     views,
@@ -165,6 +166,8 @@ PROGRAMS = {
     "plain-held": _plain(views.plain_held, "a list of as many events read from JSON", _NOTHING),
     "engine-asks": _on_loop(engine_runs.asks, "the engine, its view up to date", _NOTHING),
     "engine-asks-beside-callers": _on_loop(engine_runs.asks_beside_callers, "the engine with everything on", _GROUP),
+    "asks-beside-past": _on_loop(past.beside, "one earlier state after another is made of the log", "reads only"),
+    "asks-alone": _on_loop(past.alone, "the same engine, and nobody asks of yesterday", "reads only"),
     "engine-history": _on_loop(engine_runs.write_history, "the engine, writing the log that is replayed", _GROUP),
     "engine-replay": _on_loop(
         engine_runs.replay, "the engine opens: digests checked, write model and view", "reads only"

@@ -21,6 +21,7 @@ from millstream.engine.application.messages import (
     Receipt,
     Token,
 )
+from millstream.engine.application.row_changes import RowChanges
 from millstream.engine.engine import Engine
 from millstream.engine.errors import (
     AgendaUnreadable,
@@ -157,6 +158,7 @@ __all__ = [
     "RemoteError",
     "Replica",
     "ReplicaStats",
+    "RowChanges",
     "RowDifference",
     "SnapshotMismatch",
     "SqliteLog",

@@ -13,16 +13,18 @@ from functools import partial
 from pathlib import Path
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+
+import anyio
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Metadata, Preview, Receipt
 from millstream.engine.application.options import Options, Terms
-from millstream.engine.application.validation import checked_metadata, require_reached
+from millstream.engine.application.validation import checked_metadata, checked_timeout, require_reached
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import EngineClosed, MillstreamError
+from millstream.engine.errors import EngineClosed, LogLocked, MillstreamError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
@@ -33,6 +35,7 @@ from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.outside.outside import Given, Outside
 from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.bringing import resting
 from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.mending import Mending
 from millstream.engine.recovery.process import snapshot_process
@@ -60,6 +63,16 @@ __all__ = ["Engine"]
 
 Answer = TypeVar("Answer")
 
+#: How often a log that another writer has is looked at.
+_LOCK_LOOK_SECONDS = 0.1
+
+
+class _Opening(NamedTuple):
+    """How an engine is opened. One attribute instead of two: CPython shares the keys of 29 at most."""
+
+    freeze_gc: bool
+    lock_seconds: float
+
 
 class Engine(Mending):
     """Runs an application: ``async with Engine(app, log="bank.db") as engine``. Under asyncio and uvloop.
@@ -82,6 +95,8 @@ class Engine(Mending):
             that it never walks over a large state again. It is for the whole process: for one that serves one engine.
         effects: instances of the application's classes of effects; others are made without arguments, and none in a
             simulation that is given none. False: nothing is performed, and what is owed stays so.
+        wait_for_lock_seconds: how long to wait on entering for another writer to let go of the log, as in a rolling
+            deployment. By default that is `LogLocked` at once.
         observers: are told what happens, beside the log lines, which are always written.
 
     Raises:
@@ -108,6 +123,7 @@ class Engine(Mending):
         snapshots: bool | Literal["loop", "process"] = True,
         freeze_gc: bool = False,
         effects: Given = None,
+        wait_for_lock_seconds: float = 0.0,
         observers: Iterable[Observer] = (),
     ) -> None:
         limits = limits or Limits()
@@ -124,7 +140,7 @@ class Engine(Mending):
         self.followers: list[Follower] = [*views]
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._clock = clock
-        self._freeze_gc = freeze_gc
+        self._opening = _Opening(freeze_gc, checked_timeout(wait_for_lock_seconds))
         self._process = snapshot_process(snapshots, app, self.log, limits, self.observers)
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery: Recovery
@@ -327,7 +343,7 @@ class Engine(Mending):
         self._home.settle()
         self._new_promise = promises_of(get_running_loop())
         try:
-            await to_the_end(self.log.open(self.app.name))
+            await self._take_log()
             await self._recover()
         except BaseException:
             self._life.must(Turn.FAILED)
@@ -358,20 +374,38 @@ class Engine(Mending):
             except Interrupted as interrupted:
                 raise (interrupted.__cause__ or interrupted) from None
 
+    async def _take_log(self) -> None:
+        """Open the log for writing, once nobody else has it open."""
+        until, is_told = elapsed() + self._opening.lock_seconds, False
+        while True:
+            try:
+                await to_the_end(self.log.open(self.app.name))
+                return
+            except LogLocked:
+                if elapsed() >= until:
+                    raise
+                await to_the_end(self.log.close())
+            if not is_told:
+                self.observers.waits_for_lock(log=self.log.name, seconds=self._opening.lock_seconds)
+                is_told = True
+            await anyio.sleep(_LOCK_LOOK_SECONDS)
+
     async def _recover(self) -> None:
         started = elapsed()
         require_zone(self._clock())
         if isinstance(self.log, Upgrading) and self.log.upgraded_from is not None:
             self.observers.log_upgraded(log=self.log.name, from_format=self.log.upgraded_from, to_format=FORMAT)
-        catalog = await Catalog.opened(self._snapshots, self.log, self.observers)
+        kept_max = self.limits.snapshots_kept
+        catalog = await Catalog.opened(self._snapshots, self.log, self.observers, kept_max=kept_max)
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)
         write = WriteParts(self.app, self.limits, self.log)
-        with frozen() if self._freeze_gc else nullcontext():
+        with frozen() if self._opening.freeze_gc else nullcontext():
             parts = [*write.all, *(view.read for view in self._views)]
             recovered = await self._recovery.recover(parts, Slicer(self.limits.slice_ms_max))
         head = recovered.head
         if catalog.is_kept:
             self._catalog = catalog
+            self._past.restore = lambda read, until: catalog.restore([read], resting(self.limits), until=until)
             self._snapshotter = Snapshotter(
                 self._recovery,
                 catalog,
@@ -428,6 +462,7 @@ class Engine(Mending):
             for follower in self.followers:
                 await follower.close()
         finally:  # a follower that raises is a defect, and keeps nobody from the log
+            await self._past.end()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)

@@ -12,11 +12,13 @@ from typing import Protocol, TypeVar
 from millstream.engine.application.agenda import PAGE_ENTRIES, AgendaPage, EntryKind, Verdict
 from millstream.engine.application.happened import Following
 from millstream.engine.application.messages import Answered, At, Command, Event, Metadata, Query, Receipt, Token
+from millstream.engine.application.row_changes import RowChanges
 from millstream.engine.errors import MillstreamError
 
 __all__ = ["AgendaGateway", "Gateway"]
 
 Answer = TypeVar("Answer")
+Row = TypeVar("Row")
 E = TypeVar("E", bound=Event)
 
 
@@ -109,6 +111,17 @@ class Gateway(Protocol):
         incomplete: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[Answered[Answer]]]:
         """The answer now, then each changed one."""
+        ...
+
+    def watch_rows(
+        self,
+        query: Query[list[Row]] | Query[tuple[Row, ...]],
+        *,
+        key: str | None = None,
+        after: Token | None = None,
+        incomplete: bool = False,
+    ) -> AbstractAsyncContextManager[AsyncIterator[RowChanges[Row]]]:
+        """All rows of an answer now, then those that have changed."""
         ...
 
     def follow(self, *, types: Iterable[type[E]], after: Token = 0, keys: Iterable[str] | None = None) -> Following[E]:

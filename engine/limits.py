@@ -86,6 +86,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     view_parked_max: int = 10_000
     #: Events after which a snapshot is taken.
     snapshot_events_every: int = 1_000_000
+    #: Snapshots that are kept of each view, the latest included, for those who ask `at` an earlier position. The
+    #: further back, the further apart. Of write models and receipts one is kept.
+    snapshots_kept: int = 4
     #: Commits at the log's end whose digests are checked at opening, even if a snapshot makes replaying them needless.
     verify_commits_min: int = 1_000
     #: About how many encoded bytes are read from the log at once: replay, rebuild and catch-up.

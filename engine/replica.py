@@ -29,16 +29,17 @@ from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.bringing import resting
 from millstream.engine.read.feed import Feed, FeedStatus
 from millstream.engine.read.queries import Queries
-from millstream.engine.recovery.catalog import Catalog
+from millstream.engine.read.state import ReadState
+from millstream.engine.recovery.catalog import attached_catalog
 from millstream.engine.recovery.recovery import Recovered, Recovery
 from millstream.engine.stats import ReplicaStats
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
-from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["Replica"]
 
@@ -108,6 +109,7 @@ class Replica(Queries):
         self._clock = clock
         self._freeze_gc = freeze_gc
         self._snapshots = self.log.snapshots if snapshots else None
+        self._past.restore = self._restore
         self._feed = Feed(app, self.log, limits, views, self.followers, self.observers)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
@@ -280,23 +282,12 @@ class Replica(Queries):
     async def _recovered(self) -> Recovered:
         """Bring the views to the log's head, from the writer's snapshots as far as these can be used."""
         views, slicer = [view.read for view in self._views], Slicer(self.limits.slice_ms_max)
-        store = None if self._snapshots is None else await self._attached(self._snapshots)
-        try:
-            catalog = Catalog(store, self.log, self.observers)
+        async with attached_catalog(self._snapshots, self.log, self.observers) as catalog:
             return await Recovery(self.app, self.log, self.limits, catalog).recover(views, slicer)
-        finally:
-            if self._snapshots is not None:
-                await to_the_end(self._snapshots.close())
 
-    async def _attached(self, store: SnapshotStore) -> SnapshotStore | None:
-        try:
-            await to_the_end(store.attach())
-        except FileNotFoundError:
-            return None  # none was taken yet
-        except Exception as error:  # noqa: BLE001 - without them opening is slower, and nothing else
-            self.observers.snapshots_unavailable(log=self.log.name, error=error)
-            return None
-        return store
+    async def _restore(self, read: ReadState, until: int) -> None:
+        async with attached_catalog(self._snapshots, self.log, self.observers) as catalog:
+            await catalog.restore([read], resting(self.limits), until=until)
 
     async def _close(self) -> None:
         """Stop following, let the views apply what they have, let go of the log; what a task died of is raised last."""
@@ -314,6 +305,7 @@ class Replica(Queries):
             for each in self.followers:
                 await each.close()
         finally:  # a follower that raises is a defect, and keeps nobody from the log
+            await self._past.end()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)

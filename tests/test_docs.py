@@ -3,7 +3,8 @@
 Per page: all ```python blocks run in order, in one module and one empty directory, with ``await`` allowed at the top
 level; a ```text block is what the blocks since the last one printed; a ```console block is SQL on a file that the page
 made, or a command. Where output is shown it is compared: ``millstream serve`` is started and goes on until the page's end, and
-what the page then says to it, with ``millstream`` or with ``nc``, is said to it.
+what the page then says to it, with ``millstream`` or with ``nc``, is said to it. A ```python block that begins with the name of a file,
+``# shop/app.py``, is that file, as a reader would write it; ``python FILE`` and ``pytest FILE`` run such files.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ast
 import asyncio
 import inspect
 import os
+import pkgutil
 import re
 import shlex
 import socket
@@ -21,6 +23,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -31,15 +34,23 @@ import typer
 
 import millstream.engine
 import millstream.engine.cli.root
+import millstream.engine.client
+import millstream.engine.observers
+import millstream.engine.server
+import millstream.engine.testing
+import millstream.engine.upkeep
+import millstream.handlers
+import millstream.views
 from examples.bank import app as bank
 from millstream.bench.__main__ import options as bench_options
 from millstream.bench.pairs.command import options as compare_options
 from millstream.bench.quick.command import options as quick_options
-from millstream.engine import Limits, MillstreamError, SqliteLog, errors
+from millstream.engine import Engine, Limits, MillstreamError, SqliteLog, errors
 from millstream.engine.application.effects import Terms
 from millstream.engine.client import ClientLimits
 from millstream.engine.observers.log_lines import LEVELS
 from millstream.engine.server import ServerLimits
+from millstream.engine.testing import errors as testing_errors
 from millstream.engine.web import WebLimits
 from millstream.engine.web.app import ADDRESSES
 from millstream.engine.web.headers import ANSWER_HEADERS, HEADERS
@@ -49,7 +60,9 @@ from millstream.engine.wire.requests import params_of
 from millstream.views import TableView, Timeline
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted(
+    path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if not path.is_relative_to(ROOT / "docs/figures")
+)
 CODE = ("engine", "handlers", "views", "bench", "examples", "tests")
 #: What programs leave behind; in no checkout.
 MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-snapshots(-lock)?)?")
@@ -68,7 +81,7 @@ class Block(NamedTuple):
 
 def blocks_of(page: Path) -> Iterator[Block]:
     text = page.read_text("utf-8")
-    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for found in re.finditer(r"^```([\w{}-]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         yield Block(found[1], found[2], text.count("\n", 0, found.start(2)) + 1)
 
 
@@ -96,6 +109,36 @@ def is_path(text: str) -> bool:
 
 
 # Programs and what they print.
+
+
+def file_of(block: Block) -> str | None:
+    """The name of the file that a block is, which its first line says."""
+    found = re.match(r"# ([\w./]+\.py)\n", block.content)
+    return found[1] if found else None
+
+
+def write(block: Block, folder: Path) -> Path:
+    file = folder / str(file_of(block))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(block.content, "utf-8")
+    return file
+
+
+def program_output(command: str) -> str:
+    """What a program prints that the page has written, or pytest of its tests; without log lines, and without seconds."""
+    done = subprocess.run(
+        [sys.executable, *([] if command.startswith("python ") else ["-m", "pytest", "-q"]), *shlex.split(command)[1:]],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "PYTEST_ADDOPTS": ""},
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return "".join(f"{line}\n" for line in done.stdout.splitlines() if not re.search(r"\[(info|warning) ", line))
+
+
+def without_seconds(text: str) -> str:
+    return re.sub(r"(passed in )[\d.]+s", r"\1", text)
 
 
 def run(block: Block, page: Path, module: ModuleType) -> None:
@@ -187,10 +230,12 @@ def check_console(block: Block, page: Path, served: Served) -> None:
         where = f"{page.name}, line {block.line}: {command}"
         if command.startswith("sqlite3 "):
             assert sql_output(command) == shown, where
+        elif re.match(r"(python|pytest) [\w/]+\.py\n?$", command):
+            assert without_seconds(program_output(command)) == without_seconds(shown), where
         elif command.startswith("millstream bench ") and "--commands" in command:
             assert not shown, f"{page.name}: what {command!r} measures differs each time, so it is not shown"
             served.measure(command)
-        elif command.startswith("millstream agenda list "):
+        elif command.startswith(("millstream agenda list ", "millstream describe examples.")):
             assert re.sub(r" +$", "", served.output_of(command), flags=re.MULTILINE) == shown, where
         elif served.process is not None and not command.startswith("millstream serve "):
             assert served.output_of(command) == shown, where
@@ -206,8 +251,12 @@ def check_command(command: str) -> None:
     match shlex.split(command):
         case ["make", target, *_]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), command
-        case ["pip", "install", requirement]:
-            name, _, extra = requirement.rstrip("]").partition("[")
+        case ["mkdir" | "cd", _] | ["python", "-m", "venv", _] | [".", ".venv/bin/activate"]:
+            pass
+        case ["pip", "install", requirement, *others]:
+            assert set(others) <= {"pytest"}, command
+            name, _, extra = requirement.removesuffix(" @ git+URL").rstrip("]").partition("[")
+            name = "." if requirement.endswith(" @ git+URL") and name == "millstream" else name
             assert name == ".", f"{command}: until it is published, it is installed from a checkout"
             assert set(filter(None, extra.split(","))) <= set(project["optional-dependencies"]), command
         case ["python", "-m", program]:
@@ -246,13 +295,15 @@ def test_every_program_of_a_page_runs_and_prints_what_the_page_says(
     try:
         for block in blocks_of(page):
             match block.language:
+                case "python" if file_of(block):
+                    write(block, tmp_path)
                 case "python":
                     run(block, page, module)
                 case "text":
                     assert capsys.readouterr().out == block.content, f"{page.name}, line {block.line}"
                 case "console":
                     check_console(block, page, served)
-                case "json" | "":
+                case "json" | "" | "{eval-rst}" | "{toctree}":  # of the latter two `make docs` sees to it
                     pass
                 case other:
                     pytest.fail(f"{page.name}, line {block.line}: nothing here checks a block of {other!r}")
@@ -260,11 +311,30 @@ def test_every_program_of_a_page_runs_and_prints_what_the_page_says(
         served.stop()
 
 
-def test_the_readme_has_the_api_on_one_page_and_the_price() -> None:
-    languages = [block.language for block in blocks_of(ROOT / "README.md")]
-    assert languages.count("python") == 3
-    for name in ("Rejected", "LogLocked"):
-        assert name in mentioned(ROOT / "README.md")
+def test_the_bad_days_of_the_tutorial_find_the_rule_that_it_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = list(blocks_of(ROOT / "docs/tutorial/ticket-shop.md"))
+    for block in blocks:
+        if block.language == "python":
+            write(block, tmp_path)
+    (broken,) = (block.content for block in blocks if not block.language)
+    orders = tmp_path / "shop/orders.py"
+    careless, then = broken.splitlines(keepends=True)
+    text, found = re.subn(rf"^ +if .*\n(?={re.escape(then)})", careless, orders.read_text("utf-8"), flags=re.MULTILINE)
+    assert found == 1
+    orders.write_text(text, "utf-8")
+    with pytest.raises(AssertionError, match="simulated with seed="):
+        program_output("pytest test_bad_days.py")
+
+
+def test_the_readme_is_a_page_with_one_example_and_the_price() -> None:
+    readme = ROOT / "README.md"
+    languages = [block.language for block in blocks_of(readme)]
+    assert languages.count("python") == 1
+    assert readme.read_text("utf-8").count("\n") <= 170
+    assert "LogLocked" in mentioned(readme)
 
 
 # What the pages name.
@@ -272,9 +342,14 @@ def test_the_readme_has_the_api_on_one_page_and_the_price() -> None:
 
 @every_page
 def test_every_file_and_folder_that_a_page_names_is_there(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
     paths = [page.parent / link for link in links if not link.startswith("http")]
-    paths += [ROOT / text for text in mentioned(page) if is_path(text) and not MADE_AT_RUN_TIME.fullmatch(text)]
+    written = {file_of(block) for block in blocks_of(page)}
+    paths += [
+        ROOT / text
+        for text in mentioned(page)
+        if is_path(text) and text not in written and not MADE_AT_RUN_TIME.fullmatch(text)
+    ]
     assert [str(path) for path in paths if not path.exists()] == []
 
 
@@ -304,7 +379,13 @@ def test_every_test_that_a_page_names_is_there(page: Path) -> None:
 def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
     named = {text for text in mentioned(page) if re.fullmatch(r"[a-z_]+", text) and text.endswith(UNITS)}
     limits = {name for cls in (Limits, ServerLimits, ClientLimits, WebLimits) for name in cls.__struct_fields__}
-    limits |= {*inspect.signature(SqliteLog).parameters, *Terms._fields, *Timeline.__annotations__, *vars(TableView)}
+    limits |= {
+        *inspect.signature(SqliteLog).parameters,
+        *inspect.signature(Engine).parameters,
+        *Terms._fields,
+        *Timeline.__annotations__,
+        *vars(TableView),
+    }
     fields = {name for error in all_errors() for name in inspect.signature(error.__init__).parameters}
     assert sorted(named - limits - fields) == []
 
@@ -321,7 +402,7 @@ def all_errors() -> list[type[MillstreamError]]:
 
 
 def test_the_protocols_table_of_errors_has_each_with_its_code_and_values() -> None:
-    text = (ROOT / "docs/protocol.md").read_text("utf-8")
+    text = (ROOT / "docs/reference/protocol.md").read_text("utf-8")
     shown = {
         name: (int(code), re.findall(r"`(\w+)`", values))
         for code, name, values in re.findall(r"^\| (\d+) \| `(\w+)` \| ([^|]+) \|$", text, re.MULTILINE)
@@ -331,7 +412,7 @@ def test_the_protocols_table_of_errors_has_each_with_its_code_and_values() -> No
 
 
 def test_the_protocols_table_of_methods_has_each_with_its_params() -> None:
-    text = (ROOT / "docs/protocol.md").read_text("utf-8")
+    text = (ROOT / "docs/reference/protocol.md").read_text("utf-8")
     rows = re.findall(r"^\| (`[^|]+`) \|([^|]*)\| [^|]+ \|$", text, re.MULTILINE)
     shown = {
         name: re.findall(r"`(\w+)(\??)`", params) for names, params in rows for name in re.findall(r"`([\w.]+)`", names)
@@ -346,8 +427,8 @@ def test_the_protocols_table_of_methods_has_each_with_its_params() -> None:
 
 
 def table_below(heading: str) -> list[tuple[str, str, str]]:
-    """The rows of the table of three columns below a heading of docs/http.md."""
-    text = (ROOT / "docs/http.md").read_text("utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    """The rows of the table of three columns below a heading of docs/reference/http.md."""
+    text = (ROOT / "docs/reference/http.md").read_text("utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"^\| `([^`]+)` \| ?([^|]*?) \| ?([^|]*?) ?\|$", text, re.MULTILINE)
 
 
@@ -367,32 +448,52 @@ def test_the_table_of_addresses_has_each_with_its_methods() -> None:
     ]
 
 
-def test_the_readmes_table_of_errors_is_the_tree() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    table = re.findall(r"^\| [^|]+ \| `(\w+)` \| ([^|]+) \|$", text, re.MULTILINE)
-    shown = {base: re.findall(r"`(\w+)`", errors) for base, errors in table}
-    tree = {
-        base.__name__: sorted(error.__name__ for error in base.__subclasses__() if hasattr(errors, error.__name__))
-        for base in MillstreamError.__subclasses__()
+def errors_of_a_user() -> set[type[BaseException]]:
+    """Those that millstream raises on purpose, and those of its simulated world."""
+    for module in pkgutil.walk_packages(millstream.engine.__path__, "millstream.engine."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    found: set[type[BaseException]] = {getattr(testing_errors, name) for name in testing_errors.__all__}
+    left = [MillstreamError]
+    while left:
+        left += (subclasses := left.pop().__subclasses__())
+        found |= {each for each in subclasses if each.__module__.startswith("millstream.engine.")}
+    return found
+
+
+def test_the_table_of_errors_has_each_under_its_base_with_cause_and_action() -> None:
+    text = (ROOT / "docs/reference/errors.md").read_text("utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    shown = {
+        name: re.match(r"`(\w+)`|In tests", section)
+        for section in sections
+        for name in re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", section, re.MULTILINE)
     }
-    assert {base: sorted(errors) for base, errors in shown.items()} == tree
-    assert all(hasattr(millstream.engine, name) for base, errors in shown.items() for name in (base, *errors))
+    bases = {MillstreamError, *MillstreamError.__subclasses__()} - {errors.RemoteError}
+    assert sorted(shown) == sorted(error.__name__ for error in errors_of_a_user() - bases)
+    for error in errors_of_a_user() - bases:
+        heading = shown[error.__name__]
+        assert heading
+        assert (heading[1] or None) in {None, *(base.__name__ for base in error.__mro__)}
+        assert (heading[1] is None) == (error.__module__ == testing_errors.__name__)
 
 
-def test_the_readme_names_a_test_file_for_each_of_the_ten_invariants() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_guarantees_have_test_files_and_the_readme_has_each_in_a_line() -> None:
+    text = (ROOT / "docs/explanation/guarantees.md").read_text("utf-8")
     rows = re.findall(r"^\| (\d+) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 11))
     assert all(re.search(r"`tests/[\w/]+\.py`", where) for _, where in rows)
+    lines = (ROOT / "README.md").read_text("utf-8").partition("## Guarantees\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^(\d+)\. ", lines, re.MULTILINE) == [str(number) for number in range(1, 11)]
 
 
 @pytest.mark.parametrize(
     ("page", "heading", "limits"),
     [
-        ("docs/running.md", "## Limits\n", Limits()),
-        ("docs/serving.md", "## Limits of the server\n", ServerLimits()),
-        ("docs/serving.md", "## Limits of the client\n", ClientLimits()),
-        ("docs/http.md", "## Limits of HTTP\n", WebLimits()),
+        ("docs/reference/limits.md", "## Limits of the engine\n", Limits()),
+        ("docs/reference/limits.md", "## Limits of the server\n", ServerLimits()),
+        ("docs/reference/limits.md", "## Limits of the client\n", ClientLimits()),
+        ("docs/reference/limits.md", "## Limits of HTTP\n", WebLimits()),
     ],
 )
 def test_a_table_of_limits_has_each_with_its_default(page: str, heading: str, limits: msgspec.Struct) -> None:
@@ -405,12 +506,51 @@ def test_a_table_of_limits_has_each_with_its_default(page: str, heading: str, li
 
 def test_the_table_of_terms_has_each_with_its_default() -> None:
     rows = re.findall(
-        r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \|$", (ROOT / "docs/outside.md").read_text("utf-8"), re.MULTILINE
+        r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \|$", (ROOT / "docs/how-to/outside.md").read_text("utf-8"), re.MULTILINE
     )
     assert {name: ast.literal_eval(value) for name, value in rows} == Terms()._asdict()
 
 
+def commands_of(group: Any, before: str = "") -> Iterator[str]:
+    for name, each in group.commands.items():
+        yield from commands_of(each, f"{before}{name} ") if hasattr(each, "commands") else [f"{before}{name}"]
+
+
+def test_the_table_of_commands_has_each() -> None:
+    text = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
+    shown = re.findall(r"^\| `([a-z -]+)` \| [^|]+ \|$", text, re.MULTILINE)
+    assert sorted(shown) == sorted(commands_of(typer.main.get_command(millstream.engine.cli.root.app)))
+
+
 def test_the_table_of_log_lines_has_each_with_its_level() -> None:
-    text = (ROOT / "docs/running.md").read_text("utf-8")
+    text = (ROOT / "docs/reference/log-lines.md").read_text("utf-8")
     shown = re.findall(r"^\| `(\w+)` \| (info|warning|error|critical) \|", text, re.MULTILINE)
     assert sorted(shown) == sorted(LEVELS.items())
+
+
+#: What users import: all of each face is in the reference. `Rejected` and `applies` have two doors.
+FACES: tuple[ModuleType, ...] = (
+    millstream.engine,
+    millstream.handlers,
+    millstream.views,
+    millstream.engine.client,
+    millstream.engine.observers,
+    millstream.engine.server,
+    millstream.engine.testing,
+    millstream.engine.upkeep,
+    millstream.engine.web,
+)
+
+
+def test_the_reference_has_everything_that_users_import_once() -> None:
+    shown = [
+        name
+        for page in sorted((ROOT / "docs/reference/python").glob("*.md"))
+        for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)$", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    found = [getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in shown]
+    assert sorted({name for name in shown if shown.count(name) > 1}) == []
+    there = {id(each) for each in found}
+    assert [
+        f"{face.__name__}.{name}" for face in FACES for name in face.__all__ if id(getattr(face, name)) not in there
+    ] == []

@@ -145,7 +145,7 @@ MAY_SAY_THE_OLD_NAME = (
     "engine/commits/marks.py",
     "tests/behaviour/test_old_files.py",
     "tests/behaviour/written_by_0_1/",
-    "docs/upkeep.md",  # it shows the header of an export
+    "docs/how-to/upkeep.md",  # it shows the header of an export
 )
 
 
@@ -765,7 +765,7 @@ def test_the_old_name_is_found_where_it_may_not_be_and_left_where_it_may() -> No
     assert list(old_names("engine/application/app.py", "\n" + line)) == [
         "engine/application/app.py:2: the project is called millstream now; what is on disk is in engine/commits/marks.py"
     ]
-    assert list(old_names("docs/upkeep.md", line)) == []
+    assert list(old_names("docs/how-to/upkeep.md", line)) == []
 
 
 @pytest.mark.parametrize(
@@ -773,3 +773,62 @@ def test_the_old_name_is_found_where_it_may_not_be_and_left_where_it_may() -> No
 )
 def test_a_line_that_is_true_everywhere_is_left_alone(line: str) -> None:
     assert list(local_matters("README.md", line)) == []
+
+
+# Words: a subject that has a name is called by it.
+
+#: Words that stand in the place of a subject, and what is written instead.
+VAGUE = {
+    r"whoever": "the caller, the operator, the program: who it is",
+    r"nobody": "no caller, no process, or the passive",
+    r"somebody": "a caller, a process, or the passive",
+    r"hears?|heard": "gets, knows",
+    r"told": "gets, is given, is named",
+    r"let(?:s|ting)? go of": "drops, closes, releases",
+    r"(?-i:That of)": "the noun again",
+}
+_VAGUE = {re.compile(rf"\b(?:{word})\b", re.IGNORECASE): instead for word, instead in VAGUE.items()}
+#: How many of them a file, or all pages of a folder together, may have. Docstrings get their bounds here, too.
+VAGUE_MAX: Mapping[str, int] = {"README.md": 0, "CONTRIBUTING.md": 0, "docs": 0}
+#: What was measured on a day stays as it was written then.
+RECORDS = ROOT / "docs/figures"
+
+
+def vague_words(path: str, text: str) -> Iterator[str]:
+    """Lines of prose with such a word; what stands in blocks is code, and may be called anything."""
+    in_block = False
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("```"):
+            in_block = not in_block
+        elif not in_block:
+            for word, instead in _VAGUE.items():
+                for found in word.finditer(line):
+                    yield f"{path}:{number}: {found[0]!r}: write {instead}"
+
+
+@pytest.mark.parametrize("where", VAGUE_MAX)
+def test_prose_names_its_subjects(where: str) -> None:
+    place = ROOT / where
+    pages = [place] if place.is_file() else [page for page in sorted(place.rglob("*.md")) if page.parent != RECORDS]
+    problems = [
+        problem for page in pages for problem in vague_words(page.relative_to(ROOT).as_posix(), page.read_text("utf-8"))
+    ]
+    assert len(problems) <= VAGUE_MAX[where], "\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("Whoever asks gets an answer.", "Whoever"),
+        ("The log is for nobody.", "nobody"),
+        ("- Nobody waits.", "Nobody"),
+        ("The caller hears of it.", "hears"),
+        ("The view is told.", "told"),
+        ("The engine lets go of the log.", "lets go of"),
+        ("That of the view is larger.", "That of"),
+    ],
+)
+def test_a_vague_word_is_found_in_prose_and_not_in_a_block(line: str, word: str) -> None:
+    (problem,) = vague_words("docs/x.md", f"# X\n\n{line}\n")
+    assert problem.startswith(f"docs/x.md:3: {word!r}: write ")
+    assert list(vague_words("docs/x.md", f"```text\n{line}\n```\n")) == []

@@ -92,6 +92,18 @@ STATES = (
         limits=limits("million-structs", as_by_default="collector-tracked"),
     ),
     Figure(
+        name="ask-beside-past",
+        title="questions every 2 ms, while earlier states of 1,000,000 events are made for `at`",
+        about=(
+            "Whoever asks what a view said yesterday has that state made again, beside the live ones. This is what "
+            "those who ask of today feel of it."
+        ),
+        unit="p99 ms",
+        subjects=(Entry("beside", "asks-beside-past", "past", Goal(bound=2, of="alone", at_most=True)),),
+        limits=limits("past", alone="asks-alone"),
+        prepare=Entry("history", "engine-history", "past"),
+    ),
+    Figure(
         name="table-lookup",
         title="a row of 1,000,000 in a TableView, by its key",
         about="A view that keeps rows, with indexes over them; and the same rows in SQLite, and in dicts by hand.",

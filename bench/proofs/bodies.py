@@ -1,4 +1,4 @@
-"""A commit's body, read a second time: by json alone, from what `docs/log.md` says, and by no code of the engine.
+"""A commit's body, read a second time: by json alone, by `docs/reference/log.md`, and by no code of the engine.
 
 What proofs find wrong is to be found also where the engine reads its own log wrongly.
 """

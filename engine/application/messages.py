@@ -168,8 +168,12 @@ Token: TypeAlias = (
 At: TypeAlias = Token | datetime
 
 
-def position_of(token: Token | None) -> int:
+def position_of(token: Token | None, name: str = "after") -> int:
     """The position that a token stands for; 0 for none.
+
+    Args:
+        token: what the caller gave.
+        name: what the caller gave it as.
 
     Raises:
         InvalidMessage: it is no token, a position above what any log can have, or a refusal that has no position, as
@@ -179,15 +183,17 @@ def position_of(token: Token | None) -> int:
         return 0
     if isinstance(token, int):
         if token > _POSITION_MAX:
-            raise InvalidMessage("after", f"no log comes to a position above {_POSITION_MAX:,}")
+            raise InvalidMessage(name, f"no log comes to a position above {_POSITION_MAX:,}")
+        if isinstance(token, bool):
+            raise InvalidMessage(name, f"{token!r} is no receipt, no answer and no position")
         return token
     try:
         position = token.position
     except AttributeError as error:
-        raise InvalidMessage("after", f"{token!r:.80} is no receipt, no answer and no position") from error
+        raise InvalidMessage(name, f"{token!r:.80} is no receipt, no answer and no position") from error
     if position is None:
         problem = f"this {type(token).__name__} has no position: take one that execute raised, not a preview's"
-        raise InvalidMessage("after", problem)
+        raise InvalidMessage(name, problem)
     return position
 
 

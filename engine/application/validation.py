@@ -168,9 +168,12 @@ def checked_timeout(timeout: object) -> float:
     Raises:
         InvalidMessage: it is no number.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, float | int) or isnan(timeout):
-        raise InvalidMessage("timeout", f"a number of seconds, not {timeout!r:.80}")
-    return timeout
+    try:
+        if isinstance(timeout, float | int) and not isinstance(timeout, bool) and not isnan(timeout):
+            return float(timeout)
+    except OverflowError:
+        raise InvalidMessage("timeout", "it is more seconds than a float can hold: give infinity, or None") from None
+    raise InvalidMessage("timeout", f"a number of seconds, not {timeout!r:.80}")
 
 
 def checked_version(version: int) -> int:
@@ -184,19 +187,20 @@ def checked_version(version: int) -> int:
     return version
 
 
-def require_reached(after: int, head: int) -> None:
+def require_reached(after: int, head: int, name: str = "after") -> None:
     """See that a log has come to a position, so that waiting for it has an end.
 
     Args:
         after: what somebody wants to see.
         head: the highest position that anybody can have been told.
+        name: what it was given as.
 
     Raises:
         InvalidMessage: it is above the head.
     """
     if after > head:
         problem = f"position {after:,} is above the head of the log, which is at {head:,}"
-        raise InvalidMessage("after", f"{problem}: give a receipt or an answer of this log, as it is now")
+        raise InvalidMessage(name, f"{problem}: give a receipt or an answer of this log, as it is now")
 
 
 def at_in(text: str) -> At:

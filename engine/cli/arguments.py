@@ -6,10 +6,17 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["AppArgument", "LogArgument"]
+from millstream.engine.limits import Limits
+
+__all__ = ["SNAPSHOTS_KEPT", "AppArgument", "LogArgument", "SnapshotsKept"]
 
 LogArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="LOG", help="The log: a path or sqlite:PATH. It may be in use.", show_default=False)
+]
+
+SNAPSHOTS_KEPT = Limits().snapshots_kept
+SnapshotsKept: TypeAlias = Annotated[
+    int, typer.Option(min=1, metavar="N", help="How many are kept of each view: the writer's own snapshots_kept.")
 ]
 
 AppArgument: TypeAlias = Annotated[

@@ -52,7 +52,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.TRY_LATER: "not now: the server can't be reached, is not ready, or the time is over",
     ExitCode.BUG: "a bug in millstream; the traceback is on standard error",
     ExitCode.INTERRUPTED: "interrupted",
-    ExitCode.READER_GONE: "whoever read the output went away",
+    ExitCode.READER_GONE: "the reader of the output went away",
 }
 
 #: The first one that an error is an instance of counts.

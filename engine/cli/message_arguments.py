@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from millstream.engine.errors import InvalidMessage
+from millstream.engine.application.app import App, tag_in
+from millstream.engine.application.messages import Query
+from millstream.engine.application.validation import reader
+from millstream.engine.errors import InvalidMessage, UnknownMessage
 
-__all__ = ["message_in", "message_of"]
+__all__ = ["message_in", "message_of", "query_in"]
 
 #: What msgspec raises over what is no JSON, no UTF-8, or nested too deeply.
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -60,6 +64,23 @@ def message_of(data: bytes) -> bytes:
         name = ascii(data[:40].decode("utf-8", "replace"))[1:-1]
         raise InvalidMessage(name, f"it is no object in JSON: {error}") from error
     return data
+
+
+def query_in(app: App, data: bytes) -> Query[Any]:
+    """A query of an application, from its JSON.
+
+    Raises:
+        InvalidMessage: it is no object in JSON, or has not the fields that the query has.
+        UnknownMessage: the application has no such query.
+    """
+    try:
+        tag = tag_in(message_of(data))
+        for query, entry in app.queries.items():
+            if entry.tag == tag:
+                return reader(query)(data)
+    except msgspec.ValidationError as error:
+        raise InvalidMessage(ascii(data[:40].decode("utf-8", "replace"))[1:-1], str(error)) from error
+    raise UnknownMessage("query", tag, app.name, tuple(entry.tag for entry in app.queries.values()))
 
 
 def _json_in(name: str, field: str, text: str) -> msgspec.Raw:

@@ -14,14 +14,26 @@ import msgspec
 import structlog
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from millstream.engine.upkeep import Verified
+from millstream.engine.wire.errors import error_object
 
 __all__ = [
     "Json",
+    "events_progress",
     "log_to_stderr",
     "printable",
     "progress_of",
@@ -31,10 +43,28 @@ __all__ = [
     "show_row",
     "show_table",
     "show_verified",
+    "told_as_json",
+    "wants_json",
 ]
 
+_WANTED = "millstream.json"
+
+
+def _note_json(context: typer.Context, value: bool) -> bool:
+    context.find_root().meta[_WANTED] = value
+    return value
+
+
+def wants_json(context: typer.Context) -> bool:
+    """Whether the command that runs was given ``--json``."""
+    return bool(context.find_root().meta.get(_WANTED))
+
+
 #: The option ``--json`` of a command.
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output instead of tables.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", callback=_note_json, help="For programs: JSON on standard output instead of tables."),
+]
 
 #: Where the output is not a terminal it is as wide as it must be, so that a line stays a line.
 _COLUMNS = 100_000
@@ -51,6 +81,13 @@ def show_json(value: Any, *, err: bool = False, flush: bool = False) -> None:
     stream.buffer.write(msgspec.json.encode(value) + b"\n")
     if err or flush:
         stream.flush()
+
+
+def told_as_json(error: BaseException) -> dict[str, Any]:
+    """An error for programs: its name, what it says, and its fields, as a server tells it."""
+    data = error_object(error).data
+    fields = data if isinstance(data, dict) else {}
+    return {"error": type(error).__name__, "message": str(error), **fields}
 
 
 def show_note(text: str, *, err: bool = False) -> None:
@@ -160,6 +197,36 @@ def progress_of(what: str, total_bytes: int | None) -> Iterator[Callable[[Verifi
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=total_bytes, commits=0)
         yield lambda found: bar.update(task, completed=found.size_bytes, commits=found.commits)
+
+
+class _EventsColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate = "" if task.speed is None else f", {task.speed:,.0f} a second"
+        return Text(f"{task.completed:,.0f} events{rate}")
+
+
+@contextmanager
+def events_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on standard error while the block runs, if that is a terminal; the function says of what, how many events
+    of how many were read.
+    """
+    err = _console(err=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        _EventsColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=of)
+            bar.update(tasks[what], completed=done)
+
+        yield update
 
 
 def _console(*, err: bool = False) -> Console:

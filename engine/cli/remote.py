@@ -1,25 +1,28 @@
 """``millstream execute``, ``ask``, ``watch``, ``describe``, ``stats``, ``health``: a running application, by shell.
 
 Each command reads its arguments, calls one method of the protocol, and shows what came back. No application is loaded:
-what its messages are is the server's to know.
+what its messages are is the server's to know. Only `describe APP` loads one, and asks no server.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 import typer
 from msgspec import Raw
 
 from millstream.engine.application.messages import Receipt
+from millstream.engine.cli.completion import messages_of
 from millstream.engine.cli.connection_options import AddressOption, Caller, TimeoutOption, with_link
 from millstream.engine.cli.exits import ExitCode
+from millstream.engine.cli.load import load_app
 from millstream.engine.cli.message_arguments import message_in, message_of
 from millstream.engine.cli.option_groups import grouped
-from millstream.engine.cli.output import Json, show_figures, show_json, show_note, show_table
+from millstream.engine.cli.outline import show_outline
+from millstream.engine.cli.output import Json, show_figures, show_json, show_note, show_table, told_as_json
 from millstream.engine.cli.rendering import flat, messages_in, show_value, text_of
 from millstream.engine.client import Link
 from millstream.engine.client.subscriptions import Policy
@@ -28,12 +31,23 @@ from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["ask", "describe", "execute", "health", "stats", "watch"]
 
-_Message: TypeAlias = Annotated[
+_LOG = "Kept with it in the log"
+_Command: TypeAlias = Annotated[
     list[str],
     typer.Argument(
         metavar="NAME [FIELD=TEXT|FIELD:=JSON]…",
         help="Deposit account=ann amount:=100, or the whole as JSON.",
         show_default=False,
+        autocompletion=messages_of("command"),
+    ),
+]
+_Query: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME [FIELD=TEXT|FIELD:=JSON]…",
+        help="BalanceOf account=ann, or the whole as JSON.",
+        show_default=False,
+        autocompletion=messages_of("query"),
     ),
 ]
 _After: TypeAlias = Annotated[
@@ -52,6 +66,45 @@ _Incomplete: TypeAlias = Annotated[
 ]
 
 
+class _About(NamedTuple):
+    """What is kept with a command in the log."""
+
+    actor: Annotated[
+        str | None,
+        typer.Option(metavar="WHO", help="Who asks for it.", show_default=False, rich_help_panel=_LOG),
+    ] = None
+    correlation: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="What it belongs to.", show_default=False, rich_help_panel=_LOG),
+    ] = None
+    causation: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="What has led to it.", show_default=False, rich_help_panel=_LOG),
+    ] = None
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TEXT", help="Whatever else; several times.", show_default=False, rich_help_panel=_LOG
+        ),
+    ] = None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was given.
+
+        Raises:
+            BadParameter: an extra is not NAME=TEXT, or is given twice.
+        """
+        extra: dict[str, str] = {}
+        for each in self.extra or ():
+            name, equals, text = each.partition("=")
+            if not name or not equals or name in extra:
+                raise typer.BadParameter(f"--extra is NAME=TEXT, each name once, not {each!r}")
+            extra[name] = text
+        given = {"actor": self.actor, "correlation": self.correlation, "causation": self.causation, "extra": extra}
+        return {name: value for name, value in given.items() if value}
+
+
 class _Answer(msgspec.Struct):
     answer: Any
     position: int
@@ -59,7 +112,7 @@ class _Answer(msgspec.Struct):
 
 @grouped
 def execute(
-    message: _Message,
+    message: _Command,
     *,
     command_id: Annotated[
         str | None,
@@ -69,9 +122,7 @@ def execute(
         int | None,
         typer.Option("--expect-version", min=0, metavar="N", help="Only if its key is there.", show_default=False),
     ] = None,
-    actor: Annotated[
-        str | None, typer.Option(metavar="WHO", help="Kept with it in the log.", show_default=False)
-    ] = None,
+    about: _About,
     timeout: TimeoutOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
     caller: Caller,
@@ -82,7 +133,8 @@ def execute(
     NAME - reads commands from standard input instead, one JSON object a line, and shows one outcome a line, in order.
     Exit code 6 when the application's rules say no.
     """
-    shared: dict[str, Any] = {"metadata": {"actor": actor}} if actor else {}
+    metadata = about.metadata
+    shared: dict[str, Any] = {"metadata": metadata} if metadata else {}
     if message == ["-"]:
         if command_id is not None or expected_version is not None:
             raise typer.BadParameter("--id and --expect-version are for one command")
@@ -116,14 +168,14 @@ async def _execute_lines(link: Link, shared: Mapping[str, Any], timeout: float |
             show_json(await link.call("execute", {"command": command, **shared}, timeout=timeout))
         except (Rejected, InvalidMessage) as error:
             refused = True
-            show_json({"line": number, "error": type(error).__name__, "message": str(error)})
+            show_json({"line": number, **told_as_json(error)})
     if refused:
         raise typer.Exit(ExitCode.REFUSED)
 
 
 @grouped
 def ask(
-    message: _Message,
+    message: _Query,
     *,
     after: _After = 0,
     at: _At = None,
@@ -144,12 +196,21 @@ def ask(
 
 @grouped
 def watch(
-    message: _Message,
+    message: _Query,
     *,
     after: _After = 0,
     every: Annotated[
         bool, typer.Option("--every", help="Every change, instead of the newest answer when several came at once.")
     ] = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="All rows, and then those that have changed, where a table answers.")
+    ] = False,
+    rows_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="The same of any list of rows, told apart by this field.", show_default=False
+        ),
+    ] = None,
     incomplete: _Incomplete = False,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after N answers.", show_default=False)
@@ -162,10 +223,11 @@ def watch(
 
     A lost connection is made again, and the watch goes on where it was.
     """
-    params = {"query": Raw(message_in(message)), "every": every, "incomplete": incomplete}
+    params = {"query": Raw(message_in(message)), "every": every, "incomplete": incomplete, "rows": rows_by or rows}
+    rows = rows or rows_by is not None
 
     async def follow(link: Link) -> None:
-        policy = Policy.EVERY if every else Policy.NEWEST
+        policy = Policy.STREAM if rows else Policy.EVERY if every else Policy.NEWEST
         watching = await link.subscribe("watch", params, after=after, policy=policy, name=message[0])
         shown = 0
         try:
@@ -173,7 +235,7 @@ def watch(
                 news = await watching.next()
                 shown += 1
                 if json:
-                    show_json({"answer": news.content, "position": news.position}, flush=True)
+                    show_json({"rows" if rows else "answer": news.content, "position": news.position}, flush=True)
                 else:
                     show_note(f"at {news.position:,}")
                     show_value(msgspec.json.decode(news.content))
@@ -186,17 +248,29 @@ def watch(
 @grouped
 def describe(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Only this command or query.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="NAME | APP",
+            help="Only this command or query. Or an application, as module:attribute: what handles, applies, "
+            "reacts to, performs and answers what in it.",
+            show_default=False,
+        ),
     ] = None,
     *,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Of an APP: as a flowchart for Mermaid.")] = False,
     address: AddressOption = DEFAULT_ADDRESS,
     caller: Caller,
     json: Json = False,
 ) -> None:
     """Show what the application understands: its commands, queries and events with their fields.
 
-    With --json the whole OpenRPC document, with a JSON Schema of each message.
+    With --json the whole OpenRPC document, with a JSON Schema of each message. With an APP no server is asked.
     """
+    if name is not None and ":" in name:
+        show_outline(load_app(name), json=json, mermaid=mermaid)
+        return
+    if mermaid:
+        raise typer.BadParameter("--mermaid draws an application: write describe module:attribute --mermaid")
     document = msgspec.json.decode(with_link(address, caller, lambda link: link.call("describe")))
     if json:
         show_json(document)

@@ -9,7 +9,7 @@ import msgspec
 
 from millstream.engine.cli.output import printable, show_figures, show_note, show_table
 
-__all__ = ["flat", "messages_in", "show_value", "text_of"]
+__all__ = ["fields_of", "flat", "messages_in", "show_value", "text_of"]
 
 
 def show_value(value: Any) -> None:
@@ -57,6 +57,13 @@ def messages_in(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
                 yield kind, name, _fields_in(message), answer
     for name, each in document["x-events"].items():
         yield "event", name, _fields_in(_resolved(each, schemas)), ""
+
+
+def fields_of(fields: str) -> Iterator[tuple[str, bool]]:
+    """The names in a row of fields, and whether each is a text."""
+    for each in filter(None, fields.split(", ")):
+        name, _, kind = each.partition(": ")
+        yield name.rstrip("?"), "string" in kind.split(" | ")
 
 
 def _resolved(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:

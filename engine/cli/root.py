@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from millstream.engine.cli import agenda, log, remote, serving, snapshot, view
+from millstream.engine.cli import agenda, log, new, remote, serving, snapshot, view
 from millstream.engine.cli.exits import MEANINGS, ExitCode, exit_code_of
+from millstream.engine.cli.output import show_json, told_as_json, wants_json
 from millstream.engine.cli.plugins import add_plugged
+from millstream.engine.errors import MillstreamError
 
 __all__ = ["app"]
 
@@ -32,6 +34,8 @@ class _Root(typer.core.TyperGroup):
             if code is ExitCode.READER_GONE:
                 _drop_output()
             elif code is not ExitCode.INTERRUPTED:
+                if isinstance(error, MillstreamError) and wants_json(ctx):
+                    show_json(told_as_json(error), flush=True)
                 typer.echo(f"millstream: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(code) from error
         return result
@@ -55,6 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Begin": (new.new,),
     "Run an application": (serving.serve, serving.replica),
     "Use one that runs": (
         remote.execute,

@@ -210,6 +210,15 @@ def serve(
             rich_help_panel=_WRITER,
         ),
     ] = True,
+    wait_for_lock: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="How long to wait for another writer to let go of the log, as in a rolling deployment.",
+            rich_help_panel=_WRITER,
+        ),
+    ] = 0.0,
 ) -> None:
     """Run an application, and serve it to whoever may connect.
 
@@ -219,7 +228,13 @@ def serve(
     servers = entrance.servers()
 
     async def run(stack: AsyncExitStack) -> None:
-        engine = Engine(loaded, log=log or f"{loaded.name}.db", freeze_gc=True, effects=None if effects else False)
+        engine = Engine(
+            loaded,
+            log=log or f"{loaded.name}.db",
+            freeze_gc=True,
+            effects=None if effects else False,
+            wait_for_lock_seconds=wait_for_lock,
+        )
         for server in servers(await stack.enter_async_context(engine)):
             await stack.enter_async_context(server)
 

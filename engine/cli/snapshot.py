@@ -13,7 +13,7 @@ import typer
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from millstream.engine.cli.arguments import AppArgument, LogArgument
+from millstream.engine.cli.arguments import SNAPSHOTS_KEPT, AppArgument, LogArgument, SnapshotsKept
 from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.load import load_app
 from millstream.engine.cli.output import Json, log_to_stderr, show_figures, show_json, show_note
@@ -44,6 +44,7 @@ def _take(
         int,
         typer.Option(min=1, metavar="N", help="The bytes of answers that it remembers: its own receipts_bytes_max."),
     ] = Limits().receipts_bytes_max,
+    snapshots_kept: SnapshotsKept = SNAPSHOTS_KEPT,
     json: Json = False,
 ) -> None:
     """Make the states of an application from its log, and store them as snapshots.
@@ -52,7 +53,9 @@ def _take(
     taken already, this is refused. Exit code 1 when a state could not be stored.
     """
     log_to_stderr("warning")
-    limits = replace(Limits(), receipts_max=receipts_max, receipts_bytes_max=receipts_bytes_max)
+    limits = replace(
+        Limits(), receipts_max=receipts_max, receipts_bytes_max=receipts_bytes_max, snapshots_kept=snapshots_kept
+    )
     taken = anyio.run(partial(take_snapshots, log, load_app(application), limits=limits))
     if json:
         show_json({"log": log, "app": application, **to_builtins(taken)})

@@ -1,32 +1,53 @@
-"""``millstream view …``: what views could not apply, letting them try again, and leaving it out for good.
+"""``millstream view …``: what views could not apply, letting them try again, and leaving it out for good; and views of
+changed code, made and compared before it is deployed.
 
 Each command reads its arguments, calls the engine or `millstream.engine.upkeep`, and shows what that returned.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import anyio
 import typer
-from msgspec import to_builtins
+from msgspec import Raw, to_builtins
+from msgspec.json import encode
+from msgspec.structs import replace
 
 from millstream.engine.application.app import App
-from millstream.engine.cli.arguments import AppArgument, LogArgument
+from millstream.engine.cli.arguments import SNAPSHOTS_KEPT, AppArgument, LogArgument, SnapshotsKept
+from millstream.engine.cli.connection_options import AddressOption, Caller, options_judged
 from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.load import load_app
-from millstream.engine.cli.output import Json, log_to_stderr, printable, show_json, show_note, show_table
+from millstream.engine.cli.message_arguments import query_in
+from millstream.engine.cli.option_groups import grouped
+from millstream.engine.cli.output import (
+    Json,
+    events_progress,
+    log_to_stderr,
+    printable,
+    show_figures,
+    show_json,
+    show_note,
+    show_table,
+)
+from millstream.engine.client import Client
 from millstream.engine.engine import Engine
+from millstream.engine.limits import Limits
 from millstream.engine.read.parked import Parked
 from millstream.engine.stores.owner import require_owner
-from millstream.engine.upkeep import attached, parked_in
+from millstream.engine.upkeep import ComparedAnswer, MadeView, attached, compare_answers, make_views, parked_in
+from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show events that views have parked, let views try them again, or leave them out for good.",
+    help="Show events that views have parked, let views try them again, or leave them out for good; make views of "
+    "changed code, and compare their answers.",
     rich_markup_mode="rich",
 )
 
@@ -91,6 +112,108 @@ def _skip(
             return await engine.skip_parked(view, position)
 
     _tell(anyio.run(work, load_app(application)), json=json)
+
+
+@app.command("rebuild")
+def _rebuild(
+    application: AppArgument,
+    log: LogArgument,
+    views: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VIEW]…",
+            help="The views, by their class names; by default those that have no snapshot that fits this code.",
+            show_default=False,
+        ),
+    ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="From the first event on, also where there is a snapshot that fits.")
+    ] = False,
+    snapshots_kept: SnapshotsKept = SNAPSHOTS_KEPT,
+    json: Json = False,
+) -> None:
+    """Make the states of views as the code here has them, and store their snapshots, so that its next start is quick.
+
+    The log may be in use, by the code before: it is only read, and that code's snapshots stay. Exit code 1 when a
+    state could not be stored.
+    """
+    log_to_stderr("warning")
+    loaded = load_app(application)
+    with events_progress() as on_progress:
+        limits = replace(Limits(), snapshots_kept=snapshots_kept)
+        work = partial(make_views, log, loaded, views or (), anew=anew, limits=limits, on_progress=on_progress)
+        made = anyio.run(work)
+    if json:
+        for each in made:
+            show_json(each)
+    elif not made:
+        show_note("every view has a snapshot that fits this code")
+    else:
+        titles = ("view", "position#", "events#", "left out#", "bytes#", "seconds#", "stored")
+        show_table(titles, map(_made_row, made))
+    if not all(each.stored for each in made):
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+@app.command("diff")
+@grouped
+def _diff(
+    application: AppArgument,
+    log: LogArgument,
+    queries: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUERY…",
+            help='Each as JSON, like \'{"type":"StockOf","item":"a"}\'; - reads them from standard input, one a line.',
+            show_default=False,
+        ),
+    ],
+    *,
+    address: AddressOption = DEFAULT_ADDRESS,
+    caller: Caller,
+    json: Json = False,
+) -> None:
+    """Put queries to a running server and to the code here, at the same position, and show which answers differ.
+
+    The log is the server's, and only read; the states of the code here are made from it, or begin with what rebuild has
+    stored. Exit code 1 when an answer differs.
+    """
+    log_to_stderr("warning")
+    loaded = load_app(application)
+    lines = [line for line in sys.stdin.buffer if line.strip()] if queries == ["-"] else map(str.encode, queries)
+    asked = [query_in(loaded, line) for line in lines]
+
+    async def work() -> list[ComparedAnswer]:
+        async with Client(address, token=caller.token, tls=caller.tls) as server:
+            return await compare_answers(log, loaded, asked, server)
+
+    with options_judged():
+        compared = anyio.run(work)
+    for each in compared:
+        if json:
+            show_json({**to_builtins(each), "query": Raw(encode(each.query)), "differs": each.differs})
+        else:
+            show_note(f"{'DIFFERS' if each.differs else 'same'} at {each.position:,}: {_text(each.query)}")
+            if each.differs:
+                show_figures({"server": _text(each.server), "here": _text(each.here)})
+    if any(each.differs for each in compared):
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _made_row(made: MadeView) -> tuple[str, ...]:
+    return (
+        made.view,
+        f"{made.position:,}",
+        f"{made.position - made.began_after:,}",
+        f"{made.left_out:,}",
+        f"{made.size_bytes:,}",
+        f"{made.seconds:.2f}",
+        "yes" if made.stored else "no",
+    )
+
+
+def _text(value: Any) -> str:
+    return printable(encode(value).decode())
 
 
 def _tell(parked: Sequence[Parked], *, json: bool) -> None:

@@ -30,10 +30,11 @@ from millstream.engine.application.messages import (
     position_of,
 )
 from millstream.engine.application.options import Options
+from millstream.engine.application.row_changes import RowChanges, changes_reader
 from millstream.engine.application.validation import checked_command_ids, checked_metadata, encode
 from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.client.calls import Call
-from millstream.engine.client.decoding import Answers
+from millstream.engine.client.decoding import Answers, RowsTold
 from millstream.engine.client.executions import (
     as_asked,
     as_told,
@@ -64,6 +65,7 @@ from millstream.engine.wire.address import Address
 __all__ = ["Client"]
 
 Answer = TypeVar("Answer")
+Row = TypeVar("Row")
 E = TypeVar("E", bound=Event)
 
 
@@ -364,6 +366,45 @@ class Client:
         finally:
             subscription.close()
 
+    @asynccontextmanager
+    async def watch_rows(
+        self,
+        query: Query[list[Row]] | Query[tuple[Row, ...]],
+        *,
+        key: str | None = None,
+        after: Token | None = None,
+        incomplete: bool = False,
+    ) -> AsyncGenerator[AsyncIterator[RowChanges[Row]], None]:
+        """All rows of an answer now, then what has changed; see `Engine.watch_rows`.
+
+        When the connection is lost, or changes are taken too slowly, the next one has all rows again, and is ``whole``.
+
+        Args:
+            query: the question.
+            key: the field that tells rows apart; by default that of the table which answers there.
+            after: begin with an answer that reflects this token.
+            incomplete: take answers, too, from a view that has parked or skipped events.
+
+        Raises (on entering, or while iterating):
+            as `Engine.watch_rows` does, and:
+            AnswerFailed: also where rows are not what the query promises here.
+            ConnectionLost: the server is out of reach.
+            LimitReached: the connection, or the server, has as many watches as it may.
+            NotAuthenticated: the server wants a token.
+        """
+        read = changes_reader(type(query))
+        params: dict[str, Any] = {
+            "query": Raw(json_of(query)),
+            "rows": True if key is None else key,
+            "incomplete": incomplete,
+        }
+        name, position = type(query).__name__, max(0, position_of(after))
+        subscription = await self.link.subscribe("watch", params, after=position, policy=Policy.STREAM, name=name)
+        try:
+            yield RowsTold(query, subscription, read)
+        finally:
+            subscription.close()
+
     def follow(self, *, types: Iterable[type[E]], after: Token = 0, keys: Iterable[str] | None = None) -> Following[E]:
         """What happened after a position, and then what happens there: ``async for happened in client.follow(…)``.
 
@@ -392,7 +433,7 @@ class Client:
 
 def _json_of_at(at: At) -> bytes:
     if not isinstance(at, datetime):
-        if (position := position_of(at)) < 0:
+        if (position := position_of(at, "at")) < 0:
             raise InvalidMessage("at", f"position {position:,} is before the log: 0 is before its first event")
         return b"%d" % position
     if at.tzinfo is None:

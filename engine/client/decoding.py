@@ -11,10 +11,11 @@ from msgspec import Raw
 
 from millstream.engine.application.messages import Answered, Query
 from millstream.engine.application.methods import answer_type
+from millstream.engine.application.row_changes import RowChanges
 from millstream.engine.client.subscriptions import Subscription
 from millstream.engine.errors import AnswerFailed, DefinitionError, MillstreamError, ViewIncomplete
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "RowsTold"]
 
 
 class Answers:
@@ -93,6 +94,33 @@ class _Following:
         except MillstreamError as error:
             answers.mend(query, error)
             raise
+
+
+class RowsTold:
+    """What a watch of rows tells. No generator, as above.
+
+    Args:
+        query: whose answer it is.
+        subscription: what the server tells.
+        read: from JSON and a position to changes.
+    """
+
+    def __init__(
+        self, query: Query[Any], subscription: Subscription, read: Callable[[bytes | Raw, int], RowChanges[Any]]
+    ) -> None:
+        self._query = query
+        self._subscription = subscription
+        self._read = read
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RowChanges[Any]:
+        told = await self._subscription.next()
+        try:
+            return self._read(told.content, told.position)
+        except msgspec.DecodeError as error:
+            raise _failed(self._query, f"its rows are not what the query promises: {error}") from error
 
 
 def _failed(query: Query[Any], problem: str) -> AnswerFailed:

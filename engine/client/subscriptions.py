@@ -145,7 +145,8 @@ class Subscription:
         if notification.error is not UNSET:
             self._ended(error_of(notification.error))
             return
-        content = notification.events if notification.answer is UNSET else notification.answer
+        told = notification.answer, notification.rows, notification.events
+        content = next((each for each in told if each is not UNSET), UNSET)
         if content is UNSET:
             return
         if self._policy is not Policy.NEWEST and len(self._waiting) >= self._waiting_max:

@@ -16,6 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from millstream.engine.application.agenda import PAGE_ENTRIES, AgendaItem, AgendaPage, EntryKind, Verdict
 from millstream.engine.application.messages import Answered, At, Command, Metadata, Query, Receipt, Token
+from millstream.engine.application.row_changes import RowChanges
 from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.client.client import Client
 from millstream.engine.client.limits import ClientLimits
@@ -26,6 +27,7 @@ __all__ = ["SyncAgenda", "SyncClient"]
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
+Row = TypeVar("Row")
 
 
 class SyncClient:
@@ -155,7 +157,21 @@ class SyncClient:
         with self._running.wrap_async_context_manager(watched) as answers:
             yield self._each(answers)
 
-    def _each(self, answers: AsyncIterator[Answered[Answer]]) -> Iterator[Answered[Answer]]:
+    @contextmanager
+    def watch_rows(
+        self,
+        query: Query[list[Row]] | Query[tuple[Row, ...]],
+        *,
+        key: str | None = None,
+        after: Token | None = None,
+        incomplete: bool = False,
+    ) -> Generator[Iterator[RowChanges[Row]], None, None]:
+        """All rows of an answer now, then those that have changed, as they come; see `Client.watch_rows`."""
+        watched = self._client.watch_rows(query, key=key, after=after, incomplete=incomplete)
+        with self._running.wrap_async_context_manager(watched) as changes:
+            yield self._each(changes)
+
+    def _each(self, answers: AsyncIterator[Result]) -> Iterator[Result]:
         while True:
             yield self._run(partial(_next, answers))
 
@@ -225,7 +241,7 @@ class SyncAgenda:
         self._run(partial(self._agenda.drop, entry))
 
 
-async def _next(answers: AsyncIterator[Answered[Answer]]) -> Answered[Answer]:
+async def _next(answers: AsyncIterator[Result]) -> Result:
     return await anext(answers)
 
 

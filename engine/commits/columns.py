@@ -4,8 +4,8 @@ none has not at all.
     {"events": [{"type": "Deposited", "account": "ann", "amount": 10}, …], "commands": 2, "type": "Deposit",
      "key": {"Deposited": "account"}, "ids": ["d-1", null], "payloads": ["a7e4…", null]}
 
-Here: the members, how a body of them is made, and how it is read. `docs/log.md` says what each means. Not here: the
-form until 0.1 (`rows`), the commit around it (`commit`).
+Here: the members, how a body of them is made, and how it is read. `docs/reference/log.md` says what each means. Not
+here: the form until 0.1 (`rows`), the commit around it (`commit`).
 
 A member that a reader does not know is passed over, unless ``needs`` names a feature that it does not know.
 """
@@ -48,7 +48,7 @@ class UnknownFeature(Exception):
 
 
 class Columns(msgspec.Struct, Generic[E], omit_defaults=True, gc=False):
-    """The members of a body; see `docs/log.md`. A column has a place for each command."""
+    """The members of a body; see `docs/reference/log.md`. A column has a place for each command."""
 
     events: list[E]
     commands: int

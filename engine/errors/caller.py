@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -115,7 +116,9 @@ class UnknownMessage(CallerError):
     def __str__(self) -> str:
         where = f" ({self.place})" if self.place else ""
         known = ", ".join(self.known) or "none"
-        return f"application {self.app!r} has no {self.kind} {self.message_type!r}{where}; it has: {known}"
+        meant = get_close_matches(self.message_type, self.known, n=1)
+        guess = f", but {meant[0]!r}" if meant and meant[0] != self.message_type else ""
+        return f"application {self.app!r} has no {self.kind} {self.message_type!r}{where}{guess}; it has: {known}"
 
 
 class VersionConflict(CallerError):

@@ -76,7 +76,10 @@ class LogLocked(StorageError):
         self.log = log
 
     def __str__(self) -> str:
-        return f"log {self.log} is open in another writer, and there can be one only: close that one first"
+        return (
+            f"log {self.log} is open in another writer, and there can be one only: close that one first, or wait for "
+            "it with wait_for_lock_seconds; web workers share one writer, each with a Client or a Replica of its own"
+        )
 
 
 class Fenced(StorageError):

@@ -1,6 +1,6 @@
 """The log lines: an observer that writes what it is told as structured lines, and is always there.
 
-Here: which hooks are lines, and at which level. What each line means to an operator: `docs/running.md`.
+Here: which hooks are lines, and at which level. What each line means to an operator: `docs/reference/log-lines.md`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _log = structlog.get_logger("millstream")
 LEVELS: Mapping[str, str] = {
     "opened": "info",
     "closed": "info",
+    "waits_for_lock": "info",
     "log_upgraded": "warning",
     "log_ahead": "warning",
     "clock_leaps": "warning",

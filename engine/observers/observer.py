@@ -33,6 +33,9 @@ class Observer:
     def drain_timed_out(self, *, log: str, commands: int) -> None:
         """Closing has waited for ``drain_seconds_max``, and gives up on so many commands."""
 
+    def waits_for_lock(self, *, log: str, seconds: float) -> None:
+        """Another writer has the log open; opening waits for it, for so many seconds at most."""
+
     def log_upgraded(self, *, log: str, from_format: int, to_format: int) -> None:
         """A log of an older format was brought to that of today: an older millstream can't open it any more."""
 

@@ -6,6 +6,8 @@ view's place (`recovery.mending`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from millstream.engine.application.app import App
 from millstream.engine.limits import Limits
 from millstream.engine.loop.releasing import drained
@@ -28,17 +30,35 @@ def new_state(app: App, view: int, limits: Limits) -> ReadState:
     return ReadState(app, app.views[view], parked_max=limits.view_parked_max, observer=Observer())
 
 
-async def bring(read: ReadState, app: App, log: Log, limits: Limits, until: int) -> None:
+async def bring(
+    read: ReadState,
+    app: App,
+    log: Log,
+    limits: Limits,
+    until: int,
+    *,
+    slicer: Slicer | None = None,
+    on_page: Callable[[], None] = lambda: None,
+) -> None:
     """Apply what the log holds after a state, commit by commit, until it is at the commit of that number, it has
     faulted, or there is no more.
 
     Whatever ends it leaves a state that can be brought on.
 
+    Args:
+        read: the state.
+        app: its application.
+        log: open, or attached.
+        limits: ``read_bytes_max`` and ``slice_ms_max`` are honoured.
+        until: the number of the last commit to apply.
+        slicer: says when to rest; by default as long as it works.
+        on_page: is called after each page of commits.
+
     Raises:
         LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
         Exception: the store failed.
     """
-    reader, slicer = Reader(log, app, read.head, limits.read_bytes_max), resting(limits)
+    reader, slicer = Reader(log, app, read.head, limits.read_bytes_max), slicer or resting(limits)
     while read.head.number < until and (page := await reader.page()) is not None:
         for decoded in page:
             steps = iter(read.steps(decoded))
@@ -53,7 +73,10 @@ async def bring(read: ReadState, app: App, log: Log, limits: Limits, until: int)
             if slicer.is_over:
                 await slicer.rest()
             if read.fault is not None or read.head.number >= until:
-                return
+                break
+        on_page()
+        if read.fault is not None:
+            return
 
 
 async def let_go(read: ReadState, slicer: Slicer) -> None:

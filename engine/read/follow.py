@@ -27,7 +27,7 @@ from millstream.engine.errors import EngineClosed, InvalidMessage, LimitReached,
 from millstream.engine.limits import Limits
 from millstream.engine.loop.home import Home
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.stores.events import last_before
+from millstream.engine.stores.finding import commit_of
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 
@@ -176,7 +176,7 @@ async def _head_before(log: Log, position: int) -> Head:
     """
     head = await log.head()
     require_reached(position, head.position)
-    number = await last_before(log, position + 1, head.number)
+    number = max(0, await commit_of(log, head.number, position + 1) - 1)
     if not number:
         return Head()
     (commit, *_) = await log.read(number - 1, 1)

@@ -3,8 +3,9 @@
 Here: which commit is meant, making the state, and keeping a few of them. Not here: the live views (`actor`), and asking
 (`queries`).
 
-A state is made in slices, with a rest as long as each, and one at a time, so that those who ask the live views hardly
-notice. Whoever gives up in the middle leaves what was made to the next who asks.
+A state is made from the latest snapshot that is kept from before it, in slices, with a rest as long as each, and one at
+a time, so that those who ask the live views hardly notice. A task of its own makes it: where whoever asked gives up, it
+goes on for whoever asks for the same again, unless another one is wanted first.
 
 Invariants: whole commits only; no more than ``past_states_max`` states are kept, and one is in the making.
 """
@@ -12,23 +13,36 @@ Invariants: whole commits only; no more than ``past_states_max`` states are kept
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import NamedTuple, TypeAlias
 
 import anyio
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import At, position_of
 from millstream.engine.application.validation import require_reached
-from millstream.engine.commits.commit import Commit, timestamp
-from millstream.engine.errors import InvalidMessage, NotYetVisible, ViewBehind, ViewFaulted
+from millstream.engine.commits.commit import timestamp
+from millstream.engine.errors import EngineClosed, InvalidMessage, NotYetVisible, ViewBehind, ViewFaulted
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock
 from millstream.engine.read.bringing import bring, let_go, new_state, resting
 from millstream.engine.read.state import ReadState
+from millstream.engine.stores.finding import commit_of, last_commit
 from millstream.engine.stores.port import Log
 
 __all__ = ["PastStates"]
+
+
+#: A view, and the number of a commit.
+_Name: TypeAlias = tuple[int, int]
+
+
+class _Making(NamedTuple):
+    name: _Name
+    read: ReadState
+    task: asyncio.Task[None]
 
 
 class PastStates:
@@ -47,13 +61,34 @@ class PastStates:
         self._log = log
         self._clock = clock
         #: By view and number of commit, the one that was asked last at the end.
-        self._made: dict[tuple[int, int], ReadState] = {}
-        #: What somebody gave up on.
-        self._begun: dict[int, ReadState] = {}
-        #: Held by whoever makes a state anew, of yesterday or of today: one at a time.
-        self.turn = asyncio.Lock()
+        self._made: dict[_Name, ReadState] = {}
+        self._making: _Making | None = None
+        #: Held by whoever waits for the one that is made, or makes a state of today.
+        self._turn = asyncio.Lock()
         #: How many wait for one.
         self._waiting = 0
+        self._is_over = False
+        #: Gives a new state the latest snapshot of a commit that is not later than that of a number. A commit's.
+        self.restore: Callable[[ReadState, int], Awaitable[None]] | None = None
+
+    async def end(self) -> None:
+        """Make none any more: who waits for one, or asks, is told that all is closed."""
+        self._is_over = True
+        await self.stop()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A block in which no earlier state is made."""
+        async with self._turn:
+            await self.stop()
+            yield
+
+    async def stop(self) -> None:
+        """Make none, also not the one that nobody waits for any more."""
+        if self._making is not None:
+            making, self._making = self._making, None
+            making.task.cancel()
+            await asyncio.wait([making.task])
 
     async def state(self, view: int, at: At, timeout: float | None = None) -> ReadState:
         """The state of a view as of a position or a time. It is to be asked at once, and not to be kept.
@@ -85,16 +120,16 @@ class PastStates:
             number, position = await self._meant(at)
             name = view, number
             if name not in self._made:
-                async with self.turn:
+                async with self._turn:
                     if name not in self._made:
-                        self._made[name] = await self._make(view, number)
+                        self._made[name] = await self._make(name)
                         await self._shrink()
             self._made[name] = found = self._made.pop(name)
             if found.fault is not None:
                 raise ViewFaulted(found.view, *found.fault) from found.fault[1]
             return found
-        begun = self._begun.get(view)
-        at_present = 0 if begun is None else begun.head.position
+        making = self._making
+        at_present = making.read.head.position if making is not None and making.name[0] == view else 0
         raise NotYetVisible(self._app.views[view].__name__, at_present, position, timeout or 0.0)
 
     async def _meant(self, at: At) -> tuple[int, int]:
@@ -111,45 +146,39 @@ class PastStates:
                 raise InvalidMessage("at", f"{at.isoformat()} is no time that a log can have") from error
             if at > now and told > head.recorded_at:  # the clock may have been set back
                 raise InvalidMessage("at", f"{told} is in the future: it is {timestamp(now)}")
-            found = await _last(log, head.number, lambda commit: commit.recorded_at <= told)
+            found = await last_commit(log, head.number, lambda commit: commit.recorded_at <= told)
             if found is None:
                 first = (await log.read(0, 1))[0].recorded_at if head.number else "there is none"
                 raise InvalidMessage("at", f"{told} is before the log's first commit: {first}")
             return found.number, found.position
-        position = position_of(at)
+        position = position_of(at, "at")
         if position < 0:
             raise InvalidMessage("at", f"position {position:,} is before the log: 0 is before its first event")
-        require_reached(position, head.position)
-        found = await _last(log, head.number, lambda commit: commit.position <= position) if position else None
-        return (found.number if found else 0), position
+        require_reached(position, head.position, "at")
+        return await commit_of(log, head.number, position), position
 
-    async def _make(self, view: int, number: int) -> ReadState:
-        read = self._begun.pop(view, None)
-        if read is None or read.head.number > number:
-            self._begun.clear()
-            read = new_state(self._app, view, self._limits)
-        try:
-            await bring(read, self._app, self._log(), self._limits, number)
-        except BaseException:
-            if read.is_sound:
-                self._begun = {view: read}
-            raise
-        return read
+    async def _make(self, name: _Name) -> ReadState:
+        if self._making is None or self._making.name != name:
+            await self.stop()
+            if self._is_over:
+                raise EngineClosed("closing")
+            read = new_state(self._app, name[0], self._limits)
+            task = asyncio.create_task(self._bring(read, name[1]), name=f"millstream-past-{read.view}")
+            self._making = _Making(name, read, task)
+        making = self._making
+        await asyncio.wait([making.task])
+        if self._making is making:
+            self._making = None
+        if making.task.cancelled():  # it was stopped, as all is
+            raise EngineClosed("closing")
+        making.task.result()
+        return making.read
+
+    async def _bring(self, read: ReadState, number: int) -> None:
+        if self.restore is not None:
+            await self.restore(read, number)
+        await bring(read, self._app, self._log(), self._limits, number)
 
     async def _shrink(self) -> None:
         while len(self._made) > self._limits.past_states_max:
             await let_go(self._made.pop(next(iter(self._made))), resting(self._limits))
-
-
-async def _last(log: Log, last: int, is_not_later: Callable[[Commit], bool]) -> Commit | None:
-    """The last commit that is not later, by halving; None if all are."""
-    low, high = 0, last + 1
-    found: Commit | None = None
-    while high - low > 1:
-        middle = (low + high) // 2
-        (commit, *_) = await log.read(middle - 1, 1)
-        if is_not_later(commit):
-            low, found = middle, commit
-        else:
-            high = middle
-    return found

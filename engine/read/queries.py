@@ -6,12 +6,13 @@ Here: from a query to the view that answers it. Not here: how views move (`actor
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache, wraps
 from threading import get_ident
 from typing import Any, Self, TypeVar, cast
 
+import msgspec
 from msgspec.structs import replace
 
 from millstream.engine.application.app import App
@@ -20,6 +21,7 @@ from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Answered, At, Query, Token, position_of
 from millstream.engine.application.methods import answer_type
 from millstream.engine.application.purity import fingerprint
+from millstream.engine.application.row_changes import RowChanges, changes_reader, default_of, row_key
 from millstream.engine.application.validation import checked_timeout, reader
 from millstream.engine.errors import (
     AnswerFailed,
@@ -37,6 +39,7 @@ from millstream.engine.loop.home import Home
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.past import PastStates
+from millstream.engine.read.row_watches import RowWatch
 from millstream.engine.read.state import ReadState
 from millstream.engine.read.together import Together
 from millstream.engine.read.watches import Question, Watch
@@ -45,6 +48,7 @@ from millstream.engine.stats import RebuildStats, ViewStats
 __all__ = ["Queries"]
 
 Answer = TypeVar("Answer")
+Row = TypeVar("Row")
 
 
 class Queries(Together):
@@ -221,7 +225,7 @@ class Queries(Together):
         """
         watch = await self.open_watch(query, after=position_of(after), every=every, incomplete=incomplete)
         try:
-            yield _AnswersOf(watch, self._home)
+            yield _Told(watch.next, lambda data, position: Answered(watch.decode(data), position), self._home)
         finally:
             watch.close()
 
@@ -246,6 +250,60 @@ class Queries(Together):
         await view.reach(after, None)
         self._require_room()
         return view.watches.join(question, every=every, incomplete=incomplete)
+
+    @asynccontextmanager
+    async def watch_rows(
+        self,
+        query: Query[list[Row]] | Query[tuple[Row, ...]],
+        *,
+        key: str | None = None,
+        after: Token | None = None,
+        incomplete: bool = False,
+    ) -> AsyncGenerator[AsyncIterator[RowChanges[Row]], None]:
+        """All rows now, then those that have changed: ``async with engine.watch_rows(query) as changes: async for …``.
+
+        For a query whose answer is a list of rows, as that of a `TableView` may be. Each change has the rows that are
+        new or other, and the keys of those that are gone, since the one before it; whoever takes them slowly gets
+        several in one. The order of rows is not told.
+
+        Args:
+            query: the question.
+            key: the field that tells rows apart; by default that of the table which answers.
+            after: begin with an answer that reflects this token.
+            incomplete: take answers, too, from a view that has parked or skipped events.
+
+        Raises (on entering, or while iterating):
+            InvalidMessage: the answer is no list of rows, or they have no such field; ``after`` as for `watch`.
+            AnswerFailed: the view raised, or two rows have one key.
+            UnknownMessage: no view answers this query.
+            WatchesFull: ``watches_max`` watches are open.
+            ViewBehind: too many queries wait for this view.
+            ViewFaulted: the view could not apply an event, and answers no more.
+            ViewIncomplete: the view has left out events; the error holds its answer.
+            EngineClosed: the engine is not open, or was closed.
+            WrongLoop: it was opened on another event loop.
+        """
+        read = self._changes_reader(query)
+        watch = await self.open_row_watch(query, key=key, after=position_of(after), incomplete=incomplete)
+        try:
+            yield _Told(watch.next, read, self._home)
+        finally:
+            watch.close()
+
+    async def open_row_watch(
+        self, query: Query[Any], *, key: str | None = None, after: int = 0, incomplete: bool = False
+    ) -> RowWatch:
+        """A watch of rows whose changes come as JSON; it is to be closed.
+
+        Raises:
+            InvalidMessage: the answer is no list of rows, or they have no such field; ``after`` as for `open_watch`.
+            MillstreamError: as `open_watch`.
+        """
+        self._home.require()
+        view, _ = self._as_json.get(type(query)) or self._unknown(query)
+        field = row_key(type(query), getattr(view.read.state, "__row_key__", None) if key is None else key)
+        watch = await self.open_watch(query, after=after, incomplete=incomplete)
+        return RowWatch(watch, field.encode_name, default_of(type(query), field))
 
     def require_loop(self) -> None:
         """See that this is used on the loop that it was opened on, if it is open.
@@ -306,6 +364,18 @@ class Queries(Together):
             problem = f"JSON can't hold what the query promises: {error}"
             raise AnswerFailed(view.name, query.__name__, problem) from error
 
+    def _changes_reader(self, query: Query[Any]) -> Callable[[bytes, int], RowChanges[Any]]:
+        read, (view, _) = changes_reader(type(query)), self._asked(query)
+
+        def checked(data: bytes, position: int) -> RowChanges[Any]:
+            try:
+                return read(data, position)
+            except msgspec.DecodeError as error:
+                problem = f"its rows are not what the query promises: {error}"
+                raise AnswerFailed(view.name, type(query).__name__, problem) from error
+
+        return checked
+
     def _require_room(self) -> None:
         watches, watches_max = sum(view.watches.count for view in self._views), self.limits.watches_max
         if watches >= watches_max:
@@ -340,20 +410,22 @@ def _progress(made: ReadState, started: float, position: int) -> RebuildStats:
     return RebuildStats(events, max(position, events), round(rate), None if left is None else round(left, 1))
 
 
-class _AnswersOf:
-    """The answers of a watch. No generator, which would be over when somebody who waits for the next is cancelled."""
+class _Told:
+    """What a watch tells. No generator, which would be over when somebody who waits for the next is cancelled."""
 
-    def __init__(self, watch: Watch, home: Home) -> None:
-        self._watch = watch
+    def __init__(
+        self, take: Callable[[], Awaitable[tuple[bytes, int]]], read: Callable[[bytes, int], Any], home: Home
+    ) -> None:
+        self._take = take
+        self._read = read
         self._home = home
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Answered[Any]:
+    async def __anext__(self) -> Any:
         self._home.require()
-        data, position = await self._watch.next()
-        return Answered(self._watch.decode(data), position)
+        return self._read(*await self._take())
 
 
 def _failed(

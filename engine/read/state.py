@@ -20,7 +20,7 @@ to change the state then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -55,6 +55,8 @@ class ReadState:
         parked_max: how many events may be parked; past it the view is faulted, also when a snapshot's notes hold more.
         observer: is told of events that are left out.
     """
+
+    has_past: ClassVar = True
 
     def __init__(self, app: App, view: type[ReadSide], *, parked_max: int, observer: Observer) -> None:
         #: The class name of the view.

@@ -94,7 +94,18 @@ class _Kept:
 class _Group:
     """All watches of equal questions: their answer is looked at once."""
 
-    __slots__ = ("data", "error", "every", "is_incomplete", "latest", "looked", "position", "question", "version")
+    __slots__ = (
+        "data",
+        "error",
+        "every",
+        "is_incomplete",
+        "latest",
+        "looked",
+        "position",
+        "question",
+        "shared",
+        "version",
+    )
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -110,6 +121,8 @@ class _Group:
         #: How often there was something new, and the touch of the view that it was last looked at after.
         self.version = 0
         self.looked = -1
+        #: What those who watch rows have found out, by the name of their key.
+        self.shared: dict[str, Any] = {}
 
     @property
     def members(self) -> tuple[Watch, ...]:
@@ -154,6 +167,21 @@ class Watch:
         self._waiter: asyncio.Future[None] | None = None
         if every:
             self.push(_Kept(group.data, group.position))
+
+    @property
+    def view(self) -> str:
+        """The name of the view."""
+        return self._watches.view.name
+
+    @property
+    def query(self) -> str:
+        """The name of the query."""
+        return type(self._group.question.query).__name__
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What all who watch equal questions share, for those who watch rows."""
+        return self._group.shared
 
     async def next(self) -> tuple[bytes, int]:
         """The next answer as JSON, and a position at which it is true. The first one is there at once.

@@ -181,7 +181,7 @@ class Mending(Queries):
             if answered_by is not actor:
                 problem = f"it is answered by {answered_by.name}, and not by {actor.name}"
                 raise InvalidMessage(type(query).__name__, problem)
-        async with self._past.turn, self._while_open():
+        async with self._past.turn(), self._while_open():
             questions = [(query, answer) for query, (_, answer) in zip(ask, answers, strict=True)]
             return await self._make_anew(actor, questions, swap)
 

@@ -109,14 +109,16 @@ class Snapshotter:
         self._life.cancel()
 
     async def close(self) -> None:
-        """Store the live parts that differ from their last snapshots, and drop those of no part."""
+        """Store the live parts that differ from their last snapshots, and drop what is of no use."""
         parts, slicer = [part for part in self._live() if part.is_sound], Slicer(self._limits.slice_ms_max)
         with anyio.move_on_after(self._limits.drain_seconds_max):
             try:
                 async with self.alone():
                     for part in await self._catalog.moved(parts):
                         await self._catalog.keep(part, slicer)
-                    await self._catalog.forget_others(part.name for part in self._new())
+                    head = max((part.head.position for part in parts), default=0)
+                    long_ago = head - 2 * self._limits.snapshot_events_every
+                    await self._catalog.tidy((part.name for part in self._new()), long_ago)
             except Exception as error:  # noqa: BLE001 - as above
                 self._observer.snapshot_failed(part="all", error=error)
 

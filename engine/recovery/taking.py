@@ -140,7 +140,7 @@ async def take_attached(
         async with log.snapshots.taking():
             await log.snapshots.open(observer)
             try:
-                catalog = Catalog(log.snapshots, log, observer)
+                catalog = Catalog(log.snapshots, log, observer, kept_max=limits.snapshots_kept)
                 parts = [part for part in new_parts(app, limits) if part.name not in without]
                 return await take(Recovery(app, log, limits, catalog), catalog, parts, Slicer(_SLICE_MS), beside=False)
             finally:

@@ -1,4 +1,4 @@
-"""The socket API: an engine or a replica served over TCP, TLS and Unix sockets; docs/protocol.md is what it speaks."""
+"""The socket API: an engine or a replica served over TCP, TLS and Unix sockets, as docs/reference/protocol.md says."""
 
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.listening import tls_context

@@ -11,6 +11,7 @@ from millstream.engine.errors import NotYetVisible
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
+from millstream.engine.read.row_watches import RowWatch
 from millstream.engine.read.watches import Watch
 from millstream.engine.stats import ViewStats
 from millstream.engine.stores.port import Log
@@ -96,6 +97,12 @@ class Backend(Gateway, Protocol):
         self, query: Query[Any], *, after: int = 0, every: bool = False, incomplete: bool = False
     ) -> Watch:
         """A watch whose answers come as JSON."""
+        ...
+
+    async def open_row_watch(
+        self, query: Query[Any], *, key: str | None = None, after: int = 0, incomplete: bool = False
+    ) -> RowWatch:
+        """A watch of rows whose changes come as JSON."""
         ...
 
 

@@ -16,11 +16,13 @@ from millstream.engine.application.validation import at_in
 from millstream.engine.errors import (
     AnswerFailed,
     EngineClosed,
+    InvalidMessage,
     LimitReached,
     MillstreamError,
     UnknownMessage,
 )
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.read.row_watches import RowWatch
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.asked import Asked
 from millstream.engine.server.backend import Backend, not_yet
@@ -29,7 +31,7 @@ from millstream.engine.server.output import Batch
 from millstream.engine.server.peer import Peer
 from millstream.engine.server.shares import Shares
 from millstream.engine.stores.events import event_pages
-from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line
+from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line, rows_line
 
 __all__ = ["NUMBER_BYTES", "Queries"]
 
@@ -183,18 +185,26 @@ class Queries:
             return
         try:
             connection.confirm(request.id, Watching(number), batch)
+            line = answer_line if request.params.rows is False else rows_line
             while True:
                 await connection.writable()
                 answer, position = await watch.next()
-                connection.notify(number, answer_line(number, answer, position))
+                connection.notify(number, line(number, answer, position))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
             _tell(connection, "watch", number, error)
         finally:
             watch.close()
 
-    async def _open(self, params: Any) -> Watch:
+    async def _open(self, params: Any) -> Watch | RowWatch:
         seconds = self._limits.answer_seconds_max
+        if params.rows is not False and params.every:
+            raise InvalidMessage("watch", "`rows` tell what has changed since the last ones: there is no `every`")
         with anyio.move_on_after(seconds):
+            if params.rows is not False:
+                key = params.rows if isinstance(params.rows, str) else None
+                return await self._backend.open_row_watch(
+                    params.query, key=key, after=params.after, incomplete=params.incomplete
+                )
             return await self._backend.open_watch(
                 params.query, after=params.after, every=params.every, incomplete=params.incomplete
             )

@@ -46,7 +46,7 @@ class Server(Sockets):
         insecure: listen to other machines even without tokens or TLS.
         limits: the bounds.
         fronts: how many processes take the connections, check tokens, read and check lines, and write replies: for a
-            machine with cores to spare. 0: this one does. docs/serving.md says when that pays.
+            machine with cores to spare. 0: this one does. docs/how-to/serving.md says when that pays.
 
     Raises:
         DefinitionError: an address is none; or there are to be front processes, and they can't be had: on this system,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -24,6 +24,8 @@ class Part(Protocol):
     it than this. A new one is the state before the first event.
     """
 
+    #: Whether somebody may ask for an earlier state of it, so that earlier snapshots are worth their room.
+    has_past: ClassVar[bool]
     #: The last commit that is in the state. Whoever changes a live state by other ways than `steps` keeps this, too.
     head: Head
 

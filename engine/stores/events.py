@@ -16,10 +16,11 @@ from millstream.engine.commits.body import UNREADABLE, body_reader
 from millstream.engine.commits.chain import unreadable
 from millstream.engine.commits.commit import Commit
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.stores.finding import commit_of
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import PAGE_BYTES, SLICE_MS
 
-__all__ = ["StoredEvent", "event_pages", "last_before", "stored_events"]
+__all__ = ["StoredEvent", "event_pages", "stored_events"]
 
 
 class StoredEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,7 +104,7 @@ async def event_pages(
     slicer = Slicer(SLICE_MS)
     head = await log.head()
     require_reached(after, head.position)
-    number = await last_before(log, after + 1, head.number)
+    number = max(0, await commit_of(log, head.number, after + 1) - 1)
     async with aclosing(log.follow(number, PAGE_BYTES) if endless else _until_end(log, number)) as pages:
         async for page in pages:
             for commit in page:
@@ -124,25 +125,6 @@ async def _until_end(log: Log, number: int) -> AsyncGenerator[Sequence[Commit], 
     while page := await log.read(number, PAGE_BYTES):
         yield page
         number = page[-1].number
-
-
-async def last_before(log: Log, position: int, last: int) -> int:
-    """The number of a commit after which the event at ``position`` comes, as late a one as can be told; 0 for none.
-
-    Args:
-        log: open, or attached.
-        position: that of the event.
-        last: the number of the log's last commit.
-    """
-    low, high = 0, last
-    while high - low > 1:
-        middle = (low + high) // 2
-        (commit, *_) = await log.read(middle - 1, 1)
-        if commit.position <= position:
-            low = middle
-        else:
-            high = middle
-    return max(0, low - 1)
 
 
 def _events_of(log: str, commit: Commit) -> Iterator[StoredEvent]:

@@ -30,11 +30,12 @@ class _Turn:
 
 
 class MemorySnapshots:
-    """The `SnapshotStore` port on two dicts."""
+    """The `SnapshotStore` port on a list and a dict."""
 
     def __init__(self) -> None:
         self._turn = _Turn()
-        self._whole: dict[str, _Kept] = {}
+        #: As they were finished.
+        self._whole: list[_Kept] = []
         self._begun: dict[str, list[bytes]] = {}
 
     async def open(self, observer: Observer | None = None) -> None:
@@ -53,14 +54,15 @@ class MemorySnapshots:
         finally:
             self._turn.is_taken = False
 
-    async def latest(self) -> Sequence[Snapshot]:
-        return [self._whole[part].snapshot for part in sorted(self._whole)]
+    async def kept(self) -> Sequence[Snapshot]:
+        latest_first = [each.snapshot for each in reversed(self._whole)]
+        return sorted(latest_first, key=lambda each: (each.part, -each.head.number))
 
     async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
-        kept = self._whole.get(snapshot.part)
-        if kept is None or kept.snapshot != snapshot:
-            return []
-        return kept.pieces[start : start + _PIECES_AT_ONCE]
+        for kept in self._whole:
+            if kept.snapshot == snapshot:
+                return kept.pieces[start : start + _PIECES_AT_ONCE]
+        return []
 
     async def add(self, part: str, index: int, piece: bytes) -> None:
         if index == 0:
@@ -69,11 +71,12 @@ class MemorySnapshots:
 
     async def finish(self, snapshot: Snapshot) -> None:
         pieces = self._begun.pop(snapshot.part, [])
-        self._whole[snapshot.part] = _Kept(snapshot, pieces if snapshot.pieces else [])
+        await self.drop([snapshot])
+        self._whole.append(_Kept(snapshot, pieces if snapshot.pieces else []))
 
-    async def forget(self, parts: Iterable[str]) -> None:
-        for part in parts:
-            self._whole.pop(part, None)
+    async def drop(self, snapshots: Iterable[Snapshot]) -> None:
+        dropped = {each.checksum for each in snapshots}
+        self._whole = [kept for kept in self._whole if kept.snapshot.checksum not in dropped]
 
     def doubt(self, problem: str) -> None:
         """Nothing to do: a list is not damaged by what goes on in it."""

@@ -16,7 +16,7 @@ __all__ = ["SnapshotStore"]
 
 
 class SnapshotStore(Protocol):
-    """Keeps one whole snapshot of each part.
+    """Keeps whole snapshots of parts, as many of each as its user does not drop.
 
     Several tasks may use it at once, and processes, but only one of them takes snapshots, within `taking`. Every method
     may raise what it likes; whoever reads looks at the checksum. This contract is a suite for every store:
@@ -48,8 +48,10 @@ class SnapshotStore(Protocol):
         """
         ...
 
-    async def latest(self) -> Sequence[Snapshot]:
-        """The whole snapshots, one per part, by the part's name."""
+    async def kept(self) -> Sequence[Snapshot]:
+        """The whole snapshots, by the part's name; of a part the one of the latest commit first, and of one commit the
+        one that was finished last.
+        """
         ...
 
     async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
@@ -59,17 +61,19 @@ class SnapshotStore(Protocol):
     async def add(self, part: str, index: int, piece: bytes) -> None:
         """Keep a piece of a new snapshot of ``part``, in order from index 0.
 
-        Index 0 begins the snapshot, and clears away what was left of one that was never finished. The snapshot before
-        it stays whole until `finish`.
+        Index 0 begins the snapshot, and clears away what was left of one that was never finished.
         """
         ...
 
     async def finish(self, snapshot: Snapshot) -> None:
-        """Make the pieces that were added a whole snapshot, durably, in place of the one before, whose pieces go."""
+        """Make the pieces that were added a whole snapshot, durably, beside the others of its part.
+
+        One with the same checksum is the same, and is replaced.
+        """
         ...
 
-    async def forget(self, parts: Iterable[str]) -> None:
-        """Drop the snapshots of these parts, if there are any."""
+    async def drop(self, snapshots: Iterable[Snapshot]) -> None:
+        """Drop these snapshots and their pieces; one that is not there any more is passed over."""
         ...
 
     def doubt(self, problem: str) -> None:

@@ -38,9 +38,9 @@ class FaultySnapshots:
     def taking(self) -> AbstractAsyncContextManager[None]:
         return self._inner.taking()
 
-    async def latest(self) -> Sequence[Snapshot]:
+    async def kept(self) -> Sequence[Snapshot]:
         await self._work()
-        return await self._inner.latest()
+        return await self._inner.kept()
 
     async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
         await self._work()
@@ -54,9 +54,9 @@ class FaultySnapshots:
         await self._work()
         await self._inner.finish(snapshot)
 
-    async def forget(self, parts: Iterable[str]) -> None:
+    async def drop(self, snapshots: Iterable[Snapshot]) -> None:
         await self._work()
-        await self._inner.forget(parts)
+        await self._inner.drop(snapshots)
 
     def doubt(self, problem: str) -> None:
         self._inner.doubt(problem)

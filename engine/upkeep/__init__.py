@@ -11,14 +11,17 @@ from millstream.engine.upkeep.snapshots import TakenSnapshots, take_snapshots
 from millstream.engine.upkeep.states import ComparedState, compared_states, differing_parts, parked_in
 from millstream.engine.upkeep.verified import Verified
 from millstream.engine.upkeep.verify import verify_log
+from millstream.engine.upkeep.views import ComparedAnswer, MadeView, compare_answers, make_views
 
 __all__ = [
     "BackupFailed",
+    "ComparedAnswer",
     "ComparedState",
     "DigestMissing",
     "Downgrade",
     "ExportDamaged",
     "ExportRefused",
+    "MadeView",
     "RefusedEntry",
     "StoredEvent",
     "TakenSnapshots",
@@ -27,10 +30,12 @@ __all__ = [
     "agenda_in",
     "attached",
     "backup_log",
+    "compare_answers",
     "compared_states",
     "differing_parts",
     "export_log",
     "import_log",
+    "make_views",
     "parked_in",
     "refused_in",
     "settle_entry",

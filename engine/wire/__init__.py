@@ -1,4 +1,4 @@
-"""The protocol of the socket API, without any socket: bytes in, messages out. docs/protocol.md describes it."""
+"""The protocol of the socket API, without any socket: bytes in, messages out: docs/reference/protocol.md."""
 
 from millstream.engine.wire.address import Address, parse_address
 from millstream.engine.wire.errors import ErrorObject, error_from, error_object

@@ -33,6 +33,7 @@ __all__ = [
     "events_line",
     "failure_of",
     "outcome_of",
+    "rows_line",
 ]
 
 #: Who a reply is for, as the caller named it. A request without one is a notification, and gets no reply.
@@ -84,10 +85,13 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """What a server sends about a watch: an answer at ``position``, events up to it, or the error that ended it."""
+    """What a server sends about a watch: an answer at ``position`` or what has changed in it, events up to it, or the
+    error that ended it.
+    """
 
     watch: Count
     answer: Raw | UnsetType = UNSET
+    rows: Raw | UnsetType = UNSET
     events: Raw | UnsetType = UNSET
     position: Count = 0
     error: ErrorShape | UnsetType = UNSET
@@ -159,6 +163,9 @@ class _Ended(msgspec.Struct, gc=False):
     error: ErrorObject
 
 
+_WATCHED = b'{"jsonrpc":"2.0","method":"watch","params":{"watch":%d,"%b":%b,"position":%d}}'
+
+
 def failure_of(to: ReplyId, error: BaseException) -> bytes:
     """The answer to a request that failed. Never raises, whatever the error holds."""
     return _encode_with(error, lambda told: Failure(to, told))
@@ -173,11 +180,12 @@ def outcome_of(outcome: Receipt | BaseException) -> Any:
 
 def answer_line(watch: int, answer: bytes, position: int) -> bytes:
     """The notification of an answer, whose JSON is put in as it is: thousands may be due at once."""
-    return b'{"jsonrpc":"2.0","method":"watch","params":{"watch":%d,"answer":%b,"position":%d}}' % (
-        watch,
-        answer,
-        position,
-    )
+    return _WATCHED % (watch, b"answer", answer, position)
+
+
+def rows_line(watch: int, changes: bytes, position: int) -> bytes:
+    """The notification of what has changed in an answer, whose JSON is put in as it is."""
+    return _WATCHED % (watch, b"rows", changes, position)
 
 
 def events_line(watch: int, events: Sequence[Any], position: int) -> bytes:

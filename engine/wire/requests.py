@@ -347,7 +347,14 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
         "ask": _params(
             "ask", ("query", _any_of(app.queries)), after, timeout, incomplete, ("at", Count | str | None, None)
         ),
-        "watch": _params("watch", ("query", _any_of(app.queries)), after, ("every", bool, False), incomplete),
+        "watch": _params(
+            "watch",
+            ("query", _any_of(app.queries)),
+            after,
+            ("every", bool, False),
+            incomplete,
+            ("rows", bool | str, False),
+        ),
         "unwatch": _params("unwatch", ("watch", Count)),
         "follow": _params(
             "follow",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import msgspec
 from msgspec import UNSET
@@ -51,6 +52,7 @@ class Agenda:
     name = AGENDA_PART
     #: The version of its pieces.
     fingerprint = "1"
+    has_past: ClassVar = False
     fault = None
     is_sound = True
 

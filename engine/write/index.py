@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec.structs import replace
@@ -88,6 +88,7 @@ class WriteIndex:
     name = LEDGER
     #: The version of its pieces.
     fingerprint = "1"
+    has_past: ClassVar = False
     fault = None
     is_sound = True
 

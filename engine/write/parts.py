@@ -6,6 +6,7 @@ Here: a model as something that follows the log. Not here: deciding (`state`), a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import ClassVar
 
 from millstream.engine.application.about import About
 from millstream.engine.application.app import App
@@ -41,6 +42,7 @@ class ModelPart:
         model: the model's class.
     """
 
+    has_past: ClassVar = False
     fault = None
     is_sound = True
 

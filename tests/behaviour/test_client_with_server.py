@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import anyio
 import msgspec
 import pytest
 
-from millstream.engine import Engine, Limits
+from millstream.engine import App, Engine, Limits
 from millstream.engine.client import Client, ClientLimits, Link, client_tls
 from millstream.engine.client.subscriptions import Policy
 from millstream.engine.errors import (
@@ -30,6 +30,8 @@ from tests.certificates import Certificates
 from tests.engine.client.peer import until
 from tests.shop import Add, Everything, Note, Notes, StockOf, shop
 from tests.support import ScriptedLog, start
+from tests.views.table_rows import Free, Place, SeatRow
+from tests.views.table_rows import app as table
 
 pytestmark = pytest.mark.anyio
 
@@ -39,10 +41,10 @@ READER, WRITER = "reader-token-1234", "writer-token-1234"
 
 @asynccontextmanager
 async def served(
-    store: MemoryStore | None = None, address: str = "tcp://127.0.0.1:0", **options: Any
+    store: MemoryStore | None = None, address: str = "tcp://127.0.0.1:0", app: App = shop, **options: Any
 ) -> AsyncIterator[str]:
     async with (
-        Engine(shop, log=MemoryLog(store or MemoryStore())) as engine,
+        Engine(app, log=MemoryLog(store or MemoryStore())) as engine,
         Server(engine, listen=[address], **options) as server,
     ):
         yield str(server.addresses[0])
@@ -144,6 +146,31 @@ async def test_a_watch_goes_on_when_the_server_was_stopped_and_started_again() -
         assert given == sorted(set(given))
         group.cancel_scope.cancel()
     await client.__aexit__(None, None, None)
+
+
+async def test_a_watch_of_rows_has_all_of_them_again_after_a_restart_and_where_it_was_too_slow() -> None:
+    store, limits = MemoryStore(), ClientLimits(retry_seconds_min=0.001, retry_seconds_max=0.01, stream_pages_max=2)
+    async with AsyncExitStack() as stack:
+        async with served(store, app=table()) as address:
+            client = await stack.enter_async_context(Client(address, limits=limits))
+            changes = await stack.enter_async_context(client.watch_rows(Free()))
+            assert (await anext(changes)).whole
+            await client.execute(Place("a1", "hamlet", 5))
+            assert [row.seat for row in (await anext(changes)).put] == ["a1"]
+        async with served(store, address, app=table()):
+            change = await anext(changes)
+            assert (change.whole, [row.seat for row in change.put]) == (True, ["a1"])
+            for number in range(2, 9):
+                receipt = await client.execute(Place(f"a{number}", "hamlet", 5))
+                assert await client.ask(Free(), after=receipt)
+            shown: dict[str, SeatRow] = {row.seat: row for row in change.put}
+            wholes = 0
+            while len(shown) < 8:
+                change = await anext(changes)
+                wholes += change.whole
+                shown = {} if change.whole else shown
+                shown.update((row.seat, row) for row in change.put)
+            assert wholes
 
 
 async def test_what_is_sent_while_the_server_is_away_is_executed_when_it_is_back() -> None:

@@ -201,5 +201,6 @@ async def test_new_files_have_the_marks_of_old_ones(tmp_path: Path, log: Path) -
     async with Engine(app, log=tmp_path / "new.db") as engine:
         await engine.execute_many([Deposit("nobody", 1)], metadata=Metadata(actor="ann"))
     assert (marks_of(tmp_path / "new.db"), marks_of(log)) == ((LOG_APPLICATION_ID, 2), (LOG_APPLICATION_ID, 1))
-    assert marks_of(tmp_path / "new.db-snapshots") == marks_of(tmp_path / "old-snapshots")
+    assert marks_of(tmp_path / "old-snapshots") == (SNAPSHOTS_APPLICATION_ID, 2)
+    assert marks_of(tmp_path / "new.db-snapshots") == (SNAPSHOTS_APPLICATION_ID, 3)
     assert (LOG_APPLICATION_ID.to_bytes(4), SNAPSHOTS_APPLICATION_ID.to_bytes(4)) == (b"PSTK", b"PSTS")

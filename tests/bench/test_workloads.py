@@ -252,6 +252,7 @@ def test_the_goals_of_the_figures_are_those_that_the_project_has_set_itself() ->
         ("peers", "millstream"): (80, "eventsourcing"),
         ("peers-redis", "millstream"): (2.5, "Redis SET"),
         ("views", "64 that ignore it"): (0.9, "none"),
+        ("ask-beside-past", "beside"): (2, "alone"),
         ("table-lookup", "TableView"): (20, None),
         ("table-page", "TableView"): (1, None),
         ("table-insert", "TableView"): (10, None),

@@ -1,4 +1,4 @@
-"""What happens at each limit is what the table in docs/running.md says: each row is provoked, here or where it says."""
+"""What happens at each limit is what the table in docs/reference/limits.md says: each row is provoked, here or where it says."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ from tests.support import ScriptedLog, settled, start, until, views_held, views_
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-TABLE = (ROOT / "docs/running.md").read_text("utf-8").partition("## Limits\n")[2].partition("\n## ")[0]
+TABLE = (
+    (ROOT / "docs/reference/limits.md")
+    .read_text("utf-8")
+    .partition("## Limits of the engine\n")[2]
+    .partition("\n## ")[0]
+)
 #: By limit, what happens at it.
 ROWS = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", TABLE, re.MULTILINE))
 #: These say how often, or how much at once: nobody hears of it.
@@ -144,6 +149,15 @@ async def state_forgotten(name: str) -> None:
         assert len(engine._past._made) == 1
 
 
+async def snapshots_dropped(name: str) -> None:
+    log = MemoryLog()
+    for _ in range(3):
+        async with Engine(shop, log=log, limits=limits(name, 2)) as engine:
+            await engine.execute(Add("a", 1))
+    kept = [each.head.position for each in await log.snapshots.kept() if each.part == "view Shelf"]
+    assert kept == [3, 2]
+
+
 async def followed(name: str) -> None:
     async with Engine(shop, log="memory:", limits=limits(name, 1)) as engine:
         await engine.execute(Add("a", 1))
@@ -211,6 +225,7 @@ PROVOKED: dict[str, Callable[[str], Awaitable[None]]] = {
     "watches_max": watched,
     "followers_max": followed,
     "past_states_max": state_forgotten,
+    "snapshots_kept": snapshots_dropped,
     "watch_answers_max": overrun,
     "view_parked_max": parked_by_a_view,
 }

@@ -515,7 +515,9 @@ async def test_a_method_that_is_paused_begins_none_until_it_is_resumed(bank: Ban
         assert (stats["Payments.charge"].is_paused, stats["Payments.charge"].owed, bank.asked) == (True, 1, [])
         engine.effects.resume("Payments.charge")
         await until(lambda: shop_of(engine).confirmed == ["o1"])
-        with pytest.raises(UnknownMessage, match=r"has no effect 'Payments.refund'; it has: Payments.charge"):
+        with pytest.raises(
+            UnknownMessage, match=r"has no effect 'Payments.refund', but 'Payments.send'; it has: Payments.charge"
+        ):
             engine.effects.pause("Payments.refund")
 
 

@@ -74,6 +74,7 @@ class TableView(View, Generic[R]):
     #: How many rows a page, or a search, may ask for; above it is `InvalidMessage`.
     page_rows_max: ClassVar[int] = 1_000
     __plan__: ClassVar[Plan | None] = None
+    __row_key__: ClassVar[str]
 
     _rows: dict[Any, R] = {}
     #: Made with the instance, of what its class says.
@@ -86,7 +87,8 @@ class TableView(View, Generic[R]):
         if row is None:
             return
         says = {"key": getattr(cls, "key", None), "indexes": cls.indexes, "ordered": cls.ordered, "text": cls.text}
-        cls.__plan__ = plan_of(cls, row, says)
+        cls.__plan__ = plan = plan_of(cls, row, says)
+        cls.__row_key__ = plan.key
         cls.__appliers__ = {
             event: method._replace(function=undone_if_it_raises(method.function))
             for event, method in cls.__appliers__.items()

@@ -3,8 +3,8 @@
 A file of its own, because what it holds can be made again: writing megabytes here takes no lock that a commit waits
 for, damage here can't reach the log, and whoever wants the room back deletes it while nothing has the log open.
 
-Each attempt to take a snapshot has a number, and its pieces have ids that begin with it; the row in ``snapshots`` names
-the attempt that was finished, so that one row makes a snapshot whole and lets go of the one before.
+Each attempt to take a snapshot has a number, and its pieces have ids that begin with it; a row in ``snapshots`` says
+that the attempt was finished, so that one row makes a snapshot whole.
 
 Several processes may have the file open, of which one at a time takes snapshots: who has the lock beside it
 (``bank.db-snapshots-lock``). If it begins a new file in the place of a damaged one, the others go over to that.
@@ -36,12 +36,35 @@ from millstream.engine.stores.sqlite.resting import QuietFiles, reading_address,
 
 __all__ = ["SqliteSnapshots"]
 
-_FORMAT = 2
+_FORMAT = 3
 _PIECES_AT_ONCE = 16
 _WAL_BYTES_KEPT_MAX = 4 * 1024 * 1024
 
 _TABLES = {
     "pieces": "CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "snapshots": """CREATE TABLE snapshots (
+    attempt INTEGER PRIMARY KEY,
+    part TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    recorded_at TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    fingerprint TEXT NOT NULL,
+    pieces INTEGER NOT NULL,
+    checksum BLOB NOT NULL,
+    notes BLOB NOT NULL
+)""",
+}
+_SCHEMA = f"""
+{";".join(_TABLES.values())};
+PRAGMA application_id={SNAPSHOTS_APPLICATION_ID};
+PRAGMA user_version={_FORMAT};
+"""
+#: Two processes may find the file empty at once.
+_MAKING = _SCHEMA.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
+#: Format 2 kept one snapshot of each part.
+_TABLES_OF_2 = {
+    **_TABLES,
     "snapshots": """CREATE TABLE snapshots (
     part TEXT PRIMARY KEY,
     attempt INTEGER NOT NULL,
@@ -55,25 +78,33 @@ _TABLES = {
     notes BLOB NOT NULL
 ) WITHOUT ROWID""",
 }
-_SCHEMA = f"""
-{";".join(_TABLES.values())};
-PRAGMA application_id={SNAPSHOTS_APPLICATION_ID};
+_FROM_2 = f"""
+BEGIN IMMEDIATE;
+ALTER TABLE snapshots RENAME TO snapshots_of_2;
+{_TABLES["snapshots"]};
+INSERT INTO snapshots
+SELECT attempt, part, number, position, recorded_at, digest, fingerprint, pieces, checksum, notes FROM snapshots_of_2;
+DROP TABLE snapshots_of_2;
 PRAGMA user_version={_FORMAT};
+COMMIT;
 """
-#: Two processes may find the file empty at once.
-_MAKING = _SCHEMA.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
-_AS_MADE = {name: " ".join(sql.split()) for name, sql in _TABLES.items()}
-_LATEST = """
-SELECT part, number, position, recorded_at, digest, fingerprint, pieces, checksum, notes FROM snapshots ORDER BY part
+_AS_MADE = {
+    version: {name: " ".join(sql.split()) for name, sql in tables.items()}
+    for version, tables in ((2, _TABLES_OF_2), (_FORMAT, _TABLES))
+}
+_KEPT = """
+SELECT part, number, position, recorded_at, digest, fingerprint, pieces, checksum, notes FROM snapshots
+ORDER BY part, number DESC, attempt DESC
 """
 _PIECES = """
-SELECT data FROM pieces, (SELECT attempt << 32 AS first FROM snapshots WHERE part = ? AND checksum = ?)
+SELECT data FROM pieces, (SELECT max(attempt) << 32 AS first FROM snapshots WHERE checksum = ?)
 WHERE id >= first + ? AND id < first + ? ORDER BY id
 """
 _LEFT_OVER = "DELETE FROM pieces WHERE id >> 32 NOT IN (SELECT attempt FROM snapshots)"
 _LAST_ATTEMPT = """
 SELECT max(coalesce((SELECT max(id) >> 32 FROM pieces), 0), coalesce((SELECT max(attempt) FROM snapshots), 0))
 """
+_FORGET = "DELETE FROM snapshots WHERE checksum = ? AND attempt != ? RETURNING attempt"
 _DROP = "DELETE FROM pieces WHERE id >= ?1 << 32 AND id < (?1 + 1) << 32"
 
 #: What a failed statement raises when something other than the content of the file is at fault.
@@ -148,7 +179,7 @@ class SqliteSnapshots:
         try:
             await _require_ours(self.path, db)
             await db.rows("BEGIN")
-            await db.rows(_LATEST)
+            await db.rows(_KEPT)
         except BaseException:
             await db.close()
             raise
@@ -173,10 +204,10 @@ class SqliteSnapshots:
         except sqlite3.Error as error:
             raise with_path(path, error) from error
 
-    async def latest(self) -> Sequence[Snapshot]:
+    async def kept(self) -> Sequence[Snapshot]:
         try:
             await self._go_over()
-            rows = await self._all(_LATEST)
+            rows = await self._all(_KEPT)
             return [_snapshot(row) for row in rows]
         except (sqlite3.Error, msgspec.ValidationError) as error:
             if self._attached:
@@ -189,7 +220,7 @@ class SqliteSnapshots:
     async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
         stop = min(start + _PIECES_AT_ONCE, snapshot.pieces)
         async with self._noticing_damage():
-            rows = await self._all(_PIECES, snapshot.part, snapshot.checksum, start, stop)
+            rows = await self._all(_PIECES, snapshot.checksum, start, stop)
         return [data for (data,) in takewhile(lambda row: type(row[0]) is bytes, rows)]
 
     async def add(self, part: str, index: int, piece: bytes) -> None:
@@ -205,22 +236,23 @@ class SqliteSnapshots:
         attempt = self._attempts.pop(part)
         if _file_at(self.path) != self._file:
             raise FileNotFoundError(f"{self.path} was deleted or replaced while it was written")
-        row = (part, attempt, head.number, head.position, head.recorded_at, head.digest, snapshot.fingerprint)
+        row = (attempt, part, head.number, head.position, head.recorded_at, head.digest, snapshot.fingerprint)
         async with self._noticing_damage():
-            before = await self._all("SELECT attempt FROM snapshots WHERE part = ?", part)
             await self._all(
-                "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(*row, snapshot.pieces, snapshot.checksum, snapshot.notes),
             )
-            for (replaced,) in before:
-                await self._all(_DROP, replaced)
+            await self._drop(snapshot, but=attempt)
             await self._all("PRAGMA wal_checkpoint(PASSIVE)")
 
-    async def forget(self, parts: Iterable[str]) -> None:
+    async def drop(self, snapshots: Iterable[Snapshot]) -> None:
         async with self._noticing_damage():
-            for part in parts:
-                for (attempt,) in await self._all("DELETE FROM snapshots WHERE part = ? RETURNING attempt", part):
-                    await self._all(_DROP, attempt)
+            for each in snapshots:
+                await self._drop(each)
+
+    async def _drop(self, snapshot: Snapshot, but: int = 0) -> None:
+        for (attempt,) in await self._all(_FORGET, snapshot.checksum, but):
+            await self._all(_DROP, attempt)
 
     def doubt(self, problem: str) -> None:
         self._damage = ValueError(problem)
@@ -282,12 +314,12 @@ class SqliteSnapshots:
         try:
             if await _is_empty(db):
                 await db.script(f"PRAGMA journal_mode=WAL; BEGIN IMMEDIATE; {_MAKING} COMMIT;")
-            else:
-                await _require_ours(self.path, db)
+            elif await _require_ours(self.path, db) != _FORMAT:
+                await db.script(_FROM_2)
             # A snapshot that is lost with the machine is only a slower opening: no fsync but at checkpoints.
             await db.rows("PRAGMA synchronous=NORMAL")
             await db.rows(f"PRAGMA journal_size_limit={_WAL_BYTES_KEPT_MAX}")
-            await db.rows(_LATEST)
+            await db.rows(_KEPT)
         except BaseException:
             await db.close()
             raise
@@ -310,16 +342,18 @@ async def _is_empty(db: Database) -> bool:
     return bool(owner == 0 and not await db.rows("SELECT 1 FROM sqlite_master LIMIT 1"))
 
 
-async def _require_ours(path: Path, db: Database) -> None:
+async def _require_ours(path: Path, db: Database) -> int:
+    """The format of a file."""
     ((owner,),) = await db.rows("PRAGMA application_id")
     ((version,),) = await db.rows("PRAGMA user_version")
     if owner != SNAPSHOTS_APPLICATION_ID:
         raise FileExistsError(f"{path} is a database of something else: move it away to have snapshots")
-    if version != _FORMAT:
+    if version not in _AS_MADE:
         raise msgspec.ValidationError(f"it has format {version}, and not {_FORMAT}")
     schema = await db.rows("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat_' LIMIT 100")
-    if {name: " ".join(str(sql).split()) for name, sql in schema} != _AS_MADE:
+    if {name: " ".join(str(sql).split()) for name, sql in schema} != _AS_MADE[version]:
         raise msgspec.ValidationError("its schema is not what millstream made")
+    return int(version)
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:

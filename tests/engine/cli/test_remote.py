@@ -61,6 +61,47 @@ class TestABankThatRuns:
         assert millstream(*deposit).out.startswith("it was executed before: nothing happened now\n")
         assert millstream("ask", "BalanceOf", "account=ann").out == "5\n"
 
+    def test_names_of_messages_and_fields_are_offered_to_the_shell(
+        self, millstream: Millstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def offered(*words: str) -> list[str]:
+            monkeypatch.setenv("_MILLSTREAM_COMPLETE", "complete_bash")
+            monkeypatch.setenv("COMP_WORDS", " ".join(["millstream", *words]))
+            monkeypatch.setenv("COMP_CWORD", str(len(words)))
+            return millstream().out.split()
+
+        assert offered("execute", "") == ["Deposit", "Open", "Transfer"]
+        assert offered("execute", "De") == ["Deposit"]
+        assert offered("ask", "") == ["BalanceOf"]
+        assert offered("execute", "Deposit", "") == ["account=", "amount:="]
+        assert offered("execute", "Deposit", "account=ann", "") == ["amount:="]
+        assert offered("execute", "Nothing", "") == []
+        monkeypatch.setenv("MILLSTREAM_ADDRESS", "unix://nobody.sock")
+        assert offered("execute", "") == []
+
+    def test_an_error_is_json_for_programs_with_all_that_it_holds(self, millstream: Millstream) -> None:
+        ran = millstream("execute", "Deposit", "account=bob", "amount:=1", "--json")
+        assert (ran.code, ran.err) == (6, "millstream: no_such_account: no account 'bob'\n")
+        assert ran.values["error"] == "Rejected"
+        assert (ran.values["code"], ran.values["message"], ran.values["details"]) == (
+            "no_such_account",
+            "no account 'bob'",
+            {},
+        )
+        ran = millstream("ask", "BalancOf", "account=ann", "--json")
+        assert (ran.values["error"], ran.values["message_type"]) == ("UnknownMessage", "BalancOf")
+        assert "has no query 'BalancOf', but 'BalanceOf'" in ran.err
+
+    def test_what_is_kept_with_a_command_is_given_as_options(self, millstream: Millstream, tmp_path: Path) -> None:
+        given = ("--actor", "ann", "--correlation", "c1", "--causation", "m1", "--extra", "ip=::1", "--extra", "q=a=b")
+        assert millstream("execute", "Open", "account=ann", *given).code == 0
+        (shown,) = millstream("log", "show", str(tmp_path / "bank.db"), "--json").lines
+        assert (shown["actor"], shown["correlation"], shown["causation"]) == ("ann", "c1", "m1")
+        assert shown["extra"] == {"ip": "::1", "q": "a=b"}
+        for wrong in (("--extra", "ip"), ("--extra", "=x"), ("--extra", "a=1", "--extra", "a=2")):
+            ran = millstream("execute", "Open", "account=bob", *wrong)
+            assert (ran.code, "--extra is NAME=TEXT" in " ".join(ran.err.split())) == (2, True)
+
     def test_a_rejection_is_exit_code_6_and_one_line(self, millstream: Millstream) -> None:
         ran = millstream("execute", "Deposit", "account=bob", "amount:=1")
         assert (ran.code, ran.out, ran.err) == (6, "", "millstream: no_such_account: no account 'bob'\n")
@@ -100,7 +141,7 @@ class TestABankThatRuns:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n".join(lines))))
         ran = millstream("execute", "-")
         assert ran.code == 6
-        assert [line.get("position") or line["error"] for line in ran.lines] == [1, "Rejected", "InvalidMessage", 2]
+        assert [line.get("error") or line["position"] for line in ran.lines] == [1, "Rejected", "InvalidMessage", 2]
         assert ran.lines[1]["line"] == 3
 
     def test_an_answer_is_shown_as_it_is_and_to_programs_with_its_position(self, millstream: Millstream) -> None:
@@ -141,6 +182,24 @@ class TestABankThatRuns:
         assert len(millstream("describe", "Open").out.splitlines()) == 2
         assert "Open, Transfer, BalanceOf" in millstream("describe", "Steal").err
         assert millstream("describe", "--json").values["info"]["title"] == "bank"
+
+    def test_an_application_is_described_by_what_it_does_and_no_server_is_asked(self, millstream: Millstream) -> None:
+        ran = millstream("describe", "examples.bank:app", "--address", "unix://nobody.sock")
+        rows = [" ".join(line.split()) for line in ran.out.splitlines()]
+        assert rows[0] == "kind message by may give"
+        assert "command Transfer handles Bank.transfer Withdrawn, Deposited" in rows
+        assert rows[-1] == "query BalanceOf answers Balances"
+        values = millstream("describe", "examples.bank:app", "--json").values
+        assert values["app"] == "bank"
+        assert {"kind": "event", "message": "Opened", "verb": "applies", "by": "Balances", "gives": []} in values[
+            "steps"
+        ]
+        drawn = millstream("describe", "examples.bank:app", "--mermaid").out.splitlines()
+        assert (drawn[0], len(drawn)) == ("flowchart LR", 20)
+
+    def test_a_drawing_is_of_an_application_and_is_no_json(self, millstream: Millstream) -> None:
+        assert millstream("describe", "--mermaid").code == 2
+        assert millstream("describe", "examples.bank:app", "--json", "--mermaid").code == 2
 
     def test_the_figures_are_a_line_each_and_a_table_of_views(self, millstream: Millstream) -> None:
         millstream("execute", "Open", "account=ann")

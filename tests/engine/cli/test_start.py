@@ -195,7 +195,7 @@ def test_each_branch_of_the_tree_of_errors_has_an_exit_code() -> None:
 
 def test_the_help_and_the_documentation_list_every_exit_code() -> None:
     assert list(MEANINGS) == list(ExitCode)
-    text = (ROOT / "docs/upkeep.md").read_text("utf-8")
+    text = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \|$", text, re.MULTILINE)
     assert [(int(code), meaning) for code, meaning in rows] == [(int(code), text) for code, text in MEANINGS.items()]
     shown = run("--help").stdout

@@ -170,7 +170,8 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         StorageError,
         LogLocked("bank.db"),
-        "log bank.db is open in another writer, and there can be one only: close that one first",
+        "log bank.db is open in another writer, and there can be one only: close that one first, or wait for it "
+        "with wait_for_lock_seconds; web workers share one writer, each with a Client or a Replica of its own",
     ),
     (
         StorageError,

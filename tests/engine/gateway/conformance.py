@@ -42,6 +42,8 @@ from millstream.engine.gateway import Gateway
 from tests.desk import Put, Seen, desk
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
 from tests.support import Outcome, ScriptedLog, start
+from tests.views.table_rows import Free, Place, Sell
+from tests.views.table_rows import app as table
 
 __all__ = ["GatewayConformance", "Running"]
 
@@ -471,6 +473,24 @@ class GatewayConformance(ABC):
                 assert await taken(answers) == (2, 3)
             async with gateway.watch(Notes()) as notes:
                 assert (await taken(notes))[0] == ()
+
+    async def test_a_watch_of_rows_gives_all_of_them_and_then_those_that_changed(self) -> None:
+        async with self.running(table()) as (gateway, _, _):
+            receipt = await gateway.execute(Place("a1", "hamlet", 5))
+            async with gateway.watch_rows(Free(), after=receipt) as changes:
+                async with asyncio.timeout(10):
+                    first = await anext(changes)
+                    assert (first.whole, first.position, first.key) == (True, 1, "seat")
+                    assert [row.seat for row in first.put] == ["a1"]
+                    await gateway.execute(Place("a2", "hamlet", 6))
+                    second = await anext(changes)
+                    assert ([row.seat for row in second.put], second.removed, second.whole) == (["a2"], (), False)
+                    await gateway.execute(Sell(("a1",)))
+                    third = await anext(changes)
+                    assert (third.put, third.removed, third.position) == ((), ("a1",), 3)
+            with pytest.raises(InvalidMessage, match="no field 'chair'"):
+                async with gateway.watch_rows(Free(), key="chair"):
+                    pass
 
     async def test_a_watch_goes_on_when_who_waits_for_the_next_answer_gives_up(self) -> None:
         for every in (False, True):

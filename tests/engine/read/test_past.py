@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -31,6 +31,8 @@ from millstream.engine import (
     ViewIncomplete,
 )
 from millstream.engine.application.validation import at_in
+from millstream.engine.snapshots.part import Snapshot
+from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.desk import Put, Seen, desk
@@ -286,3 +288,158 @@ def test_a_time_in_a_text_has_a_zone(text: str) -> None:
 def test_another_text_is_neither(text: str) -> None:
     with pytest.raises(InvalidMessage, match="neither a position nor a time"):
         at_in(text)
+
+
+# From snapshots.
+
+
+class Steps(View):
+    """Says how many events were applied, to any of its states."""
+
+    applied: ClassVar[int] = 0
+    total: int = 0
+
+    @applies
+    def counted(self, event: Counted) -> None:
+        Steps.applied += 1
+        self.total += 1
+
+    @answers
+    def all(self, query: Total) -> int:
+        return self.total
+
+
+steps = App(models=[Counts], views=[Steps], name="counts")
+
+
+def other_steps() -> type[View]:
+    """The same view as other code has it."""
+
+    class Steps(View):
+        other: int = 0
+        total: int = 0
+
+        @applies
+        def counted(self, event: Counted) -> None:
+            count_one()
+            self.total += 1
+
+        @answers
+        def all(self, query: Total) -> int:
+            return self.total
+
+    return Steps
+
+
+def count_one() -> None:
+    Steps.applied += 1
+
+
+Stepped = other_steps()
+
+
+async def live_three_times(place: Place) -> None:
+    for _ in range(3):
+        async with Engine(steps, log=place.log()) as engine:
+            await engine.execute_many([Count(f"{number}") for number in range(100)])
+
+
+async def applied_by(asked: Engine | Replica, at: int) -> int:
+    Steps.applied = 0
+    answered = await asked.answer(Total(), at=at)
+    assert answered.answer == answered.position
+    return Steps.applied
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_state_is_made_from_the_latest_snapshot_from_before_it(kind: str, tmp_path: Path) -> None:
+    place: Place = MemoryPlace() if kind == "memory" else SqlitePlace(tmp_path)
+    await live_three_times(place)
+    limits = Limits(batch_commands_max=10, past_states_max=1)
+    async with Engine(steps, log=place.log(), limits=limits) as engine:
+        await engine.execute_many([Count("x")] * 50)
+        taken_up = {at: await applied_by(engine, at) for at in (100, 200, 300, 330, 350, 250)}
+        assert taken_up == {100: 0, 200: 0, 300: 0, 330: 30, 350: 50, 250: 0}  # 201 to 300 are one commit
+    if kind == "sqlite":
+        async with Replica(steps, log=place.log(), limits=limits) as replica:
+            assert await applied_by(replica, 330) == 30
+            assert await applied_by(replica, 200) == 0
+        async with Replica(steps, log=place.log(), snapshots=False) as replica:
+            assert await applied_by(replica, 330) == 330
+    async with Engine(steps, log=place.log(), snapshots=False) as engine:
+        assert await applied_by(engine, 330) == 330
+
+
+class DroppedMeanwhile(MemorySnapshots):
+    """Another process drops a snapshot between the look at what there is and the look into it."""
+
+    dropping = 0
+
+    async def pieces(self, snapshot: Snapshot, start: int) -> Sequence[bytes]:
+        if self.dropping:
+            self.dropping -= 1
+            await self.drop([snapshot])
+        return await super().pieces(snapshot, start)
+
+
+@pytest.mark.parametrize(("dropping", "applied"), [(1, 100), (2, 200), (3, 300), (9, 300)])
+async def test_a_snapshot_that_another_process_drops_meanwhile_is_no_damage(
+    dropping: int, applied: int, log_lines: list[Any]
+) -> None:
+    place = MemoryPlace()
+    place.store.snapshots = store = DroppedMeanwhile()
+    await live_three_times(place)
+    async with Engine(steps, log=place.log()) as engine:
+        store.dropping = dropping
+        assert await applied_by(engine, 300) == applied
+        store.dropping = 0
+    assert not [line for line in log_lines if line["event"] == "snapshot_set_aside"]
+
+
+async def test_where_a_log_was_put_back_a_later_snapshot_does_not_push_out_a_new_one() -> None:
+    place = MemoryPlace()
+    await live_three_times(place)
+    del place.store.commits[1:]
+    for _ in range(2):
+        Steps.applied = 0
+        async with Engine(steps, log=place.log(), limits=Limits(snapshots_kept=1)) as engine:
+            await engine.execute(Count("x"))
+    kept = [each.head.position for each in await place.store.snapshots.kept() if each.part == "view Steps"]
+    assert kept == [102]
+    assert Steps.applied == 1
+
+
+async def test_no_more_snapshots_are_kept_than_are_wanted_and_those_of_the_code_before_go_on_being_there() -> None:
+    place = MemoryPlace()
+    await live_three_times(place)
+    store = place.store.snapshots
+    assert [each.head.position for each in await store.kept() if each.part == "view Steps"] == [300, 200, 100]
+    async with Engine(steps, log=place.log(), limits=Limits(snapshots_kept=2)) as engine:
+        await engine.execute(Count("x"))
+    assert [each.head.position for each in await store.kept() if each.part == "view Steps"] == [301, 300]
+    assert len([each for each in await store.kept() if each.part == "ledger"]) == 1
+
+
+async def test_two_versions_of_a_view_keep_snapshots_side_by_side() -> None:
+    place, old, new = MemoryPlace(), steps, App(models=[Counts], views=[Stepped], name="counts")
+    await live_three_times(place)
+    for app, first in ((new, 300), (old, 0), (new, 0), (old, 0)):
+        Steps.applied = 0
+        async with Engine(app, log=place.log()) as engine:
+            assert Steps.applied == first
+            assert await engine.ask(Total()) == 300
+            assert await applied_by(engine, 200) == (0 if app is old else 200)
+
+
+async def test_a_snapshot_that_can_not_be_read_leaves_an_older_one(log_lines: list[Any]) -> None:
+    place = MemoryPlace()
+    await live_three_times(place)
+    latest = next(each for each in await place.store.snapshots.kept() if each.part == "view Steps")
+    (pieces,) = [kept.pieces for kept in place.store.snapshots._whole if kept.snapshot == latest]
+    pieces[0] = b"no piece"
+    async with Engine(steps, log=place.log()) as engine:
+        assert await engine.ask(Total()) == 300
+    opened = [line for line in log_lines if line["event"] == "opened"][-1]
+    assert opened["replayed"] == 100
+    assert [line["part"] for line in log_lines if line["event"] == "snapshot_set_aside"] == ["view Steps"]
+    assert next(each for each in await place.store.snapshots.kept() if each.part == "view Steps") == latest

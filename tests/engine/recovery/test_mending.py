@@ -212,11 +212,11 @@ async def test_where_the_old_snapshot_can_not_be_dropped_the_live_state_stays(ch
         await engine.execute_many([Add("a", number) for number in range(10)])
         changed.setattr(Totals, "times", 1)
 
-        async def forget(parts: object) -> None:
+        async def drop(snapshots: object) -> None:
             raise OSError("the disk is gone")
 
         with changed.context() as broken:
-            broken.setattr(engine.log.snapshots, "forget", forget)
+            broken.setattr(engine.log.snapshots, "drop", drop)
             with pytest.raises(OSError, match="the disk is gone"):
                 await engine.rebuild(Totals)
         assert await engine.ask(Total()) == 90

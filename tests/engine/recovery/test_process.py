@@ -70,7 +70,7 @@ async def stored(path: Path) -> list[Snapshot]:
     store = SqliteSnapshots(f"{path}-snapshots")
     await store.attach()
     try:
-        return list(await store.latest())
+        return list(await store.kept())
     finally:
         await store.close()
 
@@ -154,13 +154,14 @@ async def test_a_process_that_is_killed_leaves_the_snapshots_before_and_the_next
         await engine.execute_many([Add("a", 1)] * 5)
         os.kill(await held(folder), signal.SIGKILL)
         await seen.until(failed=1)
-        kept = {snapshot.part: snapshot for snapshot in await stored(path)}
+        kept = {snapshot.part: snapshot for snapshot in reversed(await stored(path))}
         assert kept["view Adds"] == next(snapshot for snapshot in before if snapshot.part == "view Adds")
         assert await engine.ask(StockOf("a"), after=8) == 8
         hold_at(folder)
         await engine.execute_many([Add("a", 1)] * 5)
         await seen.until(position=13)
-        assert {snapshot.head.position for snapshot in await stored(path)} == {13}
+        kept = {snapshot.part: snapshot for snapshot in reversed(await stored(path))}
+        assert {snapshot.head.position for snapshot in kept.values()} == {13}
     (line,) = told(log_lines, "snapshot_failed")
     assert line["part"] == "all"
     assert line["error"] == f"SnapshotProcessFailed({str(path)!r}, -9, '')"

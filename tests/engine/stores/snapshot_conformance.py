@@ -41,6 +41,13 @@ async def take(store: SnapshotStore, part: str, number: int, made: Sequence[byte
     return snapshot
 
 
+async def replace(store: SnapshotStore, part: str, number: int, made: Sequence[bytes], notes: bytes = b"") -> Snapshot:
+    """Take one, and drop all others of its part."""
+    snapshot = await take(store, part, number, made, notes)
+    await store.drop([each for each in await store.kept() if each.part == part and each != snapshot])
+    return snapshot
+
+
 async def read(store: SnapshotStore, snapshot: Snapshot) -> list[bytes]:
     found: list[bytes] = []
     while len(found) < snapshot.pieces and (some := await store.pieces(snapshot, len(found))):
@@ -85,17 +92,17 @@ class SnapshotConformance(ABC):
 
     async def test_a_new_store_has_no_snapshots(self) -> None:
         store = await self.opened()
-        assert list(await store.latest()) == []
+        assert list(await store.kept()) == []
         assert list(await store.pieces(sealed("view A", 1, pieces(3)), 0)) == []
 
     @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 100])
     async def test_a_snapshot_is_read_back_to_the_byte(self, count: int) -> None:
         store, made = await self.opened(), pieces(count)
         snapshot = await take(store, "view A", 3, made, b"\x00notes")
-        assert list(await store.latest()) == [snapshot]
+        assert list(await store.kept()) == [snapshot]
         assert await read(store, snapshot) == made
         store = await self.again(store)
-        assert list(await store.latest()) == [snapshot]
+        assert list(await store.kept()) == [snapshot]
         assert await read(store, snapshot) == made
 
     async def test_a_snapshot_is_read_from_any_piece_on(self) -> None:
@@ -120,7 +127,7 @@ class SnapshotConformance(ABC):
                 async with store.taking():
                     pytest.fail("two take snapshots")
         async with store.taking():
-            assert list(await store.latest()) == [snapshot]
+            assert list(await store.kept()) == [snapshot]
 
     async def test_what_several_handles_have_taken_one_after_another_is_never_mixed(self) -> None:
         handles = [await self.opened(), await self.opened()]
@@ -130,8 +137,8 @@ class SnapshotConformance(ABC):
             store, other = handles[number % 2], handles[1 - number % 2]
             made = {part: pieces(20 + number, f"{part} {number}") for part in ("model A", "view A")}
             async with store.taking():
-                snapshots = [await take(store, part, number, made[part]) for part in made]
-            assert list(await other.latest()) == snapshots
+                snapshots = [await replace(store, part, number, made[part]) for part in made]
+            assert list(await other.kept()) == snapshots
             for snapshot in snapshots:
                 assert await read(other, snapshot) == made[snapshot.part]
             assert await self.held(store) == 2 * (20 + number)
@@ -139,16 +146,16 @@ class SnapshotConformance(ABC):
     async def test_a_snapshot_that_is_not_finished_is_not_there(self) -> None:
         store = await self.opened()
         await begin(store, "view A", pieces(5))
-        assert list(await store.latest()) == []
+        assert list(await store.kept()) == []
         store = await self.again(store)
-        assert list(await store.latest()) == []
+        assert list(await store.kept()) == []
 
     async def test_the_snapshot_before_stays_whole_until_the_next_one_is(self) -> None:
         store, made = await self.opened(), pieces(20)
         snapshot = await take(store, "view A", 3, made)
         await begin(store, "view A", pieces(25, "b"))
         for _ in range(2):
-            assert list(await store.latest()) == [snapshot]
+            assert list(await store.kept()) == [snapshot]
             assert await read(store, snapshot) == made
             store = await self.again(store)
 
@@ -158,24 +165,44 @@ class SnapshotConformance(ABC):
         await begin(store, "view A", pieces(20, "b"))
         assert await read(store, snapshot) == made
         await store.finish(later := sealed("view A", 3, pieces(20, "b"), b"notes"))
-        assert list(await store.latest()) == [later]
+        assert list(await store.kept()) == [later, snapshot]
         assert await read(store, later) == pieces(20, "b")
+        assert await read(store, snapshot) == made
 
-    async def test_a_new_snapshot_replaces_the_one_before_and_its_pieces_go(self) -> None:
+    async def test_the_same_one_again_is_kept_once(self) -> None:
+        store, made = await self.opened(), pieces(20)
+        for _ in range(3):
+            snapshot = await take(store, "view A", 3, made)
+        assert list(await store.kept()) == [snapshot]
+        assert await read(store, snapshot) == made
+        assert await self.held(store) == 20
+
+    async def test_several_of_a_part_are_kept_the_latest_first_until_they_are_dropped_with_their_pieces(self) -> None:
         store = await self.opened()
-        before = await take(store, "view A", 3, pieces(20))
-        after = await take(store, "view A", 9, pieces(5, "b"))
-        assert list(await store.latest()) == [after]
-        assert list(await store.pieces(before, 0)) == []
-        assert await read(store, after) == pieces(5, "b")
-        assert await self.held(store) == 5
+        second = await take(store, "view A", 9, pieces(5, "b"))
+        first = await take(store, "view A", 3, pieces(20))
+        third = await take(store, "view A", 70, pieces(7, "c"))
+        other = await take(store, "view B", 5, pieces(1))
+        for _ in range(2):
+            assert list(await store.kept()) == [third, second, first, other]
+            assert await read(store, first) == pieces(20)
+            assert await read(store, second) == pieces(5, "b")
+            store = await self.again(store)
+        await store.drop([first, third, sealed("view C", 1, pieces(1))])
+        for _ in range(2):
+            assert list(await store.kept()) == [second, other]
+            assert list(await store.pieces(first, 0)) == []
+            assert await read(store, second) == pieces(5, "b")
+            assert await self.held(store) == 6
+            store = await self.again(store)
+        await store.drop([first])
 
     async def test_snapshots_without_pieces_follow_those_with_some(self) -> None:
         store = await self.opened()
         await take(store, "view A", 3, pieces(20))
         await begin(store, "view A", pieces(3, "b"))
-        empty = await take(store, "view A", 4, [])
-        assert list(await store.latest()) == [empty]
+        empty = await replace(store, "view A", 4, [])
+        assert list(await store.kept()) == [empty]
         assert await read(store, empty) == []
         assert await self.held(store) == 0
         full = await take(store, "view A", 5, pieces(2, "c"))
@@ -198,11 +225,11 @@ class SnapshotConformance(ABC):
         store = await self.opened()
         names = ["ledger", "model A", "view A", "view Ä"]
         taken = [await take(store, name, 3, pieces(20, name)) for name in names]
-        assert list(await store.latest()) == taken
+        assert list(await store.kept()) == taken
         for snapshot, name in zip(taken, names, strict=True):
             assert await read(store, snapshot) == pieces(20, name)
-        later = await take(store, "view A", 4, pieces(3, "later"))
-        assert list(await store.latest()) == [taken[0], taken[1], later, taken[3]]
+        later = await replace(store, "view A", 4, pieces(3, "later"))
+        assert list(await store.kept()) == [taken[0], taken[1], later, taken[3]]
         assert await read(store, taken[1]) == pieces(20, "model A")
 
     async def test_two_parts_are_taken_side_by_side(self) -> None:
@@ -216,24 +243,12 @@ class SnapshotConformance(ABC):
         assert await read(store, first) == one
         assert await read(store, second) == two
 
-    async def test_a_part_that_is_forgotten_is_gone_with_its_pieces(self) -> None:
-        store = await self.opened()
-        await take(store, "view A", 3, pieces(20))
-        kept = await take(store, "view B", 3, pieces(4))
-        await store.forget(["view A", "view C"])
-        for _ in range(2):
-            assert list(await store.latest()) == [kept]
-            assert await self.held(store) == 4
-            store = await self.again(store)
-        again = await take(store, "view A", 5, pieces(2))
-        assert list(await store.latest()) == [again, kept]
-
     async def test_large_pieces_and_notes_are_kept_whole(self) -> None:
         store = await self.opened()
         made = [bytes(range(256)) * 4_000, b"", b"\x00" * 100_000]
         snapshot = await take(store, "view A", 3, made, bytes(range(256)) * 1_000)
         store = await self.again(store)
-        assert list(await store.latest()) == [snapshot]
+        assert list(await store.kept()) == [snapshot]
         assert await read(store, snapshot) == made
 
     async def test_a_store_that_is_doubted_is_read_on_and_takes_the_next_snapshots(self) -> None:
@@ -241,18 +256,18 @@ class SnapshotConformance(ABC):
         before = await take(store, "view A", 3, pieces(20))
         store.doubt("a piece is not what was stored")
         assert await read(store, before) == pieces(20)
-        assert list(await store.latest()) == [before]
-        after = [await take(store, part, 4, pieces(5, part)) for part in ("view A", "view B")]
-        assert list(await store.latest()) == after
+        assert list(await store.kept()) == [before]
+        after = [await replace(store, part, 4, pieces(5, part)) for part in ("view A", "view B")]
+        assert list(await store.kept()) == after
         store = await self.again(store)
-        assert list(await store.latest()) == after
+        assert list(await store.kept()) == after
         assert await read(store, after[1]) == pieces(5, "view B")
 
     async def test_closing_twice_or_without_opening_is_allowed(self) -> None:
         store = self.make()
         await store.close()
         await store.open()
-        assert list(await store.latest()) == []
+        assert list(await store.kept()) == []
         await store.close()
         await store.close()
 
@@ -262,11 +277,11 @@ class SnapshotConformance(ABC):
         store = await self.opened()
         taken = [await take(store, "view A", 3, pieces(40), b"notes"), await take(store, "view B", 4, pieces(2))]
         beside = await self.attached()
-        assert list(await beside.latest()) == taken
+        assert list(await beside.kept()) == taken
         assert await read(beside, taken[0]) == pieces(40)
         assert await read(beside, taken[1]) == pieces(2)
         await beside.close()
-        assert list(await store.latest()) == taken
+        assert list(await store.kept()) == taken
         assert await self.held(store) == 42
 
     async def test_who_attached_after_closing_reads_the_same(self) -> None:
@@ -274,20 +289,20 @@ class SnapshotConformance(ABC):
         taken = await take(store, "view A", 3, pieces(40))
         await store.close()
         beside = await self.attached()
-        assert list(await beside.latest()) == [taken]
+        assert list(await beside.kept()) == [taken]
         assert await read(beside, taken) == pieces(40)
 
     async def test_what_is_read_while_the_next_one_is_taken_is_the_old_one_or_nothing(self) -> None:
         store = await self.opened()
         old = await take(store, "view A", 3, pieces(40))
         beside = await self.attached()
-        assert list(await beside.latest()) == [old]
+        assert list(await beside.kept()) == [old]
         begun = list(await beside.pieces(old, 0))
-        new = await take(store, "view A", 4, pieces(50, "b"))
+        new = await replace(store, "view A", 4, pieces(50, "b"))
         rest = list(await beside.pieces(old, len(begun)))
         assert [*begun, *rest] == pieces(40)[: len(begun) + len(rest)]
         assert await read(store, new) == pieces(50, "b")
         await beside.close()
         again = await self.attached()
-        assert list(await again.latest()) == [new]
+        assert list(await again.kept()) == [new]
         assert await read(again, new) == pieces(50, "b")

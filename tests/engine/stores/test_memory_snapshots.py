@@ -19,4 +19,4 @@ class TestMemorySnapshots(SnapshotConformance):
 
     async def held(self, store: SnapshotStore) -> int:
         begun = sum(map(len, self.store._begun.values()))
-        return begun + sum(len(kept.pieces) for kept in self.store._whole.values())
+        return begun + sum(len(kept.pieces) for kept in self.store._whole)

@@ -160,7 +160,7 @@ ASKED: dict[str, Callable[[FaultyLog], Awaitable[object]]] = {
     "probe": lambda log: log.probe(),
     "open": lambda log: log.open(APP),
     "attach": lambda log: log.attach(),
-    "snapshot": lambda log: log.snapshots.latest(),
+    "snapshot": lambda log: log.snapshots.kept(),
 }
 
 

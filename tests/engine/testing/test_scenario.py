@@ -269,7 +269,7 @@ def test_what_fails_behind_a_command_has_to_be_expected() -> None:
     scenario.when(Hold("hamlet", "odd"))
     scenario.advance(minutes=10)
     scenario.then()
-    with pytest.raises(AssertionError, match="what is parked"):
+    with pytest.raises(AssertionError, match=r"what is parked is not .*\n.*\ntimer:hold/odd@hamlet: .*odd"):
         scenario.then_parked()
     scenario.when(Hold("hamlet", "fine"))
     scenario.check()

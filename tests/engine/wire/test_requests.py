@@ -116,7 +116,7 @@ GOOD: tuple[tuple[bytes, Any], ...] = (
     ),
     (
         line("watch", {"query": STOCK, "every": True}, id=1),
-        (1, "watch", {"query": STOCK, "after": 0, "every": True, "incomplete": False}),
+        (1, "watch", {"query": STOCK, "after": 0, "every": True, "incomplete": False, "rows": False}),
     ),
     (line("unwatch", {"watch": 3}, id=1), (1, "unwatch", {"watch": 3})),
     (line("follow", id=1), (1, "follow", {"after": 0, "keys": None, "types": None, "today": False})),
@@ -264,11 +264,15 @@ BAD: tuple[tuple[bytes, Any], ...] = (
     (line("authenticate", {}, id=1), (1, PARAMS, "params of 'authenticate': Object missing required field `token`")),
     (
         line("execute", {"command": {**ADD, "type": "Ad"}}, id=1),
-        (1, 1003, "application 'shop' has no command 'Ad'; it has: Add, Take, Move, Nothing, Note, Break"),
+        (1, 1003, "application 'shop' has no command 'Ad', but 'Add'; it has: Add, Take, Move, Nothing, Note, Break"),
     ),
     (
         line("execute", {"command": {"item": "a"}}, id=1),
-        (1, 1003, "application 'shop' has no command 'None'; it has: Add, Take, Move, Nothing, Note, Break"),
+        (
+            1,
+            1003,
+            "application 'shop' has no command 'None', but 'Note'; it has: Add, Take, Move, Nothing, Note, Break",
+        ),
     ),
     (
         line("execute", {"command": {"type": []}}, id=1),
@@ -382,7 +386,13 @@ def told(command: Any) -> tuple[int, str]:
         ({**ADD, "count": 0}, (1002, "Add is not valid: Expected `int` >= 1 - at `$.count`")),
         ({**ADD, "more": 1}, (1002, "Add is not valid: Object contains unknown field `more`")),
         (STOCK, (1003, "application 'shop' has no command 'StockOf'; it has: Add, Take, Move, Nothing, Note, Break")),
-        ({}, (1003, "application 'shop' has no command 'None'; it has: Add, Take, Move, Nothing, Note, Break")),
+        (
+            {},
+            (
+                1003,
+                "application 'shop' has no command 'None', but 'Note'; it has: Add, Take, Move, Nothing, Note, Break",
+            ),
+        ),
         (7, (PARAMS, "a command is an object, not int: `$.commands[0]`")),
         (None, (PARAMS, "a command is an object, not null: `$.commands[0]`")),
         ([ADD], (PARAMS, "a command is an object, not list: `$.commands[0]`")),

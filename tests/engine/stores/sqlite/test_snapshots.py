@@ -55,12 +55,12 @@ async def test_a_handle_goes_over_to_the_file_that_another_one_has_begun_in_the_
             other.doubt("its pieces are damaged")
             snapshot = await take(other, "view A", 9, pieces(3, "anew"))
         assert lines(log_lines) == ["warning snapshots_damaged"]
-        assert list(await store.latest()) == [snapshot]
+        assert list(await store.kept()) == [snapshot]
         async with store.taking():
             later = await take(store, "model A", 9, pieces(2))
-        assert list(await other.latest()) == [later, snapshot]
+        assert list(await other.kept()) == [later, snapshot]
     async with opened(path) as store:
-        assert list(await store.latest()) == [later, snapshot]
+        assert list(await store.kept()) == [later, snapshot]
         assert await read(store, snapshot) == pieces(3, "anew")
 
 
@@ -114,7 +114,7 @@ async def works(path: Path) -> bool:
             try:
                 snapshot = await take(store, "view B", 7, pieces(30))
                 if await read(store, snapshot) == pieces(30):
-                    return snapshot in await store.latest()
+                    return snapshot in await store.kept()
             except sqlite3.Error:
                 assert attempt == 0, "what is damaged is set aside after the first failure"
             store.doubt("as recovery says where pieces are not what was finished")
@@ -141,7 +141,7 @@ def unmade(path: Path) -> None:
 
 def half_made(path: Path) -> None:
     path.unlink()
-    change(path, "PRAGMA application_id=1347638355", "PRAGMA user_version=2")
+    change(path, "PRAGMA application_id=1347638355", "PRAGMA user_version=3")
 
 
 def older(path: Path) -> None:
@@ -149,7 +149,7 @@ def older(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    change(path, "PRAGMA user_version=3")
+    change(path, "PRAGMA user_version=4")
 
 
 def with_other_columns(path: Path) -> None:
@@ -174,7 +174,7 @@ async def test_a_file_that_is_not_as_it_should_be_is_renamed_and_made_anew(
     await written(path)
     harm(path)
     async with opened(path) as store:
-        assert list(await store.latest()) == []
+        assert list(await store.kept()) == []
     assert lines(log_lines) == ["warning snapshots_damaged"]
     assert await works(path)
     assert len(log_lines) == 1
@@ -232,7 +232,7 @@ async def test_a_file_that_can_not_be_written_fails_each_snapshot_and_is_not_tak
         for _ in range(3):
             with pytest.raises(sqlite3.OperationalError, match="readonly"):
                 await take(store, "view A", 9, pieces(3))
-        assert [snapshot.head for snapshot in await store.latest()] == [head(3), head(3)]
+        assert [snapshot.head for snapshot in await store.kept()] == [head(3), head(3)]
         await store._db.rows("PRAGMA query_only=0")
         snapshot = await take(store, "view A", 9, pieces(3))
         assert await read(store, snapshot) == pieces(3)
@@ -249,7 +249,7 @@ async def test_a_disk_that_is_full_leaves_the_snapshot_before_and_room_is_used_a
         for _ in range(3):
             with pytest.raises(sqlite3.OperationalError, match="full"):
                 await take(store, "view A", 9, [bytes(30_000)] * 10)
-        (_, before) = await store.latest()
+        (_, before) = await store.kept()
         assert await read(store, before) == pieces(200, "view A")
         snapshot = await take(store, "view A", 9, [bytes(30_000)])
         assert await read(store, snapshot) == [bytes(30_000)]
@@ -261,14 +261,14 @@ async def test_damage_that_shows_only_later_fails_what_finds_it_and_is_mended_by
     path = tmp_path / "log.db-snapshots"
     await written(path)
     async with opened(path) as store:
-        first, second = await store.latest()
+        first, second = await store.kept()
         change(path, "DROP TABLE pieces")
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
             await store.pieces(first, 0)
-        assert list(await store.latest()) == [first, second]
+        assert list(await store.kept()) == [first, second]
         snapshot = await take(store, "view A", 9, pieces(30))
         assert lines(log_lines) == ["warning snapshots_damaged"]
-        assert list(await store.latest()) == [snapshot]
+        assert list(await store.kept()) == [snapshot]
         assert await read(store, snapshot) == pieces(30)
 
 
@@ -278,20 +278,20 @@ async def test_a_file_whose_pieces_are_doubted_is_read_on_and_made_anew_with_the
     path = tmp_path / "log.db-snapshots"
     await written(path, 3)
     async with opened(path) as store:
-        first, second = await store.latest()
+        first, second = await store.kept()
         store.doubt("its pieces are damaged")
         assert await read(store, second) == pieces(3, "view A")
-        assert list(await store.latest()) == [first, second]
+        assert list(await store.kept()) == [first, second]
         snapshot = await take(store, "view A", 9, pieces(30))
         assert [(line["event"], line["error"]) for line in log_lines] == [
             ("snapshots_damaged", "ValueError('its pieces are damaged')")
         ]
-        assert list(await store.latest()) == [snapshot]
+        assert list(await store.kept()) == [snapshot]
 
 
 async def read_all(store: SqliteSnapshots) -> None:
     """Read every snapshot; each piece is what it was, or is missing, or the checksum does not match."""
-    for snapshot in await store.latest():
+    for snapshot in await store.kept():
         try:
             found = await read(store, snapshot)
         except sqlite3.Error:
@@ -334,7 +334,7 @@ def cut(whole: bytes, at: int) -> bytes:
 
 async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"log\.db-snapshots are not open"):
-        await SqliteSnapshots(tmp_path / "log.db-snapshots").latest()
+        await SqliteSnapshots(tmp_path / "log.db-snapshots").kept()
 
 
 # Beside who takes them.
@@ -353,7 +353,7 @@ async def test_a_file_that_rests_is_read_without_a_trace(tmp_path: Path) -> None
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     store = SqliteSnapshots(tmp_path / "log.db-snapshots")
     await store.attach()
-    for snapshot in await store.latest():
+    for snapshot in await store.kept():
         assert await read(store, snapshot) == pieces(200, snapshot.part)
     await store.close()
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
@@ -367,7 +367,7 @@ async def test_who_attached_reads_all_of_what_was_replaced_meanwhile(tmp_path: P
         await beside.attach()
         for number in range(5, 9):
             await take(store, "view A", number, pieces(300, "new"))
-        assert old in await beside.latest()
+        assert old in await beside.kept()
         assert await read(beside, old) == pieces(300, "old")
     await beside.close()
 
@@ -379,7 +379,7 @@ async def test_damage_that_is_met_beside_the_writer_is_left_to_that(tmp_path: Pa
     store = SqliteSnapshots(path)
     await store.attach()
     with pytest.raises(msgspec.ValidationError):
-        await store.latest()
+        await store.kept()
     await store.close()
     assert [each.name for each in tmp_path.iterdir()] == ["log.db-snapshots"]
     await store.attach()
