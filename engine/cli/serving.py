@@ -25,8 +25,9 @@ from millstream.engine.cli.option_groups import grouped
 from millstream.engine.cli.output import log_to_stderr
 from millstream.engine.client import Client
 from millstream.engine.engine import Engine
+from millstream.engine.errors import DefinitionError
 from millstream.engine.replica import Replica
-from millstream.engine.server import Server, ServerLimits, Tokens, tls_context
+from millstream.engine.server import Server, ServerLimits, Tokens, roles_from, tls_context
 from millstream.engine.server.backend import Backend
 from millstream.engine.wire.address import DEFAULT_ADDRESS
 
@@ -68,6 +69,15 @@ class _Entrance(NamedTuple):
             metavar="FILE",
             help="A file with a line reader:TOKEN or writer:TOKEN for each token. Or set MILLSTREAM_TOKENS to them, "
             "apart by spaces. Without any, whoever can connect may do everything.",
+            show_default=False,
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None
+    roles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file with more roles than reader and writer, and the messages that each may send.",
             show_default=False,
             rich_help_panel=_SAFETY,
         ),
@@ -159,7 +169,13 @@ class _Entrance(NamedTuple):
         with options_judged():
             if self.certificate is not None:
                 tls = tls_context(self.certificate, self.private_key, self.client_authorities)
-            known = Tokens.from_environment() if self.tokens is None else Tokens.from_file(self.tokens)
+            roles = None if self.roles is None else roles_from(self.roles)
+            if self.tokens is None:
+                known = Tokens.from_environment(roles=roles)
+            else:
+                known = Tokens.from_file(self.tokens, roles=roles)
+            if roles is not None and known is None:
+                raise DefinitionError("--roles go with tokens: they say who has them")
         server = partial(
             Server,
             listen=self.listen or [DEFAULT_ADDRESS],

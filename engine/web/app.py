@@ -26,8 +26,9 @@ from millstream.engine.application.messages import Answered, Receipt
 from millstream.engine.application.validation import encode
 from millstream.engine.errors import AnswerFailed, EngineClosed, NotAuthenticated, NotPermitted
 from millstream.engine.observers import Observer, Observers
+from millstream.engine.server.permitting import require_permitted
 from millstream.engine.server.sockets import is_meant
-from millstream.engine.server.tokens import MAY, Role, Tokens
+from millstream.engine.server.tokens import MAY, Role, Tokens, permitted_methods
 from millstream.engine.web.bodies import Bodies
 from millstream.engine.web.headers import ANSWER_HEADERS, Headers
 from millstream.engine.web.health import health
@@ -77,6 +78,9 @@ class WebApp:
         origins: the web pages that may use it from a browser, as in ``https://shop.example``; none but its own if there
             are none.
         limits: the bounds.
+
+    Raises:
+        DefinitionError: a role of the tokens is permitted a message that the application does not have.
     """
 
     def __init__(
@@ -91,6 +95,8 @@ class WebApp:
         self.app = app
         self.tokens = tokens
         self.limits = limits or WebLimits()
+        if tokens is not None:
+            tokens.require_known(app)
         self._backend = backend
         self._messages = Messages(app)
         self._bodies = Bodies(self.limits)
@@ -147,7 +153,7 @@ class WebApp:
             raise EngineClosed("not open yet")
         return self._backend
 
-    def role_of(self, request: Request) -> Role | None:
+    def role_of(self, request: Request) -> str | None:
         """The role of who asks; None where a token is wanted, and there is none, or none that is known."""
         if self.tokens is None:
             return Role.WRITER
@@ -155,7 +161,7 @@ class WebApp:
         return self.tokens.role_of(token.strip()) if scheme.lower() == "bearer" else None
 
     def require(self, request: Request, method: str) -> None:
-        """See that who asks may call this method of the protocol.
+        """See that who asks may call this method of the protocol, with the message that the address names, if it does.
 
         Raises:
             NotAuthenticated: a token is wanted, and there is none, or none that is known.
@@ -165,8 +171,11 @@ class WebApp:
         if role is None:
             given = "authorization" in request.headers
             raise NotAuthenticated("the token is not known" if given else "no token was given")
-        if method not in MAY[role]:
-            raise NotPermitted(method, role.value)
+        permits = None if self.tokens is None else self.tokens.roles.get(role)
+        if method not in (MAY[role] if permits is None else permitted_methods(permits)):
+            raise NotPermitted(method, str(role))
+        if permits is not None and "name" in request.path_params:
+            require_permitted(permits, role, method, request.path_params["name"])
 
     # What the addresses do.
 
