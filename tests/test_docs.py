@@ -34,6 +34,7 @@ import typer
 
 import millstream.engine
 import millstream.engine.cli.root
+import millstream.engine.edge
 import millstream.engine.client
 import millstream.engine.observers
 import millstream.engine.server
@@ -534,6 +535,7 @@ FACES: tuple[ModuleType, ...] = (
     millstream.handlers,
     millstream.views,
     millstream.engine.client,
+    millstream.engine.edge,
     millstream.engine.observers,
     millstream.engine.server,
     millstream.engine.testing,

@@ -57,7 +57,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("outside", "recovery"),
     ("engine", "replica", "upkeep"),
     ("server", "testing"),
-    ("web",),
+    ("edge", "web"),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -26,6 +26,7 @@ from millstream.engine.read.row_watches import RowWatch
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.asked import Asked
 from millstream.engine.server.backend import Backend, not_yet
+from millstream.engine.server.caller import calling_as
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
 from millstream.engine.server.peer import Peer
@@ -127,7 +128,7 @@ class Queries:
         """Answer once the view is there and the other side takes it: an answer that waits to be sent would only age."""
         params = request.params
         try:
-            with self._asked.holding(connection, params.query):
+            with self._asked.holding(connection, params.query), calling_as(connection.role):
                 answered = await self._waited_for(connection, params)
             self._reply(connection, request, batch, answered)
         except Exception as error:  # noqa: BLE001 - told to whoever asked
@@ -175,7 +176,7 @@ class Queries:
 
     async def _watch_on(self, connection: Peer, request: Any, batch: Batch | None, number: int) -> None:
         try:
-            with self._waiting_for(request.params.query).holding(connection):
+            with self._waiting_for(request.params.query).holding(connection), calling_as(connection.role):
                 watch = await self._open(request.params)
         except asyncio.CancelledError:
             connection.fail(request.id, EngineClosed("closing"), batch)

@@ -26,6 +26,7 @@ from millstream.engine.application.messages import Answered, Receipt
 from millstream.engine.application.validation import encode
 from millstream.engine.errors import AnswerFailed, EngineClosed, NotAuthenticated, NotPermitted
 from millstream.engine.observers import Observer, Observers
+from millstream.engine.server.caller import calling_as
 from millstream.engine.server.permitting import require_permitted
 from millstream.engine.server.sockets import is_meant
 from millstream.engine.server.tokens import MAY, Role, Tokens, permitted_methods
@@ -160,8 +161,8 @@ class WebApp:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return self.tokens.role_of(token.strip()) if scheme.lower() == "bearer" else None
 
-    def require(self, request: Request, method: str) -> None:
-        """See that who asks may call this method of the protocol, with the message that the address names, if it does.
+    def require(self, request: Request, method: str) -> str:
+        """See that the caller may call this method of the protocol, with the message of the address; its role.
 
         Raises:
             NotAuthenticated: a token is wanted, and there is none, or none that is known.
@@ -176,6 +177,7 @@ class WebApp:
             raise NotPermitted(method, str(role))
         if permits is not None and "name" in request.path_params:
             require_permitted(permits, role, method, request.path_params["name"])
+        return role
 
     # What the addresses do.
 
@@ -290,9 +292,9 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            if self._method is not None:
-                self._web.require(request, self._method)
-            response = await self._handle(request, send)
+            role = None if self._method is None else self._web.require(request, self._method)
+            with calling_as(role):
+                response = await self._handle(request, send)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - told to whoever asked
