@@ -34,8 +34,8 @@ import typer
 
 import millstream.engine
 import millstream.engine.cli.root
-import millstream.engine.edge
 import millstream.engine.client
+import millstream.engine.edge
 import millstream.engine.observers
 import millstream.engine.server
 import millstream.engine.testing
