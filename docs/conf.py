@@ -75,6 +75,7 @@ KINDS = {
         "docs/how-to/running",
         "docs/how-to/serving",
         "docs/how-to/http",
+        "docs/how-to/fastapi",
         "docs/how-to/middleware",
         "docs/how-to/changing",
         "docs/how-to/upkeep",

@@ -105,7 +105,7 @@ class WebApp:
         self._follows = Streams(self.limits, "follows_max", self._failed)
         #: What describes it, by the prefix under which it is asked for.
         self._documents: dict[str, bytes] = {}
-        endpoints = {
+        self._endpoints = {
             "/commands/{name}": _Endpoint(self, "execute", self._command),
             "/queries/{name}": _Endpoint(self, "ask", self._query),
             "/watch/{name}": _Endpoint(self, "watch", self._watch),
@@ -117,7 +117,7 @@ class WebApp:
         }
         self._answers = Starlette(
             routes=[
-                Route(path.replace("{name}", "{name:path}"), endpoints[path], methods=methods)
+                Route(path.replace("{name}", "{name:path}"), self._endpoints[path], methods=methods)
                 for path, methods in ADDRESSES.items()
             ],
             exception_handlers={HTTPException: lambda _, error: problem_response(error)},
@@ -128,6 +128,11 @@ class WebApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI 3 has it."""
         await self._answers(scope, receive, send)
+
+    async def answer(self, kind: str, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that came to another address as if it had come to ``/{kind}/{name}``."""
+        path = f"/{kind}/{{name}}" if name else f"/{kind}"
+        await self._endpoints[path]({**scope, "path_params": {"name": name}}, receive, send)
 
     def serve(self, backend: Served | None) -> None:
         """From now on, serve this; None: nothing, and every request is answered by 503."""
