@@ -31,7 +31,7 @@ from millstream.engine.server.sockets import cancelled, keep_sweeping, tell_drop
 from millstream.engine.web.addresses import DEFAULT_HTTP, HttpAddress, parse_http
 from millstream.engine.web.app import WebApp
 from millstream.engine.web.connection import HttpConnection
-from millstream.engine.web.hosts import OnlyHosts
+from millstream.engine.web.door import Door
 from millstream.engine.web.limits import WebLimits
 
 __all__ = ["WebServer"]
@@ -181,9 +181,8 @@ class WebServer:
 
     def _app_at(self, at: HttpAddress) -> ASGIApp:
         """Without tokens, only under names of its own: a page of somebody's, whose name leads here, is no caller."""
-        if self._web.tokens is not None or at.address.kind == "unix" or self._insecure:
-            return self._web
-        return OnlyHosts(self._web, (*at.names, *self._hosts))
+        anybody = self._web.tokens is not None or at.address.kind == "unix" or self._insecure
+        return Door(self._web, self.limits.head_bytes_max, None if anybody else (*at.names, *self._hosts))
 
     async def _started(self) -> None:
         while not all(server.started for server in self._servers):

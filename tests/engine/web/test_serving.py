@@ -148,10 +148,18 @@ async def test_who_says_nothing_after_an_answer_is_closed() -> None:
         assert (await raw.until_closed()).endswith(b"\r\n\r\n0")
 
 
-async def test_a_head_that_is_too_long_is_refused() -> None:
-    async with over_http() as web, connected(web) as raw:
-        await raw.send(b"GET / HTTP/1.1\r\nx: " + b"x" * 40_000)
-        assert (await raw.until_closed()).startswith(b"HTTP/1.1 4")
+async def test_a_head_that_is_too_long_is_refused_whether_it_comes_in_pieces_or_at_once() -> None:
+    async with over_http(limits=WebLimits(head_bytes_max=1_000)) as web:
+        async with connected(web) as raw:
+            await raw.send(b"GET / HTTP/1.1\r\nx: " + b"x" * 2_000)
+            assert (await raw.until_closed()).startswith(b"HTTP/1.1 400 ")
+        for said in (
+            b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nx: %b\r\n\r\n",
+            b"GET /%b HTTP/1.1\r\nhost: a\r\n\r\n",
+        ):
+            async with connected(web) as raw:
+                await raw.send(said % (b"x" * 1_001))
+                assert (await raw.until_closed()).startswith(b"HTTP/1.1 431 ")
 
 
 @pytest.mark.parametrize(
