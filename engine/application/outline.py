@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
-from typing import Any, Literal, NamedTuple, TypeAlias, Union, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from millstream.engine.application.app import App, tag_of
 from millstream.engine.application.messages import Command, Event
@@ -79,11 +79,8 @@ def _given(method: Method, owner: type[Any], base: type[Any], known: Mapping[typ
 
 
 def _tags(messages: Iterable[Any], known: Mapping[type[Any], Any]) -> tuple[str, ...]:
-    return tuple(tag_of(message) for message in dict.fromkeys(messages) if _hashable(message) and message in known)
-
-
-def _hashable(thing: Any) -> bool:
-    return isinstance(thing, type) or thing is Union
+    classes = dict.fromkeys(each for each in messages if isinstance(each, type))
+    return tuple(tag_of(message) for message in classes if message in known)
 
 
 def _named_in(function: Callable[..., Any], owner: type[Any]) -> list[Any]:

@@ -57,12 +57,6 @@ def row_key(query: type[Query[Any]], key: str | None) -> FieldInfo:
         InvalidMessage: its answer is no list of rows, or they have no such field, or nobody says which one it is.
     """
     row = _row_of(query)
-    if row is None:
-        raise InvalidMessage(query.__name__, "its answer is no list of rows: Query[list[…]] of one class of Structs")
-    if row.__struct_config__.array_like:
-        raise InvalidMessage(
-            query.__name__, f"its rows, {row.__name__}, are arrays in JSON, in which no field has a name"
-        )
     if key is None:
         problem = f"its view is no table, so say by which field rows are told apart: key={fields(row)[0].name!r}"
         raise InvalidMessage(query.__name__, problem)
@@ -73,8 +67,22 @@ def row_key(query: type[Query[Any]], key: str | None) -> FieldInfo:
 
 
 @lru_cache(maxsize=1_024)
-def _row_of(query: type[Query[Any]]) -> type[msgspec.Struct] | None:
-    """The class of the rows that a query promises; None if it promises something else."""
+def _row_of(query: type[Query[Any]]) -> type[msgspec.Struct]:
+    """The class of the rows that a query promises.
+
+    Raises:
+        InvalidMessage: it promises something else, or rows whose fields have no names in JSON.
+    """
+    row = _promised_row(query)
+    if row is None:
+        raise InvalidMessage(query.__name__, "its answer is no list of rows: Query[list[…]] of one class of Structs")
+    if row.__struct_config__.array_like:
+        problem = f"its rows, {row.__name__}, are arrays in JSON, in which no field has a name"
+        raise InvalidMessage(query.__name__, problem)
+    return row
+
+
+def _promised_row(query: type[Query[Any]]) -> type[msgspec.Struct] | None:
     try:
         promised = answer_type(query)
     except DefinitionError:
@@ -89,8 +97,7 @@ def _row_of(query: type[Query[Any]]) -> type[msgspec.Struct] | None:
 
 def default_of(query: type[Query[Any]], key: FieldInfo) -> bytes | None:
     """The JSON of the value that a row's key has where the row is written without it; None where it never is."""
-    row = _row_of(query)
-    if row is None or not row.__struct_config__.omit_defaults or key.default is NODEFAULT:
+    if not _row_of(query).__struct_config__.omit_defaults or key.default is NODEFAULT:
         return None
     return msgspec.json.encode(key.default)
 
@@ -136,9 +143,7 @@ def changes_reader(query: type[Query[Any]]) -> Callable[[bytes | Raw, int], RowC
         InvalidMessage: the query's answer is no list of rows.
     """
     row = _row_of(query)
-    if row is None:
-        row_key(query, None)
-    by_name = {field.encode_name: field for field in fields(row or msgspec.Struct)}
+    by_name = {field.encode_name: field for field in fields(row)}
     read_rows = msgspec.json.Decoder(tuple[row, ...]).decode  # type: ignore[valid-type]
     readers: dict[str, Callable[[bytes], tuple[Any, ...]]] = {}
 

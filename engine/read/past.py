@@ -89,6 +89,10 @@ class PastStates:
             making, self._making = self._making, None
             making.task.cancel()
             await asyncio.wait([making.task])
+            if not making.task.cancelled():
+                making.task.exception()  # nobody has waited for it
+            if not self._is_over:
+                await let_go(making.read, resting(self._limits))
 
     async def state(self, view: int, at: At, timeout: float | None = None) -> ReadState:
         """The state of a view as of a position or a time. It is to be asked at once, and not to be kept.

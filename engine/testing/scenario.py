@@ -354,8 +354,8 @@ class Scenario:
         """
         __tracebackhide__ = True
         parked, self._parked = self._parked, {}
-        why = "".join(f"\n{name}: {said_of(why)}" for name, why in sorted(parked.items()) if name not in entries)
-        require_equal("what is parked", sorted(entries), sorted(parked), why)
+        beside = "".join(f"\n{name}: {said_of(why)}" for name, why in sorted(parked.items()) if name not in entries)
+        require_equal("what is parked", sorted(entries), sorted(parked), beside)
 
     # Looking around.
 

@@ -121,7 +121,7 @@ async def make_views(
         LogCorrupt, EventsUnreadable: as opening an engine does.
         Exception: a store failed.
     """
-    limits, observer = limits or Limits(), Observers(observers)
+    limits, observer, views = limits or Limits(), Observers(observers), tuple(views)
     wanted = _indexes(app, views)
     async with _attached(log, app) as found:
         made = [new_state(app, index, limits) for index in wanted]
@@ -244,7 +244,7 @@ def _here_answers(read: ReadState, answer: Callable[[Any, Any], Any], query: Que
         return str(AnswerFailed(read.view, type(query).__name__, said_by(error)))
 
 
-def _indexes(app: App, views: Iterable[str]) -> list[int]:
+def _indexes(app: App, views: Sequence[str]) -> list[int]:
     names = tuple(view.__name__ for view in app.views)
     for name in views:
         if name not in names:

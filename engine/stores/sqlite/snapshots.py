@@ -40,19 +40,20 @@ _FORMAT = 3
 _PIECES_AT_ONCE = 16
 _WAL_BYTES_KEPT_MAX = 4 * 1024 * 1024
 
-_TABLES = {
-    "pieces": "CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
-    "snapshots": """CREATE TABLE snapshots (
-    attempt INTEGER PRIMARY KEY,
-    part TEXT NOT NULL,
-    number INTEGER NOT NULL,
+_COLUMNS = """number INTEGER NOT NULL,
     position INTEGER NOT NULL,
     recorded_at TEXT NOT NULL,
     digest BLOB NOT NULL,
     fingerprint TEXT NOT NULL,
     pieces INTEGER NOT NULL,
     checksum BLOB NOT NULL,
-    notes BLOB NOT NULL
+    notes BLOB NOT NULL"""
+_TABLES = {
+    "pieces": "CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "snapshots": f"""CREATE TABLE snapshots (
+    attempt INTEGER PRIMARY KEY,
+    part TEXT NOT NULL,
+    {_COLUMNS}
 )""",
 }
 _SCHEMA = f"""
@@ -65,17 +66,10 @@ _MAKING = _SCHEMA.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
 #: Format 2 kept one snapshot of each part.
 _TABLES_OF_2 = {
     **_TABLES,
-    "snapshots": """CREATE TABLE snapshots (
+    "snapshots": f"""CREATE TABLE snapshots (
     part TEXT PRIMARY KEY,
     attempt INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    recorded_at TEXT NOT NULL,
-    digest BLOB NOT NULL,
-    fingerprint TEXT NOT NULL,
-    pieces INTEGER NOT NULL,
-    checksum BLOB NOT NULL,
-    notes BLOB NOT NULL
+    {_COLUMNS}
 ) WITHOUT ROWID""",
 }
 _FROM_2 = f"""

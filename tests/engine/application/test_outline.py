@@ -11,6 +11,9 @@ from millstream.engine.errors import Rejected
 from millstream.handlers import Attempt, Effects, WriteModel, applies, gave_up, handles, performs, reacts
 from millstream.views import View, answers
 
+#: What a method names may be anything, also what can't be a key of a dict.
+PRIORITIES = ["first", "last"]
+
 
 class Ask(Command):
     order: Key
@@ -53,6 +56,7 @@ class Orders(WriteModel):
         yield from ()
 
     def ending(self, order: str) -> Iterator[Event]:
+        assert PRIORITIES
         yield from (Done(order) for _ in range(1))
 
     @reacts

@@ -111,9 +111,9 @@ async def test_whoever_takes_snapshots_is_waited_for(tmp_path: Path) -> None:
     read, order = anyio.Event(), []
 
     async def make() -> None:
-        made = await make_views(path, tomorrow.shop, on_progress=lambda *_: read.set())
+        made = await make_views(path, tomorrow.shop, (name for name in ["Shelf"]), on_progress=lambda *_: read.set())
         order.append("made")
-        assert all(each.stored for each in made)
+        assert [(each.view, each.stored) for each in made] == [("Shelf", True)]
 
     async with anyio.create_task_group() as group, SqliteSnapshots(f"{path}-snapshots", like=path).taking():
         group.start_soon(make)

@@ -338,9 +338,13 @@ def count_one() -> None:
 Stepped = other_steps()
 
 
+#: A hundred commands are one commit, however slow the machine is.
+UNHURRIED = Limits(slice_ms_max=60_000)
+
+
 async def live_three_times(place: Place) -> None:
     for _ in range(3):
-        async with Engine(steps, log=place.log()) as engine:
+        async with Engine(steps, log=place.log(), limits=UNHURRIED) as engine:
             await engine.execute_many([Count(f"{number}") for number in range(100)])
 
 
@@ -355,7 +359,7 @@ async def applied_by(asked: Engine | Replica, at: int) -> int:
 async def test_a_state_is_made_from_the_latest_snapshot_from_before_it(kind: str, tmp_path: Path) -> None:
     place: Place = MemoryPlace() if kind == "memory" else SqlitePlace(tmp_path)
     await live_three_times(place)
-    limits = Limits(batch_commands_max=10, past_states_max=1)
+    limits = Limits(batch_commands_max=10, past_states_max=1, slice_ms_max=60_000)
     async with Engine(steps, log=place.log(), limits=limits) as engine:
         await engine.execute_many([Count("x")] * 50)
         taken_up = {at: await applied_by(engine, at) for at in (100, 200, 300, 330, 350, 250)}
