@@ -20,7 +20,7 @@ from sqlalchemy import event, orm
 __all__ = ["nothing", "one_row"]
 
 
-class Deposit(BaseModel):
+class _Deposit(BaseModel):
     """The body, as the bank has it."""
 
     account: str
@@ -44,7 +44,7 @@ def nothing() -> FastAPI:
     app = FastAPI()
 
     @app.post("/commands/Deposit")
-    async def deposit(body: Deposit) -> dict[str, int]:
+    async def deposit(body: _Deposit) -> dict[str, int]:
         return {"amount": body.amount}
 
     return app
@@ -59,7 +59,7 @@ def one_row(path: Path) -> FastAPI:
     session = orm.sessionmaker(engine)
 
     @app.post("/commands/Deposit")
-    def deposit(body: Deposit) -> dict[str, int]:
+    def deposit(body: _Deposit) -> dict[str, int]:
         with turn, session.begin() as db:
             row = _Row(account=body.account, amount=body.amount)
             db.add(row)

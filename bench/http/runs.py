@@ -1,7 +1,6 @@
 """The contenders over HTTP: each is asked for the same deposits, by the load that the sockets have, on one workload.
 
-A reply's end is known by the line ends of its head, of which every reply of a server has as many; so what is measured
-ends when the head is there, which is sent with its body in one go.
+A reply is a small JSON object, so what ends it is known by its last brace; every reply of a server has as many.
 """
 
 from __future__ import annotations
@@ -33,6 +32,8 @@ _WATCHES = 1_000
 _SMOKE_WATCHES = 20
 #: Fewer commands are a smoke run.
 _SMOKE_COMMANDS = 2_000
+_END = b"}"
+_LENGTH = re.compile(rb"content-length: (\d+)\r\n(?:.+\r\n)*\r\n", re.IGNORECASE)
 _GOOD = re.compile(rb"HTTP/1\.1 200 OK\r\n")
 
 _encode = msgspec.json.Encoder().encode
@@ -40,7 +41,7 @@ _encode = msgspec.json.Encoder().encode
 
 def bank(job: Job) -> Result:
     """Deposits a second, each durable before it is answered."""
-    with _served("bank", job) as server, load_on([server], job) as load:
+    with _served("bank", job) as server, load_on([server], job, end=_END) as load:
         exchange = _deposit(job, server, load)
     return _proven(job, exchange)
 
@@ -50,10 +51,10 @@ def watched(job: Job) -> Result:
     watches = _SMOKE_WATCHES if job.workload.commands < _SMOKE_COMMANDS else _WATCHES
     command = [sys.executable, "-m", "millstream.bench.http.watch"]
     with _served("bank", job) as server:
-        with load_on([server], job) as load:
+        with load_on([server], job, end=_END) as load:
             _open(job, server, load)
         with running("watch", [*command, str(server.port), str(watches)], "watching") as watchers:
-            with load_on([server], job) as load:
+            with load_on([server], job, end=_END) as load:
                 before, started = cpu_seconds(watchers.pid), elapsed()
                 exchange = _deposit(job, server, load, is_open=True)
                 used = spent(before, cpu_seconds(watchers.pid))
@@ -65,7 +66,7 @@ def watched(job: Job) -> Result:
 
 def nothing(job: Job) -> Result:
     """The same requests, and nothing is done."""
-    with _served("nothing", job) as server, load_on([server], job) as load:
+    with _served("nothing", job) as server, load_on([server], job, end=_END) as load:
         exchange = _deposit(job, server, load, is_open=True)
     return result(exchange, len(streams(job.workload).measured))
 
@@ -73,7 +74,7 @@ def nothing(job: Job) -> Result:
 def row(job: Job) -> Result:
     """The same requests, and a row is written for each."""
     work = streams(job.workload)
-    with _served("row", job) as server, load_on([server], job) as load:
+    with _served("row", job) as server, load_on([server], job, end=_END) as load:
         exchange = _deposit(job, server, load, is_open=True)
     with closing(sqlite3.connect(Path(job.directory) / LOG_NAME)) as db:
         (count, amount) = db.execute("SELECT count(*), sum(amount) FROM deposits").fetchone()
@@ -98,7 +99,7 @@ def _deposit(job: Job, server: Target, load: Load, *, is_open: bool = False) -> 
     work = streams(job.workload)
     if not is_open:
         _open(job, server, load)
-    ends = _line_ends(server, _post(work.measured[0]))
+    ends = _braces(server, _post(work.measured[0]))
     load.exchange(_bursts(work.warmup, ends))
     exchange = load.exchange(_bursts(work.measured, ends))
     good = sum(len(_GOOD.findall(heard)) for heard in exchange.heard)
@@ -109,21 +110,23 @@ def _deposit(job: Job, server: Target, load: Load, *, is_open: bool = False) -> 
 
 def _open(job: Job, server: Target, load: Load) -> None:
     opening = streams(job.workload).opening
-    ends = _line_ends(server, _post(opening[0]))
+    ends = _braces(server, _post(opening[0]))
     load.exchange(_bursts(opening[1:], ends))
 
 
-def _line_ends(server: Target, request: bytes) -> int:
-    """How many a reply of this server has."""
+def _braces(server: Target, request: bytes) -> int:
+    """How many objects end in a reply of this server."""
     with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(request)
-        heard = b""
-        while b"\r\n\r\n" not in heard:
+        heard, length = b"", None
+        while length is None or len(heard.partition(b"\r\n\r\n")[2]) < length:
             more = connection.recv(1 << 16)
             if not more:
                 raise WrongReply(f"the server has closed: {heard!r:.200}")
             heard += more
-    return heard.partition(b"\r\n\r\n")[0].count(b"\n") + 2
+            found = _LENGTH.search(heard)
+            length = int(found[1]) if found else None
+    return heard.count(_END)
 
 
 def _bursts(commands: Iterable[Command], ends: int) -> list[Burst]:
