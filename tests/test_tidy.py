@@ -30,7 +30,7 @@ MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
 PURE = frozenset({"engine", "handlers", "views"})
-SHIPPED = frozenset({*PURE, "bench"})
+SHIPPED = frozenset({*PURE, "program", "bench"})
 OURS = frozenset({*SHIPPED, "examples", "tests"})
 
 #: Of the dependency group ``peers``, as they are imported; each by its own module, which is loaded only to run it.
@@ -41,9 +41,18 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "engine": ("millstream.engine",),
     "handlers": ("millstream.engine", "millstream.handlers"),
     "views": ("millstream.engine", "millstream.views"),
+    "program": ("millstream.engine", "millstream.program"),
     "bench": ("millstream.engine", "millstream.handlers", "millstream.views", "millstream.bench"),
     "examples": ("millstream.engine", "millstream.handlers", "millstream.views", "millstream.bench", "examples"),
-    "tests": ("millstream.engine", "millstream.handlers", "millstream.views", "millstream.bench", "examples", "tests"),
+    "tests": (
+        "millstream.engine",
+        "millstream.handlers",
+        "millstream.program",
+        "millstream.views",
+        "millstream.bench",
+        "examples",
+        "tests",
+    ),
 }
 
 
@@ -793,6 +802,7 @@ VAGUE_MAX: Mapping[str, int] = {
     "docs": 0,
     "engine": 0,
     "handlers": 0,
+    "program": 0,
     "views": 0,
     "examples": 0,
     "bench": 0,
