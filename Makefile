@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --quiet
 LIMIT ?=
 KILLS ?=
-SHIPPED := -p millstream.engine -p millstream.handlers -p millstream.views -p millstream.bench
+SHIPPED := -p millstream.engine -p millstream.handlers -p millstream.program -p millstream.views -p millstream.bench
 
 .PHONY: demo test check format docs wheel release bench bench-smoke bench-peers figures torture clean
 

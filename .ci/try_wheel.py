@@ -39,9 +39,9 @@ def see_faces() -> None:
         for exported in module.__all__:
             assert getattr(module, exported) is not None, f"{name}.{exported}"
         assert Path(str(module.__file__)).resolve().is_relative_to(site), f"{name} comes from {module.__file__}"
-    for room in ("bench", "engine", "handlers", "views"):
+    for room in ("bench", "engine", "handlers", "program", "views"):
         assert (site / "millstream" / room / "py.typed").is_file(), f"millstream.{room} says nothing of types"
-    for bare in ("bench", "engine", "handlers", "views", "tests", "examples"):
+    for bare in ("bench", "engine", "handlers", "program", "views", "tests", "examples"):
         assert not (site / bare).exists(), f"{bare} would lie bare among all packages of a user"
 
 

@@ -1,7 +1,7 @@
 """What Python's cyclic garbage collector costs with a large state: the longest time that one collection held the loop.
 
 The state is a dict of a million Structs, once with the collector's header (Python's and msgspec's default), once
-without (``gc=False``), once with it and the engine told to freeze what is alive when it has opened.
+without (``gc=False``), once with it and an engine that freezes what is alive when it has opened.
 """
 
 from __future__ import annotations

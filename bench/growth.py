@@ -62,7 +62,7 @@ async def grown(job: Job) -> Result:
 
 
 async def stall(job: Job, **options: Any) -> Result:
-    """The longest time in milliseconds for which the loop ran nobody else, while callers write to a large state."""
+    """The longest time in milliseconds for which the loop ran no other task, while callers write to a large state."""
     work = streams(job.workload)
     commands, measured = work.measured, len(work.measured)
     del work  # a million commands that are of no use here

@@ -108,7 +108,7 @@ def measure(
         figure: what is measured.
         plan: how.
         run: runs one job.
-        tell: is told what comes next, for whoever watches.
+        tell: is called with what comes next, for a terminal.
 
     Returns:
         The results of each contender, one per round.

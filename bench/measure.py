@@ -1,4 +1,4 @@
-"""How something is measured, whoever does it: percentiles, the open-loop schedule, the size of files.
+"""How something is measured, in one place: percentiles, the open-loop schedule, the size of files.
 
 Nearest-rank percentiles are taken of the latencies themselves, not of a histogram: each is a latency that occurred.
 Where fewer than 10,000 were taken, the 99.99th is the largest.
@@ -116,7 +116,7 @@ async def arrivals(
 ) -> list[float]:
     """Send on a schedule, answered or not; the seconds from each intended moment to its answer.
 
-    Whoever is free sends what comes next. What is sent late, because the loop was busy or nobody was free, counts from
+    A free caller sends what comes next. What is sent late, because the loop was busy or no caller was free, counts from
     the moment that was intended; what is less than half a millisecond away is sent with what is due. A task for each
     item instead would cost more than what is measured.
 
@@ -170,7 +170,7 @@ async def _due(intended: float, clock: Callable[[], float], sleep: Callable[[flo
 
 
 async def stall_ms(work: Callable[[], Awaitable[object]], *, clock: Callable[[], float] = elapsed) -> float:
-    """The longest time for which the loop ran nobody else while ``work`` was done, in milliseconds.
+    """The longest time for which the loop ran no other task while ``work`` was done, in milliseconds.
 
     A task that asks to be woken every millisecond notes by how much it came late.
     """

@@ -1,6 +1,6 @@
 """How long a durable command takes when commands arrive on a schedule, at a share of what the engine can do.
 
-In a closed loop callers wait when the engine stalls, and nobody notices; here commands go on arriving, and each counts
+In a closed loop callers wait when the engine stalls, and none shows it; here commands go on arriving, and each counts
 from the moment that was intended for it. The rate is a share of the one that callers reached just before, in the same
 process.
 """

@@ -192,7 +192,7 @@ async def _in_turn(
     seconds: dict[Any, list[float]] = {first: [], second: []}
     for turn in range(-1, _TURNS):
         size = warmup if turn < 0 else count
-        for run, found in list(seconds.items())[:: -1 if turn % 2 else 1]:  # whoever comes second finds warm caches
+        for run, found in list(seconds.items())[:: -1 if turn % 2 else 1]:  # the second one finds warm caches
             gc.collect()
             before = time.thread_time()
             await run(range((turn + 1) * count, (turn + 1) * count + size))

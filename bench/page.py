@@ -47,10 +47,10 @@ that machine could do at best.</p>
 bars are <i>limits</i>: plain programs that do a part of the work and nothing else, or other systems. A bar ends at the
 median of several runs, the thin line shows the lowest and the
 highest. <i>Durable</i> means that the change would
-survive a power cut at the moment at which its caller hears of it. Numbers of different machines can't be compared;
+survive a power cut at the moment at which its caller gets the answer. Numbers of different machines can't be compared;
 ratios within one page can. A <i>goal</i> is what the project wants to reach, not what it promises.</p>
 <p><b>What it does not show.</b> The cost of your own rules, of networks other than the machine's own, of more
-cores: one event loop uses one. Whoever wrote millstream wrote the limits and chose the workloads, too.</p>
+cores: one event loop uses one. The authors of millstream wrote the limits and chose the workloads, too.</p>
 """
 
 

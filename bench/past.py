@@ -1,4 +1,4 @@
-"""What those who ask of today feel of somebody who asks of yesterday: the state of then is made beside them."""
+"""What a caller that asks of today feels of another one that asks of yesterday: the state of then is made beside it."""
 
 from __future__ import annotations
 

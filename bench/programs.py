@@ -168,7 +168,7 @@ PROGRAMS = {
     "engine-asks": _on_loop(engine_runs.asks, "the engine, its view up to date", _NOTHING),
     "engine-asks-beside-callers": _on_loop(engine_runs.asks_beside_callers, "the engine with everything on", _GROUP),
     "asks-beside-past": _on_loop(past.beside, "one earlier state after another is made of the log", "reads only"),
-    "asks-alone": _on_loop(past.alone, "the same engine, and nobody asks of yesterday", "reads only"),
+    "asks-alone": _on_loop(past.alone, "the same engine, and no caller asks of yesterday", "reads only"),
     "engine-history": _on_loop(engine_runs.write_history, "the engine, writing the log that is replayed", _GROUP),
     "engine-replay": _on_loop(
         engine_runs.replay, "the engine opens: digests checked, write model and view", "reads only"
@@ -224,9 +224,9 @@ PROGRAMS = {
     "client-callers": _client(clients.by_callers, "the client, many tasks on one connection", _GROUP),
     "client-one-call": _client(clients.in_one_call, "the client, 256 commands in a request", _GROUP),
     "client-asks": _client(clients.asking, "the client, many tasks on one connection", _NOTHING),
-    "pipeline": _client(clients.piped, "a socket and msgspec, nobody told what is whose", _GROUP),
+    "pipeline": _client(clients.piped, "a socket and msgspec, replies are given to no task", _GROUP),
     "pipeline-of-parcels": _client(clients.piped_in_parcels, "the same, 256 commands in a request", _GROUP),
-    "pipeline-asks": _client(clients.piped_asking, "a socket and msgspec, nobody told what is whose", _NOTHING),
+    "pipeline-asks": _client(clients.piped_asking, "a socket and msgspec, replies are given to no task", _NOTHING),
     "socket-execute": _served(
         socket_runs.execute, "the engine behind its socket, TCP, in a process of its own", _GROUP
     ),

@@ -12,7 +12,7 @@ from millstream.bench.wording import headings_of, judged, kinds_of, name_of, num
 
 __all__ = ["console", "show_comparison", "show_figure", "show_machine", "show_verdict"]
 
-#: Where the output is not a terminal, and nobody says how wide it is.
+#: Where the output is not a terminal, and has no width.
 _COLUMNS = 170
 #: The headings of ratios and details, together, that stand beside each other; where they are longer, details go below.
 _HEADINGS_COLUMNS_MAX = 90

@@ -47,7 +47,7 @@ class System(NamedTuple):
     balances: Callable[[], Awaitable[dict[str, int]]]
     #: How many commits were written, and how many commands they held.
     counts: Callable[[], tuple[int, int]]
-    #: Answers one question from memory; None where nobody is asked.
+    #: Answers one question from memory; None where it has none.
     ask: Callable[[BalanceOf], Awaitable[int | None]] | None = None
 
 
@@ -113,7 +113,7 @@ async def _engine_with_versions(path: Path) -> AsyncIterator[System]:
 
 @asynccontextmanager
 async def _engine_watched(path: Path) -> AsyncIterator[System]:
-    """Somebody watches each of 10,000 accounts, and takes each answer that comes."""
+    """Each of 10,000 accounts is watched, and each answer that comes is taken."""
 
     async def watch(number: int) -> None:
         async with engine.watch(BalanceOf(account_name(number))) as answers:

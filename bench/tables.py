@@ -37,7 +37,7 @@ class AccountRow(msgspec.Struct, frozen=True):
     account: str
     branch: int
     balance: int
-    owner: str = "somebody"
+    owner: str = "one"
 
 
 class _Moved(Event):
@@ -74,7 +74,7 @@ class Rows(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release its memory."""
         ...
 
 
@@ -104,7 +104,7 @@ _SCHEMA = """
 CREATE TABLE accounts (account TEXT PRIMARY KEY, branch INTEGER, balance INTEGER, owner TEXT) WITHOUT ROWID;
 CREATE INDEX by_balance ON accounts (branch, balance, account);
 """
-_PUT = "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, 'somebody')"
+_PUT = "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, 'one')"
 _GET = "SELECT account, branch, balance, owner FROM accounts WHERE account = ?"
 _PAGE = """
 SELECT account, branch, balance, owner FROM accounts WHERE branch = ? AND (balance, account) > (?, ?)

@@ -30,7 +30,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kind: Literal["deposit", "transfer", "memo"] = "deposit"
     #: The length of that text.
     memo_bytes: int = 0
-    #: Deposits made before all that, by nobody who is measured: how large the log is when it begins.
+    #: Deposits made before all that, by callers that are not measured: how large the log is when it begins.
     history: int = 0
     #: How many of the measured operations are questions instead, as a share of 1.
     reads: float = 0.0

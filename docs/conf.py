@@ -110,7 +110,7 @@ ELSEWHERE = re.compile(
 
 
 def add_contents(_: Sphinx, page: str, source: list[str]) -> None:
-    """Append the sidebar's lists to the first page: on a code host nobody wants to see their notation."""
+    """Append the sidebar's lists to the first page: on a code host their notation would only be noise."""
     if page == root_doc:
         for kind, pages in KINDS.items():
             listed = "\n".join(pages)

@@ -78,7 +78,7 @@ class Engine(Mending):
     """Runs an application: ``async with Engine(app, log="bank.db") as engine``. Under asyncio and uvloop.
 
     Opening makes write models and views from their snapshots and the log; when it is done all of them are at the log's
-    head. Closing makes durable what was accepted, answers everybody, takes a snapshot, and lets go of the log. An
+    head. Closing makes durable what was accepted, answers every caller, takes a snapshot, and closes the log. An
     engine is opened once. One that is never closed is named by a ResourceWarning, and keeps no program from ending.
 
     Args:
@@ -95,9 +95,9 @@ class Engine(Mending):
             that it never walks over a large state again. It is for the whole process: for one that serves one engine.
         effects: instances of the application's classes of effects; others are made without arguments, and none in a
             simulation that is given none. False: nothing is performed, and what is owed stays so.
-        wait_for_lock_seconds: how long to wait on entering for another writer to let go of the log, as in a rolling
+        wait_for_lock_seconds: how long to wait on entering for another writer to close the log, as in a rolling
             deployment. By default that is `LogLocked` at once.
-        observers: are told what happens, beside the log lines, which are always written.
+        observers: are called with what happens, beside the log lines, which are always written.
 
     Raises:
         DefinitionError: an observer is a class, or has a hook that is async or yields; ``snapshots`` is another word;
@@ -304,11 +304,11 @@ class Engine(Mending):
 
     @property
     def position(self) -> int:
-        """That of the last durable event."""
+        """The last durable event's."""
         return self._writer.head.position
 
     def require_position(self, after: int) -> None:
-        """See that the log has come to a position: nobody was told of any other, and waiting for one might never end.
+        """See that the log has come to a position: no caller was given any other, and waiting for one might never end.
 
         Raises:
             InvalidMessage: it is above the log's head.
@@ -375,7 +375,7 @@ class Engine(Mending):
                 raise (interrupted.__cause__ or interrupted) from None
 
     async def _take_log(self) -> None:
-        """Open the log for writing, once nobody else has it open."""
+        """Open the log for writing, once no other process has it open."""
         until, is_told = elapsed() + self._opening.lock_seconds, False
         while True:
             try:
@@ -435,17 +435,17 @@ class Engine(Mending):
         """Make durable what was read, and see whether the store takes anything.
 
         A commit that a process wrote and did not sync before it was killed is read by the next one, and lost with the
-        machine: nobody is to hear of it before it is as durable as any other.
+        machine: no caller is to see it before it is as durable as any other.
         """
         try:
             await self.log.probe()
-        except Exception as error:  # noqa: BLE001 - queries can be answered; commands will hear why they can't
+        except Exception as error:  # noqa: BLE001 - queries can be answered; commands get the reason
             self.observers.store_failed(log=self.log.name, error=error)
             return False
         return True
 
     async def _close(self) -> None:
-        """Drain the writer, then what follows the log; let go of the log; what a task died of is raised last."""
+        """Drain the writer, then what follows the log; close the log; what a task died of is raised last."""
         *_, writer = self._tasks
         self._writer.close_to_callers()
         await self.effects.drained(self.limits.drain_seconds_max)
@@ -461,7 +461,7 @@ class Engine(Mending):
             self._writer.fail_all(partial(EngineClosed, Phase.CLOSED))  # if it was cancelled before its first step
             for follower in self.followers:
                 await follower.close()
-        finally:  # a follower that raises is a defect, and keeps nobody from the log
+        finally:  # a follower that raises is a defect, and keeps no other from the log
             await self._past.end()
             for task in self._tasks:
                 task.cancel()

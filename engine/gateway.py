@@ -125,7 +125,7 @@ class Gateway(Protocol):
         ...
 
     def follow(self, *, types: Iterable[type[E]], after: Token = 0, keys: Iterable[str] | None = None) -> Following[E]:
-        """What happened after a position, and then what happens: events of these classes, and what is told about each.
+        """What happened after a position, and then what happens: events of these classes, and what is known about each.
 
         Where the application runs here, ``types`` may be left out: all of them, then.
         """

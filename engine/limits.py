@@ -28,7 +28,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Callers that may wait to get into a full mailbox; past it they get `Overloaded` too.
     mailbox_entering_max: int = 100_000
     #: Bytes of the commands that were taken and not yet decided, of those that came over sockets on lines of more than
-    #: 16 kB; past it a server's connections wait, or are told `Overloaded`. A caller in process holds its own.
+    #: 16 kB; past it a server's connections wait, or get `Overloaded`. A caller in process holds its own.
     mailbox_bytes_max: int = 64 * 1024 * 1024
     #: Commands in one commit, at most `BATCH_COMMANDS_MAX`.
     batch_commands_max: int = 500
@@ -71,13 +71,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ask_all_ms_max: float = 200.0
     #: Watches that are open at once, on all views together; past it `watch` raises `WatchesFull`.
     watches_max: int = 20_000
-    #: Earlier states of views, made for those who ask for yesterday, that are kept for whoever asks again; the one that
-    #: nobody has asked for longest is forgotten. Each takes what the view itself takes.
+    #: Earlier states of views, made for callers that ask with ``at=``, that are kept for the next ones; the one that
+    #: was not asked for longest is dropped. Each takes what the view itself takes.
     past_states_max: int = 4
     #: Who follows the log in this process at once, each with a page of it in memory, which is some times
     #: ``read_bytes_max`` once it is decoded; past it `follow` raises `LimitReached`.
     followers_max: int = 1_000
-    #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.
+    #: Answers that may wait for a watcher of every change; past it that watch ends with `WatchOverrun`.
     watch_answers_max: int = 1_000
     #: Bytes of the answers that wait for all who watch every change of one view; one who has as many of them as are
     #: left to all others gets `WatchOverrun`. An answer that several wait for counts once, and one may always wait.

@@ -52,7 +52,7 @@ class Replica(Queries):
     The log and its snapshots are only read. Opening makes the views from them, as the writer's `Engine` does, and no
     write model. From then on each commit is applied that is appended, by whichever writer: a few milliseconds after it
     is durable, and never before. What it shows is therefore what the log says, also if the writer dies before it has
-    told anybody. A receipt or an answer of the writer, or of another replica, is a token here, too: with ``after=`` the
+    answered a caller. A receipt or an answer of the writer, or of another replica, is a token here, too: with ``after``
     query waits until the view has come there. A replica is opened once.
 
     If the log can't be read, views answer what they know, `status` says so, and it is tried again. If it can't be read
@@ -69,7 +69,7 @@ class Replica(Queries):
         clock: tells the time of day, as an aware datetime, to say how far behind it is.
         snapshots: begin with the writer's. False: opening replays the whole log.
         freeze_gc: as `Engine` takes it.
-        observers: are told what happens, beside the log lines, which are always written.
+        observers: are called with what happens, beside the log lines, which are always written.
 
     Raises:
         DefinitionError: an observer is a class, or has a hook that is async or yields.
@@ -211,7 +211,7 @@ class Replica(Queries):
 
     @property
     def position(self) -> int:
-        """That of the last event that it has read."""
+        """The position of the last event that it has read."""
         return self._feed.head.position
 
     def stats(self) -> ReplicaStats:
@@ -290,7 +290,7 @@ class Replica(Queries):
             await catalog.restore([read], resting(self.limits), until=until)
 
     async def _close(self) -> None:
-        """Stop following, let the views apply what they have, let go of the log; what a task died of is raised last."""
+        """Stop following, let the views apply what they have, close the log; what a task died of is raised last."""
         *followers, feed = self._tasks
         feed.cancel()
         await asyncio.wait([feed])
@@ -304,7 +304,7 @@ class Replica(Queries):
             ended = await asyncio.gather(*self._tasks, return_exceptions=True)
             for each in self.followers:
                 await each.close()
-        finally:  # a follower that raises is a defect, and keeps nobody from the log
+        finally:  # a follower that raises is a defect, and keeps no other from the log
             await self._past.end()
             for task in self._tasks:
                 task.cancel()
@@ -324,7 +324,7 @@ class Replica(Queries):
     # Inside.
 
     def _wanted(self, position: int) -> None:
-        """A query waits for this position. What somebody has a token of is in the log: no need to wait for a look."""
+        """A query waits for this position. What a caller has a token of is in the log: no need to wait for a look."""
         if position > self._feed.head.position:
             self.log.look_now()
 

@@ -41,7 +41,7 @@ class RebuildStats(msgspec.Struct, frozen=True):
     events: int
     of: int
     events_per_second: float
-    #: As far as that can be told: None before the first event.
+    #: As far as that can be known: None before the first event.
     seconds_left: float | None
 
 

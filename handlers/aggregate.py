@@ -29,7 +29,7 @@ class Aggregate(msgspec.Struct):
     one. ``context.version`` says how many events the key has. What a handler yields has the key of its command: another
     is `HandlerFailed`, and nothing of the command is written.
 
-    After an event of a type in ``ends`` the instance is let go of: the next command for its key meets a new one. The
+    After an event of a type in ``ends`` the instance is dropped: the next command for its key meets a new one. The
     key's version goes on. Such an event needs no method with ``@applies``.
 
     Handlers and appliers are those of a `WriteModel`, and as pure. A method with ``@reacts`` sees the instance of its
@@ -45,7 +45,7 @@ class Aggregate(msgspec.Struct):
     __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
     __reactions__: ClassVar[tuple[ReactionMethod, ...]] = ()
     __ends__: ClassVar[frozenset[type[Event]]] = frozenset()
-    #: The types of events after which an instance is let go of.
+    #: The types of events after which an instance is dropped.
     ends: ClassVar[tuple[type[Event], ...]] = ()
     #: Raise it when the same events lead to another state than before: snapshots of the old one are then set aside.
     code_version: ClassVar[int] = 1

@@ -64,7 +64,7 @@ def performs(method: Any = None, /, *, name: str | None = None, **terms: Any) ->
     commit of its event on: a crash forgets none. It is performed at least once, and may be performed again after a
     crash: give ``attempt.id`` to the outside world, so that it can tell. It runs when the commit is durable, and never
     in a replay, a replica, a preview or a simulation. What it returns is decided like a caller's command, with the
-    actor, correlation, trace and extra of whoever asked for what led to the event; one commit strikes the effect and
+    actor, correlation, trace and extra of the command that led to the event; one commit strikes the effect and
     holds what came of it. It is never called again for what the application's own code did with its answer: a command
     that is refused is recorded, one whose handler fails is parked, and can be decided again.
 
@@ -83,7 +83,7 @@ def performs(method: Any = None, /, *, name: str | None = None, **terms: Any) ->
         backoff_seconds_max: the longest that it waits.
         after_parked: what becomes of the later ones of a key while one of it is parked: they ``"wait"`` for it, or
             ``"pass"``.
-        name: what the log calls it. ``Class.method`` by default: whoever renames one of the two keeps the old name
+        name: what the log calls it. ``Class.method`` by default: where one of the two is renamed, keep the old name
             here, or says so in ``App(renamed=…)``.
 
     Raises (when the class is made):

@@ -29,7 +29,7 @@ Answer = TypeVar("Answer", default=None)
 #: returns the answer.
 Decision: TypeAlias = Generator[Event | Schedule | Unschedule, None, Answer]
 
-#: What a method with ``@reacts`` gives back: it yields commands and timers, and hears for each the refusal, or None.
+#: What a method with ``@reacts`` gives back: it yields commands and timers, and gets for each the refusal, or None.
 Reaction: TypeAlias = Generator[Command | Schedule | Unschedule, Rejected | None, None]
 
 
@@ -57,7 +57,7 @@ def reacts(method: Any = None, /, *, name: str | None = None) -> Any:
     ``def placed(self, event: Placed) -> Reaction``. It runs right after the command that the event is of, on the state
     that this command and whatever was decided since have left, and never in a replay. Each command that it yields is
     decided when it is yielded, and lies in the same commit as its cause, with the actor, correlation, trace and extra
-    of whoever asked for that. ``refused = yield Hold(…)`` gives the `Rejected` of its handler, or None; any other error
+    of that. ``refused = yield Hold(…)`` gives the `Rejected` of its handler, or None; any other error
     of that command is raised there. A `Schedule` or `Unschedule` that it yields sets or calls off a timer of its
     event's key. It must be pure: no I/O, no clock, no randomness, and no change of state.
 
@@ -65,14 +65,14 @@ def reacts(method: Any = None, /, *, name: str | None = None) -> Any:
     models in `App` and of the methods in a class; those to the events of yielded commands come after all that wait.
 
     What was decided stands, whatever happens next. A reaction that raises, a `Rejected` too, or that yields what is no
-    command of the application, undoes nothing: it is parked, with its error, until somebody lets it be tried again or
+    command of the application, undoes nothing: it is parked, with its error, until an operator retries it or
     drops it; ``receipt.parked`` counts those of a command. So is one at which the commands that follow from one
     command reach ``cascade_commands_max`` or ``cascade_bytes_max``; those that had not begun are decided next, before
     any other command.
 
     Args:
         method: the method.
-        name: what the log calls it. ``Class.method`` by default: whoever renames one of the two keeps the old name
+        name: what the log calls it. ``Class.method`` by default: where one of the two is renamed, keep the old name
             here, or says so in ``App(renamed=…)``.
 
     Raises (when the class is made):

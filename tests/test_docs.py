@@ -64,7 +64,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if not path.is_relative_to(ROOT / "docs/figures")
 )
-CODE = ("engine", "handlers", "views", "bench", "examples", "tests")
+CODE = ("engine", "handlers", "program", "views", "bench", "examples", "tests")
 #: What programs leave behind; in no checkout.
 MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-snapshots(-lock)?)?")
 UNITS = ("_max", "_ms", "_seconds")

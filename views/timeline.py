@@ -1,6 +1,6 @@
 """A ready-made view: what happened to a key, step by step, with who, when, why, and what led to it.
 
-Here: which events are steps, keeping them, and a page of them. Not here: what is told about an event (`About`).
+Here: which events are steps, keeping them, and a page of them. Not here: what is known about an event (`About`).
 
     class Story(Timeline):
         events: ClassVar = (Held, Sold, Released)
@@ -28,7 +28,7 @@ from millstream.views.view import View, answers
 
 __all__ = ["Step", "Timeline", "TimelineOf", "TimelinePage"]
 
-#: Steps of a page, where nobody says how many; and at most.
+#: Steps of a page, by default; and at most.
 _PAGE_STEPS = 50
 _PAGE_STEPS_MAX = 500
 
@@ -124,7 +124,7 @@ class Timeline(View):
 
     def keys_of(self, event: Event, about: About) -> Iterable[str]:
         """The keys to which this has happened: the event's own, as it is today. What it gives must follow from the
-        event and what is told about it alone.
+        event and its `About` alone.
         """
         return (getattr(event, self.__key_fields__[type(event)]),)
 

@@ -158,8 +158,8 @@ LOADS = (
         name="busy-loop",
         title="one caller's command beside callbacks of a millisecond that never end",
         about=(
-            "A program that always has something to do: threads get Python's interpreter only when its loop lets go "
-            "of it. With the log in memory no thread is needed, so what is left are turns of that loop."
+            "A program that always has something to do: threads get Python's interpreter only when its loop gives "
+            "it up. With the log in memory no thread is needed, so what is left are turns of that loop."
         ),
         unit="p50 ms",
         subjects=(Entry("millstream", "engine-beside-work", "beside-work"),),

@@ -29,7 +29,7 @@ PEERS = (
     Figure(
         name="peers-one-caller",
         title="durable commands: one caller of each peer",
-        about="The same with nobody else there: what one change costs each of them.",
+        about="The same with no other caller: what one change costs each of them.",
         unit="commands/s",
         subjects=(Entry("millstream", "engine-callers", "one-caller"),),
         limits=limits(

@@ -95,8 +95,8 @@ STATES = (
         name="ask-beside-past",
         title="questions every 2 ms, while earlier states of 1,000,000 events are made for `at`",
         about=(
-            "Whoever asks what a view said yesterday has that state made again, beside the live ones. This is what "
-            "those who ask of today feel of it."
+            "A caller that asks what a view said yesterday has that state made again, beside the live ones. This is "
+            "what those who ask of today feel of it."
         ),
         unit="p99 ms",
         subjects=(Entry("beside", "asks-beside-past", "past", Goal(bound=2, of="alone", at_most=True)),),

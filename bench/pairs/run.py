@@ -81,7 +81,7 @@ def measure(
         count: how often it is done in a run.
         pairs: how many.
         loop: ``asyncio`` or ``uvloop``.
-        tell: is told after each pair how many there are.
+        tell: is called after each pair with how many there are.
 
     Raises:
         BenchError: a run failed.

@@ -10,7 +10,7 @@ Who is favoured where there is a choice: the peer.
 
 - Each gets as many callers at once as it does best with, and no queue before it: a library that is fastest in one
   thread is called by one, in a plain loop. The figure says how many there were.
-- Each may remember that an account is open, as it may be opened by nobody else here: no query before each deposit.
+- Each may remember that an account is open, as it may be opened by no other here: no query before each deposit.
 - Each has the settings that its documentation names for speed, except those that give up what it promises.
 - They do fewer commands than the engine, which would be done too early to measure, and the slowest the fewest: rates
   are compared.

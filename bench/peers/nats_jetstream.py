@@ -67,7 +67,7 @@ _decode = msgspec.json.Decoder(_Recorded).decode
 
 
 class NatsBank:
-    """The bank, on a stream that nobody else writes to."""
+    """The bank, on a stream of its own."""
 
     def __init__(self, stream: JetStream) -> None:
         self.stream = stream

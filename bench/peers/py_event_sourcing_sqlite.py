@@ -3,7 +3,7 @@
 As its documentation has it (https://github.com/johnlogsdon/py-event-sourcing): streams from one factory. They stay
 open, so that none is looked up again for a deposit. It has no setting for durability: its connection has
 ``synchronous=NORMAL``, with which SQLite may lose acknowledged commits when the machine stops
-(https://www.sqlite.org/pragma.html#pragma_synchronous). To be compared, the connection is told ``synchronous=FULL``;
+(https://www.sqlite.org/pragma.html#pragma_synchronous). To be compared, the connection is set to ``synchronous=FULL``;
 `run_as_it_comes` leaves it alone.
 """
 

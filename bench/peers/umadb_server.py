@@ -3,7 +3,7 @@
 As its documentation has it (https://umadb.io): what an append must not contradict goes with it as a condition. Here:
 that nothing happened to the account's being open since it was read. That the client remembers where an account was
 opened saves it the read before each append. The server has a cache of pages, as its options offer, and syncs each
-batch of appends before it acknowledges them: it can't be told otherwise. The client is synchronous and lets other
+batch of appends before it acknowledges them: no option changes that. The client is synchronous and lets other
 threads run while it waits, so the callers are threads.
 """
 

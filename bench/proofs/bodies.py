@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["commands_in", "failed_in", "owes_in", "settled_in", "timers_in"]
 
-#: What a command is told to have, and the column that says it.
+#: What a command may be given to have, and the column that says it.
 _TOLD = {
     "id": "ids",
     "payload": "payloads",

@@ -36,7 +36,7 @@ def snapshots_of(log: Path) -> Path:
 
 
 def copy_log(log: Path, folder: Path) -> Path:
-    """Copy a log and its snapshots, as they lie on disk now, to a new folder; whoever writes must be dead or stopped.
+    """Copy a log and its snapshots, as they lie on disk now, to a new folder; its writer must be dead or stopped.
 
     Returns:
         The copy's path. There is no such file if there was none to copy.
@@ -52,11 +52,11 @@ def copy_log(log: Path, folder: Path) -> Path:
 def stalled(log: Path) -> Iterator[None]:
     """Keep all other processes from writing the log meanwhile, as a disk does that has stopped to answer.
 
-    Where nobody has a WAL open there is nothing to lock, and nothing is locked. Not done by a connection: the last one
-    that is closed would checkpoint the log, and so repair what a crash left.
+    Where no process has a WAL open there is nothing to lock, and nothing is locked. Not done by a connection: the last
+    one that is closed would checkpoint the log, and so repair what a crash left.
 
     Raises:
-        TimeoutError: somebody has been writing for ten seconds.
+        TimeoutError: another process has been writing for ten seconds.
     """
     until = elapsed() + _WRITE_SECONDS_MAX
     shared = log.with_name(f"{log.name}-shm")
@@ -66,7 +66,7 @@ def stalled(log: Path) -> Iterator[None]:
     with shared.open("rb+") as shared_memory:
         while not _locked(shared_memory.fileno()):
             if elapsed() > until:
-                raise TimeoutError(f"somebody has been writing {log.name} for {_WRITE_SECONDS_MAX:g} s")
+                raise TimeoutError(f"another process has been writing {log.name} for {_WRITE_SECONDS_MAX:g} s")
         yield
 
 
@@ -79,7 +79,7 @@ def _locked(shared_memory: int) -> bool:
 
 
 def read_commits(log: Path) -> list[Commit]:
-    """The rows of a log that nobody writes, in order. None where there is no file, or no table in it yet.
+    """The rows of a log that no process writes, in order. None where there is no file, or no table in it yet.
 
     Raises:
         sqlite3.DatabaseError: SQLite can't read it.

@@ -22,7 +22,7 @@ V = TypeVar("V", bound=Verdict)
 
 @contextmanager
 def progress(
-    out: Console, what: str, total: int, told: Callable[[V], tuple[int | None, str]]
+    out: Console, what: str, total: int, words_of: Callable[[V], tuple[int | None, str]]
 ) -> Iterator[Callable[[V], None]]:
     """A bar of ``total`` steps; yields the function that moves it.
 
@@ -30,14 +30,14 @@ def progress(
         out: where it is shown.
         what: what is counted.
         total: how many there will be.
-        told: of a tally, how many there were and words about it; None for one more than before.
+        words_of: of a tally, how many there were and words about it; None for one more than before.
     """
     columns = (what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=out, transient=True) as bar:
         task = bar.add_task("", total=total)
 
         def tell(tally: V) -> None:
-            done, words = told(tally)
+            done, words = words_of(tally)
             bar.update(task, completed=done, advance=1 if done is None else None, description=words)
 
         yield tell

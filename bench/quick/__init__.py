@@ -1,6 +1,6 @@
 """What the engine does on this machine, in minutes and in one table: ``millstream bench quick``.
 
-Goals: five minutes at most, on two cores; a table that somebody understands who has read nothing else.
+Goals: five minutes at most, on two cores; a table for readers who have read nothing else.
 
 Non-goals: figures to keep, goals, other questions. All figures are `millstream.bench.figures`.
 

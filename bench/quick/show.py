@@ -54,8 +54,8 @@ def show_answers(out: Console, answers: Sequence[Answer]) -> None:
 def show_notes(out: Console, figures: Sequence[FigureReport], *, loop: str, runs: int) -> None:
     """What must be known to read it."""
     out.print(
-        "A change is a deposit into an account that must be open. On disk: it survives a power cut, as whoever waits "
-        "hears of it after an fsync. That is so for what stands beside millstream, too."
+        "A change is a deposit into an account that must be open. On disk: it survives a power cut, as the caller "
+        "is answered after an fsync. That is so for what stands beside millstream, too."
     )
     out.print(f"Medians of runs in turn, {runs} of each, on {loop}. {spread_words(figures)}")
     out.print("The numbers are this machine's. What can be compared with other machines is the last column.")

@@ -1,4 +1,4 @@
-"""What millstream is told and asked, as lines of its protocol, and whether what it replied is right.
+"""What millstream is sent and asked, as lines of its protocol, and whether what it replied is right.
 
 Pure: values to bytes, and back. The ids of requests are 0, 1, 2 … in the order in which they are given.
 """

@@ -23,7 +23,7 @@ __all__ = ["Child", "cpu_seconds", "found", "running", "running_on_a_free_port",
 
 #: Says its process id and becomes the program.
 _NAMED = ("sh", "-c", 'echo $$; exec "$@"', "named")
-#: Runs that, and stops it when nobody holds the other end of standard input any more: also when this process is killed.
+#: Runs that, and stops it when no process holds the other end of standard input any more: also when this one is killed.
 _LEASH = ("sh", "-c", '"$@" & exec >/dev/null 2>&1; read -r _; kill $!; wait $!', "leash")
 _STOP_SECONDS_MAX = 60.0
 _STOPPED = (0, 128 + signal.SIGTERM)
@@ -50,7 +50,7 @@ def found(command: str) -> str | None:
 def running_on_a_free_port(
     name: str, command: Callable[[int], Sequence[str]], ready: str
 ) -> Iterator[tuple[Child, int]]:
-    """Run a server that can't be told to take a free port itself; ``command`` makes its command line for a port."""
+    """Run a server that can't take a free port itself; ``command`` makes its command line for a port."""
     for attempt in range(_PORT_TRIES):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
@@ -125,5 +125,5 @@ def thread_seconds(pid: int) -> float | None:
 
 
 def spent(before: float | None, after: float | None) -> float | None:
-    """What lies between two such times; None where one of them could not be told."""
+    """What lies between two such times; None where one of them is not known."""
     return None if before is None or after is None else after - before

@@ -1,6 +1,6 @@
 """The Python client beside a bare pipeline: what tasks, promises and types cost on top of msgspec and a socket.
 
-The pipeline is what somebody would write who wants nothing but speed: one asyncio protocol that encodes requests with
+The pipeline is what a program for nothing but speed would be: one asyncio protocol that encodes requests with
 msgspec, keeps as many in flight as the client does, and decodes replies with msgspec, typed. It does not know whose a
 reply is. Both are put to the same server, a process of its own; what the balances are in the end is compared.
 """

@@ -27,7 +27,7 @@ class NotTold(BenchError):
     """The system does not tell what a thread has used."""
 
     def __str__(self) -> str:
-        return "what one thread uses is told by /proc/PID/task: this system has none"
+        return "what one thread uses stands in /proc/PID/task: this system has none"
 
 
 def writing(fronts: int, job: Job) -> Result:

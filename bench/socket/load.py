@@ -112,12 +112,13 @@ class Load:
             WrongReply: a connection has more to read while others wait for their replies.
         """
         latencies: list[float] = []
+        end = self._end
         ends: list[int] = []
         said: list[list[int]] = [[] for _ in self._sockets]
         heard: list[list[bytes]] = [[] for _ in self._sockets]
         turns = enumerate(bursts)  # one for all: no connection is done before the others
         talks = {
-            connection.fileno(): _talk(connection, self._end, turns, said[number], heard[number], ends, latencies).__next__
+            connection.fileno(): _talk(connection, end, turns, said[number], heard[number], ends, latencies).__next__
             for number, connection in enumerate(self._sockets)
         }
         wait = _watch(self._sockets)

@@ -54,7 +54,7 @@ def answering(replicas: int, job: Job) -> Result:
 
 @contextmanager
 def _asking(job: Job) -> Iterator[subprocess.Popen[str]]:
-    """A replica that asks itself when it is told to. It ends with this process: what it waits for never comes then."""
+    """A replica that asks itself on request. It ends with this process: what it waits for never comes then."""
     log, workload = str(Path(job.directory) / LOG_NAME), msgspec.json.encode(job.workload).decode()
     command = [sys.executable, "-m", "millstream.bench.socket.asking", log, job.loop, workload]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -111,7 +111,7 @@ def _balances_at(target: Target, position: int) -> dict[str, int]:
 
 
 async def writing(replicas: int, job: Job) -> Result:
-    """Commands a second of an engine that so many replicas follow, and nobody asks them anything."""
+    """Commands a second of an engine that so many replicas follow, and no caller asks them anything."""
     lags: list[float] = []
     adapter = Adapter(partial(_followed, replicas, job, lags), ENGINE.events_sql)
     found = await by_callers(adapter, job)
@@ -120,7 +120,7 @@ async def writing(replicas: int, job: Job) -> Result:
 
 @asynccontextmanager
 async def _followed(replicas: int, job: Job, lags: list[float], path: Path) -> AsyncIterator[System]:
-    """An engine with replicas, which end with what it has; ``lags`` is told after how many milliseconds they had it."""
+    """An engine with replicas, which end with what it has; ``lags`` gets after how many milliseconds they had it."""
     position = _positions(job) + job.workload.commands
     with ExitStack() as stack:
         async with ENGINE.open(path) as system:

@@ -56,7 +56,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> int:
     """Measure, show it, and return the exit code: 1 when a run failed, 2 when it can't begin."""
-    from millstream.bench.user_app import show  # noqa: PLC0415 - needs rich, and whoever calls this says so
+    from millstream.bench.user_app import show  # noqa: PLC0415 - needs rich, and its caller says so
 
     try:
         app = load_app(options.app)

@@ -1,4 +1,4 @@
-"""What is told about an event to whatever applies it and asks: where it is, when it was recorded, who, and why.
+"""What an applying method is given about an event, if it asks: where it is, when it was recorded, who, and why.
 
 Here: the value. Not here: where it is read from, which is a commit (`commits.telling`) or one in the making
 (`write.telling`).
@@ -20,7 +20,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``position`` is the event's number in the log, ``recorded_at`` the UTC time at which its commit was decided, ``key``
     its key as of then, None for none. ``command`` is the type of the command that it came from, ``command_id`` that
     command's id, if its caller gave one. ``actor``, ``correlation``, ``causation``, ``trace`` and ``extra`` are what
-    that caller told as `Metadata`: they are carried on to whatever follows, except that ``causation`` then names what
+    that caller gave as `Metadata`: they are carried on to whatever follows, except that ``causation`` then names what
     it follows from: ``event:812``, ``timer:hold/o7``, ``effect:812/Payments.charge``. An event that a retired one means
     today has all this of the retired one.
 

@@ -1,6 +1,6 @@
-"""What is on an agenda, as it is told to whoever does not hold it: another process, a terminal, a program elsewhere.
+"""What is on an agenda, as it is given to another process, to a terminal, or to a program elsewhere.
 
-Here: plain values. Not here: the agenda (`write.agenda`), and from an entry of it to what is told (`write.listing`).
+Here: plain values. Not here: the agenda (`write.agenda`), and from an entry of it to these values (`write.listing`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = [
 #: What an entry's id begins with: a reaction to an event, a timer, an effect, what came of an effect.
 EntryKind: TypeAlias = Literal["event", "timer", "effect", "outcome"]
 
-#: What can become of an entry because somebody wants it so, while its log is open.
+#: What can become of an entry because an operator wants it so, while its log is open.
 Verdict: TypeAlias = Literal["retry", "drop", "fire_now"]
 
-#: Entries of a page, where nobody says how many; and at most.
+#: Entries of a page, by default; and at most.
 PAGE_ENTRIES = 100
 PAGE_ENTRIES_MAX = 500
 #: A page ends with the entry by which its messages have so many bytes.
@@ -83,8 +83,8 @@ class AgendaItem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def without_commands(self) -> AgendaItem:
-        """The same for whoever may see events and no commands: neither these, nor what an error said, which may quote
-        one.
+        """The same for a caller that may see events and no commands: without these, and without texts of errors, as
+        they may quote one.
         """
         return msgspec.structs.replace(self, command=UNSET, commands=UNSET, text=None)
 

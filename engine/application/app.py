@@ -226,7 +226,7 @@ class App:
             raise HandlerFailed(f"{place}.upcast", tag_of(type(stored)), said_by(error)) from error
 
     def own_command(self, command: Command) -> Command:
-        """A private, checked copy of a command; itself, if nobody can change it and it is what its copy would be.
+        """A private, checked copy of a command; itself, if it can't be changed and it is what its copy would be.
 
         Raises:
             UnknownMessage, InvalidMessage: it is none of this application, or not what its class declares.
@@ -342,7 +342,7 @@ def _events(
     yielded = [(event, handler.place) for handler in handlers for event in yielded_by(handler, Event)]
     performed = {method.event for side in effects for method in getattr(side, "__effects__", ())}
     for event, _ in yielded:
-        if event in performed:  # one that nobody applies may be for the outside world alone
+        if event in performed:  # one without an applier may be for the outside world alone
             appliers.setdefault(event, [])
     for event, place in yielded:
         if event not in appliers:

@@ -11,7 +11,7 @@ __all__ = ["apply_all"]
 def apply_all(
     appliers: Mapping[type[Any], Callable[[Any], None]], events: Iterator[Any], types: Set[type[Any]]
 ) -> None:
-    """Apply events in order, those that somebody applies.
+    """Apply events in order, those that have an applier.
 
     Args:
         appliers: by type of event, what applies it.

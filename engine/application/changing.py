@@ -20,7 +20,7 @@ __all__ = ["ChangingEventWarning", "immutable_spellings", "warn_of_changing"]
 class ChangingEventWarning(UserWarning):
     """An event holds what can change, so each model and view that applies it is given a copy of its own.
 
-    It is told once for each class. The text names the spelling that can't change, which is shared and costs nothing.
+    It comes once for each class. The text names the spelling that can't change, which is shared and costs nothing.
     """
 
 

@@ -1,6 +1,6 @@
 """Copies of what can change, so that no two sides hold one object.
 
-Here: which values need a copy, told by their type when a class is made, and the copying. Not here: who is given one.
+Here: which values need a copy, by their type when a class is made, and the copying. Not here: who is given one.
 
 An event is decoded once, and given to every model and every view that applies it. If it holds a list, and one of them
 appends to what it keeps of it, all others would see that, live and in no replay. So each is given its own. What can't
@@ -57,7 +57,7 @@ def _own_event(event: Any, copied: _Copier) -> Any:
 
 
 def with_own_answer(answer: Callable[[Any, Any], Any], promised: Any) -> Callable[[Any, Any], Any]:
-    """An answering method whose answers are nobody else's; the method itself, if they can't change."""
+    """An answering method of which each caller gets answers of its own; the method itself, if they can't change."""
     if not can_change(kind_of(promised)):
         return answer
 
@@ -96,7 +96,7 @@ def _deep(value: Any) -> Any:
     try:
         return deepcopy(value)
     except Exception as error:
-        raise TypeError(f"it holds a {type(value).__name__}, of which nobody else can have a copy: {error}") from error
+        raise TypeError(f"it holds a {type(value).__name__}, which can't be copied: {error}") from error
 
 
 def _own_list(value: list[Any]) -> list[Any]:
@@ -184,7 +184,7 @@ def _dict_copier(inner: _Copier | None) -> _Copier:
 
 
 def _union_copier(kind: inspect.UnionType, inside: tuple[Any, ...]) -> _Copier:
-    """Of a value that may be missing, which is most of them; what another one is, is told by its class."""
+    """Of a value that may be missing, which is most of them; another one is known by its class."""
     others = [each for each in kind.types if not isinstance(each, inspect.NoneType)]
     inner = _copier(others[0], inside) if len(others) == 1 else None
     return own if inner is None else lambda value: None if value is None else inner(value)

@@ -45,7 +45,7 @@ class Attempt(msgspec.Struct, frozen=True):
     ``id`` is the same for all attempts at it, also after a crash, and that of no other: give it to the outside world as
     its idempotency key. It is made from the digest of the commit that holds the event, so the same position of another
     history, or of a restored backup, has another one. ``number`` is 1, 2, 3 … since the engine was opened, ``position``
-    the event's, ``key`` the event's as it was stored, and ``metadata`` that of whoever asked for what led to it.
+    the event's, ``key`` the event's as it was stored, and ``metadata`` the first caller's, whose command led to it.
     """
 
     id: str

@@ -3,7 +3,7 @@
 Here: which classes have such a check, why others have none, and its text. Not here: the full check (`validation`),
 which everything else takes.
 
-A message passes only if nobody can change what it holds, each value is of exactly the class that reading gives, and
+A message passes only if what it holds can't be changed, each value is of exactly the class that reading gives, and
 JSON gives it back as it is. Then it is as good as its own copy. What does not pass is not wrong: it goes the long way,
 and so does every message of a class without a check.
 

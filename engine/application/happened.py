@@ -1,4 +1,4 @@
-"""What happened, as whoever follows an application is told it: one after another, or in pages.
+"""What happened, as a follower of an application gets it: one after another, or in pages.
 
 Here: the values, a check of what is wanted, and taking them so that it is known where to go on. Not here: where they
 come from: the log (`read.follow`), or a server (`client`).
@@ -22,7 +22,7 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
 def checked_keys(keys: Iterable[str] | None) -> frozenset[str] | None:
-    """The keys that somebody wants to follow; None for all.
+    """The keys that a follower wants; None for all.
 
     Raises:
         InvalidMessage: there are none, or one is no text.
@@ -38,7 +38,7 @@ def checked_keys(keys: Iterable[str] | None) -> frozenset[str] | None:
 
 
 class Happened(msgspec.Struct, Generic[E_co], frozen=True):
-    """An event, as it is understood today, and what the log says about it. Both are the own of whoever is given it."""
+    """An event, as it is understood today, and what the log says about it. The follower may keep and change both."""
 
     event: E_co
     about: About
@@ -58,7 +58,7 @@ class HappenedPage(msgspec.Struct, Generic[E_co], frozen=True):
 class Following(Generic[E]):
     """What happens, one after another, or in `pages`: for one task, which takes it in one of both ways.
 
-    It has no end but an error. Whoever waits for the next may be cancelled, and ask again.
+    It has no end but an error. A follower that waits for the next one may be cancelled, and ask again.
 
     Args:
         open_at: begins to read pages after a position. They end with an error.
@@ -73,7 +73,7 @@ class Following(Generic[E]):
         self._page: HappenedPage[E] = HappenedPage((), after)
         self._given = 0
         #: Where to go on, as the ``after`` of another `follow`: all up to here that was asked for was given, and was
-        #: dealt with, as whoever took it came for more.
+        #: dealt with, as the follower came for more.
         self.position = after
 
     def __aiter__(self) -> Self:
@@ -90,14 +90,14 @@ class Following(Generic[E]):
         return happened
 
     def pages(self) -> AsyncIterator[HappenedPage[E]]:
-        """The same in pages: for whoever writes what comes of a page elsewhere, in one transaction with its position.
+        """The same in pages: for a follower that writes its own data elsewhere, in one transaction with its position.
 
         A page may be empty, and tells a position all the same.
         """
         return _Pages(self)
 
     async def aclose(self) -> None:
-        """Let go of what it reads from. Whoever just stops need not: it is let go of when nobody has it any more."""
+        """Release what it reads from. A follower that just stops need not: collecting the object releases it."""
         reading, self._reading = self._reading, None
         if reading is not None:
             await reading.aclose()
@@ -108,14 +108,14 @@ class Following(Generic[E]):
         try:
             page = await anext(self._reading)
         except BaseException:
-            self._reading = None  # it is over, also where whoever waited was cancelled
+            self._reading = None  # it is over, also where the waiting task was cancelled
             raise
         self._read = page.position
         return page
 
 
 class _Pages(Generic[E]):
-    """No generator, which would be over when somebody who waits is cancelled."""
+    """No generator, which would be over when a task that waits for it is cancelled."""
 
     def __init__(self, following: Following[E]) -> None:
         self._following = following

@@ -16,5 +16,5 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit)
 class Interrupted(Exception):
     """An actor was ended by one of `INTERRUPTS`, its cause, which closing raises.
 
-    A task that raised that one itself would end the loop at once, with nobody answered.
+    A task that raised that one itself would end the loop at once, with no caller answered.
     """

@@ -30,7 +30,7 @@ _ANYTHING = (inspect.AnyType, inspect.RawType, inspect.CustomType)
 def kind_of(annotation: Any) -> inspect.Type:
     """A type as msgspec describes it. Where it can't describe it, all that is known is that it is a type: `Any`.
 
-    Whoever encodes or decodes such a type hears of it there.
+    Encoding or decoding such a type raises there.
     """
     try:
         return inspect.type_info(annotation)

@@ -67,7 +67,7 @@ def _require_no_field(mixin: type, annotations: dict[str, Any], cls: type) -> No
 
 
 def _changes(value: Any) -> bool:
-    """Whether a value is one that is made to be changed. What can't be told is taken for a constant."""
+    """Whether a value is one that is made to be changed. What can't be known is taken for a constant."""
     if isinstance(value, type):
         return False
     if isinstance(value, msgspec.Struct):

@@ -145,7 +145,7 @@ class Receipt(msgspec.Struct, Generic[Promised_co], frozen=True, gc=False, repr_
 class Answered(msgspec.Struct, Generic[Answer_co], frozen=True, gc=False):
     """An answer, and the position at which it is true: it reflects every event up to there, and none after it.
 
-    It is a token, too: whoever asks again with ``after=answered`` never sees an older state.
+    It is a token, too: a caller that asks again with ``after=answered`` never sees an older state.
     """
 
     answer: Answer_co

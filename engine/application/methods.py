@@ -50,7 +50,7 @@ M = TypeVar("M", bound=Message)
 
 class Method(NamedTuple):
     """A decorated method: the function to call with ``(state, message)``; or with a third argument, where it asks for
-    more: a handler for the context, what applies an event for what is told about it.
+    more: a handler for the context, what applies an event for what is known about it.
 
     Where an event can change, what applies it is given a copy by ``function`` itself.
     """
@@ -185,7 +185,7 @@ def _read(
             place,
         )
     if more == "about" and len(parameters) == 2 and hints.get(parameters[1].name) is not About:
-        raise DefinitionError(f"parameter {parameters[1].name!r} is what is told about the event: {_ABOUT}", place)
+        raise DefinitionError(f"parameter {parameters[1].name!r} is what is known about the event: {_ABOUT}", place)
     called = with_own_event(function, message) if base is Event else function
     return message, Method(called, len(parameters) == 2, hints.get("return"), place)
 

@@ -23,7 +23,7 @@ Verb: TypeAlias = Literal["handles", "applies", "reacts", "performs", "answers"]
 class Step(NamedTuple):
     """One method: the message that it is for, what it does with it, its name, and the messages that may follow.
 
-    ``gives`` are events of a handler, commands of a reaction and of an effect, as far as can be told; empty otherwise.
+    ``gives`` are a handler's events, a reaction's and an effect's commands, as far as annotations say; empty otherwise.
     """
 
     kind: Kind

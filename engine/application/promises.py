@@ -30,7 +30,7 @@ _NULL = b"null"
 
 
 class Given(NamedTuple):
-    """An answer: as JSON, None if that is null; and a copy that whoever gets it may keep."""
+    """An answer: as JSON, None if that is null; and a copy for its caller to keep."""
 
     data: bytes | None
     own: Any
@@ -83,7 +83,7 @@ def promised_by(command: type[Command[Any]]) -> Any:
     """The type of a command's answer: ``int`` for ``class Count(Command[int])``; None if it promises none.
 
     Raises:
-        DefinitionError: it can't be told, as it is a variable.
+        DefinitionError: it is a variable.
     """
     for cls in command.__mro__:
         for base in cls.__dict__.get("__orig_bases__", ()):
@@ -105,7 +105,7 @@ def promise_of(command: type[Command[Any]]) -> Promise | None:
     """A command's promise; None if it has none.
 
     Raises:
-        DefinitionError: it can't be told, or JSON can't hold it.
+        DefinitionError: it is a variable, or JSON can't hold it.
     """
     kind = promised_by(command)
     if kind is None:

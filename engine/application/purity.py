@@ -34,7 +34,7 @@ def fingerprint(state: Any) -> bytes:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes a class that is made within a function by its name: nobody reads what is written."""
+    """Writes a class that is made within a function by its name: what is written is never read."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type) and "<locals>" in value.__qualname__:

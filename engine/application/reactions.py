@@ -1,6 +1,6 @@
 """Which reactions follow an event, and the checks of them that need more than one class.
 
-Here: the table to dispatch with, and circles that can be told when an application is made. Not here: running one.
+Here: the table to dispatch with, and circles that can be found when an application is made. Not here: running one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What has changed in an answer that is a list of rows: those that were put, and the keys of those that are gone.
 
 Here: what such an answer is, the values, and both ways between them and their JSON. Not here: which answers are
-compared, and who is told (`read.row_watches`).
+compared, and who gets the changes (`read.row_watches`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Row = TypeVar("Row")
 class RowChanges(msgspec.Struct, Generic[Row], frozen=True):
     """What has changed in an answer: the rows that are new or other, and the keys of those that are gone.
 
-    It is true at ``position``. Where it is ``whole``, ``put`` are all rows that there are: whoever has some forgets
-    them. The first one is, and where a connection was lost the next one, too. Rows are told apart by the field ``key``.
+    It is true at ``position``. Where it is ``whole``, ``put`` are all rows that there are: a watcher drops its own.
+    The first one is, and where a connection was lost the next one, too. The field ``key`` identifies a row.
     """
 
     put: tuple[Row, ...]
@@ -47,18 +47,18 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 def row_key(query: type[Query[Any]], key: str | None) -> FieldInfo:
-    """The field by which the rows of a query's answers are told apart.
+    """The field by which the rows of a query's answers are identified.
 
     Args:
         query: its class. It promises a list or a tuple of Structs of one class.
         key: the field's name, in Python or in JSON; None for that of the table whose rows these are.
 
     Raises:
-        InvalidMessage: its answer is no list of rows, or they have no such field, or nobody says which one it is.
+        InvalidMessage: its answer is no list of rows, they have no such field, or it is no table's and none is named.
     """
     row = _row_of(query)
     if key is None:
-        problem = f"its view is no table, so say by which field rows are told apart: key={fields(row)[0].name!r}"
+        problem = f"its view is no table, so say which field identifies a row: key={fields(row)[0].name!r}"
         raise InvalidMessage(query.__name__, problem)
     for field in fields(row):
         if key in (field.name, field.encode_name):

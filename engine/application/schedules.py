@@ -26,8 +26,8 @@ class Schedule:
     """Send a command later: ``yield Schedule(Release(…), after=timedelta(minutes=10), name="hold/o7")``.
 
     The timer is set when what yields it is durable, and in the same commit. When it is due its command is decided like
-    a caller's, with the actor, correlation, trace and extra of whoever asked for what set the timer; that strikes it.
-    It is never sent early, and after a time in which nobody had the log open it is sent at the opening.
+    a caller's, with the actor, correlation, trace and extra of the command that led to the timer; that strikes it.
+    It is never sent early, and after a time in which no process had the log open it is sent at the opening.
 
     Args:
         command: one of the application's. It may be late: what it is about may have changed since it was set.

@@ -91,7 +91,7 @@ def is_keyed(model: type[Side]) -> bool:
 
 
 def ends_of(model: type[Side]) -> frozenset[type[Any]]:
-    """The types of events after which a keyed model's instance is let go of."""
+    """The types of events after which a keyed model's instance is dropped."""
     return getattr(model, "__ends__", frozenset())
 
 

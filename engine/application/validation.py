@@ -1,6 +1,6 @@
 """Checks that a value is what its class declares, by writing it and reading it back.
 
-What goes on with the command is the copy that was read back. So a wrong type never reaches a handler, nobody can change
+The copy that was read back goes on. So a wrong type never reaches a handler, no caller can change
 a command after it was taken, and the event that is applied is the very one that a replay will see. Cost: 0.29 µs a
 message of two fields (CPython 3.11). Whatever an exact check (`exact`) does not let pass comes here.
 """
@@ -191,8 +191,8 @@ def require_reached(after: int, head: int, name: str = "after") -> None:
     """See that a log has come to a position, so that waiting for it has an end.
 
     Args:
-        after: what somebody wants to see.
-        head: the highest position that anybody can have been told.
+        after: what a caller wants to see.
+        head: the highest position that a caller can have been given.
         name: what it was given as.
 
     Raises:

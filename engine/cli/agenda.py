@@ -160,10 +160,10 @@ def _show(where: _Where, entry: _Id, *, caller: Caller, json: Json = False) -> N
 
 @app.command("park")
 def _park(log: LogArgument, entry: _Id, json: Json = False) -> None:
-    """Park what is owed or due later, so that it is not decided. Nobody may have the log open.
+    """Park what is owed or due later, so that it is not decided. No process may have the log open.
 
-    A server parks nothing because somebody wants it so: what it owes is decided at once, and of an effect that is
-    performed just now nobody would take what comes of it.
+    A server parks nothing by request: what it owes is decided at once, and of an effect that is
+    performed just now the outcome would be lost.
     """
     if _is_server(log):
         raise typer.BadParameter("a server parks nothing because it is asked to: drop the entry, or stop the server")
@@ -174,7 +174,7 @@ def _park(log: LogArgument, entry: _Id, json: Json = False) -> None:
 @app.command("drop")
 @grouped
 def _drop(where: _Where, entry: _Id, *, caller: Caller, json: Json = False) -> None:
-    """Strike what is owed, due later or parked: it is never decided. Nobody else may have a log open."""
+    """Strike what is owed, due later or parked: it is never decided. No other process may have a log open."""
     if _is_server(where):
         with_link(where, caller, lambda link: ClientAgenda(link).drop(entry))
     else:
@@ -197,7 +197,7 @@ def _retry(
 ) -> None:
     """Let what is parked be decided once more: APP LOG ENTRY, or ADDRESS ENTRY.
 
-    Nobody else may have a log open. Exit code 1 when it failed again.
+    No other process may have a log open. Exit code 1 when it failed again.
     """
     _decide(application, where, entry, "retry", caller, again=again, json=json)
 
@@ -207,7 +207,7 @@ def _retry(
 def _fire_now(*, application: _App = None, where: _Where, entry: _Id, caller: Caller, json: Json = False) -> None:
     """Send the command of a timer before its time: APP LOG ENTRY, or ADDRESS ENTRY.
 
-    Nobody else may have a log open. Exit code 1 when it failed, and is parked.
+    No other process may have a log open. Exit code 1 when it failed, and is parked.
     """
     _decide(application, where, entry, "fire_now", caller, json=json)
 
@@ -329,7 +329,7 @@ def _message(item: AgendaItem) -> str:
     for message in (item.event, item.command, *(() if item.commands is UNSET else item.commands)):
         if message is not UNSET:
             return formatted(bytes(message).decode())
-    return "its command is shown to whoever may give commands"
+    return "its command is shown to those who may give commands"
 
 
 def _state(item: AgendaItem) -> str:

@@ -114,7 +114,7 @@ def with_link(address: str, caller: Caller, work: Callable[[Link], Awaitable[T]]
     """Run ``work`` with a link to the server at an address.
 
     Raises:
-        ConnectionLost: nobody is there.
+        ConnectionLost: no server is there.
         NotAuthenticated: the server does not know the token.
         BadParameter: the options contradict themselves.
     """

@@ -79,5 +79,5 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
 
 
 def exit_code_of(error: BaseException) -> ExitCode | None:
-    """The exit code for an error; None for one that nobody expected."""
+    """The exit code for an error; None for an unexpected one."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), None)

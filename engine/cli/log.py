@@ -60,7 +60,7 @@ __all__ = ["app"]
 
 #: Of `log show`, as `event_row` gives them.
 _COLUMNS: tuple[str, ...] = (
-    "position#", "commit#", "recorded at", "type", "key", "command id", "told by its caller", "event"
+    "position#", "commit#", "recorded at", "type", "key", "command id", "given by its caller", "event"
 )  # fmt: skip
 
 app = typer.Typer(
@@ -112,7 +112,7 @@ def _verify(
             metavar="HEX",
             parser=_digest,
             help="A digest noted earlier, as this command and backup print it. Without it, a log that was cut off at "
-            "its end, or written anew with new digests, can't be told from a whole one.",
+            "its end, or written anew with new digests, can't be known from a whole one.",
             show_default=False,
         ),
     ] = None,
@@ -216,7 +216,7 @@ def _import(
         str,
         typer.Argument(
             metavar="LOG",
-            help="The log: a path or sqlite:PATH. New, or a beginning of the export; nobody may have it open.",
+            help="The log: a path or sqlite:PATH. New, or a beginning of the export; no process may have it open.",
             show_default=False,
         ),
     ],
@@ -394,7 +394,7 @@ def _run(what: str, total_bytes: int | None, work: Callable[[Callable[[Verified]
 
 
 def _bytes_of(address: str) -> int | None:
-    """About how many bytes a log has, where that can be told."""
+    """About how many bytes a log has, where that is known."""
     log = log_at(address)
     return (log.size_bytes() or None) if isinstance(log, Sized) else None
 

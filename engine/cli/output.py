@@ -159,7 +159,7 @@ def printable(text: str | None) -> str:
 
 
 def log_to_stderr(level: Literal["info", "warning"]) -> None:
-    """Log lines from this level on: for people on a terminal, else as JSON for whoever collects them.
+    """Log lines from this level on: for people on a terminal, else as JSON for a collector.
 
     Neither tells what variables held: it may be a secret.
     """

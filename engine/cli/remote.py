@@ -208,7 +208,7 @@ def watch(
     rows_by: Annotated[
         str | None,
         typer.Option(
-            metavar="FIELD", help="The same of any list of rows, told apart by this field.", show_default=False
+            metavar="FIELD", help="The same of any list of rows, which this field identifies.", show_default=False
         ),
     ] = None,
     incomplete: _Incomplete = False,

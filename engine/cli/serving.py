@@ -68,7 +68,7 @@ class _Entrance(NamedTuple):
             "--tokens",
             metavar="FILE",
             help="A file with a line reader:TOKEN or writer:TOKEN for each token. Or set MILLSTREAM_TOKENS to them, "
-            "apart by spaces. Without any, whoever can connect may do everything.",
+            "apart by spaces. Without any, every caller that can connect may do everything.",
             show_default=False,
             rich_help_panel=_SAFETY,
         ),
@@ -231,12 +231,12 @@ def serve(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="How long to wait for another writer to let go of the log, as in a rolling deployment.",
+            help="How long to wait for another writer to close the log, as in a rolling deployment.",
             rich_help_panel=_WRITER,
         ),
     ] = 0.0,
 ) -> None:
-    """Run an application, and serve it to whoever may connect.
+    """Run an application, and serve it to callers elsewhere.
 
     It is the log's one writer. SIGINT and SIGTERM end it in good order: what was taken is answered first.
     """

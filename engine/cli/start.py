@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _buffer_output() -> None:
-    """Where Python is told not to buffer (``PYTHONUNBUFFERED``), what a full disk or a closed pipe does not take of a
+    """Where Python is asked not to buffer (``PYTHONUNBUFFERED``), what a full disk or a closed pipe does not take of a
     text is dropped without an error (https://github.com/python/cpython/issues/85393). So buffer again.
     """
     out = sys.stdout

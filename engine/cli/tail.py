@@ -1,4 +1,4 @@
-"""Events as they are appended, from a log or from a server, to whoever looks at a terminal or reads lines of JSON."""
+"""Events as they are appended, from a log or from a server, for a terminal or as lines of JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["TOLD", "Show", "Wanted", "event_row", "tail_lines", "tail_log", "tai
 #: Events that are shown of those that are there already.
 _LAST = 10
 
-#: The cell of `event_row` for what the caller of the command told.
+#: The cell of `event_row` for what the caller of the command gave with it.
 TOLD = 6
 _read_events = msgspec.json.Decoder(list[StoredEvent]).decode
 
@@ -48,12 +48,12 @@ def tail_lines(*, json: bool) -> Show:
 
 
 def without_told(row: tuple[str, ...]) -> tuple[str, ...]:
-    """A row without the cell for what its caller told, if that is nothing."""
+    """A row without the cell for what its caller gave with it, if that is nothing."""
     return row if row[TOLD] else (*row[:TOLD], *row[TOLD + 1 :])
 
 
 def event_row(event: StoredEvent) -> tuple[str, ...]:
-    """An event for people: position, commit, time, type, key, command id, what its caller told, content."""
+    """An event for people: position, commit, time, type, key, command id, what its caller gave with it, content."""
     return (
         str(event.position),
         str(event.commit),
@@ -67,7 +67,7 @@ def event_row(event: StoredEvent) -> tuple[str, ...]:
 
 
 def _told(event: StoredEvent) -> dict[str, str]:
-    """What the command's caller told of it, by name."""
+    """What the command's caller gave with it, by name."""
     named = {name: getattr(event, name) for name in ("actor", "correlation", "causation", "trace")}
     told = {name: value for name, value in named.items() if value is not None}
     return told | {f"extra.{name}": value for name, value in (event.extra or {}).items()}

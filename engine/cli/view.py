@@ -79,7 +79,7 @@ def _retry(
 ) -> None:
     """Let the views try again what they have parked, and show what is still parked.
 
-    Nobody else may have the log open. A program that has it open calls replay_parked() itself. Exit code 1 when
+    No other process may have the log open. A program that has it open calls replay_parked() itself. Exit code 1 when
     something is still parked.
     """
     log_to_stderr("info")
@@ -102,7 +102,7 @@ def _skip(
     """Leave out for good what a view has parked of an event, try again what waited behind it, and show what is still
     parked.
 
-    Nobody else may have the log open. A program that has it open calls skip_parked() itself. Exit code 1 when
+    No other process may have the log open. A program that has it open calls skip_parked() itself. Exit code 1 when
     something is still parked.
     """
     log_to_stderr("info")

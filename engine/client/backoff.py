@@ -1,4 +1,4 @@
-"""How long a server has been out of reach, when it is worth another attempt, and when those who wait are told."""
+"""How long a server has been out of reach, when it is worth another attempt, and when calls that wait fail."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Outage:
         self._next = self._wait or delays(self._limits.retry_seconds_min, self._limits.retry_seconds_max).__next__
 
     def wait(self, now: float) -> float | None:
-        """Seconds to wait before the next attempt; None: not any more, and whoever waits is to be told.
+        """Seconds to wait before the next attempt; None: no more attempts, and calls that wait fail.
 
         The first attempt is made at once. After None a new outage begins.
         """

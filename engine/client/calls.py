@@ -10,7 +10,7 @@
 Safe is what changes nothing, and a command with an id, which the server does not execute twice. Once a command was sent
 again, a reply that it was not executed is true of the last time only: it may have happened, and that is how it fails.
 
-Invariants: a call is settled once, and whoever gave it up is not told any more; what is sent again is sent in the order
+Invariants: a call is settled once, and its caller gets nothing after giving up; what is sent again is sent in the order
 in which it was sent first; no more than `in_flight_max` wait for their replies, those that were given up included, as
 the server still has them.
 """
@@ -43,7 +43,7 @@ __all__ = ["Call", "Calls", "Promise", "error_of"]
 
 #: What a line has beside a call's params, at most: the method, an id, a timeout.
 _ENVELOPE_BYTES = 160
-#: The methods that are told how long their caller waits.
+#: The methods that are given how long their caller waits.
 _TIMED = frozenset({b"execute", b"execute_many", b"ask"})
 
 
@@ -101,7 +101,7 @@ class Call:
         return self.changes and self.sends > 0
 
     def note_cancelled(self, error: asyncio.CancelledError) -> None:
-        """Say to whoever cancelled it that it may have happened, if so."""
+        """Note on the cancellation that the command may have been executed, if so."""
         if self.is_in_doubt:
             error.add_note("millstream: the command was sent before it was cancelled; it may have happened")
 
@@ -137,7 +137,7 @@ class Calls:
 
     @property
     def has_commands(self) -> bool:
-        """Whether somebody waits for the outcome of a command."""
+        """Whether a caller waits for the outcome of a command."""
         return any(
             call.changes and not call.promise.done() for calls in (self.sent.values(), self.waiting) for call in calls
         )

@@ -84,15 +84,15 @@ class Client:
         address: ``tcp://HOST:PORT``, ``tls://HOST:PORT`` or ``unix://PATH``.
         token: who calls, where the server wants to know.
         tls: for ``tls://``; see `client_tls`. By default the authorities of the system are trusted.
-        name_commands: give each command without an id one that nobody else has, so that all are safe to send again.
+        name_commands: give each command without an id a unique one, so that all are safe to send again.
             The server keeps ids with the commands, and remembers as many as its ``receipts_max``.
         eager: connect on entering; otherwise with the first call, so that a server may start later.
         limits: the bounds.
-        observers: are told when the connection is lost and there again, beside the log lines.
+        observers: are called when the connection is lost and there again, beside the log lines.
 
     Raises:
         DefinitionError: the address is none, or an observer is a class, or has a hook that is async or yields.
-        ConnectionLost (on entering): nobody is there. Only one attempt is made.
+        ConnectionLost (on entering): no server is there. Only one attempt is made.
         NotAuthenticated (on entering): the server does not know the token.
     """
 
@@ -422,7 +422,7 @@ class Client:
             UnknownMessage: one of ``types`` is no event of the application there.
             InvalidMessage: ``after`` is above the head of the log there.
             LimitReached: the connection, or the server, is followed by as many as it may.
-            RemoteError: what was told is not what the classes say; or the log there can't be read on.
+            RemoteError: what came is not what the classes say; or the log there can't be read on.
             ConnectionLost: the server is out of reach.
             NotAuthenticated: the server wants a token.
             EngineClosed: the client is closed.

@@ -26,7 +26,7 @@ class Reach:
         token: who calls, where the server wants to know.
         tls: for ``tls://``; `client_tls` without anything by default.
         limits: the client's.
-        observer: is told when there is a connection again.
+        observer: is called when there is a connection again.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Reach:
                 connection = await self._attempt(host)
             except MillstreamError:  # the server's own word: it is there
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever is in the way, those who wait hear of it
+            except Exception as error:  # noqa: BLE001 - whatever is in the way, calls that wait get it as the reason
                 outage.problem = text_of(error)
             else:
                 outage.connected(elapsed())

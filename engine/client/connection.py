@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection, from being made to being lost.
 
     Args:
-        owner: who is told.
+        owner: gets the replies, and the end.
         limits: the client's.
     """
 
@@ -112,10 +112,10 @@ class Connection(asyncio.Protocol):
             self._owner.received(self, replies)
 
     def _too_long(self, head: bytes) -> Reply:
-        """What its caller, or its watch, hears in the place of a reply that is too long: nobody else does.
+        """The error of a reply that is too long, for its caller or its watch alone.
 
         Raises:
-            ValueError: it can't be told whose it is.
+            ValueError: it does not say whose it is.
         """
         problem = f"a reply was longer than reply_bytes_max={self._limits.reply_bytes_max:,} and was not read: "
         error = ErrorShape(INTERNAL_ERROR, problem + "ask for less at once, or give ClientLimits a larger one")
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
         if quiet < quiet_seconds_max:
             return
         if self._is_asked:
-            self.drop(f"nothing was heard from it for {quiet:.3g} s")
+            self.drop(f"nothing came from it for {quiet:.3g} s")
         else:
             self._is_asked = True
             self.say("health", b"", OWN_ID)

@@ -44,7 +44,7 @@ class Answers:
     def follow(self, query: Query[Any], subscription: Subscription) -> AsyncIterator[Answered[Any]]:
         """The answers of a watch; none equal to the one before it, as the first one after a resumption may be.
 
-        Whoever waits for the next may be cancelled, and ask again.
+        A task that waits for the next one may be cancelled, and ask again.
         """
         return _Following(self, query, subscription)
 
@@ -55,7 +55,7 @@ class Answers:
         return bool(self.answered(query, one, position) == self.answered(query, other, position))
 
     def answered(self, query: Query[Any], content: bytes, position: int) -> Answered[Any]:
-        """What was told, as the query promises it."""
+        """What came, as the query promises it."""
         return self.read(query, Raw(b'{"answer":%b,"position":%d}' % (content, position)))
 
     def _reader(self, query: Query[Any]) -> Callable[[bytes | Raw], Any]:
@@ -71,7 +71,7 @@ class Answers:
 
 
 class _Following:
-    """No generator, which would be over when somebody who waits for the next answer is cancelled."""
+    """No generator, which would be over when a task that waits for the next answer is cancelled."""
 
     def __init__(self, answers: Answers, query: Query[Any], subscription: Subscription) -> None:
         self._answers = answers

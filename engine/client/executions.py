@@ -68,7 +68,7 @@ def execution(command: Command, options: Options | None, promise: Any, deadline:
 
     Raises:
         DefinitionError: its class does not say what it promises.
-        InvalidMessage: command, id, version or metadata are not what they should be, as far as can be told from here.
+        InvalidMessage: command, id, version or metadata are not what they should be, as far as a client can know.
     """
     params, name = b'"command":' + json_of(command), type(command).__name__
     require_promise(command)
@@ -129,7 +129,7 @@ def require_promise(command: Command[Any]) -> None:
     """See that what a command promises can be read, before it is sent.
 
     Raises:
-        DefinitionError: it can't, or can't be told.
+        DefinitionError: it can't, or that can't be known.
     """
     _promise_of(type(command))
 

@@ -24,7 +24,7 @@ __all__ = ["following"]
 
 E = TypeVar("E", bound=Event)
 
-#: How long a stream is kept for whoever was cancelled.
+#: How long a stream is kept for a follower that was cancelled.
 _KEPT_SECONDS = 1.0
 
 
@@ -78,7 +78,7 @@ class _Kept:
         self._end: asyncio.TimerHandle | None = None
 
     def put(self, subscription: Subscription, after: int) -> None:
-        """Keep one for a moment, which has told everything up to a position."""
+        """Keep one for a moment, which has given everything up to a position."""
         self._drop()
         self._subscription, self._after = subscription, after
         self._end = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._drop)

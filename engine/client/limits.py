@@ -23,27 +23,27 @@ class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     #: Requests that are sent and not answered yet, each command of an `execute_many` counted; more of them wait here.
     #: A server takes no more commands in one request than its own.
     in_flight_max: int = 1_024
-    #: Requests that may wait here, for room or for a connection; one more is told `LimitReached`.
+    #: Requests that may wait here, for room or for a connection; one more gets `LimitReached`.
     waiting_calls_max: int = 100_000
     #: Bytes that are given to the socket at once, and that may lie there before no more are given to it.
     output_bytes_max: int = 1024 * 1024
-    #: Answers that may wait for whoever watches every change; past it that watch ends with `WatchOverrun`.
+    #: Answers that may wait for a watcher of every change; past it that watch ends with `WatchOverrun`.
     watch_answers_max: int = 1_000
     #: Bytes of these, of one watch; one answer may always wait.
     watch_answers_bytes_max: int = 64 * 1024 * 1024
-    #: Pages of events that may wait for whoever follows the log; past it they are let go of, and asked for again.
+    #: Pages of events that may wait for a follower of the log; past it they are dropped, and asked for again.
     stream_pages_max: int = 16
     #: How often one request is sent, if each time the connection is lost before its answer came.
     sends_max: int = 5
     #: How long one attempt to connect may take, TLS and token included.
     connect_seconds_max: float = 5.0
-    #: How long the server may be out of reach before those who wait for it hear `ConnectionLost`.
+    #: How long the server may be out of reach before calls that wait for it fail with `ConnectionLost`.
     reconnect_seconds_max: float = 30.0
     #: How long to wait before the second attempt to connect; before each later one, up to twice as long.
     retry_seconds_min: float = 0.02
     #: The longest wait between two attempts.
     retry_seconds_max: float = 1.0
-    #: How long nothing may be heard before the server is asked whether it is there; as long again, and it is not.
+    #: How long nothing may come before the server is asked whether it is there; as long again, and it is not.
     quiet_seconds_max: float = 30.0
     #: How long after its timeout a request that was sent waits for the server's word on what became of it.
     late_seconds_max: float = 1.0

@@ -1,13 +1,13 @@
 """The link to a server: one connection at a time, made again when it is lost, and shared by everybody who calls.
 
-Here: when a connection is made, used, and given up. Not here: what is sent, and what again (`calls`); what is told
+Here: when a connection is made, used, and given up. Not here: what is sent, and what again (`calls`); what comes
 again and again (`subscriptions`); the types of an application (`client`).
 
     status    a call                         the connection is lost
     ------    ------                         ----------------------
     NEW       refused, `EngineClosed`        there is none
-    OPEN      sent, or waits                 made again, as long as somebody waits for it
-    CLOSING   refused; commands are awaited  whoever is left hears `ConnectionLost`
+    OPEN      sent, or waits                 made again, as long as a call waits for it
+    CLOSING   refused; commands are awaited  calls that are left get `ConnectionLost`
     CLOSED    refused                        there is none
 
 Invariants: there is at most one connection; a call gets one outcome; nothing is written to a connection that does not
@@ -64,11 +64,11 @@ class Link:
         tls: for ``tls://``; see `client_tls`. By default the authorities of the system are trusted.
         eager: connect on entering; otherwise with the first call, so that a server may start later.
         limits: the bounds.
-        observer: is told when the connection is lost and there again; log lines by default.
+        observer: is called when the connection is lost and there again; log lines by default.
 
     Raises:
         DefinitionError: the address is none.
-        ConnectionLost (on entering): nobody is there. Only one attempt is made.
+        ConnectionLost (on entering): no server is there. Only one attempt is made.
         NotAuthenticated (on entering): the server does not know the token.
     """
 
@@ -85,7 +85,7 @@ class Link:
         self.limits = limits or ClientLimits()
         self.address = parse_address(address) if isinstance(address, str) else address
         self.name = str(self.address)
-        #: What is told on this connection, by the number that the server gave it.
+        #: What comes on this connection unasked, by the number that the server gave it.
         self.running: dict[int, Subscription] = {}
         self._observer = observer or Observers()
         self._reach = Reach(self.address, token, tls, self.limits, self._observer)
@@ -147,7 +147,7 @@ class Link:
         Args:
             method: its name.
             params: by name.
-            timeout: seconds, for all of it. The server is told, where the method has such a parameter.
+            timeout: seconds, for all of it. The server gets it, where the method has such a parameter.
 
         Raises:
             MillstreamError: what the server answered.
@@ -187,7 +187,7 @@ class Link:
                 alarm.cancel()
 
     def send(self, call: Call) -> None:
-        """Send a call, now or when there is room and a connection; its promise hears of its outcome.
+        """Send a call, now or when there is room and a connection; its promise gets its outcome.
 
         Raises:
             EngineClosed: the link is not open.
@@ -209,7 +209,7 @@ class Link:
         return self._calls.believed(call, error)
 
     def post(self, method: str, params: bytes) -> None:
-        """Say something that needs no reply, and that nobody needs to hear once the connection is gone."""
+        """Say something that needs no reply, and that is worth nothing once the connection is gone."""
         if self._connection is not None:
             self._connection.say(method, params)
 
@@ -236,7 +236,7 @@ class Link:
             method: which of them.
             params: by name, without ``after``.
             after: the position to begin with.
-            policy: what is kept for whoever takes slowly.
+            policy: what is kept for a slow taker.
             name: what errors call it.
 
         Raises:
@@ -255,7 +255,7 @@ class Link:
     # What a connection tells.
 
     def received(self, connection: Connection, replies: Sequence[Reply]) -> None:
-        """Replies have come: whoever waits for one gets it."""
+        """Replies have come: the call that waits for one gets it."""
         sent, is_proven = self._calls.sent, False
         for reply in replies:
             to = reply.id
@@ -307,7 +307,7 @@ class Link:
         self._wake()
 
     def _on_notification(self, params: Raw) -> None:
-        """Something was told of a watch, or of one that nobody wants any more."""
+        """Something came for a watch, or for one that is not wanted any more."""
         try:
             told = _read(params)
         except msgspec.DecodeError as error:
@@ -318,16 +318,14 @@ class Link:
             subscription.tell(told)
 
     def _on_nonsense(self, params: Raw, error: msgspec.DecodeError) -> None:
-        """What was told is not what a watch is told: that watch ends. Of one that we don't have it is no matter."""
+        """What came is not what a watch is sent: that watch ends. Where we don't have the watch, it is no matter."""
         try:
             number = _read_number(params).watch
         except msgspec.DecodeError:
             return
         subscription = self.running.get(number)
         if subscription is not None:
-            subscription.end(
-                RemoteError(INTERNAL_ERROR, f"what was told of the watch is none of the protocol: {error}")
-            )
+            subscription.end(RemoteError(INTERNAL_ERROR, f"what came for the watch is none of the protocol: {error}"))
             subscription.close()
 
     # Sending.

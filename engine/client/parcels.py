@@ -145,7 +145,7 @@ def _told(error: MillstreamError, command: Command, deadline: Deadline | None) -
 
 
 def _another(error: MillstreamError) -> MillstreamError:
-    """The same error: whoever raises it adds to its traceback, and to no other's."""
+    """The same error: a caller that raises it adds to its traceback, and to no other's."""
     made = type(error).__new__(type(error), *error.args)  # not every class is made by its args alone
     made.__dict__.update(error.__dict__)
     made.__cause__ = error.__cause__

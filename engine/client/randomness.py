@@ -1,4 +1,4 @@
-"""The one room of the client where something is random: waits that do not fall together, ids that nobody else has.
+"""The one room of the client where something is random: waits that do not fall together, and unique ids.
 
 Nothing that is decided or applied depends on it: a command's id is given by its caller, which the client is here.
 """

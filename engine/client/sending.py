@@ -34,7 +34,7 @@ class Sending:
     Args:
         link: where its calls go.
         todo: its commands.
-        told: takes what became of each, by its place.
+        outcomes: takes what became of each, by its place.
         deadline: when its caller gives up.
     """
 
@@ -42,12 +42,12 @@ class Sending:
         self,
         link: Link,
         todo: Sequence[Command],
-        told: MutableMapping[int, Receipt[Any] | MillstreamError],
+        outcomes: MutableMapping[int, Receipt[Any] | MillstreamError],
         deadline: Deadline | None,
     ) -> None:
         self._link = link
         self._todo = todo
-        self._told = told
+        self._outcomes = outcomes
         self._deadline = deadline
         #: In the order in which they were sent.
         self._underway: deque[tuple[Call, asyncio.Future[Raw], list[int]]] = deque()
@@ -72,12 +72,12 @@ class Sending:
             while self._underway:
                 await self._oldest()
         finally:
-            for _, promise, _ in self._underway:  # the caller was cancelled: nobody hears of these
+            for _, promise, _ in self._underway:  # the caller was cancelled: these outcomes have no taker
                 if not promise.cancel():
                     promise.exception()
             if alarm is not None:
                 alarm.cancel()
-        return [self._told[place] for place in range(len(self._todo))]
+        return [self._outcomes[place] for place in range(len(self._todo))]
 
     def _send(self, parcel: Parcel) -> None:
         promise: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
@@ -110,4 +110,4 @@ class Sending:
         self._underway.popleft()
         outcome = promise.exception() or promise.result()
         commands = [self._todo[place] for place in places]
-        self._told.update(zip(places, unpack(call, outcome, commands, self._link.believed), strict=True))
+        self._outcomes.update(zip(places, unpack(call, outcome, commands, self._link.believed), strict=True))

@@ -62,7 +62,7 @@ async def dial(address: Address, make: Callable[[], Made], tls: ssl.SSLContext |
         tls: for ``tls://``.
 
     Raises:
-        OSError: nobody is there, or TLS failed.
+        OSError: no server is there, or TLS failed.
     """
     loop = asyncio.get_running_loop()
     if address.kind == "unix":

@@ -1,13 +1,13 @@
 """What a server tells again and again: watches and follows, over lost connections.
 
-    a subscription   begins with                ends with            it is told               its connection is lost
+    a subscription   begins with                ends with            it is sent               its connection is lost
     --------------   -----------                ---------            ----------               ----------------------
     ASKED            being made, asking again   the reply            nothing                  is asked again, by `calls`
     RUNNING          the reply                  unwatch, an error    answers; that its        asks again, from the last
                                                                      server stops → ASKED     position on; every: OVER
     OVER             `close`, an error          never                nothing                  nothing
 
-Invariant: whoever takes what it was told gets it in order, none twice, and none left out that the policy promises.
+Invariant: a taker gets what it was sent in order, none twice, and none left out that the policy promises.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = ["Policy", "Subscription", "Told"]
 
 
 class Policy(StrEnum):
-    """What whoever takes too slowly misses."""
+    """What a slow taker misses."""
 
     #: All but the newest.
     NEWEST = "newest"
     #: Nothing; too much ends the subscription, and so does a lost connection.
     EVERY = "every"
-    #: Nothing: too much is let go of, and asked for again.
+    #: Nothing: too much is dropped, and asked for again.
     STREAM = "stream"
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One thing that was told: an answer, or events, as JSON."""
+    """One thing that was sent: an answer, or events, as JSON."""
 
     content: Raw
     position: int
@@ -67,7 +67,7 @@ _read = msgspec.json.Decoder(_Begun).decode
 
 
 class Subscription:
-    """One watch or follow. `Link.subscribe` makes it; whoever has it closes it, and takes from it in one task.
+    """One watch or follow. `Link.subscribe` makes it; its owner closes it, and takes from it in one task.
 
     Args:
         link: which it belongs to.
@@ -75,7 +75,7 @@ class Subscription:
         params: their JSON without the braces and without ``after``.
         name: what errors call it.
         after: the position to begin with.
-        policy: what is kept for whoever takes slowly.
+        policy: what is kept for a slow taker.
         limits: how much of it.
     """
 
@@ -97,7 +97,7 @@ class Subscription:
         self._is_behind = False
         self._waiter: asyncio.Future[None] | None = None
         self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: The position of what it was told last, and so what it goes on after.
+        #: The position of what it was sent last, and so what it goes on after.
         self.position = after
 
     async def begin(self) -> None:
@@ -111,10 +111,10 @@ class Subscription:
         await self._begun
 
     async def next(self) -> Told:
-        """The next thing that it is told.
+        """The next thing that it is sent.
 
         Raises:
-            MillstreamError: it has ended, for this reason; all that was told before was given.
+            MillstreamError: it has ended, for this reason; all that was sent before was given.
             WrongLoop: the link was opened on another event loop.
         """
         self._link.require_loop()
@@ -141,7 +141,7 @@ class Subscription:
         self._leave()
 
     def tell(self, notification: Notification) -> None:
-        """It is told something."""
+        """It is sent something."""
         if notification.error is not UNSET:
             self._ended(error_of(notification.error))
             return
@@ -187,7 +187,7 @@ class Subscription:
     # What its request takes for its promise.
 
     def done(self) -> bool:
-        """Whether nobody wants the reply: never, as what has begun at the server is to be ended there."""
+        """Whether the reply is not wanted any more: never, as what has begun at the server is to be ended there."""
         return False
 
     def set_result(self, result: Any, /) -> None:

@@ -176,7 +176,7 @@ class SyncClient:
             yield self._run(partial(_next, answers))
 
     def _run(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Let the loop do it, and wait; whoever is interrupted meanwhile has cancelled it."""
+        """Let the loop do it, and wait; an interrupt meanwhile cancels it."""
         future = self._running.start_task_soon(work)
         try:
             return future.result()
@@ -247,7 +247,7 @@ async def _next(answers: AsyncIterator[Result]) -> Result:
 
 @atexit.register
 def _exiting() -> None:
-    """Close what is open while its thread still runs: afterwards whoever closes it would wait for that without end."""
+    """Close what is open while its thread still runs: a later close would wait for that thread without end."""
     for client in list(_open):
         problem = f"the client of {client._client.link.name} was never closed: use it inside 'with'"
         warn(problem, ResourceWarning, stacklevel=1, source=client)

@@ -1,4 +1,4 @@
-"""The events of a commit while they are applied one after another: which one it is just now, and what is told about it.
+"""The events of a commit while they are applied one after another: which one it is just now, and what is known of it.
 
 Here: what both sides know of that. Not here: the loop that applies them (`application.applying`).
 """
@@ -33,7 +33,7 @@ class Applied:
         self._app = app
         self._decoded = decoded
         self._end = start + len(events)
-        #: Those that were not taken yet: whoever applies them takes one after another.
+        #: Those that were not taken yet: the applying side takes one after another.
         self.left: Iterator[Event] = iter(events)
 
     @property
@@ -53,6 +53,6 @@ class Applied:
 
     @property
     def about(self) -> About:
-        """What is told about it, as the own of whoever asks."""
+        """What is known about it, as the caller's own."""
         decoded = self._decoded
         return own_about((decoded.abouts or decoded.tell(self._app))[self._end - length_hint(self.left) - 1])

@@ -117,7 +117,7 @@ def require_features(needs: Iterable[str] | None) -> None:
 class Sheet:
     """The columns of a commit in the making: a place for each command, as far as any has something to say.
 
-    ``types`` has one entry for each command that stands; whoever decides appends to it. All else is noted of the last
+    ``types`` has one entry for each command that stands; the deciding side appends to it. All else is noted of the last
     one, and of few.
     """
 
@@ -133,7 +133,7 @@ class Sheet:
         self._payloads: list[str | None] = []
 
     def note(self, column: str, value: Any, usual: Any = None) -> None:
-        """What is to be told of the last command. All before it of which nothing was noted are as usual."""
+        """What is to be kept of the last command. All before it of which nothing was noted are as usual."""
         values = self._columns.setdefault(column, [])
         values.extend([usual] * (len(self.types) - 1 - len(values)))
         values.append(value)
@@ -159,7 +159,7 @@ class Sheet:
         payloads.append(payload)
 
     def note_metadata(self, metadata: Metadata) -> None:
-        """What the last command's caller told of it."""
+        """What the last command's caller gave with it."""
         if metadata.actor is not None:
             self.note("actors", metadata.actor)
         if metadata.correlation is not None:
@@ -337,7 +337,7 @@ class ColumnBody(Generic[E]):
         return bytes(_read_raw(self._body).events[index]).decode()
 
     def event_texts(self) -> Sequence[str]:
-        """That of all events."""
+        """The texts of all events."""
         return [bytes(event).decode() for event in _read_raw(self._body).events]
 
     def records(self) -> Iterator[Record[E]]:

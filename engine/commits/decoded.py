@@ -22,7 +22,7 @@ class DecodedCommit(msgspec.Struct):
 
     ``head`` is what the log's head is with it, ``start`` the position before its first event, ``events`` what those
     that are stored mean today, ``types`` their types, ``size_bytes`` its encoded size. ``body`` is there when it was
-    read from the log; else ``read`` gives what it would be. Nobody changes any of it.
+    read from the log; else ``read`` gives what it would be. None of it is ever changed.
     """
 
     head: Head
@@ -32,7 +32,7 @@ class DecodedCommit(msgspec.Struct):
     size_bytes: int
     body: Body[Any] | None = None
     read: Callable[[], Body[Any]] | None = None
-    #: What is told about each of `events`, as soon as somebody has asked.
+    #: What is known about each of `events`, as soon as it was asked for.
     abouts: Sequence[About] | None = None
     #: The position of each of `events`, the same way.
     positions: Sequence[int] | None = None
@@ -71,7 +71,7 @@ class DecodedCommit(msgspec.Struct):
         return self.positions[index]
 
     def tell(self, app: App) -> Sequence[About]:
-        """What is told about each of the events: what the log says of the stored one that it is, or that it came from.
+        """What is known about each of the events: what the log says of the stored one that it is, or that it came from.
 
         Raises:
             RuntimeError: the commit was made without its body: a defect of the engine.

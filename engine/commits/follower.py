@@ -35,7 +35,7 @@ class Follower(Protocol):
         ...
 
     def recede(self, head: Head) -> None:
-        """What was being written after ``head`` is not in the log, and will not be: nobody need wait for it."""
+        """What was being written after ``head`` is not in the log, and will not be: don't wait for it."""
         ...
 
     async def run(self) -> None:

@@ -31,7 +31,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     effect: int | None = None
 
     def causation(self, start: int) -> str:
-        """What it follows from, as readers are told: ``event:812``, ``timer:hold/o7``, ``effect:812/Payments.charge``.
+        """What it follows from, as readers see it: ``event:812``, ``timer:hold/o7``, ``effect:812/Payments.charge``.
 
         Args:
             start: the position before the commit's first event.
@@ -187,7 +187,7 @@ class Body(Protocol[E]):
         ...
 
     def event_texts(self) -> Sequence[str]:
-        """That of all events."""
+        """The texts of all events."""
         ...
 
     def records(self) -> Iterator[Record[Any]]:

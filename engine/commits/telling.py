@@ -16,7 +16,7 @@ __all__ = ["abouts"]
 
 
 def abouts(body: Body[Any], start: int, head: Head) -> Iterator[About]:
-    """What is told about each event that a commit holds, in order.
+    """What is known about each event that a commit holds, in order.
 
     Args:
         body: the commit's.

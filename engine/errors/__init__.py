@@ -20,12 +20,12 @@
     │   ├── NotYetVisible            the view has not reached the position that the query asked for
     │   ├── WriterUnavailable        the writer can't decide: its state is not rebuilt yet, or it stopped
     │   ├── EngineClosed             the engine is not open (any more)
-    │   ├── WatchOverrun             whoever watches every change did not take them in time
+    │   ├── WatchOverrun             a watcher of every change did not take them in time
     │   ├── WatchesFull              as many watches as are allowed are open
     │   ├── NotLeader                this process takes no commands, another one does
     │   ├── ConnectionLost           the server can't be reached, or went away
     │   └── LimitReached             a bound of the server is reached
-    ├── StorageError             whoever looks after the store must look
+    ├── StorageError             an operator must look at the store
     │   ├── CommitFailed             the commit was not written: nothing of it happened
     │   ├── OutcomeUnknown           the store failed and could not be asked whether the commit is there
     │   ├── LogCorrupt               what the store holds is not what was written

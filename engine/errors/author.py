@@ -108,7 +108,7 @@ class AnswerUnreadable(AuthorError):
 
     @property
     def position(self) -> int | None:
-        """That of the receipt."""
+        """The receipt's."""
         return getattr(self.receipt, "position", None)
 
     def __str__(self) -> str:

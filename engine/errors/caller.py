@@ -33,7 +33,7 @@ class Rejected(CallerError):
 
     ``code`` is for programs (stable, like ``"no_such_account"``), ``message`` for people, ``details`` for both:
     a mapping of whatever JSON can hold. ``position`` is that of the last event before the decision, and durable when
-    the caller hears of it, so the rejection is a token: ``ask(query, after=rejection)`` sees the state that said no.
+    the caller gets it, so the rejection is a token: ``ask(query, after=rejection)`` sees the state that said no.
     It is the writer who says it; a handler leaves it out. None in a preview.
     """
 
@@ -137,7 +137,7 @@ class VersionConflict(CallerError):
     def __str__(self) -> str:
         return (
             f"key {self.key!r} is at version {self.actual:,}, not at {self.expected:,}: "
-            "somebody changed it since; look again and decide anew"
+            "it was changed since; look again and decide anew"
         )
 
 

@@ -181,7 +181,7 @@ class NotLeader(TryAgainLater):
 
 
 class WatchOverrun(TryAgainLater):
-    """Whoever watches every change did not take them in time. All up to ``position`` were given.
+    """A watcher of every change did not take them in time. All up to ``position`` were given.
 
     With ``watch_answers_bytes_max`` that was reached: by this watch alone, or with others of the view.
     """

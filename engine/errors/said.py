@@ -1,4 +1,4 @@
-"""What an error says of itself, whoever's it is."""
+"""What an error says of itself."""
 
 from __future__ import annotations
 

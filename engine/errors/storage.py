@@ -1,4 +1,4 @@
-"""Whoever looks after the store must look."""
+"""An operator must look at the store."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def frozen() -> Iterator[None]:
 
 @contextmanager
 def collecting_young_only() -> Iterator[None]:
-    """Keep the garbage collector from walking over a second state that is let go of anyway.
+    """Keep the garbage collector from walking over a second state that is dropped anyway.
 
     It would take the new objects for a reason to look at all there are: 0.6 s in three stalls of the loop, where
     300,000 Structs with a list each are in a model and a view. What dies young is collected as ever.
@@ -41,5 +41,5 @@ def collecting_young_only() -> Iterator[None]:
     try:
         yield
     finally:
-        if gc.get_threshold() == meanwhile:  # else somebody has decided otherwise
+        if gc.get_threshold() == meanwhile:  # else the program has decided otherwise
             gc.set_threshold(*before)

@@ -28,9 +28,9 @@ def _never() -> bool:
 class Home:
     """The home of one thing; none until `settle`.
 
-    A thing that is let go of before it was closed, or is open when the program ends, is named by a ResourceWarning.
+    A thing that is collected before it was closed, or is open when the program ends, is named by a ResourceWarning.
 
-    Whoever can't afford a call of `require` compares `thread` with ``threading.get_ident()``, 50 ns, and asks whether
+    Code that can't afford a call of `require` compares `thread` with ``threading.get_ident()``, 50 ns, and asks whether
     the loop `runs`, 30 to 60 ns: one loop runs in a thread at a time. To ask which one that is costs a system call.
 
     Args:
@@ -57,7 +57,7 @@ class Home:
         _settled.add(self)
 
     def leave(self) -> None:
-        """It is over: whoever uses the thing hears that it is not open, wherever that is."""
+        """It is over: a caller that uses the thing gets the error that it is not open, in every thread."""
         self._loop, self._thread_name, self.thread, self.runs = None, "", None, _never
 
     def require(self) -> None:

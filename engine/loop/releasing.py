@@ -1,4 +1,4 @@
-"""Letting go of a state in steps, because the interpreter frees a million entries in one go, and nobody runs meanwhile.
+"""Emptying a state in steps, because the interpreter frees a million entries in one go, and no task runs meanwhile.
 
 Here: one plain function. Not here: who rests between its steps (`recovery`).
 """
@@ -17,7 +17,7 @@ _COLLECTIONS = (dict, list, set, deque, OrderedDict, defaultdict, Counter)
 
 
 def drained(state: object) -> Iterator[None]:
-    """Empty the collections of a state that nobody needs any more, a little at each step.
+    """Empty the collections of a state that is not needed any more, a little at each step.
 
     One that is held elsewhere, too, is left as it is: it may be a constant of the application. A state that holds large
     things which are no collections of Python's own has a method ``__drained__``, an iterator of such steps.

@@ -1,4 +1,4 @@
-"""The time of day, as far as it is to be believed: it does not leap with a clock that somebody has set.
+"""The time of day, as far as it is to be believed: it does not leap with a clock that was set.
 
 Here: what is done about a leap. Not here: the clocks themselves (`clock`).
 """
@@ -14,7 +14,7 @@ __all__ = ["Jumped", "SteadyClock"]
 
 
 class Jumped(Protocol):
-    """Is told of a leap by so many seconds."""
+    """Is called with a leap by so many seconds."""
 
     def __call__(self, *, seconds: float, believed: bool) -> object: ...
 
@@ -29,7 +29,7 @@ class SteadyClock:
     Args:
         clock: the time of day.
         jump_seconds_max: how much it may leap without a question; None: it is always believed.
-        jumped: is told of a leap when one begins, and when it is believed.
+        jumped: is called when a leap begins, and when it is believed.
     """
 
     def __init__(self, clock: Clock, jump_seconds_max: float | None, jumped: Jumped) -> None:

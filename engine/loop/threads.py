@@ -3,9 +3,9 @@
 Here: when the loop's thread holds still, and for how long. Not here: what threads do for it (`stores`, `upkeep`).
 
 A thread that wants the lock waits 5 ms for it (``sys.getswitchinterval``), and then demands it. Those 5 ms begin anew
-whenever the lock was let go of meanwhile. A loop lets go of it each time that it looks for events, and, where callbacks
+whenever the lock was released meanwhile. A loop releases it each time that it looks for events, and, where callbacks
 are ready, has it again before any other thread is awake. So beside callbacks that never end, each shorter than 5 ms, a
-thread can wait for seconds. A loop that holds still lets go of it for long enough.
+thread can wait for seconds. A loop that holds still releases it for long enough.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HOLD_SECONDS = 150e-6
 _FIRST_SECONDS = 1e-3
 #: What has waited longer is at work, and needs the lock now and then: holding costs the loop 1 or 2 % by then.
 _APART_SECONDS_MAX = 16e-3
-#: A loop that has had a core for less of its time has rested meanwhile, and let go of the lock then.
+#: A loop that has had a core for less of its time has rested meanwhile, and released the lock then.
 _BUSY_SHARE = 0.25
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Work that is done to its end, however often whoever waits for it is cancelled.
+"""Work that is done to its end, however often the task that waits for it is cancelled.
 
 Here: one function. A shield of anyio's holds off the cancellation of a scope. ``Task.cancel``, ``asyncio.timeout``, and
 a ``TaskGroup`` whose other task failed, cancel the task itself, and go through it.

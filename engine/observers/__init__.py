@@ -1,4 +1,4 @@
-"""Who is told what happens in an engine: the log lines, a program's metrics, a test."""
+"""Observers of what happens in an engine: the log lines, a program's metrics, a test."""
 
 from millstream.engine.observers.faults import Faults
 from millstream.engine.observers.log_lines import LogLines

@@ -1,6 +1,6 @@
 """Tells of what code of the application has raised: each with its traceback, but not without end.
 
-Here: how many are told in a second. Not here: what becomes of what failed (`write`, `read`).
+Here: how many are reported in a second. Not here: what becomes of what failed (`write`, `read`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Faults:
         self._left_out = 0
 
     def tell(self, place: str, message: str, error: BaseException) -> None:
-        """Tell of one, unless so many were told within a second.
+        """Report one, unless so many were reported within a second.
 
         Args:
             place: the method that has raised.

@@ -1,4 +1,4 @@
-"""The log lines: an observer that writes what it is told as structured lines, and is always there.
+"""The log lines: an observer that writes what it is called with as structured lines, and is always there.
 
 Here: which hooks are lines, and at which level. What each line means to an operator: `docs/reference/log-lines.md`.
 """

@@ -1,6 +1,6 @@
 """What can be observed: a hook for each thing that happens once per commit or more rarely.
 
-Here: the hooks, and what each is told. Not here: which are log lines (`log_lines`), and who tells (`observers`).
+Here: the hooks, and what each is given. Not here: which are log lines (`log_lines`), and who calls them (`observers`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class Observer:
 
     A hook is called on the loop, between two steps of an actor, and must not take long: it neither awaits nor blocks.
     One that is ``async``, or yields, is a `DefinitionError`.
-    None is ever called per command, and one that nobody defines costs nothing. A hook that raises is
+    None is ever called per command, and one that is not defined costs nothing. A hook that raises is
     logged with its traceback (``observer_failed``), and changes nothing else.
 
-    Everything is told by keyword. ``log``, ``view`` and ``part`` are names, ``position`` is that of an event,
+    Everything is given by keyword. ``log``, ``view`` and ``part`` are names, ``position`` is that of an event,
     ``seconds`` is how long something took, ``error`` is what was raised, as it is.
     """
 
@@ -28,7 +28,7 @@ class Observer:
         """An engine is open; ``replayed`` of the log's events were in no snapshot."""
 
     def closed(self, *, log: str, app: str, commits: int, events: int) -> None:
-        """An engine has let go of its log."""
+        """An engine has closed its log."""
 
     def drain_timed_out(self, *, log: str, commands: int) -> None:
         """Closing has waited for ``drain_seconds_max``, and gives up on so many commands."""
@@ -80,7 +80,7 @@ class Observer:
         """The write models were made anew after a failure."""
 
     def rebuild_failed(self, *, log: str, error: BaseException) -> None:
-        """They could not be: whoever waits is refused, and it is tried again with the next command."""
+        """They could not be: callers that wait are refused, and it is tried again with the next command."""
 
     def fenced(self, *, log: str, commit: int, head: int) -> None:
         """Another writer has appended: the log is at commit ``head``, and this writer has stopped before ``commit``."""
@@ -91,13 +91,13 @@ class Observer:
     # The application's own code.
 
     def application_failed(self, *, place: str, message: str, error: BaseException, left_out: int) -> None:
-        """A handler, an applier of a write model, or an answer has raised. Ten are told in a second at most.
+        """A handler, an applier of a write model, or an answer has raised. Ten are reported in a second at most.
 
         Args:
             place: the method.
             message: the type of the command, event or query that it was given.
             error: what it has raised; or what is wrong with what it gave.
-            left_out: how many were not told since the last one that was.
+            left_out: how many were not reported since the last one that was.
         """
 
     # Its views.
@@ -147,8 +147,8 @@ class Observer:
     # What is done to the outside world.
 
     def effect_superseded(self, *, effect: str, how: str, commands: Sequence[str], problem: str) -> None:
-        """An effect was performed, and is not owed any more: somebody has dropped it. What came of it, the types of its
-        commands or the problem, is not decided.
+        """An effect was performed, and is not owed any more: it was dropped meanwhile. What came of it, the types
+        of its commands or the problem, is not decided.
         """
 
     def effects_cut_off(self, *, effects: Sequence[str]) -> None:
@@ -180,7 +180,7 @@ class Observer:
         """A replica is open."""
 
     def replica_closed(self, *, log: str, app: str, commits: int, events: int) -> None:
-        """A replica has let go of the log."""
+        """A replica has closed its log."""
 
     def replica_cut_off(self, *, log: str, position: int, error: BaseException) -> None:
         """A replica can't read its log, and tries again."""
@@ -197,7 +197,7 @@ class Observer:
         """A server takes connections."""
 
     def server_stopped(self, *, addresses: Sequence[str], connections: int, connections_lost: int) -> None:
-        """It has let go of the connections that it had; ``connections_lost`` did not end in time."""
+        """It has closed the connections that it had; ``connections_lost`` did not end in time."""
 
     def connections_dropped(self, *, reason: str, connections: int) -> None:
         """Within the last second it has ended so many connections for this reason."""
@@ -206,7 +206,7 @@ class Observer:
         """It could not take a connection, and tries again."""
 
     def request_failed(self, *, error: BaseException) -> None:
-        """A request failed in a way that nobody meant."""
+        """A request failed unexpectedly."""
 
     def front_started(self, *, front: int, pid: int) -> None:
         """One of its front processes takes connections."""
@@ -224,5 +224,5 @@ class Observer:
 
 
 def has_hook(observer: Observer, hook: str) -> bool:
-    """Whether an observer defines a hook. Whoever tells it at each commit asks once, and then need not call."""
+    """Whether an observer defines a hook. Code that would call it at each commit asks once, and then need not call."""
     return hook in vars(observer) or getattr(type(observer), hook) is not getattr(Observer, hook)

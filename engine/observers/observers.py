@@ -1,6 +1,6 @@
 """Tells several observers at once.
 
-Here: who is told, and what is done with an observer that fails. Invariant: whatever an observer raises, whoever tells
+Here: who is called, and what is done with an observer that fails. Invariant: whatever an observer raises, its caller
 goes on as if it had not.
 """
 
@@ -27,7 +27,7 @@ class Observers(Observer):
     """The observers of one engine, replica, server or client, as one of them: the log lines, then those given.
 
     Args:
-        observers: who is told, in this order.
+        observers: called in this order.
 
     Raises:
         DefinitionError: one of them is a class, or has a hook whose body would never run: it is async, or it yields.
@@ -66,7 +66,7 @@ def _telling(name: str, hooks: list[tuple[Observer, _Hook]]) -> _Hook:
         for observer, hook in hooks:
             try:
                 hook(**facts)
-            except Exception as error:  # noqa: BLE001 - logged; what is told has happened, and nothing may come of this
+            except Exception as error:  # noqa: BLE001 - logged; what it is called with has happened, and nothing may come of this
                 _failed(observer, name, error)
 
     return tell

@@ -47,7 +47,7 @@ class Work:
         app: whose they are.
         limits: ``commit_bytes_max`` bounds what an outcome may be.
         rest: waits for so many seconds, or raises `CutOff`.
-        tell: is told of what the application's code raised: where, on what, and what.
+        tell: is called with what the application's code raised: where, on what, and what.
         now: the measuring clock.
         ends: whether the engine ends what is performed. Who is cancelled otherwise was so by the application.
     """
@@ -90,7 +90,7 @@ class Work:
             return _parked(effect, taken.attempts, error)
         except (CutOff, *INTERRUPTS):
             raise
-        except BaseException as error:  # it is parked with what it failed with, which was told
+        except BaseException as error:  # it is parked with what it failed with, which was reported
             if isinstance(error, asyncio.CancelledError):
                 if self._ends():
                     raise
@@ -147,7 +147,7 @@ class Work:
         """What one call of a method returned, within its time.
 
         Raises:
-            Exception: it failed; it was told.
+            Exception: it failed; it was reported.
             CancelledError: the engine ends it.
         """
         timeout = asyncio.timeout(lane.terms.timeout_seconds)
@@ -192,7 +192,7 @@ class _Taken:
 
         Raises:
             _Ours: the application's own code failed.
-            Exception: all attempts failed, and nobody says what follows from that.
+            Exception: all attempts failed, and no method says what follows from that.
         """
         work, lane, method = self._work, self._lane, self._lane.entry.method
         function, number = getattr(self._instance, method.attribute), 0

@@ -26,7 +26,7 @@ class Lane:
     def __init__(self, entry: EffectEntry) -> None:
         self.entry = entry
         self.terms = entry.method.terms
-        #: Somebody has said that none is to begin.
+        #: An operator has said that none is to begin.
         self.is_paused = False
         #: How many are taken, and not done with.
         self.running = 0
@@ -46,7 +46,7 @@ class Lane:
         return not self.is_paused and self.running < self.terms.concurrency_max
 
     def clear(self) -> None:
-        """Forget what waits and what is parked: all that is there is told anew. What is taken stays so."""
+        """Forget what waits and what is parked: all that is there comes anew. What is taken stays so."""
         self._waiting.clear()
         self._ready.clear()
         self._parked.clear()

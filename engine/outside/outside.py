@@ -24,7 +24,7 @@ from millstream.engine.write.writer import Writer
 
 __all__ = ["Given", "Outside", "by_class"]
 
-#: What an engine is told: instances; None to make those that are not there; or to perform nothing.
+#: What an engine is given: instances; None to make those that are not there; or to perform nothing.
 Given: TypeAlias = Iterable[object] | Literal[False] | None
 
 
@@ -38,7 +38,7 @@ class Outside:
         writer: the engine's.
         home: the loop that it may be used on.
         limits: the engine's.
-        observer: is told of what goes wrong.
+        observer: is called with what goes wrong.
 
     Raises:
         DefinitionError: what is given is no instance of such a class, or there are two of one.

@@ -1,6 +1,6 @@
 """The runner: performs what is owed to the outside world, and hands in what came of it.
 
-Here: a follower of the log that begins with what the agenda owes, and hears of durable commits only. Not here: order
+Here: a follower of the log that begins with what the agenda owes, and gets durable commits only. Not here: order
 and bounds (`lane`), the attempts at one effect (`attempts`), and striking it (`write.settling`).
 
 Invariants: what is performed is owed by a durable commit; of one key nothing begins before what came of the effect
@@ -50,7 +50,7 @@ class Runner:
         lanes: by today's name of a method.
         writer: the engine's.
         limits: the engine's.
-        observer: is told of what goes wrong.
+        observer: is called with what goes wrong.
     """
 
     task_name = "millstream-effects"
@@ -79,7 +79,7 @@ class Runner:
         self._alarms: dict[Lane, asyncio.TimerHandle] = {}
         self._is_entered = False
         self._entered: asyncio.Future[None] | None = None
-        #: None begins any more; nobody performs any more; nothing is under way.
+        #: None begins any more; no attempt is made any more; nothing is under way.
         self._ending = asyncio.Event()
         self._stopped = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -169,7 +169,7 @@ class Runner:
             if effect is None:
                 return
             if agenda.effects.get(effect.name) is not effect:
-                lane.release(effect)  # somebody has dropped it
+                lane.release(effect)  # it was dropped
                 continue
             lane.reserve(elapsed())
             self._quiet.clear()
@@ -300,7 +300,7 @@ class Runner:
                 if isinstance(error, asyncio.CancelledError):
                     self._entered.cancel()
                     raise
-                self._entered.set_exception(error)  # whoever opens the engine hears it
+                self._entered.set_exception(error)  # opening the engine raises it
                 return
             self._entered.set_result(None)
             self._is_entered = True
@@ -342,7 +342,7 @@ class Runner:
 
 
 class _HandedIn:
-    """What came of an effect, on its way to the writer; and the promise that is told what became of that."""
+    """What came of an effect, on its way to the writer; and the promise that gets what became of that."""
 
     def __init__(self, runner: Runner, lane: Lane, effect: Effect, performed: Performed) -> None:
         self._runner = runner

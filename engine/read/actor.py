@@ -98,8 +98,8 @@ class ViewActor:
         index: which of its views.
         limits: the engine's.
         reader: makes a reader of the log that starts after a given head.
-        observer: is told what happens to the view.
-        wanted: is told of each position that a query is about to wait for. What it raises, the query raises.
+        observer: is called with what happens to the view.
+        wanted: is called with each position that a query is about to wait for. What it raises, the query raises.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class ViewActor:
         self._holds = Holds()
         self._wake: asyncio.Future[None] | None = None
         self._stopping = False
-        #: Held while a commit is applied, and by whoever needs the state to stand still between two.
+        #: Held while a commit is applied, and by what needs the state to stand still between two.
         self.still = asyncio.Lock()
 
     @property
@@ -301,7 +301,7 @@ class ViewActor:
         return skipped
 
     def replace(self, read: ReadState) -> None:
-        """Go on with another state, which is that of the same commit. Whoever calls this holds `still`.
+        """Go on with another state, which is that of the same commit. The caller holds `still`.
 
         A view that has faulted takes one of any commit, answers again, and reads on from the log.
 
@@ -326,7 +326,7 @@ class ViewActor:
         """Wait until every event up to ``position`` is applied and no commit is half applied.
 
         Raises:
-            InvalidMessage: the timeout is no number, or the log has no such position and whoever is told knows.
+            InvalidMessage: the timeout is no number, or `wanted` knows that the log has no such position.
             NotYetVisible: it took longer than ``timeout`` seconds.
             ViewBehind: ``view_waiters_max`` queries wait already.
             ViewFaulted: the view faulted, before or meanwhile.

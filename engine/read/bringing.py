@@ -26,7 +26,7 @@ def resting(limits: Limits) -> Slicer:
 
 
 def new_state(app: App, view: int, limits: Limits) -> ReadState:
-    """One of a view before the first event. What it leaves out is told to nobody."""
+    """One of a view before the first event. No observer gets what it leaves out."""
     return ReadState(app, app.views[view], parked_max=limits.view_parked_max, observer=Observer())
 
 
@@ -67,7 +67,7 @@ async def bring(
                     if slicer.is_over:
                         await slicer.rest()
             except BaseException:
-                for _ in steps:  # whoever gives up in the middle of a commit leaves the whole of it
+                for _ in steps:  # a task that is cancelled in the middle of a commit leaves the whole of it
                     pass
                 raise
             if slicer.is_over:
@@ -80,7 +80,7 @@ async def bring(
 
 
 async def let_go(read: ReadState, slicer: Slicer) -> None:
-    """Empty a state that nobody needs any more, in slices."""
+    """Empty a state that is not needed any more, in slices."""
     for _ in drained(read.state):
         if slicer.is_over:
             await slicer.rest()

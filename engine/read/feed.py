@@ -81,7 +81,7 @@ class Feed:
         limits: the replica's.
         views: those that are started with what the log holds.
         followers: are offered each commit; the views are among them.
-        observer: is told when it loses the log.
+        observer: is called when the feed loses the log.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Feed:
 
     async def _look_ahead(self) -> None:
         self._next_look = elapsed() + _LOOK_AHEAD_SECONDS
-        with suppress(Exception):  # whoever reads on finds out
+        with suppress(Exception):  # the next read finds out
             self._end = await self._log.head()
 
     async def _is_same_log(self) -> bool:

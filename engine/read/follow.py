@@ -1,6 +1,6 @@
-"""What happens, for whoever wants to hear of it in this process: the events of the log, as they are understood today.
+"""What happens, for followers in this process: the events of the log, as they are understood today.
 
-Here: reading them from the log, choosing among them, and where to go on. Not here: the stored form for whoever has no
+Here: reading them from the log, choosing among them, and where to go on. Not here: the stored form without an
 application (`stores.events`), and following from elsewhere (`server`, `client`).
 
 The log itself is the queue: a slow consumer reads it later, and no more than a page of it is in memory for each.
@@ -95,8 +95,8 @@ class Follows(ABC):
         """What happened after a position, and then what happens: ``async for happened in engine.follow(after=…)``.
 
         Each has an ``event``, as the application understands it today, and what the log says ``about`` it. They are
-        durable, in the order of the log, and none is left out. A consumer that is slow is waited for, and holds up
-        nobody: it reads the log later. Where a retired event means several today, these share a position.
+        durable, in the order of the log, and none is left out. A consumer that is slow is waited for, and delays
+        no other one: it reads the log later. Where a retired event means several today, these share a position.
 
         Args:
             after: a position, or a token: what `Following.position`, a receipt, or an answer says. 0 is the beginning.

@@ -16,8 +16,8 @@ __all__ = ["Holds"]
 class Holds:
     """The holds of one view. False if there are none.
 
-    Where several views are held at several positions, whoever holds at the lowest one is served first: none of its
-    views is held before that. So nobody waits for each other.
+    Where several views are held at several positions, the holder of the lowest one is served first: none of its
+    views is held before that. So holders never wait for each other.
     """
 
     __slots__ = ("_changed", "_positions")
@@ -30,7 +30,7 @@ class Holds:
         return bool(self._positions)
 
     def forbid(self, position: int) -> bool:
-        """Whether somebody holds the view before that position."""
+        """Whether there is a hold before that position."""
         return bool(self._positions) and min(self._positions) < position
 
     async def changed(self) -> None:

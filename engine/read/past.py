@@ -4,8 +4,8 @@ Here: which commit is meant, making the state, and keeping a few of them. Not he
 (`queries`).
 
 A state is made from the latest snapshot that is kept from before it, in slices, with a rest as long as each, and one at
-a time, so that those who ask the live views hardly notice. A task of its own makes it: where whoever asked gives up, it
-goes on for whoever asks for the same again, unless another one is wanted first.
+a time, so that those who ask the live views hardly notice. A task of its own makes it: where its caller gives up, it
+goes on for the next one that asks for the same, unless another one is wanted first.
 
 Invariants: whole commits only; no more than ``past_states_max`` states are kept, and one is in the making.
 """
@@ -51,7 +51,7 @@ class PastStates:
     Args:
         app: the application.
         limits: ``past_states_max``, ``slice_ms_max``, ``read_bytes_max`` and ``view_parked_max`` are honoured.
-        log: gives the log, which is open when somebody asks.
+        log: gives the log, which is open when a caller asks.
         clock: the time of day.
     """
 
@@ -63,7 +63,7 @@ class PastStates:
         #: By view and number of commit, the one that was asked last at the end.
         self._made: dict[_Name, ReadState] = {}
         self._making: _Making | None = None
-        #: Held by whoever waits for the one that is made, or makes a state of today.
+        #: Held by the caller that waits for the one that is made, or makes a state of today.
         self._turn = asyncio.Lock()
         #: How many wait for one.
         self._waiting = 0
@@ -72,7 +72,7 @@ class PastStates:
         self.restore: Callable[[ReadState, int], Awaitable[None]] | None = None
 
     async def end(self) -> None:
-        """Make none any more: who waits for one, or asks, is told that all is closed."""
+        """Make none any more: callers that wait for one, or ask, get `EngineClosed`."""
         self._is_over = True
         await self.stop()
 
@@ -84,13 +84,13 @@ class PastStates:
             yield
 
     async def stop(self) -> None:
-        """Make none, also not the one that nobody waits for any more."""
+        """Make none, also not the one that no caller waits for any more."""
         if self._making is not None:
             making, self._making = self._making, None
             making.task.cancel()
             await asyncio.wait([making.task])
             if not making.task.cancelled():
-                making.task.exception()  # nobody has waited for it
+                making.task.exception()  # no caller has waited for it
             if not self._is_over:
                 await let_go(making.read, resting(self._limits))
 
@@ -104,7 +104,7 @@ class PastStates:
             timeout: seconds to wait for that.
 
         Raises:
-            NotYetVisible: it took longer; what was made is there for whoever asks again.
+            NotYetVisible: it took longer; what was made is there for the next caller.
             ViewBehind: ``view_waiters_max`` wait already.
             InvalidMessage: it is before the log, or in the future; or it is neither a token nor a time with a zone.
             ViewFaulted: today's code could not apply an event before that.

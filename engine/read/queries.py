@@ -52,7 +52,7 @@ Row = TypeVar("Row")
 
 
 class Queries(Together):
-    """The read side of a running application. Whoever it is the base of has a `log` and a clock.
+    """The read side of a running application. A class with this base has a `log` and a clock.
 
     Args:
         app: the application.
@@ -99,7 +99,7 @@ class Queries(Together):
             after: a receipt, a refusal, an earlier answer, or a position: wait until the view has applied it.
             at: yesterday's answer instead: what today's code says of the events up to a position, with all of the
                 commit that holds that one, or up to a time. The state is made from the log, which takes as long as that
-                is, and ``past_states_max`` are kept for whoever asks again.
+                is, and ``past_states_max`` are kept for callers that ask again.
             timeout: seconds to wait for that.
             incomplete: take an answer, too, from a view that has parked or skipped events.
 
@@ -109,7 +109,7 @@ class Queries(Together):
                 log's head. A replica can't know the head, and waits. ``at`` is before the log, in the future, or a time
                 without a zone; or both are given.
             NotYetVisible: the view did not get there in time; a write with a receipt stands all the same. What was made
-                of an earlier state is there for whoever asks again.
+                of an earlier state is there for the next caller.
             ViewBehind: too many queries wait for this view.
             ViewFaulted: the view could not apply an event, and answers no more.
             ViewIncomplete: the view has left out events; the error holds its answer.
@@ -200,8 +200,8 @@ class Queries(Together):
     ) -> AsyncGenerator[AsyncIterator[Answered[Answer]], None]:
         """The answer now, then each changed one: ``async with engine.watch(query) as answers: async for … in answers``.
 
-        Each answer is that of whole commits, differs from the one before it, and is not older. It is a copy that nobody
-        else has. The iteration has no end but an error: ``anext`` may be cancelled, or timed out, and asked again.
+        Each answer is that of whole commits, differs from the one before it, and is not older. It is the watcher's
+        own copy. The iteration has no end but an error: ``anext`` may be cancelled, or timed out, and asked again.
 
         Args:
             query: the question.
@@ -263,8 +263,8 @@ class Queries(Together):
         """All rows now, then those that have changed: ``async with engine.watch_rows(query) as changes: async for …``.
 
         For a query whose answer is a list of rows, as that of a `TableView` may be. Each change has the rows that are
-        new or other, and the keys of those that are gone, since the one before it; whoever takes them slowly gets
-        several in one. The order of rows is not told.
+        new or other, and the keys of those that are gone, since the one before it; a slow watcher gets
+        several in one. The order of rows is not part of it.
 
         Args:
             query: the question.
@@ -411,7 +411,7 @@ def _progress(made: ReadState, started: float, position: int) -> RebuildStats:
 
 
 class _Told:
-    """What a watch tells. No generator, which would be over when somebody who waits for the next is cancelled."""
+    """What a watch gives. No generator, which would be over when a task that waits for the next one is cancelled."""
 
     def __init__(
         self, take: Callable[[], Awaitable[tuple[bytes, int]]], read: Callable[[bytes, int], Any], home: Home
@@ -431,7 +431,7 @@ class _Told:
 def _failed(
     view: ViewActor, answer: Callable[[Any, Any], Any], query: Query[Any], error: BaseException
 ) -> AnswerFailed:
-    """What the caller hears when answering failed with ``error``.
+    """What the caller gets when answering failed with ``error``.
 
     Raises:
         MillstreamError, KeyboardInterrupt, SystemExit: ``error`` itself, if it is one.

@@ -56,7 +56,7 @@ class CommitQueue:
                 self._room = None
 
     def put(self, decoded: DecodedCommit) -> None:
-        """Add one at the end. Whoever calls this has looked for room."""
+        """Add one at the end. The caller has looked for room."""
         self._commits.append(decoded)
         self._bytes += decoded.size_bytes
 

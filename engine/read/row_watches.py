@@ -3,7 +3,7 @@
 Here: comparing an answer with the one that this watch has given before. Not here: when there is a new one (`watches`),
 and what changes are (`application.row_changes`).
 
-Whoever watches too slowly gets what has changed since the answer that it was given last, in one. Equal questions are
+A slow watcher gets what has changed since the answer that it was given last, in one. Equal questions are
 compared once, where those who ask are as far.
 """
 
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class RowWatch:
-    """One open watch of rows. Whoever has it closes it, and takes its changes in one task.
+    """One open watch of rows. Its owner closes it, and takes its changes in one task.
 
     Args:
         watch: the watch of their answer.

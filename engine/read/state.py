@@ -53,7 +53,7 @@ class ReadState:
         app: the application.
         view: which of its views.
         parked_max: how many events may be parked; past it the view is faulted, also when a snapshot's notes hold more.
-        observer: is told of events that are left out.
+        observer: is called with events that are left out.
     """
 
     has_past: ClassVar = True
@@ -132,7 +132,7 @@ class ReadState:
         return applied
 
     def incomplete(self, answer: Any) -> ViewIncomplete:
-        """What is told to whoever wants an answer of all events: the one that there is, and how many it lacks."""
+        """The error for a caller that wants an answer of all events: the one that there is, and how many it lacks."""
         return ViewIncomplete(self.view, self.head.position, self.left_out.count, self.left_out.skipped, answer)
 
     def skip_parked(self, position: int) -> int:
@@ -190,7 +190,7 @@ class ReadState:
                 return True
             except INTERRUPTS:
                 raise
-            except BaseException as error:  # noqa: BLE001 - kept, told, and shown to everyone who asks
+            except BaseException as error:  # noqa: BLE001 - kept, reported, and raised for every caller
                 self._poisoned(applied, error)
                 if self.fault is not None:
                     return False
@@ -200,7 +200,7 @@ class ReadState:
         return (lambda event: bound(event, self._about())) if method.wants_more else bound
 
     def _about(self) -> About:
-        """What is told about the event that is applied just now."""
+        """What is known about the event that is applied just now."""
         assert self._applied is not None, "an event is applied"
         return self._applied.about
 

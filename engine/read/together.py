@@ -32,7 +32,7 @@ class Together(Follows):
 
     @abstractmethod
     def _asked(self, query: Query[Any]) -> tuple[ViewActor, Callable[[Any, Any], Any]]:
-        """The view that answers a query, and how, to whoever gets the answer itself.
+        """The view that answers a query, and the method that gives the answer itself.
 
         Raises:
             UnknownMessage: none does.

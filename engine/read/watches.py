@@ -1,4 +1,4 @@
-"""Watches of one view: a question that is answered again whenever the view has moved, for whoever wants to know.
+"""Watches of one view: a question that is answered again whenever the view has moved.
 
 Here: which questions are looked at again and when, and what each watch gets. Not here: how a watch is asked for
 (`queries`), when the view moves (`actor`).
@@ -134,12 +134,12 @@ class _Group:
             return data == self.data
         try:
             return bool(self.question.decode(data) == self.question.decode(self.data))
-        except msgspec.DecodeError:  # not what the query promises: whoever takes it will hear so
+        except msgspec.DecodeError:  # not what the query promises: the watcher that takes it gets the error
             return False
 
 
 class Watch:
-    """One open watch. `Queries.open_watch` makes it; whoever has it closes it, and takes its answers in one task."""
+    """One open watch. `Queries.open_watch` makes it; its owner closes it, and takes its answers in one task."""
 
     __slots__ = (
         "_every",
@@ -206,7 +206,7 @@ class Watch:
                 self._waiter = None
 
     def decode(self, data: bytes) -> Any:
-        """An answer as the query promises it: a copy that nobody else has.
+        """An answer as the query promises it: a copy of the caller's own.
 
         Raises:
             AnswerFailed: it is not of the type that the query promises.
@@ -291,7 +291,7 @@ class _Turns(Slicer):
         self._began = elapsed()
 
     async def rest(self) -> None:
-        await anyio.lowlevel.checkpoint()  # whoever was woken runs now
+        await anyio.lowlevel.checkpoint()  # watchers that were woken run now
         await anyio.sleep(elapsed() - self._began)
         self._began = elapsed()
         self.begin()
@@ -315,7 +315,7 @@ class Watches:
         self._every = 0
         self.kept_bytes = 0
         self._groups: dict[bytes, _Group] = {}
-        #: Those with news for which nobody was woken yet.
+        #: Those with news whose watchers were not woken yet.
         self._unwoken: deque[_Group] = deque()
         self._touches = 0
         self._news = asyncio.Event()
@@ -323,7 +323,7 @@ class Watches:
 
     @property
     def has_every(self) -> bool:
-        """Somebody wants every change."""
+        """Whether a watcher wants every change."""
         return self._every > 0
 
     def join(self, question: Question, *, every: bool, incomplete: bool) -> Watch:
@@ -365,7 +365,7 @@ class Watches:
             self._news.set()
 
     async def answer_every(self, slicer: Slicer) -> None:
-        """Look at once at what somebody wants every change of. The view's state stands still meanwhile."""
+        """Look at once at what watchers want every change of. The view's state stands still meanwhile."""
         for group in tuple(self._groups.values()):
             if group.every and group.looked != self._touches:
                 self._look(group)
@@ -378,7 +378,7 @@ class Watches:
         self._news.set()
 
     async def close(self) -> None:
-        """End: whoever watches hears `EngineClosed`."""
+        """End: watchers get `EngineClosed`."""
         self.is_closed = True
         self.end()
         if self._looking is not None:
@@ -394,10 +394,10 @@ class Watches:
             data = encode(question.answer(view.read.state, question.query))
         except INTERRUPTS:
             raise
-        except BaseException as error:  # noqa: BLE001 - told to everyone who watches
+        except BaseException as error:  # noqa: BLE001 - raised for every watcher
             group.error = error if isinstance(error, MillstreamError) else self._failed(question, error)
             group.version += 1
-            del self._groups[question.key]  # whoever asks from now on has it looked at anew
+            del self._groups[question.key]  # a watcher that comes now has it looked at anew
         else:
             if not group.version or not group.is_same(data):
                 group.data, group.position = data, view.position

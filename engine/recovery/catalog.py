@@ -42,7 +42,7 @@ class Catalog:
     Args:
         store: where they are, open or attached; None to go without.
         log: an open log.
-        observer: is told of those that are set aside.
+        observer: is called with those that are set aside.
         kept_max: how many are kept of a view, spread over its past. Of other parts it is one.
     """
 
@@ -51,7 +51,7 @@ class Catalog:
         self._store = store
         self._log = log
         self._observer = observer
-        #: Held while snapshots are read beside whoever takes them, who takes it to replace one.
+        #: Held while snapshots are read beside a task that takes them, and by that task to replace one.
         self._loading = asyncio.Lock()
         #: The checksums of those that were set aside.
         self._useless: set[bytes] = set()
@@ -75,7 +75,7 @@ class Catalog:
         try:
             if store is not None:
                 await to_the_end(store.open(observer))
-        except Exception as error:  # noqa: BLE001 - told
+        except Exception as error:  # noqa: BLE001 - reported
             observer.snapshots_unavailable(log=log.name, error=error)
             store = None
         return cls(store, log, observer, kept_max=kept_max)
@@ -96,7 +96,7 @@ class Catalog:
 
     @asynccontextmanager
     async def taking(self) -> AsyncIterator[None]:
-        """A block in which nobody else takes snapshots: see `SnapshotStore.taking`, and what it raises."""
+        """A block in which no other process takes snapshots: see `SnapshotStore.taking`, and what it raises."""
         async with nullcontext() if self._store is None else self._store.taking():
             yield
 
@@ -112,7 +112,7 @@ class Catalog:
         Args:
             parts: each is at the head of its snapshot afterwards, or at the beginning.
             slicer: says when to rest.
-            alone: nobody drops a snapshot meanwhile. Otherwise that is held up.
+            alone: no other process drops a snapshot meanwhile. Otherwise dropping waits.
             until: the number of the last commit that may be in a snapshot. By default any may.
         """
         store = self._store
@@ -166,7 +166,7 @@ class Catalog:
         return [part for part in parts if (part.name, part.head, part.fingerprint, part.notes()) not in stored]
 
     async def keep(self, part: Part, slicer: Slicer, *, alone: bool = False) -> bool:
-        """Store one part, which stands still meanwhile. Returns False if it has no snapshots, or if that failed (told).
+        """Store one part, which stands still meanwhile. Returns False if it has no snapshots, or if that failed.
 
         Args:
             part: one of those.
@@ -226,7 +226,7 @@ class Catalog:
             return ()
 
     async def _digest(self, number: int) -> bytes:
-        """That of the commit with that number; none if it can't be read: the replay from the first one says why."""
+        """The digest of the commit with that number; none if it can't be read: the replay says why."""
         if number in self._digests:
             return self._digests[number]
         try:
@@ -335,7 +335,7 @@ async def attached_catalog(store: SnapshotStore | None, log: Log, observer: Obse
     Args:
         store: not open; None to go without.
         log: an open log.
-        observer: is told why they can't be read.
+        observer: is called with why they can't be read.
     """
     there = False
     try:
@@ -363,7 +363,7 @@ def has_snapshots(part: Part) -> bool:
     """Whether there are snapshots of a part, which is new. One that can't be put into pieces is tried."""
     try:
         return part.snapshot() is not None
-    except Exception:  # noqa: BLE001 - whoever takes it will say so
+    except Exception:  # noqa: BLE001 - taking it will say so
         return True
 
 

@@ -1,7 +1,7 @@
 """The process that takes snapshots for an engine: one order, and then it ends.
 
 It is crash-safe by what it does: killed at any moment, it leaves the snapshots before it. So it ends as soon as its
-standard input does, because whoever started it is gone then.
+standard input does, because its parent is gone then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["main"]
 _ORPHANED = 3
 #: The file descriptors of the streams.
 _INPUT, _OUTPUT = 0, 1
-#: Whoever answers callers goes first where they share a core.
+#: The process that answers callers goes first where they share a core.
 _NICENESS = 10
 
 
@@ -36,7 +36,7 @@ def main(line: bytes) -> NoReturn:
 
     Exit code 1 if it failed: its last line says of what. Whatever else is raised is a traceback.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for whoever started it, who ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for its parent, which ends it
     Thread(target=_end_with_input, name="millstream-input", daemon=True).start()
     if hasattr(os, "nice"):  # not on Windows
         os.nice(_NICENESS)

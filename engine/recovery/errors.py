@@ -1,4 +1,4 @@
-"""What can go wrong while snapshots are taken in another process. It is told to observers, and stops nobody.
+"""What can go wrong while snapshots are taken in another process. Observers get it, and it stops nothing.
 
     StorageError
     └── SnapshotProcessFailed    the process could not be started, failed, or was killed

@@ -36,7 +36,7 @@ _Question: TypeAlias = tuple[Query[Any], Callable[[Any, Any], Any]]
 #: So often the new state is brought to where the view is by then; what came meanwhile becomes less each time, and the
 #: rest is done while the view stands still.
 _PASSES = 4
-#: So many rows that differ are told.
+#: So many rows that differ are named.
 _ROWS_TOLD_MAX = 100
 
 
@@ -221,7 +221,7 @@ class Mending(Queries):
         )
 
     async def _keep(self, actor: ViewActor) -> None:
-        """Store the new state; where that fails, which is told, the next opening makes it of the log."""
+        """Store the new state; where that fails, which is reported, the next opening makes it of the log."""
         async with actor.still:
             if self._catalog is not None and actor.read.is_sound:
                 await self._catalog.keep(actor.read, resting(self.limits))

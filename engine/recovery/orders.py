@@ -1,6 +1,6 @@
 """What the engine and the process that takes its snapshots say to each other: an order in, an end out, a line each.
 
-Here: the two messages, and what is told of snapshots meanwhile. Not here: who sends them (`process`, `child`).
+Here: the two messages, and what is reported of snapshots meanwhile. Not here: who sends them (`process`, `child`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What an observer was told: by which hook, of which part or file, and why."""
+    """What an observer was called with: by which hook, of which part or file, and why."""
 
     hook: Hook
     what: str
@@ -65,7 +65,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     told: tuple[Told, ...] = ()
 
     def tell(self, observer: Observer, log: str) -> None:
-        """Tell an observer of this process what was told there."""
+        """Call an observer of this process with what was reported there."""
         for each in self.told:
             error = SnapshotProcessFailed(log, 0, each.why)
             if each.hook == "snapshot_set_aside":
@@ -77,7 +77,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorder(Observer):
-    """Keeps what it is told, for another process."""
+    """Keeps what it is called with, for another process."""
 
     def __init__(self) -> None:
         self.told: list[Told] = []

@@ -52,7 +52,7 @@ class SnapshotProcess:
         app: the application.
         log: its log.
         limits: the engine's.
-        observer: is told what is wrong with snapshots.
+        observer: is called with what is wrong with snapshots.
 
     Raises:
         DefinitionError: a class of the application can't be imported by another process, or there is no interpreter.
@@ -111,7 +111,7 @@ def snapshot_process(where: object, app: App, log: Log, limits: Limits, observer
         app: the application.
         log: its log.
         limits: the engine's.
-        observer: is told what is wrong with snapshots.
+        observer: is called with what is wrong with snapshots.
 
     Raises:
         DefinitionError: it is another word, or what `SnapshotProcess` raises.
@@ -157,7 +157,7 @@ class _Child:
         if not self._ended.done():
             self._signal(kill=True)
             await asyncio.wait([self._ended])
-        self._ended.exception()  # whatever it is, nobody waits for it any more
+        self._ended.exception()  # whatever it is, nothing waits for it any more
 
     def _signal(self, *, kill: bool) -> None:
         with self._lock:
@@ -195,7 +195,7 @@ class _Child:
             return process.wait()
 
     def _tell(self, outcome: tuple[int, bytes] | Exception) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the engine was never closed, and nobody waits
+        with suppress(RuntimeError):  # the loop is closed: the engine was never closed, and nothing waits
             self._loop.call_soon_threadsafe(self._settle, outcome)
 
     def _settle(self, outcome: tuple[int, bytes] | Exception) -> None:

@@ -60,7 +60,7 @@ class Recovery:
         Args:
             parts: those that are needed.
             slicer: says when to rest.
-            beside: for whoever takes snapshots beside live states, and so replaces none meanwhile. What opening has
+            beside: for taking snapshots beside live states, which replaces none meanwhile. What opening has
                 checked of the log is not checked again.
 
         Raises:
@@ -107,7 +107,7 @@ class Recovery:
             if slicer.is_over:
                 await slicer.rest()
             if isinstance(entry, Outcome):
-                continue  # it is parked: whoever lets it be tried again hears what is wrong with it
+                continue  # it is parked: a retry will say what is wrong with it
             if isinstance(entry, Timer):
                 timers.append(entry)
                 continue

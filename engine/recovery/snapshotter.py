@@ -38,10 +38,10 @@ class Snapshotter:
         recovery: brings new parts to the log's head.
         catalog: where they are stored.
         limits: the engine's.
-        new: makes all parts of the application, as new; they tell nobody what they leave out, as the live ones did.
+        new: makes all parts of the application, as new; what they leave out is not reported, as the live ones did.
         live: the parts as they are, once nothing moves any more.
         saved: up to which event all parts are in snapshots.
-        observer: is told of snapshots.
+        observer: is called with snapshots.
         process: takes those that are due while the engine runs; without it this one's loop does.
     """
 
@@ -94,14 +94,14 @@ class Snapshotter:
         """Only what is durable was counted."""
 
     async def run(self) -> None:
-        """Take snapshots when they are due, until `stop`; one that fails is told, and costs nothing but itself."""
+        """Take snapshots when they are due, until `stop`; one that fails is reported, and costs nothing but itself."""
         with self._life:
             while True:
                 await self._due.wait()
                 self._due.clear()
                 try:
                     self._note(await (self._take() if self._process is None else self._have_taken(self._process)))
-                except Exception as error:  # noqa: BLE001 - the log failed: whoever needs it will hear of it
+                except Exception as error:  # noqa: BLE001 - the log failed: the next task that needs it raises
                     self._observer.snapshot_failed(part="all", error=error)
 
     def stop(self) -> None:
@@ -124,7 +124,7 @@ class Snapshotter:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """A block in which nobody else takes snapshots of this log, here or in another process.
+        """A block in which snapshots of this log are not taken otherwise, here or in another process.
 
         Raises:
             SnapshotsLocked: another process does, and not for this engine.
@@ -140,7 +140,7 @@ class Snapshotter:
             return await take(self._recovery, self._catalog, self._new(), slicer, beside=True)
 
     async def _have_taken(self, process: SnapshotProcess) -> Taken:
-        """The same in another process, which sees to it that nobody else does."""
+        """The same in another process, which holds the lock that keeps others from it."""
         async with self._busy:
             taken = await process.take(self._catalog.broken)
         self._catalog.give_up(taken.broken)

@@ -1,6 +1,6 @@
 """Taking snapshots: a second state is made from the snapshots before and the log, and stored.
 
-Here: one taking, whoever does it: the engine in its own loop (`snapshotter`), or another process, which reads the log
+Here: one taking, by either of two: the engine in its own loop (`snapshotter`), or another process, which reads the log
 beside its writer. Not here: when (`snapshotter`), and how another process is started (`process`).
 
 Invariant: what is stored is durable in the very log that it is stored for. An attached log shows nothing else.
@@ -53,7 +53,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_parts(app: App, limits: Limits) -> list[Part]:
-    """All parts as they are before the first event. What the views leave out is told to nobody."""
+    """All parts as they are before the first event. What the views leave out is not reported."""
     views = [ReadState(app, view, parked_max=limits.view_parked_max, observer=Observer()) for view in app.views]
     return [*WriteParts(app, limits).all, *views]
 
@@ -118,16 +118,16 @@ async def take_attached(
     """Take snapshots of a log, beside its writer or without one.
 
     Args:
-        log: attached to, and let go of again.
+        log: attached to, and closed again.
         app: whose log it is.
-        limits: those of whoever will use the snapshots.
-        observer: is told what is wrong with snapshots.
+        limits: those of the engine that will use the snapshots.
+        observer: is called with what is wrong with snapshots.
         log_id: the log that it must be.
         without: names of parts to leave out.
 
     Raises:
         LogRefused: the log is not there, is another one or another application's, or no other process can read it.
-        SnapshotsLocked: somebody takes snapshots of it already.
+        SnapshotsLocked: another process takes snapshots of it already.
         LogCorrupt, EventsUnreadable, ApplyFailed: as opening an engine does.
         Exception: a store failed.
     """

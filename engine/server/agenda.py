@@ -3,7 +3,7 @@
 Here: a task for each such request, as they are rare; and what a reader may see. Not here: what is on the agenda, and
 what becomes of an entry: an engine decides that, and a replica asks the one that it knows.
 
-Invariant: whoever may not give commands sees none.
+Invariant: a caller that may not give commands sees none.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AgendaRequests:
         self._begin(connection, request, batch, self._tell)
 
     def settle(self, connection: Peer, request: Any, batch: Batch | None) -> None:
-        """What becomes of an entry, because somebody wants it so."""
+        """What becomes of an entry, because an operator wants it so."""
         self._begin(connection, request, batch, self._settle)
 
     def _begin(
@@ -64,7 +64,7 @@ class AgendaRequests:
                 kind=params.kind, parked=params.parked, after=params.after, entry=params.entry, limit=params.limit
             )
             connection.reply(request.id, _shown_to(connection.role, page), batch)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)
         connection.settled()
 
@@ -72,7 +72,7 @@ class AgendaRequests:
         params = request.params
         try:
             receipt = await self._backend.agenda.settle(params.entry, params.verdict, again=params.again)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)
             connection.settled()
         else:

@@ -49,7 +49,7 @@ class Backend(Gateway, Protocol):
 
     @property
     def observers(self) -> Observer:
-        """Who is told what happens in it, and in its server."""
+        """The observer of what happens in it, and in its server."""
         ...
 
     @property

@@ -78,7 +78,7 @@ class Commands:
         self._begun.pop(connection, None)
 
     async def close(self) -> None:
-        """Let nobody in any more."""
+        """Let no command in any more."""
         if self._letting_in is not None:
             self._letting_in.cancel()
             await asyncio.wait([self._letting_in])
@@ -127,7 +127,7 @@ class _Execution:
         self._batch = batch
 
     def done(self) -> bool:
-        """Whether nobody waits any more; a command that was not decided by then never is."""
+        """Whether the caller has gone; a command that was not decided by then never is."""
         return self._connection.is_gone
 
     def set_result(self, receipt: Any, /) -> None:
@@ -184,7 +184,7 @@ class _Single:
             ticket = await self._enter()
             if isinstance(execution, _TimedExecution) and execution.expiry is not None:
                 execution.expiry.ticket = ticket
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             if not execution.done():
                 execution.set_exception(error)
 
@@ -246,7 +246,7 @@ class Forwarding:
                     timeout=params.timeout,
                     wait=params.wait,
                 )
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)
             connection.settled()
         else:
@@ -272,7 +272,7 @@ class Forwarding:
                     timeout=params.timeout,
                 )
             outcomes.update(zip(good, told, strict=True))
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)
             connection.settled(len(params.commands))
             return

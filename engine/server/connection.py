@@ -56,7 +56,7 @@ class Host(Protocol):
 
     limits: ServerLimits
     requests: Requests
-    #: By role: what reads its lines. One who has not authenticated is told nothing about the application.
+    #: By role: what reads its lines. One that has not authenticated learns nothing about the application.
     readers: Mapping[str | None, Reader]
     #: By role, and by class of request: what is done.
     handlers: Mapping[str | None, Mapping[type[Any], Handler]]
@@ -143,8 +143,8 @@ class Connection(Running, asyncio.Protocol):
                 self.work()
 
     def eof_received(self) -> bool:
-        """Whoever only asks, as ``nc -N`` does, still hears all answers; on TLS, which ends both ways at once, those
-        that are there.
+        """A caller that only asks, as ``nc -N`` does, still gets all answers; on TLS, which ends both ways at once,
+        those that are there.
 
         Watches end: one who has gone and one who listens on look the same until something is written.
         """
@@ -281,7 +281,7 @@ class Connection(Running, asyncio.Protocol):
             if handler is None:
                 raise self._refusal(request)
             handler(self, request, batch)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             self.fail(request.id, error, batch)
 
     def _refusal(self, request: Any) -> MillstreamError:
@@ -389,7 +389,7 @@ class Connection(Running, asyncio.Protocol):
 
         Args:
             reason: the limit, or what else it was, for the log.
-            last: is told when everything else was.
+            last: is sent when everything else was.
         """
         if not self._life.on(ConnectionEvent.ENDS):
             return

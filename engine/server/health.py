@@ -1,4 +1,4 @@
-"""Is it alive, and is it of use: two questions that whoever restarts and whoever routes must be able to tell apart."""
+"""Is it alive, and is it of use: two questions, one for what restarts a process and one for what routes to it."""
 
 from __future__ import annotations
 

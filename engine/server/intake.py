@@ -112,7 +112,7 @@ class Intake:
         return True
 
     def _stranger_in(self, lines: Sequence[bytes]) -> Refusal | None:
-        """Whoever begins another protocol is told so and closed; nobody who has begun this one."""
+        """A peer that begins another protocol gets the reason and is closed; none that has begun this one."""
         if not self._is_stranger:
             return None
         self._is_stranger = not any(map(bytes.strip, lines))

@@ -10,7 +10,7 @@ __all__ = ["ServerLimits"]
 
 
 class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The server's bounds. Past one, a connection waits, is told `LimitReached`, or is closed.
+    """The server's bounds. Past one, a connection waits, gets `LimitReached`, or is closed.
 
     Of what all connections share, ``asked_bytes_max``, ``follows_max``, ``agenda_requests_max``, ``forwards_max`` and
     ``forwards_bytes_max``, and of the engine's ``watches_max`` and ``view_waiters_max``, one connection has no more
@@ -20,9 +20,9 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
         DefinitionError: a limit is not positive.
     """
 
-    #: Connections at once, on all addresses together. One more is told so and closed; on TLS it is closed untold.
+    #: Connections at once, on all addresses together. One more gets the reason and is closed; on TLS it is just closed.
     connections_max: int = 2_000
-    #: Bytes of one line. A longer one is told so and closes the connection: where the next begins can't be told.
+    #: Bytes of one line. A longer one is answered and closes the connection: where the next begins can't be known.
     frame_bytes_max: int = 1024 * 1024
     #: The same before a token, where tokens are wanted; what is sent right behind a token may be no longer either.
     stranger_frame_bytes_max: int = 16 * 1024
@@ -39,17 +39,17 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     #: Requests of one connection that are taken up before others have their turn, and for how long.
     turn_requests_max: int = 64
     turn_ms_max: float = 2.0
-    #: Watches of one connection, `follow` included; one more is told `LimitReached`.
+    #: Watches of one connection, `follow` included; one more gets `LimitReached`.
     connection_watches_max: int = 1_000
-    #: `follow` at once, by all connections together: each reads the log. One more is told `LimitReached`.
+    #: `follow` at once, by all connections together: each reads the log. One more gets `LimitReached`.
     follows_max: int = 100
     #: Of these, by one connection.
     connection_follows_max: int = 20
-    #: Requests `agenda` and `settle` that are not answered yet, of all connections; one more is told `LimitReached`.
+    #: Requests `agenda` and `settle` that are not answered yet, of all connections; one more gets `LimitReached`.
     agenda_requests_max: int = 64
-    #: Commands that a replica has passed on and that are not answered yet; one more is told `LimitReached`.
+    #: Commands that a replica has passed on and that are not answered yet; one more gets `LimitReached`.
     forwards_max: int = 8_192
-    #: Bytes of the large ones among them, over 16 kB each; one more is told `LimitReached`.
+    #: Bytes of the large ones among them, over 16 kB each; one more gets `LimitReached`.
     forwards_bytes_max: int = 64 * 1024 * 1024
     #: Bytes that wait for a slow reader. Past it nothing is read from it, and its watches wait; one answer may exceed
     #: it. In a batch, answers to questions past it are `LimitReached` instead.
@@ -57,14 +57,14 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     #: How long a question may wait for a view that is behind, if it names no shorter time: then `NotYetVisible`.
     answer_seconds_max: float = 60.0
     #: How long the questions of a connection that has said that it sends no more may wait for a view that is behind,
-    #: then `NotYetVisible`: whether anybody still listens there can't be told.
+    #: then `NotYetVisible`: whether a program still listens there can't be known.
     ended_seconds_max: float = 5.0
     #: How long a TLS handshake may take.
     handshake_seconds_max: float = 10.0
-    #: How long one may take to authenticate, where tokens are wanted, before it is told so and closed.
+    #: How long one may take to authenticate, where tokens are wanted, before it gets the reason and is closed.
     authenticate_seconds_max: float = 10.0
-    #: How long a connection without a watch may send no whole line, and wait for nothing, before it is told so and
-    #: closed.
+    #: How long a connection without a watch may send no whole line, and wait for nothing, before it gets the reason and
+    #: is closed.
     idle_seconds_max: float = 600.0
     #: How long a reader may leave ``output_bytes_max`` before the connection is closed.
     slow_seconds_max: float = 30.0

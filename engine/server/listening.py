@@ -84,7 +84,7 @@ class Listener:
         self._file = _identity(self._path) if address.kind == "unix" else None
 
     def close(self) -> None:
-        """Listen no more. A Unix socket's file goes with it, unless somebody has put another one there."""
+        """Listen no more. A Unix socket's file goes with it, unless another process has put another one there."""
         for each in self.sockets:
             each.close()
         if self._file is not None and _identity(self._path) == self._file:

@@ -110,7 +110,7 @@ class Many:
     # What the writer calls.
 
     def done(self) -> bool:
-        """Whether nobody waits any more; a command that was not decided by then never is."""
+        """Whether the caller has gone; a command that was not decided by then never is."""
         return self.is_over or self._connection.is_gone
 
     def set_result(self, receipt: Any, /) -> None:
@@ -151,7 +151,7 @@ class Many:
         index, envelope = self.waiting.popleft()
         try:
             self._tickets.append(await self._admission.mailbox.put(envelope, self._size_bytes))
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             self._refuse(index, error)
         else:
             for _ in range(self._put([each for _, each in self.waiting])):
@@ -164,7 +164,7 @@ class Many:
             command = self._read(index)
             if command_id is not None:
                 terms = self._admission.named(command, command_id, terms)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked, and those that are in are not forgotten
+        except Exception as error:  # noqa: BLE001 - sent to the caller, and those that are in are not forgotten
             self._refuse(index, error)
             return None
         return index, (self, command, terms)
@@ -184,14 +184,14 @@ class Many:
             self._tickets.extend(tickets)
             return len(tickets)
         entered = 0
-        with suppress(MillstreamError):  # it is closed, as those that wait hear
+        with suppress(MillstreamError):  # it is closed, as those that wait learn
             while entered < len(envelopes) and (ticket := mailbox.try_put_sized(envelopes[entered], size_bytes)):
                 self._tickets.append(ticket)
                 entered += 1
         return entered
 
     def _look(self) -> None:
-        """Those that wait are refused where the mailbox takes nothing any more; whoever is told last is told now."""
+        """Those that wait are refused where the mailbox takes nothing any more; the last refusal ends the request."""
         while self.waiting:
             try:
                 self._admission.mailbox.require_open()

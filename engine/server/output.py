@@ -138,7 +138,7 @@ class Output:
         self.is_closed = True
 
     def drop(self) -> None:
-        """Forget what waits: the other side is gone. Whoever waits until it takes more goes on."""
+        """Forget what waits: the other side is gone. A task that waits until it takes more goes on."""
         self.is_closed = True
         self._waiting.clear()
         self._taken.set()

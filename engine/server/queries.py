@@ -38,7 +38,7 @@ __all__ = ["NUMBER_BYTES", "Queries"]
 
 T = TypeVar("T")
 
-#: Events in one notification of `follow`; and how many may be left out before that is told.
+#: Events in one notification of `follow`; and how many may be left out before a notification says so.
 _FOLLOW_EVENTS_MAX = 500
 _FOLLOW_SILENT_EVENTS_MAX = 1_000
 _INT_MAX = 2**63 - 1
@@ -131,7 +131,7 @@ class Queries:
             with self._asked.holding(connection, params.query), calling_as(connection.role):
                 answered = await self._waited_for(connection, params)
             self._reply(connection, request, batch, answered)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)
         connection.questions -= 1
         connection.settled()
@@ -181,7 +181,7 @@ class Queries:
         except asyncio.CancelledError:
             connection.fail(request.id, EngineClosed("closing"), batch)
             raise
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)
             return
         try:
@@ -191,7 +191,7 @@ class Queries:
                 await connection.writable()
                 answer, position = await watch.next()
                 connection.notify(number, line(number, answer, position))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - sent to the watcher
             _tell(connection, "watch", number, error)
         finally:
             watch.close()
@@ -226,7 +226,7 @@ class Queries:
                     await connection.writable()
                     connection.notify(number, events_line(number, events, position))
             raise EngineClosed("closed")
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - told to whoever listens
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - sent to the follower
             _tell(connection, "follow", number, error)
 
     async def _stored(self, params: Any) -> AsyncGenerator[tuple[Sequence[Any], int], None]:
@@ -239,7 +239,7 @@ class Queries:
                     yield some, some[-1].position
 
     def _understood(self, params: Any) -> AsyncGenerator[tuple[Sequence[Any], int], None]:
-        """The same as they are understood today, and how far they go: told now and then, where all are left out.
+        """The same as they are understood today, and how far they go: said now and then, where all are left out.
 
         Raises:
             UnknownMessage: one of the types is none of the application's events.
@@ -265,7 +265,7 @@ class Queries:
 
 
 def _apart(events: Sequence[T], position: Callable[[T], int]) -> list[Sequence[T]]:
-    """Events in parts of some. Those that have one position are in one part: whoever has it goes on behind them."""
+    """Events in parts of some. Those that have one position are in one part: a follower goes on behind them."""
     parts, start = [], 0
     while start < len(events):
         end = start + _FOLLOW_EVENTS_MAX
@@ -296,7 +296,7 @@ def _among(waits: set[anyio.CancelScope], scope: anyio.CancelScope) -> Iterator[
 
 
 def _tell(connection: Peer, method: str, number: int, error: BaseException) -> None:
-    """Say why a stream ends, except to whoever ended it."""
+    """Say why a stream ends, except to a caller that ended it."""
     if isinstance(error, asyncio.CancelledError):
         if connection.reason is None:
             return

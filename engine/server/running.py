@@ -77,7 +77,7 @@ class Running:
         asyncio.get_running_loop().call_soon(lambda: [task.cancel() for task in self.streams.values()])
 
     def _cancel_all(self) -> None:
-        """Nobody listens any more."""
+        """The other side listens no more."""
         for task in self._tasks:
             task.cancel()
 

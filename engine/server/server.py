@@ -40,7 +40,7 @@ class Server(Sockets):
     Args:
         backend: an open `Engine` or `Replica`.
         listen: addresses: ``tcp://HOST:PORT``, ``tls://HOST:PORT``, ``unix://PATH``. Port 0 takes a free one.
-        tokens: who may do what; without them, whoever can connect may do everything.
+        tokens: who may do what; without them, every caller that can connect may do everything.
         tls: for ``tls://``; see `tls_context`.
         unix_mode: the permissions of a Unix socket.
         insecure: listen to other machines even without tokens or TLS.

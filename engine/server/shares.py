@@ -3,7 +3,7 @@
 Here: the account of one limit. Not here: which limits there are, and what is counted (`queries`, `commands`, `asked`).
 
 Invariant: a connection may take more only while it has less than is left to all others. So one alone gets half of a
-limit, ten that take what they can get an eleventh each, and an eleventh is left for whoever comes next. No number has
+limit, ten that take what they can get an eleventh each, and an eleventh is left for the next one. No number has
 to be chosen for that, and it holds however many there are.
 """
 
@@ -23,7 +23,7 @@ class Shares:
     Args:
         limit: its name.
         value: how much there is for all together.
-        says_full: whether it is said here that all is taken; else whoever is asked next does, who knows more.
+        says_full: whether it is said here that all is taken; else the next one that is asked does, which knows more.
     """
 
     __slots__ = ("_held", "_limit", "_says_full", "_value", "total")

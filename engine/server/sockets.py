@@ -47,7 +47,7 @@ class Sockets:
 
     Args:
         limits: the bounds.
-        observer: is told what happens.
+        observer: is called with what happens.
         requests: how requests are read.
     """
 
@@ -105,7 +105,7 @@ class Sockets:
         self._dropped[reason] += 1
 
     def failed(self, error: BaseException) -> None:
-        """A request failed; worth a line if nobody meant it to."""
+        """A request failed; worth a line if that was not meant."""
         if not is_meant(error):
             self._observer.request_failed(error=error)
 
@@ -233,7 +233,7 @@ def is_meant(error: BaseException) -> bool:
 
 
 def tell_dropped(observer: Observer, dropped: Counter[str], told: Counter[str]) -> Counter[str]:
-    """Tell how many connections were ended since then, by reason; returns what was told."""
+    """Report how many connections were ended since then, by reason; returns what was reported."""
     for reason, count in (dropped - told).items():
         observer.connections_dropped(reason=reason, connections=count)
     return dropped.copy()

@@ -8,7 +8,7 @@ Here: the look, column by column: all values of one place at once, at 0.1 µs a 
 show: classes, objects in two places, what stands beside the fields. Not here: reading back (`pieces`).
 
 An object that is held in two places has more references than one that is held in one. So only those with more are
-remembered, which in a state that nobody else holds are none.
+remembered, which in a state of one holder are none.
 """
 
 from __future__ import annotations

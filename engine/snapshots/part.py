@@ -20,13 +20,13 @@ _encode = msgspec.msgpack.Encoder().encode
 class Part(Protocol):
     """A state that follows the log: a write model, the write index, a view.
 
-    It is fed with commits, and put aside and taken up again in pieces. Whoever feeds it and stores it knows no more of
-    it than this. A new one is the state before the first event.
+    It is fed with commits, and put aside and taken up again in pieces. The code that feeds and stores it knows only
+    this much of it. A new one is the state before the first event.
     """
 
-    #: Whether somebody may ask for an earlier state of it, so that earlier snapshots are worth their room.
+    #: Whether callers may ask for an earlier state of it, so that earlier snapshots are worth their room.
     has_past: ClassVar[bool]
-    #: The last commit that is in the state. Whoever changes a live state by other ways than `steps` keeps this, too.
+    #: The last commit that is in the state. Code that changes a live state by other ways than `steps` keeps this, too.
     head: Head
 
     @property
@@ -41,7 +41,7 @@ class Part(Protocol):
 
     @property
     def state(self) -> Any:
-        """The state itself, whose collections may be emptied when nobody needs it any more."""
+        """The state itself, whose collections may be emptied when it is not needed any more."""
         ...
 
     @property

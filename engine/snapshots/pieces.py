@@ -1,4 +1,4 @@
-"""A state as a sequence of bytes, in pieces: made one at a time, so that nobody has to wait for a large one.
+"""A state as a sequence of bytes, in pieces: made one at a time, so that no task has to wait for a large one.
 
 Here: plain functions from a msgspec Struct to pieces and back. Not here: whether pieces fit (`shape`, `exact`), where
 they are kept (`stores`), and when they are made (`recovery`).

@@ -1,4 +1,4 @@
-"""Which events a snapshot was made from, told by their fields: whether today's classes could read them.
+"""Which events a snapshot was made from, known by their fields: whether today's classes could read them.
 
 Here: what a fingerprint says of events, and whether two go together. Not here: the state's own shape (`shape`).
 

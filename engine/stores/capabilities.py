@@ -17,7 +17,7 @@ __all__ = ["Copyable", "Inspectable", "Launching", "Needing", "Reachable", "Size
 
 @runtime_checkable
 class Sized(Protocol):
-    """A log whose size can be told without reading it."""
+    """A log whose size is known without reading it."""
 
     def size_bytes(self) -> int:
         """About how many bytes its commits have where they are kept; 0 where there is no log yet.
@@ -30,7 +30,7 @@ class Sized(Protocol):
 
 @runtime_checkable
 class Reachable(Protocol):
-    """A log that other processes of this machine can open, beside whoever writes it."""
+    """A log that other processes of this machine can open, beside its writer."""
 
     @property
     def address(self) -> str:
@@ -59,7 +59,7 @@ class Launching(Protocol):
             commit: the next one. There is one at a time.
             landed: is called on the loop, once: with None once the commit is durable, else with what `Log.append` would
                 have raised.
-            alone: nobody else needs the loop now. ``landed`` may be called before this returns.
+            alone: no other task needs the loop now. ``landed`` may be called before this returns.
 
         Raises:
             CommitFailed: nothing is written, and ``landed`` is not called.

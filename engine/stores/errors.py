@@ -1,7 +1,7 @@
 """What can go wrong at a store, and is a kind of an error that `millstream.engine.errors` has.
 
     LogLocked
-    └── SnapshotsLocked          somebody else takes snapshots of this log at this moment
+    └── SnapshotsLocked          another process takes snapshots of this log at this moment
 
 It keeps its values as fields and renders its text itself.
 """

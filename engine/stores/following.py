@@ -1,9 +1,9 @@
 """Waiting at the end of a log: what the `follow` of every store is made of.
 
-Here: who waits and is told, and the loop around a store's `read`. Not here: how a store learns of what others append
+Here: what followers wait for, and the loop around a store's `read`. Not here: how a store learns of what others append
 (`sqlite.pulse`).
 
-Invariant: nothing is missed. Whoever follows takes the mark first and reads then: what is appended after that read
+Invariant: nothing is missed. A follower takes the mark first and reads then: what is appended after that read
 moves the mark.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["AppendSignal", "followed"]
 
 
 class AppendSignal:
-    """Tells those who wait that something was appended. While nobody waits, that costs 0.1 µs."""
+    """Tells those who wait that something was appended. While no task waits, that costs 0.1 µs."""
 
     def __init__(self) -> None:
         self._appends = 0
@@ -68,7 +68,7 @@ async def followed(
 
     Args:
         read: the store's `read`.
-        appended: is told after each append, whoever appended; ends when the log is closed.
+        appended: moves after each append, by any process; ends when the log is closed.
         after: the number of the last commit that is known.
         bytes_max: about how large a page may be.
     """

@@ -35,7 +35,7 @@ class MemoryStore(msgspec.Struct):
     appended: list[AppendSignal] = []
 
     def add(self, commit: Commit) -> None:
-        """Keep the next commit, and tell whoever follows."""
+        """Keep the next commit, and tell its followers."""
         self.commits.append(commit)
         for appended in self.appended:
             appended.tell()
@@ -107,14 +107,14 @@ class MemoryLog:
 
     @property
     def appended(self) -> AppendSignal:
-        """Is told of what is appended to the store, until this handle is closed."""
+        """Moves with what is appended to the store, until this handle is closed."""
         if self._appended is None:
             self._appended = AppendSignal()
             self.store.appended.append(self._appended)
         return self._appended
 
     def look_now(self) -> None:
-        """Nothing to do: every append is told."""
+        """Nothing to do: every append is signalled."""
 
     async def head(self) -> Head:
         if not self.store.commits:

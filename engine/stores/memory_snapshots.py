@@ -21,7 +21,7 @@ class _Kept(NamedTuple):
 
 
 class _Turn:
-    """Whether somebody takes snapshots. A copy of the store is another store, of which nobody does."""
+    """Whether a process takes snapshots. A copy of the store is another store, of which none does."""
 
     is_taken = False
 

@@ -46,7 +46,7 @@ class Log(Protocol):
         ...
 
     async def attach(self) -> str:
-        """Open for reading beside whoever writes: no lock is taken, nothing is created or changed.
+        """Open for reading beside the writer: no lock is taken, nothing is created or changed.
 
         Commits that are appended later are seen. `append` and `probe` raise.
 
@@ -66,7 +66,7 @@ class Log(Protocol):
 
         Raises:
             Fenced: the head is not ``commit.number - 1``; nothing was written.
-            CommitFailed: it is certain that nothing was written: the store is full, locked by somebody, not open, gone.
+            CommitFailed: it is certain that nothing was written: the store is full, locked, not open, gone.
             Exception: the outcome is not known; a `probe` that succeeds, and `head` after it, tell.
         """
         ...
@@ -87,10 +87,10 @@ class Log(Protocol):
     def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
         """Pages as `read` gives them, from the commits after ``after`` on; at the end of the log it waits for more.
 
-        Nothing is left out and nothing comes twice, whoever appends: this handle, another one, or another process, and
-        the next one when that has gone. What this handle appends is there at once, what others do within a few ms.
+        Nothing is left out and nothing comes twice, whichever writer appends: this handle, another one, another process
+        or the next one when that has gone. What this handle appends is there at once, what others do within a few ms.
         What comes is durable: it survives a crash of the machine. A page is read when it is asked for and not before,
-        so who takes them slowly is waited for by nobody.
+        so no task waits for a slow follower.
 
         It ends when this handle is closed. Cancelled or closed before, wherever it is, it leaves nothing behind. After
         an error it is over: follow again from the last commit that came.
@@ -103,9 +103,9 @@ class Log(Protocol):
         ...
 
     def look_now(self) -> None:
-        """Something was appended, as the caller knows: whoever follows is to look now, and not only in a few ms.
+        """Something was appended, as the caller knows: followers are to look now, and not only in a few ms.
 
-        Never raises, and does nothing where appends are told anyway.
+        Never raises, and does nothing where appends are signalled anyway.
         """
         ...
 
@@ -132,5 +132,5 @@ class Log(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of the store. What was appended is durable already. Closing twice is allowed."""
+        """Close the store. What was appended is durable already. Closing twice is allowed."""
         ...

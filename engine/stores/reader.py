@@ -21,7 +21,7 @@ from millstream.engine.stores.port import Log
 
 __all__ = ["PAGE_BYTES", "SLICE_MS", "Reader", "follow"]
 
-#: About how much is read at once by those who read a log from one end to the other, beside whoever writes it.
+#: About how much is read at once by those who read a log from one end to the other, beside its writer.
 PAGE_BYTES = 1024 * 1024
 #: How long they hold the loop before others run.
 SLICE_MS = 5.0
@@ -61,7 +61,7 @@ class Reader:
         return self.decoded_commits(commits) if commits else None
 
     def decoded_commits(self, commits: Iterable[Commit]) -> Iterator[DecodedCommit]:
-        """Commits that follow, whoever read them, decoded one by one as they are taken.
+        """Commits that follow, however they were read, decoded one by one as they are taken.
 
         Raises (while they are taken):
             LogCorrupt, EventsUnreadable: as `page`.

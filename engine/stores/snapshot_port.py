@@ -19,7 +19,7 @@ class SnapshotStore(Protocol):
     """Keeps whole snapshots of parts, as many of each as its user does not drop.
 
     Several tasks may use it at once, and processes, but only one of them takes snapshots, within `taking`. Every method
-    may raise what it likes; whoever reads looks at the checksum. This contract is a suite for every store:
+    may raise what it likes; a reader looks at the checksum. This contract is a suite for every store:
     `tests/engine/stores/snapshot_conformance.py`.
     """
 
@@ -28,7 +28,7 @@ class SnapshotStore(Protocol):
         ...
 
     async def attach(self) -> None:
-        """Make ready for reading only, beside whoever takes snapshots: nothing is made or changed, not even repaired.
+        """Make ready for reading only, beside a taker of snapshots: nothing is made or changed, not even repaired.
 
         Raises:
             Exception: there is nothing to read, or it can't be read.
@@ -36,15 +36,15 @@ class SnapshotStore(Protocol):
         ...
 
     def taking(self) -> AbstractAsyncContextManager[None]:
-        """A block in which nobody else takes snapshots, neither by another handle nor in another process.
+        """A block in which snapshots are not taken otherwise, neither by another handle nor in another process.
 
         It begins before states are taken up, which may be before `open`, and ends when they are stored: what is made
-        from older snapshots never replaces a later one, and pieces of two takers are never mixed. Whoever holds it and
-        dies lets go of it.
+        from older snapshots never replaces a later one, and pieces of two takers are never mixed. The death of a taker
+        ends its block.
 
         Raises:
-            SnapshotsLocked: somebody does, or this handle does already; raised at once, without waiting.
-            Exception: it can't be told.
+            SnapshotsLocked: another handle does, or this one does already; raised at once, without waiting.
+            Exception: that can't be known.
         """
         ...
 
@@ -84,5 +84,5 @@ class SnapshotStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of the store. Closing twice, or without opening, is allowed."""
+        """Close the store. Closing twice, or without opening, is allowed."""
         ...

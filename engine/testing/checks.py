@@ -53,7 +53,7 @@ async def check_history(history: History, engine: Engine) -> None:
 
     Raises:
         BrokenPromise: the log is not whole; an acknowledged command is not in it exactly once, at the place that its
-            receipt names; one is in it of which the caller heard that it did not happen; somebody was answered before
+            receipt names; one is in it whose caller was answered that it did not happen; a caller was answered before
             the commit was durable, or refused for a state that was not; or the live state of a model or a view is not
             what a replay gives.
     """
@@ -83,7 +83,7 @@ def check_log(commits: Sequence[Commit]) -> list[Entry]:
 
 
 def check_calls(calls: Sequence[Call], entries: Sequence[Entry]) -> None:
-    """Check what callers heard against the commands in the log.
+    """Check what callers were answered against the commands in the log.
 
     Raises:
         BrokenPromise: see `check_history`.
@@ -127,7 +127,7 @@ class _Ends:
 
 
 def _check_refusal(call: Call, ends: _Ends) -> None:
-    """That who was refused for a state heard its position, which was durable, and not before what was known."""
+    """That a caller refused for a state got its position, which was durable, and not before what was known."""
     name, refusal = call.command_id, call.outcome
     if not isinstance(refusal, Rejected | VersionConflict | CommandIdReused):
         return
@@ -140,7 +140,7 @@ def _check_refusal(call: Call, ends: _Ends) -> None:
 
 
 def _check_id(command_id: str, calls: Sequence[Call], entries: Sequence[Entry]) -> None:
-    """That the log agrees with what everybody heard who sent a command with this id."""
+    """That the log agrees with the answers to all callers that sent a command with this id."""
     if len(entries) > 1:
         raise BrokenPromise(f"{command_id} is in the log {len(entries)} times: {_text_of(entries)}")
     acknowledged = [call for call in calls if isinstance(call.outcome, Receipt)]

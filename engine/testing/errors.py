@@ -3,7 +3,7 @@
 None of them is a `MillstreamError`: a scenario that handles what the engine raises must not swallow them.
 
     SimulationError              the simulation itself can't go on
-    ├── Stuck                        somebody waits for what never comes
+    ├── Stuck                        a task waits for what never comes
     └── NotSimulated                 a thread, a socket or a subprocess was wanted
     StoreFault (OSError)         what a `FaultyLog` raises when the seed says so
     BrokenPromise (AssertionError)   a check found that something does not hold
@@ -21,7 +21,7 @@ class SimulationError(Exception):
 
 
 class Stuck(SimulationError):
-    """Somebody waits for what never comes. ``waiting`` says of each task that is left where it waits."""
+    """A task waits for what never comes. ``waiting`` says of each task that is left where it waits."""
 
     def __init__(self, problem: str, seconds: float, waiting: Sequence[str]) -> None:
         super().__init__(problem, seconds, waiting)
@@ -30,7 +30,7 @@ class Stuck(SimulationError):
         self.waiting = tuple(waiting)
 
     def __str__(self) -> str:
-        tasks = "".join(f"\n  {task}" for task in self.waiting) or " nobody"
+        tasks = "".join(f"\n  {task}" for task in self.waiting) or " none"
         return f"the scenario is stuck after {self.seconds:,.6f} simulated seconds: {self.problem}; who waits:{tasks}"
 
 

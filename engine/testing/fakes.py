@@ -43,12 +43,12 @@ class Fakes:
         self._instances = by_class(app, given)
         entries = [entry for those in app.effects.values() for entry in those]
         self._entries = {entry.name: entry for entry in entries}
-        #: Somebody says when the scenario ends.
+        #: A caller says when the scenario ends.
         self._is_held = False
         self._stage: Stage | None = None
 
     def hold(self) -> None:
-        """Somebody will `close`."""
+        """The caller will `close`."""
         self._is_held = True
 
     def close(self) -> None:
@@ -96,12 +96,12 @@ class Fakes:
         """Perform one, with as many attempts as its method has. No time passes: fakes may sleep, and time out.
 
         Args:
-            lane: as told by `turns`.
-            effect: as told with it.
-            tell: is told of each attempt that fails: where, on what, and with what.
+            lane: as `turns` gives it.
+            effect: as given with it.
+            tell: is called for each attempt that fails: where, on what, and with what.
 
         Raises:
-            SimulationError: a loop runs in this thread; or a fake is to be entered, and nobody has said `hold`.
+            SimulationError: a loop runs in this thread; or a fake is to be entered, and `hold` was not called.
             Stuck, NotSimulated: a fake goes round in circles, or wants what is not there.
             BaseException: what a fake raised that is entered: in entering, or in a task that it keeps.
         """

@@ -155,7 +155,7 @@ class FaultyLog:
         self.faults = Faults(latency_seconds_max=self.faults.latency_seconds_max)
 
     def crash(self) -> None:
-        """The process that uses the log is gone: let go of the store at once. It may be opened again afterwards.
+        """The process that uses the log is gone: the store is free at once. It may be opened again afterwards.
 
         What the process still does fails with `StoreFault`. What it had under way is written or not; an engine on the
         log must be thrown away, too: `Simulation.crash` does both.
@@ -176,7 +176,7 @@ class FaultyLog:
             self._leave(self._ghost, "came back after the crash")
         self._ghost = None
         self._inner.store.locked = False
-        self._inner.appended.tell()  # whoever follows finds out, too
+        self._inner.appended.tell()  # followers find out, too
 
     async def open(self, application: str) -> None:
         self._crashed = False
@@ -212,7 +212,7 @@ class FaultyLog:
         return followed(self.read, self._inner.appended, after, bytes_max)
 
     def look_now(self) -> None:
-        """Nothing to do: every append is told."""
+        """Nothing to do: every append is signalled."""
 
     async def head(self) -> Head:
         await self._work("head", self.faults.head_fails)
@@ -232,7 +232,7 @@ class FaultyLog:
     # The store's side.
 
     def _write(self, writing: _Writing) -> None:
-        """The first latency is over: the commit's fate comes about, and is told when a second one is over."""
+        """The first latency is over: the commit's fate comes about, and is known when a second one is over."""
         commit = writing.commit
         error: Exception | None = None
         if writing.fate == "append_refused":
@@ -264,7 +264,7 @@ class FaultyLog:
         return True
 
     def _leave(self, commit: Commit, how: str) -> None:
-        """A commit is there after a crash, though nobody knows of it and nothing has flushed it."""
+        """A commit is there after a crash, though no caller knows of it and nothing has flushed it."""
         if self._take(commit):
             self._undone = True
             self._count(how, f"commit {commit.number}")
@@ -274,7 +274,7 @@ class FaultyLog:
         self._ghost, self._undone = None, False
 
     async def _finish(self) -> None:
-        """Wait for what is under way, whoever had begun it."""
+        """Wait for what is under way, also where another caller has begun it."""
         while self._writing is not None:
             await asyncio.wait([self._writing.done])
 

@@ -1,4 +1,4 @@
-"""What callers asked for, and what they heard.
+"""What callers asked for, and what they were answered.
 
 Here: sending commands through an engine and remembering it. Not here: whether it is true (`checks`).
 """
@@ -21,7 +21,7 @@ __all__ = ["Call", "History"]
 
 
 class Call(msgspec.Struct, eq=False):
-    """One command that somebody sent, and the answer.
+    """One command that a caller sent, and the answer.
 
     ``heard`` is the last commit that any receipt had named when it was sent, ``durable`` the last one that was in the
     log when it was answered. ``outcome`` is None while it is waiting, and stays None if it was cancelled.
@@ -41,7 +41,7 @@ class Call(msgspec.Struct, eq=False):
 
     @property
     def may_stand(self) -> bool:
-        """Whether what the caller heard, if anything, leaves open that the command happened."""
+        """Whether the caller's answer, if it got one, leaves open that the command happened."""
         match self.outcome:
             case None | OutcomeUnknown():
                 return True

@@ -51,7 +51,7 @@ class SimulatedClock:
     def __init__(self, random: Random, stalls: float) -> None:
         #: Seconds since the beginning.
         self.now = 0.0
-        #: By how many seconds somebody has set the clock on the wall ahead.
+        #: By how many seconds the clock on the wall was set ahead.
         self.ahead = 0.0
         self._random = random
         self._stalls = stalls
@@ -125,7 +125,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def renew(self) -> None:
-        """Count turns and seconds from now on: whoever runs it more than once gives each run as many."""
+        """Count turns and seconds from now on: each run of several has as many."""
         self.turns_left, self._ends_at = self._turns_max, self.clock.now + self._seconds_max
 
     def waiting(self) -> list[asyncio.Task[Any]]:
@@ -133,7 +133,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return sorted(asyncio.all_tasks(self), key=hash)
 
     def dismiss(self) -> None:
-        """Cancel what is left, in order, and let it end; whoever won't is forgotten."""
+        """Cancel what is left, in order, and let it end; a task that won't is forgotten."""
         self.turns_left, self._ends_at = _DISMISSAL_TURNS_MAX, float("inf")
         left = self.waiting()
         for task in left:
@@ -169,7 +169,7 @@ class _Outside(selectors.SelectSelector):
     def __init__(self, turn: Callable[[float | None], None]) -> None:
         super().__init__()
         self._turn = turn
-        #: The loop registers a pipe to itself when it is made; after that nobody may.
+        #: The loop registers a pipe to itself when it is made; after that nothing may be registered.
         self.sealed = False
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

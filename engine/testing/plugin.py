@@ -27,7 +27,7 @@ def scenario_of(request: pytest.FixtureRequest) -> Iterator[NewScenario]:
     is checked at its end, and the test fails if that does; their fakes are left in any case.
     """
     if not request.config.pluginmanager.has_plugin(__name__):
-        pytest.fail(f'nobody ends its scenarios: say pytest_plugins = ["{__name__}"], and import no fixture', False)
+        pytest.fail(f'no plugin ends its scenarios: say pytest_plugins = ["{__name__}"], and import no fixture', False)
     made: list[Scenario] = []
     request.node.stash[_MADE] = made
 
@@ -42,7 +42,7 @@ def scenario_of(request: pytest.FixtureRequest) -> Iterator[NewScenario]:
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: what fakes print as they are left is the test's
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Within the test: what fails at its end is that test, and what has failed before is not told once more."""
+    """Within the test: what fails at its end is that test, and what has failed before is not reported once more."""
     __tracebackhide__ = True
     made = item.stash.get(_MADE, [])
     try:

@@ -1,6 +1,6 @@
 """A scenario: given events, when a command, then events. No loop, no log, no time that passes by itself.
 
-Here: what a test of an application's rules says, and what it is told when they are others. Not here: the engine with
+Here: what a test of an application's rules says, and what it gets when they are others. Not here: the engine with
 its loop, and a store that fails (`simulation`).
 
 What is decided is decided by the kernel that an engine decides with. Reactions, timers, effects and limits are as
@@ -92,7 +92,7 @@ class Scenario:
         #: What has happened since the last step.
         self._events: list[Event] = []
         self._outcome: Receipt[Any] | Rejected | None = None
-        #: Refusals that no code of the application hears: of timers, and of what came of effects. Not expected yet.
+        #: Refusals that no code of the application gets: of timers, and of what came of effects. Not expected yet.
         self._unheard: list[tuple[str, Rejected]] = []
         #: Faults of reactions, timers and effects, by the entry that is parked: not expected yet.
         self._parked: dict[str, BaseException | str] = {}
@@ -158,7 +158,7 @@ class Scenario:
 
         Raises:
             AssertionError: something of the step before went wrong, and was not expected; or a timer was called off
-                that nobody has ever set.
+                that was never set.
             MillstreamError: whatever `Engine.execute` raises but `Rejected`. The scenario goes on without the command.
         """
         __tracebackhide__ = True
@@ -209,13 +209,13 @@ class Scenario:
         """Let fakes do what is owed to the outside world, and what comes to be owed by that, until nothing is left.
 
         It goes method by method, each in the order of the events. No time passes: a fake may sleep or time out, and
-        attempts that fail are made again at once. What never answers is what nobody performs. As in an engine, what
+        attempts that fail are made again at once. For what never answers, don't call this. As in an engine, what
         came of an effect and can't be decided or applied is parked, and nothing is performed again: `then_parked`.
 
         Args:
             methods: only effects of these, as the log calls them: ``Payments.charge``. All that have a fake, if none.
             crash: the program ends after each was performed and before the log knows what came of it: all is owed
-                still, and nobody hears what its fake raised. Performed again, it has the same `Attempt.id`.
+                still, and what its fake raised has no taker. Performed again, it has the same `Attempt.id`.
 
         Raises:
             AssertionError: something of the step before went wrong, and was not expected; a fake raised it; or effects
@@ -361,7 +361,7 @@ class Scenario:
 
     @property
     def outcome(self) -> Receipt[Any] | Rejected | None:
-        """That of the last command: its receipt, or its refusal; None if the last step sent none."""
+        """The last command's: its receipt, or its refusal; None if the last step sent none."""
         return self._outcome
 
     @property
@@ -475,7 +475,7 @@ class Scenario:
         for name in rows.not_timed:
             if name not in self._named:
                 raise AssertionError(
-                    f"Unschedule({name[1]!r}) of key {name[0]!r}: nobody has ever set that timer; events that are "
+                    f"Unschedule({name[1]!r}) of key {name[0]!r}: that timer was never set; events that are "
                     "given set none, so give the command that does"
                 )
         self._named.update(timer.name for timer, _ in rows.timed)
@@ -494,5 +494,5 @@ class Scenario:
 
 
 def _is_of_the_test(error: BaseException) -> bool:
-    """Whether this is how a test ends itself, such as `pytest.fail`: no error, and nobody's cancellation."""
+    """Whether this is how a test ends itself, such as `pytest.fail`: no error, and no cancellation."""
     return not isinstance(error, Exception | asyncio.CancelledError)

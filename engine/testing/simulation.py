@@ -104,7 +104,7 @@ class Simulation:
             await anyio.sleep(self.random.uniform(0, seconds_max))
 
     def stall(self, seconds: float) -> None:
-        """So much time passes in which nobody runs, as if the machine were busy."""
+        """So much time passes in which no task runs, as if the machine were busy."""
         self._clock.now += seconds
 
     async def crash(self, engine: Engine) -> None:
@@ -169,7 +169,7 @@ def simulate(
         turns_max: turns of the loop after which it is.
 
     Raises:
-        Stuck: somebody waits for what never comes; says who, and where.
+        Stuck: a task waits for what never comes; says which one, and where.
         NotSimulated: a thread or a socket was wanted.
         SimulationError: another simulation runs in this process, or a loop runs in this thread.
         BaseException: whatever the scenario raised, with the seed and the end of the trace as a note.

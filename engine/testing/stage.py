@@ -36,7 +36,7 @@ class Stage:
         self._instances = list(filter(is_entered, instances))
         self._host: asyncio.Task[None] | None = None
         self._is_over = asyncio.Event()
-        finalize(self, self._loop.close)  # where nobody is entered, nobody need `close`
+        finalize(self, self._loop.close)  # where nothing is entered, `close` is not needed
 
     def run(self, made: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run one coroutine to its end.
@@ -56,7 +56,7 @@ class Stage:
             raise
 
     def pass_time(self, seconds: float) -> None:
-        """Let the clock be so much later. Whoever waits for that goes on in the next run."""
+        """Let the clock be so much later. Tasks that wait for that go on in the next run."""
         self._loop.clock.now += seconds
 
     @property

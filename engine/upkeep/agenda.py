@@ -1,4 +1,4 @@
-"""The agenda of a log that nobody has open, without its application: what is owed, due and parked; what was refused;
+"""The agenda of a log that no process has open, without its application: what is owed, due, parked and refused;
 and striking an entry.
 
 Invariant: what is written is a commit like others, that follows the log's head and says who wrote it.
@@ -78,7 +78,7 @@ async def refused_in(log: Log, limit: int) -> list[RefusedEntry]:
 
 
 async def settle_entry(log: str | Path, entry: str, how: str) -> AgendaEntry:
-    """Park or drop what is owed, due later, or parked. Nobody else may have the log open.
+    """Park or drop what is owed, due later, or parked. No process may have the log open.
 
     Args:
         log: the log's address.
@@ -90,7 +90,7 @@ async def settle_entry(log: str | Path, entry: str, how: str) -> AgendaEntry:
 
     Raises:
         NotOnAgenda: there is no such entry.
-        LogLocked: somebody has the log open: let that engine do it.
+        LogLocked: a process has the log open: let that engine do it.
         LogCorrupt, LogRefused: it can't be read, or not be written.
         CommitFailed: it was not written.
     """
@@ -125,7 +125,7 @@ def _refused(commit: Commit, body: Body[Any]) -> Iterator[RefusedEntry]:
         elif origin.effect is not None:
             entry = id_of((origin.effect, origin.by, "effect"))
         else:
-            continue  # a reaction hears of it itself
+            continue  # a reaction gets it itself
         yield RefusedEntry(entry, record.type, refused.code, refused.message, commit.number, commit.recorded_at)
 
 

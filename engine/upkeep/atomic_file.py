@@ -60,7 +60,7 @@ def _require_absent(target: Path) -> None:
 
 
 def _finish(part: Path, target: Path, like: Path | None) -> None:
-    if like is not None:  # not before: whoever may not write the original could not write its copy
+    if like is not None:  # not before: a copy of a file that is read-only could not be written
         shutil.copymode(like, part)
     _sync(part)
     try:

@@ -1,4 +1,4 @@
-"""Opening a log for reading, beside whoever writes it, for as long as a block lasts."""
+"""Opening a log for reading, beside its writer, for as long as a block lasts."""
 
 from __future__ import annotations
 

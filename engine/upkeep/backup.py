@@ -21,7 +21,7 @@ __all__ = ["backup_log"]
 async def backup_log(
     log: str | Path | Log, target: str | Path, *, progress: Callable[[Verified], None] | None = None
 ) -> Verified:
-    """Copy a log to a new file, whoever writes it meanwhile, and verify the copy.
+    """Copy a log to a new file, also while it is written, and verify the copy.
 
     The copy holds every commit that was acknowledged before the call, and perhaps later ones; never half of one. It is
     itself a log: opening it, or copying it back, is how a backup is restored. While it is taken the writer goes on, and

@@ -2,8 +2,8 @@
 
 Pure: one commit in, one commit out. Not here: reading the log, and writing the lines (`exchange`).
 
-Another body has another digest, so what comes out is a chain of its own: whoever noted a digest of the log does not
-find it there.
+Another body has another digest, so what comes out is a chain of its own: a digest that was noted of the log is
+not in it.
 """
 
 from __future__ import annotations

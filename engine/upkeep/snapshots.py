@@ -43,11 +43,11 @@ async def take_snapshots(
         log: what `Engine` takes, in a store that other processes can read.
         app: whose log it is.
         limits: the engine's. With a smaller ``receipts_max`` that engine makes its receipts from the whole log.
-        observers: are told what is wrong with snapshots, beside the log lines.
+        observers: are called with what is wrong with snapshots, beside the log lines.
 
     Raises:
         LogRefused: the log is not there, is another application's, or no other process can read it.
-        SnapshotsLocked: somebody takes snapshots of it already. A `LogLocked`.
+        SnapshotsLocked: another process takes snapshots of it already. A `LogLocked`.
         LogCorrupt, EventsUnreadable, ApplyFailed: as opening an engine does.
         Exception: a store failed.
     """

@@ -1,4 +1,4 @@
-"""The states that a log and its snapshots make, looked at from outside, beside whoever writes: what is parked, and
+"""The states that a log and its snapshots make, looked at from outside, beside its writer: what is parked, and
 whether snapshots say what the log says.
 
 Invariants: nothing is changed, but that a file of snapshots is made if there is none; the loop is held in slices.

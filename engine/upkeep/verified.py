@@ -37,7 +37,7 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class Verification:
-    """A log's commits, taken one after another from the first, and what is to be told about them.
+    """A log's commits, taken one after another from the first, and what is found out about them.
 
     Args:
         name: what errors call the log.

@@ -26,9 +26,9 @@ async def verify_log(
 ) -> Verified:
     """Read a log from its first commit to its last, and see that each is the one that was written.
 
-    Commits that are appended meanwhile are read, too. What this proves: that nobody who could not compute digests
-    changed, dropped, moved or added anything before the digest that is returned. A log that was cut off after a commit,
-    or written anew, is whole by itself; only a digest that was noted elsewhere, ``expect``, tells that.
+    Commits that are appended meanwhile are read, too. What this proves: before the digest that is returned nothing
+    was changed, dropped, moved or added, but by a program that computes digests. A log that was cut off after a
+    commit, or written anew, is whole by itself; only a digest that was noted elsewhere, ``expect``, shows that.
 
     Args:
         log: open, or attached.

@@ -53,7 +53,7 @@ __all__ = ["ComparedAnswer", "MadeView", "compare_answers", "make_views"]
 #: In a process that does nothing else, work still rests now and then, so that it can be ended.
 _SLICE_MS = 20.0
 _ITS_OWN = "give the log that the server writes"
-#: How long to wait for somebody who takes snapshots, and how often to look.
+#: How long to wait for another process that takes snapshots, and how often to look.
 _TURN_SECONDS_MAX, _LOOK_SECONDS = 60.0, 0.05
 
 
@@ -111,13 +111,13 @@ async def make_views(
             changed and ``code_version`` was not, millstream can't tell the two apart: raise it instead.
         limits: the engine's.
         on_progress: is called now and then with a view's name, a position, and that of the log's head.
-        observers: are told what is wrong with storing snapshots, beside the log lines.
+        observers: are called with what is wrong with storing snapshots, beside the log lines.
 
     Raises:
         UnknownMessage: the application has no such view.
         LogRefused: the log is not there, is another application's, or no other process can read it.
         ViewFaulted: today's code can't apply an event. Nothing is stored.
-        SnapshotsLocked: somebody takes snapshots, and did so for a minute. A `LogLocked`.
+        SnapshotsLocked: another process takes snapshots, and did so for a minute. A `LogLocked`.
         LogCorrupt, EventsUnreadable: as opening an engine does.
         Exception: a store failed.
     """
@@ -284,7 +284,7 @@ async def _stored(
 
 @asynccontextmanager
 async def _turn(store: SnapshotStore) -> AsyncIterator[None]:
-    """A block in which nobody else takes snapshots; whoever does now is waited for."""
+    """A block in which no other process takes snapshots; one that does now is waited for."""
     started = elapsed()
     async with AsyncExitStack() as stack:
         while True:

@@ -9,7 +9,7 @@ from millstream.engine.errors import DefinitionError
 
 __all__ = ["DEFAULT_ADDRESS", "Address", "parse_address"]
 
-#: Where a server listens that was not told otherwise.
+#: Where a server listens by default.
 DEFAULT_ADDRESS = "tcp://127.0.0.1:7411"
 
 _HOST = re.compile(r"(tcp|tls)://(?:\[([^\s\[\]/@]+)\]|([^\s\[\]/@:]+)):([0-9]{1,5})", re.ASCII)

@@ -38,7 +38,7 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
-#: Ours. The thousand tells who must act: 1 the caller, 2 nobody, try again later, 3 whoever looks after the store,
+#: Ours. The thousand says who must act: 1 the caller, 2 no one, try again later, 3 an operator, at the store,
 #: 4 the application's author. A code is never given to another error.
 CODES: Mapping[str, int] = {
     "Rejected": 1001,
@@ -82,7 +82,7 @@ CODES: Mapping[str, int] = {
     "AgendaUnreadable": 4012,
 }
 
-#: For errors of an application's own: who must act is told, and their text.
+#: For errors of an application's own: who must act, and their text.
 BRANCHES: Mapping[str, int] = {"CallerError": 1000, "TryAgainLater": 2000, "StorageError": 3000, "AuthorError": 4000}
 
 #: What JSON-RPC says is wrong with a request: `ProtocolViolated`.
@@ -98,7 +98,7 @@ class ErrorObject(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Elsewhere(Exception):
-    """What somebody raised in another process: all that came over is how it looked."""
+    """What was raised in another process: all that came over is how it looked."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -110,7 +110,7 @@ class _Elsewhere(Exception):
 
 def error_object(error: BaseException) -> ErrorObject:
     """An error as it is sent: as its nearest class that has a code. Of an error that is not raised on purpose, only its
-    kind is told.
+    kind is sent.
     """
     try:
         return _error_object(error)

@@ -1,7 +1,7 @@
 """Framing: one message is one line. Whatever the pieces in which bytes arrive, the same lines come out.
 
 Invariants: what is kept between two pieces is never longer than ``frame_bytes_max``; a byte costs the same whether it
-comes alone or with many, so nobody is made busy by a line that arrives in crumbs.
+comes alone or with many, so a line that arrives in crumbs makes no process busy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HTTP = re.compile(rb"[!-~]+ [!-~]+ HTTP/[0-9]")
 
 
 class FrameTooLarge(Exception):
-    """A line is longer than allowed: where the next one begins can't be told, so the connection is to be closed.
+    """A line is longer than allowed: where the next one begins can't be known, so the connection is to be closed.
 
     ``lines`` are those that were complete before it, and not returned yet.
     """

@@ -121,7 +121,7 @@ class Result(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
 
 
 class Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
-    """The answer to a request that failed; the id is None where it can't be told whose it was."""
+    """The answer to a request that failed; the id is None where that is not known."""
 
     id: Any
     error: ErrorObject
@@ -194,7 +194,7 @@ def events_line(watch: int, events: Sequence[Any], position: int) -> bytes:
 
 
 def ended_line(method: str, watch: int, error: BaseException) -> bytes:
-    """The last notification of a watch that did not end because it was told to. Never raises."""
+    """The last notification of a watch that did not end because it was asked to. Never raises."""
     return _encode_with(error, lambda told: _Note(method, _Ended(watch, told)))
 
 

@@ -41,14 +41,14 @@ _AROUND = 2
 
 
 class Malformed(NamedTuple):
-    """A request that is none: who is to hear it (`UNSET`: nobody), and why."""
+    """A request that is none: whose it is (`UNSET`: that is not known), and why."""
 
     id: ReplyId | UnsetType
     error: MillstreamError
 
 
 class Unread(NamedTuple):
-    """A request that was not looked into, because whoever sends it may not hear what is right: see `Requests.only`."""
+    """A request that was not looked into, because its sender may not learn what is right: see `Requests.only`."""
 
     id: ReplyId | UnsetType
     line: bytes
@@ -296,7 +296,7 @@ class Requests:
                     return wrong
         try:
             msgspec.convert(params, self._params[method])
-        except Exception as error:  # noqa: BLE001 - its text is what the caller hears
+        except Exception as error:  # noqa: BLE001 - its text is what the caller gets
             return ProtocolViolated(INVALID_PARAMS, f"params of {method!r}: {error}")
         return ProtocolViolated(INVALID_PARAMS, f"params of {method!r} can't be read")
 

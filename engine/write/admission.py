@@ -1,6 +1,6 @@
 """From what a caller gives to what the writer takes: commands are checked, put into the mailbox, and waited for.
 
-Here: the errors that a caller hears before anything is taken, and giving up. `Admission.submit` is the one way in: an
+Here: the errors that a caller gets before anything is taken, and giving up. `Admission.submit` is the one way in: an
 engine and a server differ in the promise alone. Not here: what becomes of a command in the mailbox (`batch`).
 """
 
@@ -142,7 +142,7 @@ class Admission:
         except asyncio.CancelledError as error:
             self.note_cancelled(error, promise, expiry.ticket)
             if promise.done() and not promise.cancelled():
-                promise.exception()  # it came in the same turn, and nobody takes it any more
+                promise.exception()  # it came in the same turn, and its caller is gone
             raise
         finally:
             expiry.cancel()

@@ -1,10 +1,10 @@
-"""What the engine owes: reactions that are to be decided, timers, effects, and what has failed and waits for somebody.
+"""What the engine owes: reactions that are to be decided, timers, effects, and what has failed and is parked.
 
 Here: one part of the write side's state. Like the index it is ahead of the log by what is being written, is made anew
 after a failure, and is replayed and snapshotted with the models. Not here: deciding what is owed or due (`cascade`),
 when a timer is due (`timetable`), and performing an effect (`outside`).
 
-Invariant: the agenda follows from what commits say of it alone. So it can be told of a log without its application.
+Invariant: the agenda follows from what commits say of it alone. So it can be read from a log without its application.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Agenda:
         self.owed: dict[Name, Entry] = {}
         self.timers: dict[Name, Timer] = {}
         self.effects: dict[Name, Effect] = {}
-        #: For who performs effects, if anybody does: by number of commit, what came to be owed in it, or was parked of
-        #: an effect and is not any more. Whoever takes it waits until that commit is durable.
+        #: For the runner of effects, if there is one: by number of commit, what came to be owed in it, or was parked of
+        #: an effect and is not any more. The runner waits until that commit is durable.
         self.news: deque[tuple[int, Name]] | None = None
         self.parked: dict[Name, AgendaEntry] = {}
 
@@ -166,7 +166,7 @@ class Agenda:
         elif settled.how == "parked" and entry.is_parked:
             self.enter(entry)  # it keeps what went wrong
         elif settled.how == "parked":
-            self.enter(msgspec.structs.replace(entry, error="Parked", text="somebody parked it"))
+            self.enter(msgspec.structs.replace(entry, error="Parked", text="parked by request"))
 
     def steps(self, decoded: DecodedCommit) -> Iterable[None]:
         """Enter the commit that follows, which was read from the log, in one step."""
@@ -325,7 +325,7 @@ def _failed_name(failed: Failed) -> Name:
 
 
 class _Told:
-    """What the callers of a commit's commands told of them: what it carries on to whatever follows from each."""
+    """What the callers of a commit's commands gave with them: what it carries on to whatever follows from each."""
 
     def __init__(self, body: Body[object]) -> None:
         self.records: list[Record[object]] = list(body.records())

@@ -38,7 +38,7 @@ async def settle(log: Log, commit: Commit, error: Exception) -> None:
         await log.probe()
         head = await log.head()
         there = await log.read(commit.number - 1, 1) if head.number > commit.number else ()
-    except Exception as second:  # noqa: BLE001 - told to the callers, beside the first
+    except Exception as second:  # noqa: BLE001 - raised for the callers, beside the first
         raise OutcomeUnknown(commit.number, f"{error!r}, then {second!r}") from error
     if commit.digest in (head.digest, *(stored.digest for stored in there)):
         return

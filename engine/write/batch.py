@@ -73,7 +73,7 @@ def fill(
             taken from it.
 
     Raises:
-        KeyboardInterrupt, SystemExit: as `decide`. The command stays in the queue: whoever stops the writer answers it.
+        KeyboardInterrupt, SystemExit: as `decide`. The command stays in the queue: stopping the writer answers it.
     """
     slice_seconds, at_once, now = limits.slice_ms_max / 1e3, _AT_ONCE, elapsed()
     until = now + slice_seconds

@@ -1,6 +1,6 @@
 """What follows from a command: the reactions to its events, and to the events of what those send. And what is due.
 
-Here: the order in which reactions run, what each is told, and what becomes of one that fails. It sees no promise, no
+Here: the order in which reactions run, what each is given, and what becomes of one that fails. It sees no promise, no
 queue, no clock and no loop. Not here: deciding a command that a caller has sent (`kernel`), the agenda (`agenda`).
 
 Invariants: what was decided stands, whatever a reaction does afterwards; each reaction to an event runs, or is owed, or
@@ -76,7 +76,7 @@ class Cascade:
         state: what is decided on; is changed by the events.
         rows: gets what is to be written.
         limits: ``cascade_commands_max``, ``cascade_bytes_max`` and ``commit_bytes_max`` are honoured.
-        metadata: what the command's caller told of it.
+        metadata: what the command's caller gave with it.
         may_owe: reactions that can't run now are owed. Else they are parked: they were owed before.
     """
 
@@ -134,7 +134,7 @@ class Cascade:
             raise
         except BaseException as raised:  # noqa: BLE001 - it is parked with what it raised
             error = raised.__cause__ or raised if isinstance(raised, _Stop) else raised
-            if len(rows.faults) == told:  # else its handler's failure was told
+            if len(rows.faults) == told:  # else its handler's failure was reported
                 rows.faults.append((f"timer {timer.id}", tag_in(timer.command.encode()), error))
             kind, text = told_of(error)
             rows.sheet.add(timer.failed(kind, text))

@@ -32,8 +32,8 @@ _known: WeakKeyDictionary[Callable[..., Any], bool] = WeakKeyDictionary()
 def may_go_on(function: Callable[..., Any]) -> bool:
     """Whether the text of a handler leaves open how many events it yields.
 
-    A generator that has no loop and yields from nobody else ends by itself. Most handlers are like this, and need
-    nobody who counts; that would be 0.5 µs for each command.
+    A generator that has no loop and yields from no other ends by itself. Most handlers are like this, and need
+    no counting, which would be 0.5 µs for each command.
     """
     if not inspect.isfunction(function) or not inspect.isgeneratorfunction(function):
         return True

@@ -1,6 +1,6 @@
 """What stands on the agenda: a reaction that is owed or parked, a timer, an effect; and how each is named.
 
-Here: the values, for the engine and for whoever looks at them. Not here: the agenda itself (`agenda`).
+Here: the values, for the engine and for those who look at them. Not here: the agenda itself (`agenda`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_parked(self) -> bool:
-        """Whether it waits for somebody; else it is owed, and decided next."""
+        """Whether it waits for an operator; else it is owed, and decided next."""
         return bool(self.error)
 
     def failed(self, error: str, text: str, decided: int = 0) -> Failed:
@@ -101,7 +101,7 @@ class Timer(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_parked(self) -> bool:
-        """Whether it waits for somebody; else for its time."""
+        """Whether it waits for an operator; else for its time."""
         return bool(self.error)
 
     def failed(self, error: str, text: str) -> Failed:
@@ -142,12 +142,12 @@ class Effect(msgspec.Struct, gc=False):
 
     @property
     def attempt_id(self) -> str:
-        """What the outside world is told to know it by: ``9f0c31d2a4b5e6f7-3-Payments.charge``."""
+        """What the outside world is given to know it by: ``9f0c31d2a4b5e6f7-3-Payments.charge``."""
         return f"{self.digest}-{self.index}-{self.by}"
 
     @property
     def is_parked(self) -> bool:
-        """Whether it waits for somebody; else it is owed."""
+        """Whether it waits for an operator; else it is owed."""
         return bool(self.error)
 
     def failed(self, error: str, text: str, attempts: int) -> Failed:
@@ -210,7 +210,7 @@ class Performed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """What somebody wants to become of an entry, on its way to the writer as a command: ``retried``, ``dropped``, or of
+    """What is to become of an entry, on its way to the writer as a command: ``retried``, ``dropped``, or of
     a timer ``fired``, which is not recorded by that word: the command that it sends says so.
     """
 
@@ -220,7 +220,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Looking(msgspec.Struct, frozen=True, gc=False):
-    """What somebody wants to see of the agenda, on its way to the writer as a command: it is shown as of what is
+    """What an operator wants to see of the agenda, on its way to the writer as a command: it is shown as of what is
     durable. Either one ``entry``, or a page of those of a ``kind``, or that are ``parked`` or not. A page that follows
     another has some of the ``names`` that were there at the first one, from place ``at`` on.
     """
@@ -239,7 +239,7 @@ def outcome_name(position: int, by: str) -> Name:
 
 
 def id_of(name: Name) -> str:
-    """What somebody calls an entry by. A timer's name ends at the first ``@``: one of its own is written ``%40``."""
+    """What an operator calls an entry. A timer's name ends at the first ``@``: one of its own is written ``%40``."""
     if len(name) == 3:
         return f"{name[2]}:{name[0]}/{name[1]}"
     first, second = name

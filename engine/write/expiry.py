@@ -16,7 +16,7 @@ class Expiry:
 
     Args:
         mailbox: where the command waits, or waited.
-        promise: who waits for it. Whoever settles it cancels this.
+        promise: who waits for it. Settling it cancels this.
         command: the name of its type.
         seconds: the time, from now on.
     """

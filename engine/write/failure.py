@@ -1,4 +1,4 @@
-"""When a commit fails: who hears what, and how the writer comes back to a state that the log has.
+"""When a commit fails: which caller gets which error, and how the writer comes back to a state that the log has.
 
 Here: failing a draft, failing those who wait, and the way back. Not here: when any of it is done (`writer`).
 """
@@ -55,7 +55,7 @@ class Repair:
     Args:
         log: the writer's.
         rebuild: makes the state anew, as the log has it.
-        observer: is told how it goes.
+        observer: is called with how it goes.
     """
 
     def __init__(self, log: Log, rebuild: Callable[[Slicer], Awaitable[Rebuilt]], observer: Observer) -> None:
@@ -137,14 +137,14 @@ def fail_draft(
     cause: BaseException | None = None,
     before: Callable[[], MillstreamError] | None = None,
 ) -> int:
-    """Fail everyone in a draft, except who is told of what is durable alone. Returns how many that were.
+    """Fail everyone in a draft, except callers that wait only for what is durable. Returns how many that were.
 
     Args:
         draft: what does not become durable.
         durable: the number of the last commit that is.
         error: makes the error, one for each.
         cause: the error's cause.
-        before: makes the error of those who are told of what is in the commit ahead of the draft's: what became of
+        before: makes the error of those callers, about what is in the commit ahead of the draft's: what became of
             that one. ``error`` by default.
     """
     failed = 0

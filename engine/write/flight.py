@@ -37,7 +37,7 @@ class Counts(msgspec.Struct):
         self.batch_max = max(self.batch_max, commands)
 
     def told(self, draft: Draft) -> None:
-        """What a draft's callers are to hear stands."""
+        """The outcomes of a draft's callers stand."""
         self.refused += draft.refused
         self.not_timed += len(draft.not_timed)
 

@@ -119,7 +119,7 @@ class WriteIndex:
         self._order: deque[str] = deque()
         self._answers_bytes = 0
         self._forgot = False
-        #: An answer was replaced by that of the same id, so that there were more bytes once than can be told.
+        #: An answer was replaced by that of the same id, so that there were more bytes once than are known.
         self._replaced = False
         self._knew_agenda = False
 

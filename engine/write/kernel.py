@@ -218,7 +218,7 @@ def _finish(terms: Terms | None, receipt: Receipt, index: WriteIndex, rows: Rows
 
 
 def _note(terms: Terms, rows: Rows) -> None:
-    """What a command's caller told of it, for the commit."""
+    """What a command's caller gave with it, for the commit."""
     if terms.metadata is not None:
         rows.sheet.note_metadata(terms.metadata)
     if terms.command_id is not None:

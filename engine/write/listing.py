@@ -1,6 +1,6 @@
 """What is shown of an agenda: a page at a time, as there may be a million entries.
 
-Here: which entries a page has, and an entry as it is told elsewhere. Not here: who asks (`owing`), what is kept between
+Here: which entries a page has, and an entry as others see it. Not here: who asks (`owing`), what is kept between
 two pages (`pages`), and when one is shown (`settling`).
 
 Invariant: an entry that was there at the first page, and is still, is on exactly one page, whatever has become of it.
@@ -26,7 +26,7 @@ _LOOKED_AT_MAX = 2_000
 
 
 class Found(NamedTuple):
-    """What was found: the entries themselves, which are told by somebody who has the time for it. ``names`` are those
+    """What was found: the entries themselves, which are read by a task that has the time for it. ``names`` are those
     that all pages together have, and ``at`` how many of them this page and those before it have.
     """
 
@@ -72,7 +72,7 @@ def found_of(agenda: Agenda, asked: Looking) -> Found:
 
 
 def page_of(found: Found, following: str | None, position: int) -> AgendaPage:
-    """The same as it is told.
+    """The same as it is given to other processes.
 
     Args:
         found: what was found.
@@ -83,7 +83,7 @@ def page_of(found: Found, following: str | None, position: int) -> AgendaPage:
 
 
 def item_of(entry: AgendaEntry) -> AgendaItem:
-    """An entry as it is told."""
+    """An entry as it is given to other processes."""
     messages = [Raw(each.encode()) for each in _texts_of(entry)]
     shared: Any = {
         "id": entry.id,

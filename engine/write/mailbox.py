@@ -5,7 +5,7 @@ Here: taking commands in and waking the one reader. Not here: deciding (`batch`)
 `try_put` is the primitive; the others wrap it. A command has left the queue if and only if its ticket is not above
 `taken_out`: it is first in, first out, so one number tells it for all, and no command needs a flag.
 
-Bytes are counted of commands whose size is given, the large ones that come over a socket: whoever calls in process
+Bytes are counted of commands whose size is given, the large ones that come over a socket: a caller in process
 holds the command itself.
 """
 
@@ -42,8 +42,8 @@ class Mailbox:
         self.skipped: deque[Promise] = deque(maxlen=commands_max)
         #: How many commands were taken in, ever: the ticket of the last one.
         self.taken_in = 0
-        #: It is open, its reader is awake, and nobody is to come in before: whoever looks at this and at the queue's
-        #: length, appends to it and counts `taken_in` up does what `try_put` does.
+        #: It is open, its reader is awake, and no other command is to come in before: code that looks at this and
+        #: at the queue's length, appends to it and counts `taken_in` up does what `try_put` does.
         self.is_free = False
         self._reserved = 0
         self._entering: deque[tuple[asyncio.Future[None], int]] = deque()
@@ -116,7 +116,7 @@ class Mailbox:
         return ticket
 
     def hand_in(self, envelope: Envelope) -> None:
-        """Take in what the engine itself has to be decided, also where nobody else gets in: whoever hands it in has a
+        """Take in what the engine itself has to be decided, also where no caller gets in: the engine's part has a
         bound of its own, and knows that the reader goes on.
         """
         self.queue.append(envelope)
@@ -168,7 +168,7 @@ class Mailbox:
             raise
         self._reserved -= 1
         self._look()
-        self.require_open()  # it may have closed since the place was promised, and nobody reads it any more
+        self.require_open()  # it may have closed since the place was promised, and is not read any more
         self.queue.append(envelope)
         self.taken_in += 1
         if size_bytes:
@@ -215,7 +215,7 @@ class Mailbox:
             reader.set_result(None)
 
     def require_open(self) -> None:
-        """Raise what a command that came now would hear, if nothing is taken."""
+        """Raise what a command that came now would get, if nothing is taken."""
         if self._closed is not None:
             raise self._closed()
 

@@ -1,6 +1,6 @@
-"""Outcomes that stand, until all of their callers have been told.
+"""Outcomes that stand, until all of their callers have been answered.
 
-Here: whose turn it is to be told. Not here: when an outcome stands, and how many are told at once (`writer`).
+Here: whose turn it is to be answered. Not here: when an outcome stands, and how many are answered at once (`writer`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Owed"]
 
 
 class Owed:
-    """Outcomes in the order in which their commands were decided. Its length is how many are still to be told."""
+    """Outcomes in the order in which their commands were decided. Its length is how many are still to be given."""
 
     __slots__ = ("_drafts",)
 
@@ -30,12 +30,12 @@ class Owed:
         return sum(promises.__length_hint__() for promises, _ in self._drafts)  # type: ignore[attr-defined]
 
     def add(self, promises: Sequence[Promise], outcomes: Sequence[Outcome]) -> None:
-        """What the callers of one more draft are to hear."""
+        """The outcomes of the callers of one more draft."""
         left = iter(promises)
         self._drafts.append((left, zip(left, outcomes, strict=True)))
 
     def tell(self, most: int) -> None:
-        """Tell the next ones; who has given up hears nothing. Whatever a promise raises, it is not told again."""
+        """Answer the next ones; a caller that has given up gets nothing. A promise that raises is not called again."""
         while self._drafts and most > 0:
             promises, pairs = self._drafts[0]
             left: int = promises.__length_hint__()  # type: ignore[attr-defined]

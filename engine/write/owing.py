@@ -1,4 +1,4 @@
-"""What an open engine owes and has parked, for whoever looks after it.
+"""What an open engine owes and has parked, for its operator.
 
 Here: `Engine.agenda`. Not here: the agenda itself (`agenda`), and what becomes of what is asked for (`batch`).
 """
@@ -69,7 +69,7 @@ class Owing:
         entry: str | None = None,
         limit: int = PAGE_ENTRIES,
     ) -> AgendaPage:
-        """Some of what is owed, due later or parked, as another process may be told it: as of what is durable.
+        """Some of what is owed, due later or parked, as another process may see it: as of what is durable.
 
         All pages together have what there was at the first one: an entry that is still there is on exactly one, as it
         is by then. What comes meanwhile is on none. What the pages are to have is remembered of the `PAGINGS_MAX` who
@@ -130,7 +130,7 @@ class Owing:
         """
         self._home.require()
         if verdict not in _SETTLED:
-            raise InvalidMessage("settle", f"an entry can be told {', '.join(_SETTLED)}, not {verdict!r:.80}")
+            raise InvalidMessage("settle", f"a verdict is one of {', '.join(_SETTLED)}, not {verdict!r:.80}")
         name = name_of(entry)
         if name is None:
             raise NotOnAgenda(entry, 0 if self._writer.state is None else len(self._writer.state.agenda))
@@ -189,7 +189,7 @@ class Owing:
 
 
 def _own(entry: AgendaEntry) -> AgendaEntry:
-    """An entry for whoever asks: what can be changed of it is a copy."""
+    """An entry for a caller: what can be changed of it is a copy."""
     extra = entry.metadata.extra
     if extra is None and not isinstance(entry, Effect):
         return entry

@@ -2,8 +2,8 @@
 
 Here: their names, and how far a looker has come. Not here: what a page has (`listing`), and who asks (`owing`).
 
-A page is told of the names that were there at the first one, so that all pages together come to an end whatever comes
-and goes meanwhile. Whoever does not come back is forgotten when others begin.
+A page is made of the names that were there at the first one, so that all pages together come to an end whatever comes
+and goes meanwhile. A caller that does not come back is forgotten when others begin.
 
 Invariant: what is kept is bounded by `PAGINGS_MAX` lists, and `PAGINGS_NAMES_MAX` names in them, which are the agenda's
 own. One list may have more.
@@ -60,7 +60,7 @@ class Pages:
         if found[1] != self._own or (names := self._begun.pop(whose, None)) is None:
             raise InvalidMessage(
                 "agenda",
-                f"nobody knows any more which entries were to follow: the {PAGINGS_MAX:,} who began last are "
+                f"it is not known any more which entries were to follow: the {PAGINGS_MAX:,} who began last are "
                 "remembered, until the writer's process ends; begin with the first page",
             )
         self._begun[whose] = names

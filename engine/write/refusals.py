@@ -1,7 +1,7 @@
 """A refusal tells of a state, and at which position that was.
 
 Here: saying so in what an application or the index raised. Not here: what becomes a refusal (`state`), and when it is
-told (`writer`).
+raised (`writer`).
 
 Invariant: no two callers get one object with a position, whatever object an application raises.
 """

@@ -101,7 +101,7 @@ class Rows:
 
     @property
     def position(self) -> int:
-        """That of the last event so far."""
+        """The position of the last event so far."""
         return self.start + len(self.events)
 
     @property
@@ -131,7 +131,7 @@ class Rows:
 
         Args:
             events: in order.
-            chunk: the same, if somebody has encoded them. Those of a command that has but one wait for others'.
+            chunk: the same, if they were encoded. Those of a command that has but one wait for others'.
         """
         if chunk is not None:
             self.pack()
@@ -148,7 +148,7 @@ class Rows:
         """Encode the events that are not encoded yet.
 
         Args:
-            chunk: these events, if somebody has encoded them.
+            chunk: these events, if they were encoded.
         """
         if chunk is None:
             if self._encoded == len(self.events):
@@ -190,7 +190,7 @@ def enter(
         tag: the command's type.
         key: the command's.
         events: in order.
-        chunk: the same as JSON, if somebody has encoded them.
+        chunk: the same as JSON, if they were encoded.
         state: whose index counts.
         rows: what is written.
     """
@@ -225,7 +225,7 @@ def tell(
         state: whose models ask.
         rows: of the commit in the making, without the events of this command.
         command: the command's type.
-        metadata: what its caller told.
+        metadata: what its caller gave with it.
         command_id: the command's id.
         origin: what it follows from, if no caller sent it.
     """
@@ -262,7 +262,7 @@ def owe(events: Sequence[Event], rows: Rows, state: WriteState, metadata: Metada
         events: of the command that was entered last.
         rows: of the commit in the making.
         state: whose agenda it is.
-        metadata: that of whoever asked for what led to the events.
+        metadata: the metadata of the command that led to the events.
     """
     told = metadata or Metadata()
     told = Metadata(told.actor, told.correlation, None, told.trace, told.extra)
@@ -278,13 +278,13 @@ def owe(events: Sequence[Event], rows: Rows, state: WriteState, metadata: Metada
 def enter_timers(
     found: Iterable[Checked], rows: Rows, state: WriteState, metadata: Metadata, key: str | None, **place: Any
 ) -> None:
-    """Enter timers: in what is written, in the agenda, and for whoever looks at the clock.
+    """Enter timers: in what is written, in the agenda, and for the timetable.
 
     Args:
         found: what to enter.
         rows: of the commit in the making.
         state: whose agenda it is.
-        metadata: that of whoever asked for what set them.
+        metadata: the metadata of the command that set them.
         key: what their names belong to by default.
         **place: of who yielded them, as in `Timed`.
     """

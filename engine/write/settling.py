@@ -1,5 +1,5 @@
-"""What becomes of an entry of the agenda: because somebody wants it so, or because an effect was performed. And what
-somebody sees of it, in the same order.
+"""What becomes of an entry of the agenda: because an operator wants it so, or because an effect was performed. And what
+an operator sees of it, in the same order.
 
 Here: entering it in the rows, and deciding what follows. It sees no promise, no queue and no loop. Not here: whose turn
 it is (`batch`), how a command is decided (`cascade`), and performing an effect (`outside`).
@@ -91,7 +91,7 @@ def _receipt(rows: Rows, parked: int) -> Receipt:
 def look(rows: Rows, asked: Looking, state: WriteState) -> None:
     """Show a part of the agenda as it is now.
 
-    Its outcome is a receipt with that as its answer, told when all is durable that was decided before; or what is wrong
+    Its outcome is a receipt with that as its answer, given when all before it is durable; or what is wrong
     with it.
     """
     try:
@@ -104,7 +104,7 @@ def look(rows: Rows, asked: Looking, state: WriteState) -> None:
 
 
 def settle(rows: Rows, asked: Settlement, state: WriteState, limits: Limits) -> None:
-    """What somebody wants to become of an entry. What is tried again is decided at once, if there is room.
+    """What an operator wants to become of an entry. What is tried again is decided at once, if there is room.
 
     Its outcome is a receipt of this commit, which says with ``parked`` that it failed again; or what is wrong with it.
     """

@@ -106,11 +106,11 @@ class WriteState:
         self.agenda = parts.agenda
         #: What the last handler whose command promises an answer has returned.
         self.answered = Given(None, None)
-        #: The events that a model applies and asks what is told about them.
+        #: The events that a model applies with an `About`.
         self.asked = frozenset(
             event for event, entry in app.events.items() if any(method.wants_more for _, method in entry.appliers)
         )
-        #: That of the next one.
+        #: The `About` of the next one.
         self.told: About | None = None
         self._check_purity = check_purity
         self._parts = parts
@@ -150,7 +150,7 @@ class WriteState:
         }
         #: By type of event the effects that are owed for it.
         self.performed = {event: tuple(each.name for each in entries) for event, entries in app.effects.items()}
-        #: The same as `effects`, with all that follows an event, or is to be told about it; and what handlers yield
+        #: The same as `effects`, with all that follows an event, or wants its `About`; and what handlers yield
         #: that is no event: its check says so.
         self.yields: dict[type[Any], tuple[Any, Any, Any, tuple[Any, ...]]] = {
             **{
@@ -169,8 +169,8 @@ class WriteState:
         return cls(app, WriteParts(app, Limits(receipts_max=receipts_max)), check_purity=check_purity)
 
     def _tell(self) -> About:
-        """What is told about the event that is applied just now, to one of those who ask."""
-        assert self.told is not None, "whoever applies an event that a model asks about has said what is told"
+        """What is known about the event that is applied just now, for a method that asks."""
+        assert self.told is not None, "an event that a model asks about is applied with its About"
         return own_about(self.told)
 
     @property
@@ -258,13 +258,13 @@ class WriteState:
         return apply_failed(methods, events, event, position, error)
 
     def parts(self, head: Head) -> list[Part]:
-        """The models and the index; whoever calls this knows that they are at ``head``."""
+        """The models and the index; the caller knows that they are at ``head``."""
         for part in self._parts.all:
             part.head = head
         return self._parts.all
 
     def refusal(self, command: Command, yielded: Iterable[Any], error: BaseException) -> MillstreamError:
-        """What the caller hears when deciding failed with ``error`` after the handler had yielded so much."""
+        """What the caller gets when deciding failed with ``error`` after the handler had yielded so much."""
         if isinstance(error, _AS_THEY_ARE):
             return error
         cause, text = error, said_by(error)
@@ -316,7 +316,7 @@ _TIMING: tuple[Callable[[Any], None], Callable[[Any], str | None], Callable[[Any
 def _ending(
     handler: Callable[..., Iterable[Event]], entry: CommandEntry, commit_bytes_max: int
 ) -> Callable[..., Iterable[Event]]:
-    """The handler, with somebody who counts where it could go on for ever."""
+    """The handler, with a count where it could go on for ever."""
     if not may_go_on(entry.method.function):
         return handler
     return bounded(handler, entry.tag, encode, commit_bytes_max)

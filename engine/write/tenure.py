@@ -14,7 +14,7 @@ __all__ = ["tenure_here", "tenure_of"]
 
 
 def tenure_of(app: App, term: int) -> Tenure:
-    """That of this process.
+    """The tenure of this process.
 
     Args:
         app: the application.
@@ -24,7 +24,7 @@ def tenure_of(app: App, term: int) -> Tenure:
 
 
 def tenure_here(term: int, version: str | None = None) -> Tenure:
-    """That of this process, for whoever writes without an application: ``version`` is the application's own."""
+    """The tenure of this process, where it writes without an application: ``version`` is the application's own."""
     return Tenure(term, f"{socket.gethostname()}:{os.getpid()}", f"millstream {_release()}", version)
 
 
@@ -33,5 +33,5 @@ def _release() -> str:
     """Of the code that runs, whatever is installed meanwhile; to read it takes 1 ms."""
     try:
         return version("millstream")
-    except PackageNotFoundError:  # it runs from a folder that nobody installed
+    except PackageNotFoundError:  # it runs from a folder, and is not installed
         return "unknown"

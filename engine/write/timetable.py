@@ -4,7 +4,7 @@ Here: which timers' time has come, and when to look again. It follows from the a
 here: what is sent (`cascade`), and in which commit (`batch`).
 
 Two kinds of waiting. A timer that counts from the moment in which it was set waits by the measuring clock, as long as
-the process lives: nobody who sets the clock makes it early or late. All others wait by the time of day, which is looked
+the process lives: setting the clock makes it neither early nor late. All others wait by the time of day, looked
 at each second.
 """
 
@@ -30,7 +30,7 @@ Due: TypeAlias = tuple[Name, str]
 
 #: How often the time of day is looked at, while something waits by it.
 _LOOK_SECONDS = 1.0
-#: The day's clock may be so far behind the measuring one because it is kept right; by more, somebody has set it.
+#: The day's clock may be so far behind the measuring one because it is kept right; by more, it was set.
 _SLEWED_SECONDS = 1.0
 #: How many timers are taken in at once.
 _AT_ONCE = 500
@@ -51,7 +51,7 @@ class Timetable:
         self._clock = clock
         #: Those whose time has come, in order.
         self.due: deque[Due] = deque()
-        #: What nobody has looked at since a restart.
+        #: What was not looked at since a restart.
         self._left: Iterator[Timer] = iter(())
         #: By the measuring clock, when those among them are due that had counted from a moment.
         self._known: dict[Due, float] = {}
@@ -102,7 +102,7 @@ class Timetable:
         """Whether anything is due, or is to be looked at further at once.
 
         Args:
-            day: the time of day, if somebody has just read it: what waits by it need not wait for the next look.
+            day: the time of day, if it was just read: what waits by it need not wait for the next look.
         """
         if day is not None and self._dated and self._dated[0][0] <= day:
             self._look_at = -inf
@@ -188,7 +188,7 @@ class Timetable:
         self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - elapsed()), ring)
 
     def disarm(self) -> None:
-        """Wake nobody any more."""
+        """Wake nothing any more."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm, self._rings_at = None, inf

@@ -81,7 +81,7 @@ def checked(
 
 
 def own_timing(found: Checked, app: App) -> Timing:
-    """A timer for whoever looks at a preview: what can be changed of it is a copy."""
+    """A timer for the caller of a preview: what can be changed of it is a copy."""
     if isinstance(found.timing, Unschedule) or found.command is None:
         return found.timing
     command = app.command_today(found.command)

@@ -32,7 +32,7 @@ class Together:
         self._given_up: asyncio.Future[None] = loop.create_future()
         self._enough = 0
         self._told: asyncio.Future[None] | None = None
-        #: Whether nobody waits any more.
+        #: Whether the caller has gone.
         self.done: Callable[[], bool] = self._given_up.done
         #: Of those that got into the mailbox, in order.
         self.tickets: list[int] = []

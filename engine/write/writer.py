@@ -1,7 +1,7 @@
 """The writer: the one actor that changes anything.
 
 Here: when a draft is decided, launched and landed. Not here: how a command is decided (`kernel`), what a commit is
-(`commits`), where it goes (`stores`), who hears what when it fails (`failure`).
+(`commits`), where it goes (`stores`), what its callers get when it fails (`failure`).
 
 One commit is in flight at most. While it is, the next draft is decided on the speculative state; it is launched when
 the one before has landed, so nothing of it is acknowledged before that.
@@ -55,9 +55,9 @@ from millstream.engine.write.timetable import Timetable
 
 __all__ = ["Writer"]
 
-#: How many callers are woken in one turn of the loop, so that nobody else waits for all of a commit's to have run.
+#: How many callers are woken in one turn of the loop, so that no other task waits for all of a commit's to have run.
 _ANSWERS_MAX = 50
-#: Up to so many commands are a small commit, which a store may write at once where nobody else needs the loop.
+#: Up to so many commands are a small commit, which a store may write at once where no other task needs the loop.
 _ALONE_COMMANDS_MAX = 64
 
 
@@ -66,13 +66,13 @@ class Writer:
 
     Args:
         app: the application.
-        log: an open log; nobody else appends to it.
+        log: an open log, to which only this writer appends.
         limits: the engine's.
         clock: the time of day, for the record.
         tenure: by its term, what the first commit after each opening says of who writes.
         followers: are offered every durable commit, in order, before its callers are answered.
         rebuild: makes the state anew, as the log has it, when it is lost.
-        observer: is told of commits, and of what goes wrong.
+        observer: is called with commits, and with what goes wrong.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Writer:
         self._sealed = Head()
         self._draft: Draft | None = None
         self._flight: Flight | None = None
-        #: Outcomes that stand, and are to be told: in the order in which their commands were decided.
+        #: Outcomes that stand, and are to be given: in the order in which their commands were decided.
         self._owed = Owed()
         #: What went wrong outside of `run`, which raises it.
         self._defect: BaseException | None = None
@@ -156,9 +156,9 @@ class Writer:
 
     @property
     def position_max(self) -> int | None:
-        """The highest position that anybody can have been told; None if that can't be told any more.
+        """The highest position that a caller can have been given; None if that can't be known any more.
 
-        Nobody gets a receipt before its commit is durable here, but a replica may have read that commit by then: of
+        No caller gets a receipt before its commit is durable here, but a replica may have read that commit by then: of
         one that is being written, and of one that failed and may be there all the same.
         """
         return None if self.status is WriterStatus.STOPPED else self._sealed.position
@@ -273,7 +273,7 @@ class Writer:
             await self._wait()
 
     async def _wait(self, within: float = inf) -> None:
-        """Wait for somebody, for the next timer, or for so many seconds."""
+        """Wait for a command, for the next timer, or for so many seconds."""
         if self._draft is None:  # else for the commit before it, and what is due comes after
             self._timetable.arm(self.mailbox.wake, within=within, looks=self.state is not None)
         await self.mailbox.wait()
@@ -389,7 +389,7 @@ class Writer:
         try:
             for follower in self._followers:
                 follower.offer(decoded)
-        finally:  # a follower that raises is a defect, and ends the writer; the commit stands, and its callers hear so
+        finally:  # a follower that raises is a defect, and ends the writer; the commit stands, and its callers get that
             self._flight = None
             self._queue_outcomes(draft)
         self._has_said_who(self._term + 1)
@@ -415,7 +415,7 @@ class Writer:
                 self.state.index.term = term
 
     def _queue_outcomes(self, draft: Draft) -> None:
-        """What the draft's callers are to hear stands."""
+        """The outcomes of the draft's callers stand."""
         self._owed.add(draft.promises, draft.outcomes)
         self.counts.told(draft)
 
@@ -477,7 +477,7 @@ class Writer:
         self.counts.failed += fail_queue(self.mailbox.queue, partial(WriterUnavailable, reason), error)
         self.mailbox.admit()
         if not self._closing:
-            # Callers try again by themselves. Whoever has set a timer, which may be in what has failed, relies on us.
+            # Callers try again by themselves. One that has set a timer, which may be in what has failed, relies on us.
             seconds = self._repair.next_try(self._limits.store_retry_seconds) if self._keeps_agenda else inf
             await self._wait(seconds)
 

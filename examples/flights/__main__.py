@@ -70,7 +70,7 @@ async def _run(console: Console, log: Path, limit: int | None) -> int:
     console.print("closed; opening the same log again: from its snapshots, then from its first event …")
     same = True
     for snapshots in (True, False):
-        with _stage(console, "let go of the engine before"):
+        with _stage(console, "free the engine before"):
             gc.collect()  # its state: the next one starts with as much memory
         same &= await _next_life(console, log, flights, before, snapshots=snapshots)
     console.print(f"end to end: [bold]{perf_counter() - started:.1f} s[/]")

@@ -70,7 +70,7 @@ NOT_YET = datetime.max.replace(tzinfo=UTC)
 
 
 class Slot(Struct, frozen=True, gc=False):
-    """What is known of a flight: when each thing happened, so that any moment can be told."""
+    """What is known of a flight: when each thing happened, so that any moment can be shown."""
 
     flight: str
     origin: str

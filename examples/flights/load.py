@@ -32,7 +32,7 @@ __all__ = ["Load", "load"]
 #: How many are sent in one call. Between two calls the writer has nothing to do while the last commit is written: with
 #: 2,000 that was after every fourth commit.
 BATCH_COMMANDS = 5_000
-#: How often somebody asks, and how often somebody asks who wants to see the latest write.
+#: How often a caller asks, and how often a caller asks that wants to see the latest write.
 ASK_SECONDS = 0.004
 ASK_AFTER_SECONDS = 0.020
 

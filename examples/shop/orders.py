@@ -121,7 +121,7 @@ class Order(Aggregate):
 
     @handles
     def give_up(self, command: GiveUpPayment) -> Iterator[PaymentAbandoned | OrderCancelled]:
-        if command.charge != self.charge:  # else somebody has confirmed it, and that stands
+        if command.charge != self.charge:  # else it was confirmed, and that stands
             yield PaymentAbandoned(command.order, command.charge)
         yield from self.cancel(CancelOrder(command.order, "it could not be paid"))
 

@@ -17,7 +17,7 @@ from millstream.handlers import Attempt, Effects, gave_up, performs
 
 
 class Service:
-    """Whoever takes money and sends mails, in memory: as careful as a real one, which has the same methods.
+    """The service that takes money and sends mails, in memory: as careful as a real one, which has the same methods.
 
     What comes twice under one key is done once, and answered alike.
     """

@@ -98,7 +98,7 @@ class Show(Aggregate):
 
     def holding(self, show: str, order: str, seats: tuple[int, ...]) -> Decision:
         yield SeatsHeld(show, order, seats, len(seats) * self.cents)
-        yield Schedule(CancelOrder(order, "nobody paid in time"), after=HELD_FOR, name=f"hold/{order}")
+        yield Schedule(CancelOrder(order, "not paid in time"), after=HELD_FOR, name=f"hold/{order}")
 
     @handles
     def sell(self, command: SellSeats) -> Decision:
@@ -109,7 +109,7 @@ class Show(Aggregate):
 
     @handles
     def release(self, command: ReleaseSeats) -> Decision:
-        """They are held at once for whoever waits the longest and needs no more."""
+        """They are held at once for the order that waits the longest and needs no more."""
         seats = self.held.get(command.order, ()) or self.sold.get(command.order, ())
         if seats or command.order in self.waiting:
             yield SeatsReleased(command.show, command.order, seats)

@@ -100,7 +100,7 @@ def test_a_payment_that_comes_after_the_hold_was_over_is_given_back(shop: Scenar
     shop.then(RefundRequested("o1", "hamlet", key), OrderRefunded("o1", "hamlet", "o1@example.org"))
     assert service.refunded == {key}
     assert [text for _, text in service.mails.values()] == [
-        "No tickets for hamlet: nobody paid in time.",
+        "No tickets for hamlet: not paid in time.",
         "Your money for hamlet was given back.",
     ]
 

@@ -55,7 +55,7 @@ def test_an_order_holds_seats_and_asks_for_what_they_cost(shop: Scenario) -> Non
         SeatsHeld("hamlet", "o1", (1, 2), 2_000),
         PaymentRequested("o1", 2_000),
     )
-    shop.then_timers({"hold/o1": CancelOrder("o1", "nobody paid in time")})
+    shop.then_timers({"hold/o1": CancelOrder("o1", "not paid in time")})
     assert (shop.ask(FreeSeats("hamlet")), shop.ask(OrderState("o1"))) == (1, "placed")
 
 
@@ -77,7 +77,7 @@ def test_the_same_answer_twice_changes_nothing(shop: Scenario) -> None:
 
 def test_a_timer_and_a_payment_given_up_that_come_late_do_not_undo_what_was_paid(shop: Scenario) -> None:
     shop.given(order("o1"), ConfirmPayment("o1", "charge-1"))
-    shop.when(CancelOrder("o1", "nobody paid in time"))
+    shop.when(CancelOrder("o1", "not paid in time"))
     shop.then()
     shop.when(GiveUpPayment("o1", "charge-1"))
     shop.then()
@@ -94,7 +94,7 @@ def test_seats_that_nobody_pays_for_go_to_who_waits_the_longest_and_needs_no_mor
     shop.given(order("o3", 2))
     shop.advance(minutes=10)
     shop.then(
-        OrderCancelled("o1", "hamlet", "nobody paid in time", "o1@example.org"),
+        OrderCancelled("o1", "hamlet", "not paid in time", "o1@example.org"),
         SeatsReleased("hamlet", "o1", (1, 2)),
         SeatsHeld("hamlet", "o2", (3, 1, 2), 3_000),
         PaymentRequested("o2", 3_000),
@@ -112,7 +112,7 @@ def test_several_who_wait_share_what_is_free_again(shop: Scenario) -> None:
         PaymentRequested("o2", 2_000),
         PaymentRequested("o4", 1_000),
     )
-    shop.then_timers({f"hold/{name}": CancelOrder(name, "nobody paid in time") for name in ("o2", "o4")})
+    shop.then_timers({f"hold/{name}": CancelOrder(name, "not paid in time") for name in ("o2", "o4")})
 
 
 def test_money_that_comes_too_late_goes_back(shop: Scenario) -> None:

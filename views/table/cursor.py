@@ -1,10 +1,10 @@
-"""Cursors: where a page ended, as a text that says nothing to whoever carries it.
+"""Cursors: where a page ended, as a text that says nothing to its reader.
 
 Here: from an entry of an ordered index to a text and back. Not here: pages (`view`).
 
 A cursor holds the last row's entry: its sort values and its key. So a row that does not change between two pages is on
 one of them exactly once, whatever else changes. Two sums stand before the entry: by one of them a cursor of another
-query is told, by the other a cursor that was cut or garbled. They are no signature. Who makes up a cursor gets rows
+query is found, by the other a cursor that was cut or garbled. They are no signature. A made up cursor gets rows
 that the query gives anyway, because a page never leaves the stretch that its query names.
 """
 

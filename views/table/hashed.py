@@ -76,7 +76,7 @@ class HashIndex:
             (self._keys[value],) = found
 
     def drained(self, most: int) -> Iterator[None]:
-        """Let go of all of it, so many entries at a step."""
+        """Drop all of it, so many entries at a step."""
         while self._keys:
             for _ in range(min(most, len(self._keys))):
                 _, found = self._keys.popitem()

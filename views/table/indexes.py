@@ -20,7 +20,7 @@ from millstream.views.table.text import TextIndex
 
 __all__ = ["Indexes"]
 
-#: Entries that are let go of at a step: they are small.
+#: Entries that are dropped at a step: they are small.
 _AT_ONCE = 1_000
 
 _Entries: TypeAlias = list[tuple[Sorted, Entry]]
@@ -86,7 +86,7 @@ class Indexes:
                 index.add(after, key)
 
     def drained(self) -> Iterator[None]:
-        """Let go of all entries, some at each step."""
+        """Drop all entries, some at each step."""
         for index in self.hashed:
             yield from index.drained(_AT_ONCE)
         for each in self._in_order:

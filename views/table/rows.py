@@ -1,10 +1,10 @@
-"""What may be a row, and what a field's values can be used for: told by types, once, when a class is made.
+"""What may be a row, and what a field's values can be used for: known by types, once, when a class is made.
 
 Here: questions about types. Not here: any row, and any index.
 
     values of a field are         because
     ---------------------         -------
-    immutable, all of them        a row is given out as it is, and an index would not hear of a change inside it
+    immutable, all of them        a row is given out as it is, and an index would not see a change inside it
     hashable, all of them         what is immutable is
     orderable, of some types      numbers, texts, bytes, moments, ids, tuples of those; never what may be None
 """
@@ -78,7 +78,7 @@ def row_type(cls: Any, place: str) -> RowType:
     for name, each in fields.items():
         if can_change(each):
             raise DefinitionError(
-                f"field {name!r} of {cls.__name__} is {hints[name]!r}, which can change, so no index would hear of it: "
+                f"field {name!r} of {cls.__name__} is {hints[name]!r}, which can change, so no index would see it: "
                 "write tuple[…, ...] for a list, frozenset for a set, a frozen class for a dict or another class",
                 *places,
             )

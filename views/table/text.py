@@ -2,7 +2,7 @@
 
 Here: words, and an ordered index of (word, key). Not here: rows (`view`).
 
-A word is a run of letters and digits, in lower case, without accents. Which rows are looked at is told by the rarest of
+A word is a run of letters and digits, in lower case, without accents. Looked at are the rows with the rarest of
 the words that are asked for; whether a row has the others, by its own words.
 """
 

@@ -29,7 +29,7 @@ __all__ = ["Page", "TableView"]
 R = TypeVar("R", bound=msgspec.Struct)
 
 
-#: On a page, unless told.
+#: On a page, by default.
 _PAGE_ROWS = 50
 
 
@@ -149,17 +149,17 @@ class TableView(View, Generic[R]):
         return new
 
     def remove(self, key: object) -> R | None:
-        """Let go of a row; returns it, or None if there was none."""
+        """Remove a row; returns it, or None if there was none."""
         old = self._rows.get(key)
         if old is not None:
             self._note_and_write(key, old, None)
         return old
 
-    # For whoever makes a table anew.
+    # For making a table anew.
 
     def __differing__(self, other: Any) -> Iterator[tuple[Any, R | None, R | None] | None]:
         """What another table of this class has otherwise: a key, the row here, and the row there; None for each row
-        that is the same, so that whoever asks can rest.
+        that is the same, so that the caller can rest.
         """
         theirs: Mapping[Any, R] = other._rows
         for key, row in self._rows.items():
@@ -281,7 +281,7 @@ class TableView(View, Generic[R]):
     ) -> Page[R]:
         """The same a page at a time.
 
-        A row that does not change while somebody goes from page to page is on exactly one of them. One whose place in
+        A row that does not change while a caller goes from page to page is on exactly one of them. One whose place in
         the order changes meanwhile may be on two, or on none.
 
         Args:
@@ -293,7 +293,7 @@ class TableView(View, Generic[R]):
             below: a value that they are all below.
             descending: from the greatest to the least.
             after: the cursor of a page, whose arguments were the same but for ``limit``; None for the first page.
-            limit: how many rows, up to ``page_rows_max``; 50 unless told, or what that allows.
+            limit: how many rows, up to ``page_rows_max``; 50 by default, or what that allows.
 
         Raises:
             InvalidMessage: ``after`` is no cursor or of another query; ``limit`` is below 1 or above ``page_rows_max``.
@@ -347,7 +347,7 @@ class TableView(View, Generic[R]):
             self._write(getattr(row, plan.key), None, row)
 
     def __drained__(self) -> Iterator[None]:
-        """Let go of what nobody needs any more, some at each step."""
+        """Drop what is not needed any more, some at each step."""
         yield from self._indexes.drained()
 
     # Inside.

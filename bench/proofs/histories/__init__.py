@@ -1,8 +1,8 @@
 """Proves consistency from outside: ``python -m millstream.bench histories`` kills servers and checks what clients saw.
 
 Goals: to let many clients work on a few accounts through the socket, to kill the server under them again and again, and
-to decide from what they were told, and when, whether all of it could have come from one bank that does one thing at a
-time: that their histories are linearizable, commands and questions with tokens. To be sure that a checker which finds
+to decide from what they were answered, and when, whether all of it could have come from one bank that does one thing at
+a time: that their histories are linearizable, commands and questions with tokens. To be sure that a checker which finds
 nothing would find something: it is tested on histories that are wrong, and against brute force, and the whole program
 on servers that lie.
 

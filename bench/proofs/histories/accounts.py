@@ -3,7 +3,7 @@
 An account's standing is its balance and its version, the number of its events. Every answer tells it, and every refusal
 too: so a decision on a state that is no more, or not yet, shows itself.
 
-Whoever was refused has seen a state, and a view may not have it yet; so the writer says at which position that was,
+A refused caller has seen a state, and a view may not have it yet; so the writer says at which position that was,
 which makes a token of a refusal. This bank counts its events, which is the position that its state is at, and says it
 with every refusal: what the writer says is held against that.
 """

@@ -1,6 +1,6 @@
 """What lies in a log that 0.1 has left to the first server: the history before all clients.
 
-Its operations were accepted one commit after another, before the clock began. So whatever clients are told later must
+Its operations were accepted one commit after another, before the clock began. So what clients are answered must
 fit them: versions and balances go on from there, and a command that is sent again under its id is answered with its
 first receipt.
 

@@ -1,18 +1,18 @@
 """Is a history right by its positions? The stronger check, for which the log itself is read.
 
-`linear` believes nobody and searches an order. Here the order is known: each command has its position in the log, each
-answer and each refusal says at which position it was true. So there is nothing to search, and all of it can be held
-against the log, for all accounts together:
+`linear` believes no server and searches an order. Here the order is known: each command has its position in the log,
+each answer and each refusal says at which position it was true. So there is nothing to search, and all of it can be
+held against the log, for all accounts together:
 
 - The log has every command that was acknowledged, once, where the receipt said and with its events, none that was
-  refused, and none that nobody sent.
+  refused, and none that was not sent.
 - A command from before the history that is sent again gets the receipt of the place where the log has it.
 - What an answer or a refusal says is what the log adds up to at its position; a refusal's is that of the very state
   that refused.
 - An answer is not older than the position that it was asked after.
 - Positions respect real time: whatever is invoked after something has returned stands behind it, a command strictly.
 
-Whoever keeps all this is linearizable, and the accounts together are, not only each by itself: the positions are the
+A server that keeps all this is linearizable, and the accounts together are, not only each alone: the positions are the
 order that `linear` would search for.
 
 Here: pure functions over values. Not here: how rows are read.
@@ -53,7 +53,7 @@ class Kind(StrEnum):
 
     BROKEN = "the log's numbers are not without gaps"
     DOUBLED = "in the log twice"
-    INVENTED = "in the log, and nobody sent it"
+    INVENTED = "in the log, and it was not sent"
     LOST = "acknowledged, and not in the log"
     MISPLACED = "in the log elsewhere than the receipt said"
     ALTERED = "in the log with other events than its command yields"

@@ -1,7 +1,7 @@
 """The process that is killed: ``python -m millstream.bench.proofs.histories.child ORDER``, the order being JSON.
 
 It serves the bank from a log, as its writer or as a replica, says on standard output that it is ready, and goes on
-until it is killed. When nobody holds its standard input any more it ends by itself, so that none outlives its parent.
+until it is killed. When no process holds its standard input any more it ends itself, so that none outlives its parent.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The clients: many at once, on a few accounts, each with a connection of its own.
 
-Each question is asked with the newest position that anybody here has been told of, in a receipt, a refusal or an
+Each question is asked with the newest position that any client here was given, in a receipt, a refusal or an
 answer. Views follow the log after a commit is acknowledged, and a replica is another process: without a token an answer
 may be older than one that another client already has, and that breaks no promise. With it, the answer can't be older
 than anything that was known anywhere when the question was asked. This is what makes questions linearizable, together
@@ -48,7 +48,7 @@ _HURRIED, _HURRY_SECONDS_MAX = 0.05, 0.01
 _TIMED, _TIME_SECONDS_MAX = 0.3, 3.0
 #: One in so many commands is sent without an id of its own.
 _NAMELESS = 10
-#: A position that was known is in the log, so whoever follows it gets there; this long only where promises are broken.
+#: A position that was known is in the log, so a follower gets there; this long only where promises are broken.
 _ANSWER_SECONDS_MAX = 10.0
 _AFTER_TROUBLE_SECONDS = 0.01
 #: How long operations may take to end once no new ones are begun.
@@ -61,7 +61,7 @@ class Clients:
     """All clients.
 
     Args:
-        record: hears of everything.
+        record: gets everything.
         seed: of all that is random.
         writers: the writer's addresses.
         replicas: the replica's; empty if there is none.
@@ -163,7 +163,7 @@ class Clients:
         return remembered and (number == 0 or random.random() < _AGAIN)
 
     async def _do(self, name: str, asked: Asked, call: Callable[[], Awaitable[Receipt | Answered[Standing]]]) -> bool:
-        """Call, and let the record hear what came of it. False if it is no time to go on as fast as possible."""
+        """Call, and let the record have what came of it. False if it is no time to go on as fast as possible."""
         invoked_at = self._record.now()
         try:
             answer = await call()

@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
 
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the arguments say. A wrong one ends the program."""
-    made = parser("histories", "kills servers under many clients: is what these were told linearizable?")
+    made = parser("histories", "kills servers under many clients: is what these were answered linearizable?")
     made.add_argument("--seconds", type=seconds, default=_SECONDS, metavar="S", help=f"default: {_SECONDS:g}")
     made.add_argument("--clients", type=count, default=_CLIENTS, metavar="N", help=f"default: {_CLIENTS}")
     made.add_argument("--crashes", type=count, default=_CRASHES, metavar="N", help=f"default: {_CRASHES}")

@@ -69,7 +69,7 @@ class Model(Protocol[State, Asked_contra, Came_contra]):
         """Whether no operations can lead from this state to one in which this one can have had this result.
 
         False is never wrong. But where much was left open, states that can't come back are what keeps a search short:
-        any of it might have happened at any time, and whoever tries it at the wrong time must notice that soon.
+        any of it might have happened at any time, and trying it at the wrong time must be noticed soon.
         """
         ...
 
@@ -262,8 +262,8 @@ class _Search(Generic[State]):
     def _candidates(self, done: _Done) -> tuple[list[int], float]:
         """Which operations with a result may be next, by their returns; and when the first of them returns.
 
-        Whoever is invoked after another one has returned must wait for that one. So nobody may be next who is invoked
-        after the first return of all that are left, and that is the return of somebody who was invoked before.
+        An operation that is invoked after another one has returned must wait for that one. So none may be next that is
+        invoked after the first return of all that are left, and that is the return of one that was invoked before.
         """
         index, horizon, found = done.below, inf, list[int]()
         while index < len(self._known) and self._known[index].invoked_at <= horizon:

@@ -35,5 +35,5 @@ class Operation(msgspec.Struct, Generic[Asked, Came], frozen=True, kw_only=True)
         """It in one line, its times in milliseconds."""
         begin = f"{self.invoked_at * 1e3:,.3f}"
         if self.returned_at is None:
-            return f"{begin} … ? ms  {self.client}: {self.asked} → never heard of again"
+            return f"{begin} … ? ms  {self.client}: {self.asked} → never answered"
         return f"{begin} … {self.returned_at * 1e3:,.3f} ms  {self.client}: {self.asked} → {self.output}"

@@ -1,4 +1,4 @@
-"""One server as the harness handles it: a process is begun, is heard to be ready, is killed, and another is begun."""
+"""One server as the harness handles it: a process is begun, says that it is ready, is killed, and another is begun."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERRORS_CHARS_MAX = 2_000
 
 
 class ServerFailed(Exception):
-    """A server process ended, or did not answer, and nobody had killed it."""
+    """A server process ended, or did not answer, and was not killed."""
 
     def __init__(self, name: str, problem: str, errors: str) -> None:
         super().__init__(name, problem, errors)
@@ -97,7 +97,7 @@ class Served:
             return
         code = await self._end()
         if code != -signal.SIGKILL:
-            raise self._failed(f"ended with {code}, and nobody had killed it")
+            raise self._failed(f"ended with {code}, and was not killed")
         self.kills += 1
 
     async def _end(self) -> int:

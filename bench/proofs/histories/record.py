@@ -1,4 +1,4 @@
-"""What all clients were told, as it comes in: one list, one clock, one newest position.
+"""What all clients were answered, as it comes in: one list, one clock, one newest position.
 
 Here: what is made of an outcome or an error. Not here: asking (`clients`).
 """
@@ -48,14 +48,14 @@ class Record:
 
     Args:
         tokens: whether questions are asked with what is known; without, stale answers are to be expected, and found.
-        before: what was done, and told, before all clients: the history begins with it.
+        before: what was done, and answered, before all clients: the history begins with it.
     """
 
     def __init__(self, *, tokens: bool = True, before: Sequence[Call] = ()) -> None:
         self.history: list[Call] = [*before]
         #: How many of it were before all clients.
         self.before = len(before)
-        #: The newest position that anybody was told of, in a receipt, a refusal or an answer.
+        #: The newest position that any client was given, in a receipt, a refusal or an answer.
         self.position = max((_told(each.output) for each in before), default=0)
         #: How often which error came.
         self.errors: Counter[str] = Counter()
@@ -122,7 +122,7 @@ class Record:
 
 
 def _told(output: Came | None) -> int:
-    """The position that whoever got this was told of; 0 for none."""
+    """The position that this gave its client; 0 for none."""
     return 0 if output is None or isinstance(output, Denied) else output.position
 
 

@@ -38,8 +38,8 @@ from millstream.engine.loop.clock import elapsed
 __all__ = ["Histories", "Tally", "run"]
 
 _ANSWER_SECONDS_MAX = 1.0
-#: Below the ports that systems give to whoever connects. A client that tries to reach a port of those while nobody
-#: listens may be given that very port, and is connected with itself then; and nobody can listen there any more.
+#: Below the ports that systems give to clients. A client that tries to reach a port of those while no server
+#: listens may be given that very port, and is connected with itself then; and no server can listen there any more.
 _PORTS = range(20_000, 32_000)
 #: How many ids are remembered where the log is one of 0.1: so many that those of its commands are not forgotten. After
 #: as many operations, of which no more than half are accepted commands with ids, none of them is sent again.
@@ -69,7 +69,7 @@ class Tally(Verdict, kw_only=True):
     clients: int
     #: SIGKILLs: those of the plan, those while a process began anew, and the last one.
     kills: int = 0
-    #: Operations, all of them and by what came of them. Those left open are commands of which nobody knows whether
+    #: Operations, all of them and by what came of them. Those left open are commands of which it is not known whether
     #: they happened, and questions without an answer.
     operations: int = 0
     accepted: int = 0
@@ -115,7 +115,7 @@ def run(
 
     Args:
         histories: how long and how hard.
-        tell: is told after each crash.
+        tell: is called after each crash.
         program: what to run as a server.
     """
     tally = Tally(seed=histories.seed, clients=histories.clients)
@@ -265,7 +265,7 @@ def _rise(servers: Sequence[Served], loop: str) -> None:
 
 
 def _free_ports() -> Iterator[int]:
-    """Ports of this machine on which nobody listens now."""
+    """Ports of this machine on which no server listens now."""
     while True:
         port = Random().choice(_PORTS)
         with socket.socket() as attempt:

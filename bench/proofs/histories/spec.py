@@ -86,7 +86,7 @@ class Repeated(msgspec.Struct, frozen=True, tag=True):
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
     """A rejection: why, and the standing on which it was decided, at which position; and how many events the bank had
-    counted then, if it told that.
+    counted then, if it says so.
     """
 
     code: str

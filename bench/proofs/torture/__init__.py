@@ -20,10 +20,10 @@ Method:
 - A round ends with SIGKILL: at any moment since the process began, while opening (a new log, too), under load, while
   closing. Some end with SIGTERM. Some stop the process for a moment before. In some nothing can be written any more in
   the last moments, as with a disk that has stopped to answer, and in some the kill comes with an answer: what was
-  acknowledged or shown too early is found then. In some it comes as soon as the service was called, of which nobody
+  acknowledged or shown too early is found then. In some it comes as soon as the service was called, of which no log
   knows yet. In some a second process wants the same log, and must be refused. In some a thread checkpoints all the
-  time, so that the kill falls into a checkpoint. In some the next process sends commands again whose answer nobody
-  heard, and some whose answer was heard: each may be in the log once. With ``--format-1`` each log is one of millstream
+  time, so that the kill falls into a checkpoint. In some the next process sends commands again whose answer did
+  not arrive, and some whose answer did: each may be in the log once. With ``--format-1`` each log is one of millstream
   0.1, and its first process sends what is in it already.
 - Then the log is opened, in its place or as a copy (so that the next process has to recover it), and read by plain
   sqlite3. Numbers and digests are verified on those rows; each command has the events that it yields; the balances that

@@ -100,7 +100,7 @@ class Billed(Event):
 
 
 class Charge(Command):
-    """What a reaction sends: nobody else does."""
+    """What a reaction sends, and no caller."""
 
     account: Key
     of: int
@@ -112,7 +112,7 @@ class Charged(Event):
 
 
 class Settle(Command):
-    """What a timer sends: nobody else does."""
+    """What a timer sends, and no caller."""
 
     account: Key
     of: int
@@ -124,7 +124,7 @@ class Settled(Event):
 
 
 class NoteSent(Command):
-    """What comes of a bill that was sent: nobody else sends it."""
+    """What comes of a bill that was sent; no caller sends it."""
 
     account: Key
     attempt: str
@@ -141,7 +141,7 @@ class Sent(Event):
 
 
 class NoteUnsent(Command):
-    """What comes of a bill that could not be sent: nobody else sends it."""
+    """What comes of a bill that could not be sent; no caller sends it."""
 
     account: Key
     attempt: str

@@ -1,4 +1,4 @@
-"""What must hold of a log after a crash, as functions over values: the rows that lie in it, and what callers were told.
+"""What must hold of a log after a crash, as functions over values: the rows in it, and what callers were answered.
 
 Here: every judgement. Not here: how rows are read (`files`) or how the engine is asked (`reopening`). The only thing of
 the engine that is used is the pure function that verifies a commit against the one before it; the rest reads the JSON
@@ -76,7 +76,7 @@ Problem: TypeAlias = problems.Problem[Kind]
 
 
 class Told(NamedTuple):
-    """What the callers of one log were told: what was acknowledged, what was refused, what was seen in answers."""
+    """What the callers of one log were answered: what was acknowledged, what was refused, what was seen in answers."""
 
     acked: Mapping[str, Place]
     refused: Mapping[str, str]
@@ -87,7 +87,7 @@ class Told(NamedTuple):
 
     @property
     def commit(self) -> int:
-        """The last commit of which anybody was told."""
+        """The last commit that a caller was given."""
         return max((place.commit for place in self.acked.values()), default=0)
 
 
@@ -105,7 +105,7 @@ class Known(NamedTuple):
     head: Head = Head()
     places: Mapping[str, Place] = {}
     balances: Mapping[str, int] = {}
-    #: How many reactions have failed: nobody tries them again.
+    #: How many reactions have failed, and were not tried again.
     parked: int = 0
     #: The timers that wait, by name.
     waiting: Mapping[str, Waiting] = {}
@@ -181,7 +181,7 @@ def read_on(
 
 
 def broken_promises(known: Known, told: Told) -> list[Problem]:
-    """What callers were told and the log does not hold, or holds where it was not said to be."""
+    """What callers were answered and the log does not hold, or holds where it was not said to be."""
     problems = missing(known.places, told)
     if told.seen > known.head.position:
         what = f"an answer showed event {told.seen}, and the log ends with {known.head.position}"

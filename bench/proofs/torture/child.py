@@ -2,7 +2,7 @@
 
 It opens the bank on a log, lets callers loose on it, and says on standard output what became of their commands, each
 after it knows it: `reports` has the lines. SIGTERM makes it close the engine under its callers and end. Exit code 0
-when every command was answered, 3 when another process has the log, 4 when nobody listens any more.
+when every command was answered, 3 when another process has the log, 4 when its parent is gone.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Reporter:
         self.flush()
 
     def called(self, effect: str) -> None:
-        """Say at once that the service was called: whoever kills the process then does so before that is settled."""
+        """Say at once that the service was called, so that a kill can come before that is settled."""
         self.say(reports.called(effect))
         self.flush()
 
@@ -107,7 +107,7 @@ class _Reporter:
             while left:
                 left = left[os.write(self._pipe, left) :]
         except BrokenPipeError:
-            os._exit(_EXIT_UNHEARD)  # the parent was killed: nobody would ever end this load
+            os._exit(_EXIT_UNHEARD)  # the parent was killed: this load would never end
 
 
 class _Crowd:
@@ -183,7 +183,7 @@ class _Crowd:
             case Rejected() | EngineClosed() | DeadlineExceeded(decided=False):
                 self._say(reports.refusal(name, outcome))
             case DeadlineExceeded():
-                pass  # it may be in the log or not, and nobody was told
+                pass  # it may be in the log or not, and no caller was answered
             case _:
                 raise outcome
 

@@ -51,7 +51,7 @@ class Owing(NamedTuple):
 
     @classmethod
     def nothing(cls) -> Owing:
-        """That of a new log."""
+        """What a new log owes."""
         return cls({}, {}, {}, [])
 
     def copy(self) -> Owing:
@@ -225,7 +225,7 @@ def late_calls(calls: Iterable[Call], settled: Container[str]) -> list[str]:
 
 
 def sent_again(calls: Iterable[Call]) -> int:
-    """How many effects the service was called for by more than one process: nobody knew that it had been."""
+    """How many effects the service was called for by more than one process: the log did not know that it had been."""
     processes: dict[str, set[int]] = {}
     for call in calls:
         processes.setdefault(call.id, set()).add(call.generation)

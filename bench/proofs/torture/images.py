@@ -70,7 +70,7 @@ def judge(image: Image, acked: int, before: Known, final: Sequence[Commit], rand
 
     Args:
         image: what was taken.
-        acked: the last commit that anybody had been told of by then.
+        acked: the last commit that a caller had been given by then.
         before: what was known of the log before the process began.
         final: the log's rows, read after the process had ended, and found to be right.
         random: makes garbage.

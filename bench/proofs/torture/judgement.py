@@ -1,4 +1,4 @@
-"""What is known of one log from round to round: it is told what a round did, looks at the log, and says what is wrong.
+"""What is known of one log from round to round: it is given what a round did, looks at the log, and says what is wrong.
 
 Here: which judgement is made of what, and in which order. The judgements themselves are in `check` and `images`.
 """

@@ -24,8 +24,8 @@ class Ending(StrEnum):
     START = "killed so long after the process began"
     OPENING = "killed while it opens the log"
     LOAD = "killed under load"
-    CLOSING = "told to close under load, and killed while it does"
-    TERMINATED = "told to close at any moment, and left to end by itself"
+    CLOSING = "asked to close under load, and killed while it does"
+    TERMINATED = "asked to close at any moment, and left to end by itself"
 
 
 _WEIGHTS = {Ending.START: 2, Ending.OPENING: 3, Ending.LOAD: 10, Ending.CLOSING: 3, Ending.TERMINATED: 1}

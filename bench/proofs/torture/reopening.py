@@ -17,7 +17,7 @@ from millstream.engine.loop.clock import elapsed
 
 __all__ = ["DRAINED", "Reopened", "drain", "reopen"]
 
-#: What the service is told of who calls, when it is `drain`.
+#: The number of the process that calls the service, when it is `drain`.
 DRAINED = -1
 
 _SECONDS_MAX = 120.0
@@ -76,7 +76,7 @@ async def _finish(log: Path) -> int:
 
 
 def _early() -> datetime:
-    """Before any timer is due: whoever looks sends none."""
+    """Before any timer is due: a process that looks sends none."""
     return datetime(2000, 1, 1, tzinfo=UTC)
 
 

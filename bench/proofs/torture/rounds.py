@@ -179,6 +179,6 @@ def _wrong_end(plan: Round, child: Child, code: int, *, alone: bool) -> list[Pro
         return []
     who = f"process {child.order.generation}"
     if code == EXIT_LOCKED:
-        return [Problem(Kind.LOCK, f"{who} was refused, and nobody else had the log")]
+        return [Problem(Kind.LOCK, f"{who} was refused, and no other had the log")]
     errors = child.errors.read_text("utf-8", errors="replace")[-_ERRORS_CHARS_MAX:]
     return [Problem(Kind.PROCESS, f"{who} was at {sorted(child.marks)} and ended with {code}: {errors or 'silent'}")]

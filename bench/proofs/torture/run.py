@@ -61,7 +61,7 @@ class Tally(Verdict, kw_only=True):
     acknowledged: int = 0
     #: Receipts that said that the command was there already.
     repeated: int = 0
-    #: Effects that were settled; how many a process performed although one before it had: nobody knew of that.
+    #: Effects that were settled; how many a process performed although one before it had, which no log knew.
     effects: int = 0
     effects_again: int = 0
     lost: int = 0
@@ -93,7 +93,7 @@ def run(torture: Torture, tell: Callable[[Tally], None] = lambda _: None, progra
 
     Args:
         torture: how long and how hard.
-        tell: is told after each round.
+        tell: is called after each round.
         program: what to run as a process.
     """
     started, tally = elapsed(), Tally(seed=torture.seed)
@@ -151,7 +151,7 @@ def _stays(judgement: Judgement, plan: Round) -> bool:
 
 
 def _orders(torture: Torture, plan: Round, judgement: Judgement) -> list[Order]:
-    """That of the process, and that of its rival."""
+    """The order of the process, and the order of its rival."""
     loop = plan.loop if plan.loop in loops.available() else "asyncio"
     return [
         Order(

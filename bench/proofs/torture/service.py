@@ -1,4 +1,4 @@
-"""The outside world of the bank: a service that outlives whoever calls it, and how each call of it goes.
+"""The outside world of the bank: a service that outlives its callers, and how each call of it goes.
 
 Here: the file in which the service keeps what it was called for, a line for each call, and the fate of an effect, which
 follows from its id alone. Not here: who calls (`application`), and what must hold of the calls (`effects`).
@@ -54,7 +54,7 @@ def fate_of(effect: str) -> Fate:
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """What the service was told in one call, and by which process."""
+    """What the service was given in one call, and by which process."""
 
     id: str
     number: int
@@ -72,7 +72,7 @@ class Service:
     Args:
         file: what it keeps.
         generation: the process.
-        called: is told of each call, after it is kept: the attempt's id.
+        called: is called for each call, after it is kept, with the attempt's id.
     """
 
     def __init__(self, file: Path, generation: int, called: Callable[[str], None] = lambda _: None) -> None:

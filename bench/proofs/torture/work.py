@@ -1,9 +1,9 @@
 """The commands that callers send, each made from its name alone, and what each must leave in the log.
 
 A name is ``generation.caller.number``: the process, the caller in it, and how many this caller sent before. It is the
-command's id, so whoever knows a name can send that very command again, and knows which events belong to it. In a list
+command's id, so a process that knows a name can send that very command again, and knows its events. In a list
 for `execute_many`, which is one number, a command's name is ``generation.caller.number.index``. Every other list is
-sent without ids: its own name is its correlation then, and each deposit in it is told from the others by its amount.
+sent without ids: its own name is its correlation then, and each deposit in it is known from the others by its amount.
 
 Here: pure functions. Not here: sending (`child`).
 """
@@ -36,7 +36,7 @@ __all__ = [
 
 _POOL = 20
 _BATCH_MAX = 30
-#: How far beyond the last answer that was heard a caller may have got, with room to spare.
+#: How far beyond the last answer that came a caller may have got, with room to spare.
 _AHEAD = 3
 _OLDER_PER_COMMIT = 5
 
@@ -68,7 +68,7 @@ def role_of(caller: int) -> Role:
 
 
 def own_account(caller: int) -> str:
-    """The account into which nobody else pays."""
+    """The account into which no other caller pays."""
     return f"own-{caller}"
 
 
@@ -146,16 +146,16 @@ def name_in_log(record: Mapping[str, Any]) -> str:
     return f"{record['correlation']}.{record['events'][0]['amount'] - 1}"
 
 
-def unanswered(heard: Iterable[str], generation: int, callers: int) -> list[str]:
-    """Ids that a process may have sent without anybody hearing the answer: after each caller's last that was heard.
+def unanswered(answered: Iterable[str], generation: int, callers: int) -> list[str]:
+    """Ids that a process may have sent without an answer: after each caller's last one that was answered.
 
     Args:
-        heard: the names of all commands whose answer was heard.
+        answered: the names of all commands that were answered.
         generation: the process.
         callers: how many it had.
     """
     following = dict.fromkeys(range(callers), 0)
-    for name in heard:
+    for name in answered:
         of, caller, number = name.split(".")[:3]
         if of == str(generation) and caller != "open":
             following[int(caller)] = max(following[int(caller)], int(number) + 1)

@@ -8,7 +8,7 @@ it is. Nothing here is imported by a server without fronts.
     frames     the stream, cut into frames: pure
     notes      what both sides tell each other beside requests and replies: pure
     reader     from lines to requests that are good and left as they came: pure
-    order      what a front is told when it is started: pure
+    order      what a front is given when it is started: pure
     front, connection, uplink, child      the front's process
     fronts, process, link, guest          the writer's process
 """

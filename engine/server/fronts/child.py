@@ -34,14 +34,14 @@ _ORPHANED = 3
 
 
 def main(line: bytes) -> NoReturn:
-    """Do what an order says, and exit: 0 if it was told to stop, 1 if it could not begin, 3 if it is an orphan."""
+    """Do what an order says, and exit: 0 if it was asked to stop, 1 if it could not begin, 3 if it is an orphan."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     order = Order.of(line)
     stream = socket.socket(fileno=order.stream)
     try:
         front = front_of(order)
-    except BaseException as error:  # noqa: BLE001 - whatever importing an application raises is told, and is the end
+    except BaseException as error:  # noqa: BLE001 - what importing an application raises is reported, and is the end
         said = message_of(error) if isinstance(error, MillstreamError) else traceback.format_exc()
         with suppress(OSError):
             stream.setblocking(True)

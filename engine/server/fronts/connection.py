@@ -1,6 +1,6 @@
 """A connection in a front process: a `Connection` whose good requests are passed on to the writer's process.
 
-Here: what is passed on, what comes back, and what the writer's process is told of the connection. Not here: the stream
+Here: what is passed on, what comes back, and what the writer's process gets of the connection. Not here: the stream
 (`uplink`). Whatever bounds one connection by what it has read and not sent is enforced here, by `Connection` itself;
 what it shares with others, and what waits for the engine, is bounded in the writer's process (`guest`).
 """
@@ -54,7 +54,7 @@ class FrontConnection(Connection):
         self._passed: dict[int, tuple[Passing, Batch | None]] = {}
         #: Requests to watch or follow that were passed on and are not over.
         self._streams_open = 0
-        #: Bytes that the writer's process counts until it hears that they were taken.
+        #: Bytes that the writer's process counts until it learns that they were taken.
         self._owed_bytes = 0
         #: Why nothing is taken up from it.
         self._holds: set[str] = set()
@@ -67,7 +67,7 @@ class FrontConnection(Connection):
         return super().is_done and not self._streams_open
 
     def become(self, role: str | None) -> None:
-        """Do what this role may do, from the next request on; the writer's process hears it, too."""
+        """Do what this role may do, from the next request on; the writer's process learns it, too."""
         super().become(role)
         if role is not self._told_role:
             self._told_role = role

@@ -181,7 +181,7 @@ def _pass_on(connection: FrontConnection, request: object, batch: Batch | None) 
 
 
 class _Telling(Observer):
-    """Tells the writer's process what it is told."""
+    """Passes on to the writer's process what it is called with."""
 
     def __init__(self, front: Front) -> None:
         self._front = front

@@ -72,7 +72,7 @@ class Fronts:
         count: how many.
         app: the application.
         server: the server.
-        observer: is told what happens.
+        observer: is called with what happens.
         commands: those that wait at the mailbox's door; None where commands are passed on.
         tokens: who may do what.
         tls: made by `tls_context`.
@@ -190,7 +190,7 @@ class Fronts:
         return self._server.handlers[role]
 
     def failed(self, error: BaseException) -> None:
-        """A request failed; worth a line if nobody meant it to."""
+        """A request failed; worth a line if that was not meant."""
         if not is_meant(error):
             self._observer.request_failed(error=error)
 

@@ -118,7 +118,7 @@ class Guest(Running):
                 self._schedule()
 
     def ending(self, reason: str | None) -> None:
-        """It sends no more, or is told so."""
+        """It sends no more, or is to send no more."""
         self.reason = self.reason or reason
         self._is_ending = True
         self._end_streams_soon()
@@ -129,7 +129,7 @@ class Guest(Running):
             scope.cancel()
 
     def leave(self, *, is_gone: bool) -> None:
-        """Nobody takes its answers any more.
+        """Its answers are not taken any more.
 
         Args:
             is_gone: the connection is closed, so what is not decided yet is not wanted. Else its front is lost, and who
@@ -210,7 +210,7 @@ class Guest(Running):
             if handler is None:
                 raise self._refusal(request)
             handler(self, request, None)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             self.fail(request.id, error, None)
             if request.__class__.__name__ in _STREAMS:
                 self._link.note(Over(self.number))
@@ -270,7 +270,7 @@ class Guest(Running):
             self._owed_bytes += self._link.notification(self.number, line)
 
     async def writable(self) -> None:
-        """Wait until it takes what it is sent, or nobody is there any more."""
+        """Wait until it takes what it is sent, or is gone."""
         while not self.has_room and not self.is_gone:
             room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.append(room)
@@ -284,7 +284,7 @@ class Guest(Running):
         return not self._is_ending and not self.is_gone
 
     def stream(self, work: Callable[[int], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """As in `Running`; when it is over its front hears of it."""
+        """As in `Running`; when it is over its front learns of it."""
         task = super().stream(work)
         task.add_done_callback(lambda _: self._link.note(Over(self.number)))
         return task

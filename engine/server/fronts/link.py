@@ -70,7 +70,7 @@ class LinkHost(Protocol):
 
     @property
     def first_role(self) -> str | None:
-        """That of a connection that has not authenticated."""
+        """The role of a connection that has not authenticated."""
         ...
 
     def handlers_of(self, role: str | None) -> Any:
@@ -133,7 +133,7 @@ class Link(asyncio.Protocol):
         self._outgoing.note(note)
 
     def abort(self) -> None:
-        """Let go of the front at once."""
+        """Drop the front at once."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -51,7 +51,7 @@ class Unready(_Note, frozen=True):
 
 
 class Arrived(_Note, frozen=True):
-    """Somebody is there: may it come in?"""
+    """A connection is there: may it come in?"""
 
     number: int
 
@@ -71,7 +71,7 @@ class Took(_Note, frozen=True):
 
 
 class Ending(_Note, frozen=True):
-    """It sends no more, or, with a reason, is told so: its streams end."""
+    """It sends no more, or, with a reason, is to send no more: its streams end."""
 
     number: int
     reason: str | None
@@ -120,7 +120,7 @@ class Failed(_Note, frozen=True):
 
 
 class Welcome(_Note, frozen=True):
-    """Who has arrived may come in, or is told that there is no room."""
+    """What has arrived may come in, or there is no room."""
 
     number: int
     is_room: bool

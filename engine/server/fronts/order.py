@@ -1,4 +1,4 @@
-"""What a front is told when it is started: one line on its standard input. No secret is in it but digests of tokens.
+"""What a front is given when it is started: one line on its standard input. No secret is in it but digests of tokens.
 
 Here: the message. Not here: who sends it (`process`), and what follows (`child`).
 """

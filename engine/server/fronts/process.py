@@ -54,7 +54,7 @@ class Process:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Begin to start it; whatever comes of that is told by `ended`, and by the stream."""
+        """Begin to start it; whatever comes of that is known by `ended`, and by the stream."""
         Thread(target=self._run, name="millstream-front-process", daemon=True).start()
 
     def kill(self) -> None:
@@ -69,11 +69,11 @@ class Process:
     def _run(self) -> None:
         try:
             outcome: tuple[int | None, str] = self._waited(), ""
-        except Exception as error:  # noqa: BLE001 - told on the loop
+        except Exception as error:  # noqa: BLE001 - handed to the loop
             outcome = None, said_by(error)
         finally:
             self._stream.close()
-        with suppress(RuntimeError):  # the loop is closed: the server was never left, and nobody waits
+        with suppress(RuntimeError):  # the loop is closed: the server was never left, and no task waits
             self._loop.call_soon_threadsafe(self._settle, outcome)
 
     def _waited(self) -> int:

@@ -18,7 +18,7 @@ __all__ = ["NUMBER_BITS", "PREFIX", "Relayed", "Uplink"]
 
 #: The id of a request on the stream: the number of its connection, and then so many bits for its own.
 NUMBER_BITS = 32
-#: How a reply begins, whoever writes it: then its id follows.
+#: How every reply begins: then its id follows.
 PREFIX = b'{"jsonrpc":"2.0","id":'
 _AFTER = len(PREFIX)
 _SEQUENCE = (1 << NUMBER_BITS) - 1
@@ -39,7 +39,7 @@ class Uplink(asyncio.Protocol):
     Args:
         bytes_max: how much may wait to be sent before nothing more is passed on.
         numbered: finds a connection by its number, if it is still there.
-        told: is given each note.
+        noted: is given each note.
         lost: is called when the writer's process is gone.
     """
 
@@ -47,14 +47,14 @@ class Uplink(asyncio.Protocol):
         self,
         bytes_max: int,
         numbered: Callable[[int], Relayed | None],
-        told: Callable[[Note], None],
+        noted: Callable[[Note], None],
         lost: Callable[[], None],
     ) -> None:
         #: Whether it has as much to send as it may.
         self.is_full = False
         self._bytes_max = bytes_max
         self._numbered = numbered
-        self._told = told
+        self._noted = noted
         self._lost = lost
         self._frames = Frames()
         self._outgoing = Outgoing(REQUESTS, b"".join, self._flush_soon)
@@ -124,7 +124,7 @@ class Uplink(asyncio.Protocol):
                     connection.relay_notification(payload[_NUMBER.size :], len(payload))
             else:
                 for note in read_notes(payload):
-                    self._told(note)
+                    self._noted(note)
 
     def _reply(self, line: bytes, owed_bytes: int) -> None:
         end = line.index(b",", _AFTER)

@@ -3,8 +3,8 @@
 Here: the thread, its statements one after another, and that it gets to work beside a busy loop. Not here: what an error
 means for a commit (`log`).
 
-A commit is handed over and its landing told by one call each. aiosqlite, which does all else, needs a coroutine, a
-future and two turns of the loop for that, and a task to wait in.
+A commit is handed over, and its landing reported, by one call each. aiosqlite, which does all else, needs a coroutine,
+a future and two turns of the loop for that, and a task to wait in.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _USUAL_OF = 16
 class Appender:
     """A connection whose statements are executed one after another in its thread; see `opened`.
 
-    What was handed over is done, whoever still waits for it. Statements raise SQLite's errors, and ValueError once it
-    is closed.
+    What was handed over is done, also if its caller waits no more. Statements raise SQLite's errors, and ValueError
+    once it is closed.
 
     Args:
-        busy_seconds_max: how long a statement waits for somebody else's lock.
+        busy_seconds_max: how long a statement waits for another program's lock.
         here_ms_max: up to how long a statement may usually take to be executed on the loop's thread, where its caller
             asks for that. None: never.
     """
@@ -56,7 +56,7 @@ class Appender:
         #: How long the last statements took. The first ones go to the thread, which finds out.
         self._usual_seconds = float("inf") if here_ms_max is None else 2 * here_ms_max / 1e3
         self._apart_until = 0.0
-        #: Whether the connection waits for somebody else's lock now.
+        #: Whether the connection waits for another program's lock now.
         self._waits_for_locks = True
         self._jobs: SimpleQueue[tuple[_Work, Landed] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -102,14 +102,14 @@ class Appender:
         return self._connection is not None and self._connection.in_transaction
 
     def launch(self, work: _Work, landed: Landed, *, alone: bool = False) -> None:
-        """Let the thread do something; ``landed`` hears what came of it.
+        """Let the thread do something; ``landed`` gets what came of it.
 
-        If it raises, and leaves a transaction open, that is rolled back before ``landed`` hears of it.
+        If it raises, and leaves a transaction open, that is rolled back before ``landed`` is called.
 
         Args:
             work: is given the connection.
             landed: is called on the loop, once. What it raises is the loop's own to report.
-            alone: nobody else needs the loop now. It is done here and now, if ``here_ms_max`` allows it, and ``landed``
+            alone: no other task needs the loop. It is done here and now if ``here_ms_max`` allows it, and ``landed``
                 is called before this returns.
 
         Raises:
@@ -161,7 +161,7 @@ class Appender:
         return most is not None and self._usual_seconds < most and elapsed() > self._apart_until
 
     def _done_here(self, work: _Work, landed: Landed) -> bool:
-        """Do it on the loop's thread; False if somebody else holds a lock, for which the thread is to wait."""
+        """Do it on the loop's thread; False if another program holds a lock, for which the thread is to wait."""
         since = elapsed()
         result, error = self._do(work, waits_for_locks=False)
         if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
@@ -187,7 +187,7 @@ class Appender:
                 connection.execute(f"PRAGMA busy_timeout={self._busy_ms_max if waits_for_locks else 0}")
                 self._waits_for_locks = waits_for_locks
             return work(connection), None  # type: ignore[arg-type]  # none before the first one, which makes it
-        except BaseException as failure:  # noqa: BLE001 - told to whoever waits
+        except BaseException as failure:  # noqa: BLE001 - handed to ``landed``
             if self.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.rollback()  # type: ignore[union-attr]
@@ -217,7 +217,7 @@ class Appender:
             result, error = self._do(work, waits_for_locks=True)
             try:
                 self._loop.call_soon_threadsafe(self._tell, landed, result, error, elapsed() - since)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed: no task waits any more
                 break
             del job, work, landed, result, error
         if self._connection is not None:

@@ -97,14 +97,14 @@ async def connect(
 ) -> Database:
     """Open a database, or make it; outside of a transaction each statement is one.
 
-    aiosqlite does not wait for the thread of a connection that fails, or that nobody waits for any more, and it raises
+    aiosqlite does not wait for the thread of a connection that fails, or that no task waits for any more, and it raises
     if the loop is closed before it is done. So one that fails is one to nothing, and is closed; and a caller whose
     cancel scope is cancelled meanwhile gets the connection first.
 
     Args:
         address: a path, or SQLite's URI of one (https://www.sqlite.org/uri.html).
         uri: which of them it is.
-        busy_seconds_max: how long a statement waits for somebody else's lock.
+        busy_seconds_max: how long a statement waits for another program's lock.
         steps_max: how many steps a statement may take; one with more fails with ``SQLITE_INTERRUPT``.
 
     Raises:

@@ -22,7 +22,7 @@ __all__ = ["check_rows", "check_structure", "copy_pages"]
 
 _BUSY_SECONDS_MAX = 5.0
 
-#: Rows that no reader comes to, and bodies that the view ``events`` can't read, because a column's type binds nobody
+#: Rows that no reader comes to, and bodies that the view ``events`` can't read, because a column's type binds no writer
 #: (https://www.sqlite.org/datatype3.html).
 _STRANGE_ROW = "SELECT number FROM commits WHERE number < 1 OR typeof(body) <> 'text' ORDER BY number LIMIT 1"
 
@@ -106,7 +106,7 @@ def copy_pages(path: Path, target: Path) -> None:
 
 
 def _read(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
-    """What ``work`` makes of a connection that leaves no trace; done again if somebody began to write meanwhile."""
+    """What ``work`` makes of a connection that leaves no trace; done again if a process began to write meanwhile."""
     while True:
         resting = QuietFiles.look(path)
         with closing(sqlite3.connect(reading_address(path, resting), uri=True, timeout=_BUSY_SECONDS_MAX)) as db:

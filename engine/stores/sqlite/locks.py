@@ -19,7 +19,7 @@ _MAKING_A_LOCK = threading.Lock()
 
 
 def locked(path: str, make: Callable[[], None]) -> sqlite3.Connection | None:
-    """Take the lock in a file. Closing the connection lets go of it. None: somebody has it. Blocks: in a thread.
+    """Take the lock in a file. Closing the connection releases it. None: another one has it. Blocks: in a thread.
 
     Args:
         path: the file: one for all names that what it guards may have.

@@ -94,7 +94,7 @@ class SqliteLog:
         permissions: of a log that is made, whatever the umask. An empty file that is there already keeps its own, and
             what lies beside a log has those of the log.
         alone_ms_max: write a commit of up to 64 commands on the loop's own thread while no other command waits and
-            commits usually take less than so many milliseconds: whoever waits is answered sooner, and whatever becomes
+            commits usually take less than so many milliseconds: callers are answered sooner, and whatever becomes
             ready meanwhile waits until the disk has answered, for as long as that takes. After one that took four times
             as long the store's thread writes again, for a second. None: never.
 
@@ -202,7 +202,7 @@ class SqliteLog:
             landed(error if isinstance(error, Exception) else RuntimeError(f"the store's thread ended: {error!r}"))
 
     def _written(self, number: int, landed: Callable[[Exception | None], None], head: int | None) -> None:
-        """It is written, unless somebody has cut the ``-wal`` meanwhile."""
+        """It is written, unless another program has cut the ``-wal`` meanwhile."""
         try:
             if self._wal.has_gap():
                 landed(self._failed_by(number, self._cut("there is a gap in it, before what was written last")))
@@ -221,7 +221,7 @@ class SqliteLog:
             self._look_again(number if head is None else 0, partial(self._looked, number, landed, told))
 
     def _look_again(self, number: int, looked: Callable[[object, BaseException | None], None]) -> None:
-        """Whoever cut it may have taken what was written last. What can't be seen stays in doubt."""
+        """The program that cut it may have taken what was written last. What can't be seen stays in doubt."""
         self._unseen = number
         try:
             if self._writer is None:
@@ -378,7 +378,7 @@ class SqliteLog:
             )
 
     async def _or_close(self, opening: Callable[[], Awaitable[T]]) -> T:
-        """What ``opening`` returns; if it fails, everything is closed and SQLite's errors are told as the log's."""
+        """What ``opening`` returns; if it fails, everything is closed and SQLite's errors are raised as the log's."""
         try:
             return await opening()
         except BaseException as error:

@@ -44,7 +44,7 @@ class Mount(NamedTuple):
 def require_one_path(log: str, path: Path, *, tidy: bool) -> None:
     """That whatever is written beside ``path`` is found by everybody who opens that file. One that is not there passes.
 
-    An unfinished copy that `upkeep` left beside it, ``.NAME-….partial``, does not count: nobody opens that name.
+    An unfinished copy that `upkeep` left beside it, ``.NAME-….partial``, does not count: that name is never opened.
 
     Args:
         log: what errors call the log.
@@ -58,7 +58,7 @@ def require_one_path(log: str, path: Path, *, tidy: bool) -> None:
     folder = os.path.dirname(real)
     file, beside = stat_of(real), stat_of(folder)
     if file is None or beside is None or not stat.S_ISREG(file.st_mode):
-        return  # whoever opens it says what is wrong
+        return  # opening it says what is wrong
     if file.st_nlink > 1 and (names := _names_of(real, tidy)) > 1:
         problem = f"its file has {names} names (hard links), and what lies beside one of them is missing under another"
         raise LogRefused(log, problem, _KEEP_ONE)
@@ -114,7 +114,7 @@ def _names_of(real: str, tidy: bool) -> int:
     partials = [partial for partial in _partials_beside(real) if _is_same(partial, real)]
     if tidy:
         for partial in partials:
-            partial.unlink(missing_ok=True)  # whoever made the copy may be finishing it now
+            partial.unlink(missing_ok=True)  # the process that made the copy may be finishing it now
     file = stat_of(real)
     return 0 if file is None else file.st_nlink - (0 if tidy else len(partials))
 

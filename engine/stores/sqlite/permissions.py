@@ -1,4 +1,4 @@
-"""Who may read what a log leaves on the disk: its owner, unless somebody said otherwise.
+"""Who may read what a log leaves on the disk: its owner, unless its permissions say otherwise.
 
 Here: making files with permissions of their own, whatever the umask. SQLite gives ``-wal``, ``-shm`` and ``-journal``
 those of their database. Not here: what is in the files.
@@ -46,7 +46,7 @@ def make_with(path: str | Path, permissions: int, owner: tuple[int, int] | None 
 def make_like(path: str | Path, log: Path, permissions: int) -> None:
     """Make an empty file beside a log, with the log's permissions; with ``permissions`` where there is no log yet.
 
-    Made by root it is the log's owner's, as SQLite does it with its own files: whoever writes the log may open it.
+    Made by root it is the log's owner's, as SQLite does it with its own files: what may write the log may open it.
 
     Raises:
         OSError: it can't be made.

@@ -2,7 +2,7 @@
 
 Here: what is looked at, and how often. Not here: what is read then (`reading`).
 
-SQLite tells nobody of a commit, and has a number that differs after one: ``PRAGMA data_version``
+SQLite signals no commit, and has a number that differs after one: ``PRAGMA data_version``
 (https://www.sqlite.org/pragma.html#pragma_data_version). A look takes a read transaction, no lock that a writer waits
 for, and reads nothing that is not in memory. It is taken on the loop's own thread, on a connection that does nothing
 else: that costs 2 to 4 µs. In a thread it would cost 100, and beside a busy loop wait 5 ms for the interpreter's lock,
@@ -28,7 +28,7 @@ class Pulse(AppendSignal):
 
     Args:
         state: what it looks like now; something new has come when that differs. Whatever it raises counts as new:
-            whoever reads will hear of it.
+            the read that follows raises it, too.
     """
 
     def __init__(self, state: Callable[[], object]) -> None:
@@ -75,7 +75,7 @@ class Pulse(AppendSignal):
 
 
 def look_connection(address: str) -> sqlite3.Connection:
-    """A connection for `version_of`: it waits for nobody's lock. Made in 0.1 ms where another one reads that file."""
+    """A connection for `version_of`: it waits for no lock. Made in 0.1 ms where another one reads that file."""
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=0)
 
 

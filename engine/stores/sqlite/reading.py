@@ -1,4 +1,4 @@
-"""Reading a log in a SQLite file: beside the writer of the same handle, or attached beside whoever writes.
+"""Reading a log in a SQLite file: beside the writer of the same handle, or attached beside another process.
 
 Here: the connection that reads, and what its rows and errors become. Not here: anything that writes (`sqlite`).
 
@@ -47,7 +47,7 @@ class SqliteReader:
 
     Args:
         path: the database file, absolute once it is read.
-        watch: of its files; begun here when the reader attaches beside a writer, else by whoever opens the log.
+        watch: of its files; begun here when the reader attaches beside a writer, else by opening the log.
         busy_seconds_max: how long to wait for another program's lock.
         checked_bytes_max: up to this size, attaching checks the pages.
         name: what errors call it.
@@ -66,7 +66,7 @@ class SqliteReader:
         self.meta: Meta | None = None
         self._db: Database | None = None
         self._attached = False
-        #: How the files looked when they were attached to, while nobody has written them since.
+        #: How the files looked when they were attached to, while no process has written them since.
         self._resting: QuietFiles | None = None
         #: Which file is read, by inode and device.
         self._file: tuple[int, int] | None = None
@@ -83,7 +83,7 @@ class SqliteReader:
         await self._db.rows(LAST)  # opens the -wal now: later there might be another one in its place
 
     async def attach(self) -> str:
-        """Read beside whoever writes; the application's name. Raises SQLite's errors, LogRefused, LogCorrupt."""
+        """Read beside the writer; the application's name. Raises SQLite's errors, LogRefused, LogCorrupt."""
         owner = await self._connect_without_trace()
         self._attached, self._pulse = True, Pulse(self._state)
         return owner
@@ -100,7 +100,7 @@ class SqliteReader:
         return page
 
     def follow(self, after: int, bytes_max: int) -> AsyncGenerator[Sequence[Commit], None]:
-        """What `Log.follow` promises, beside whoever writes."""
+        """What `Log.follow` promises, beside the writer."""
         return followed(partial(self._read_on, self._file), self._pulse, after, bytes_max)
 
     def look_now(self) -> None:
@@ -138,7 +138,7 @@ class SqliteReader:
         return page
 
     def _state(self) -> object:
-        """What differs when somebody has written. Here on the loop's thread: see `pulse`."""
+        """What differs when a process has written. Here on the loop's thread: see `pulse`."""
         if self._resting is not None:
             return QuietFiles.look(self._path)
         if self._db is None or self._watch.lost():
@@ -185,7 +185,7 @@ class SqliteReader:
         return resting is not None and not await in_thread(resting.holds, self._path)
 
     async def _fetch(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Sequence[Any]]:
-        """Rows. Where the files rested, they must still rest afterwards: what was read while somebody began to write
+        """Rows. Where the files rested, they must still rest afterwards: what was read while a process began to write
         them counts for nothing, and is read again beside that writer.
         """
         if not self._attached:

@@ -1,6 +1,6 @@
-"""Reading a SQLite database beside whoever writes it, or may begin to, without leaving a trace.
+"""Reading a SQLite database beside its writer, or one that may begin to write, without leaving a trace.
 
-Here: how its files look while nobody writes, what to open then, and what to do about the ``-wal`` before its content is
+Here: how its files look while no process writes, what to open then, and what to do about the ``-wal`` before it is
 shown. Not here: whose database it is (`log`, `snapshots`).
 
 No file that SQLite locks is opened here: when a process closes a file, the system drops all of its locks on it, also
@@ -35,7 +35,7 @@ class _File(NamedTuple):
 
 
 class QuietFiles(NamedTuple):
-    """How the files looked when everything was in the database file and nobody wrote it."""
+    """How the files looked when everything was in the database file and no process wrote it."""
 
     database: _File
     wal: _File | None
@@ -70,9 +70,9 @@ def reading_address(path: Path, resting: QuietFiles | None) -> str:
     """What to open for reading so that no file is made (https://www.sqlite.org/uri.html#recognized_query_parameters).
 
     One that rests is opened as immutable, because SQLite makes a ``-wal`` and a ``-shm`` to read it otherwise, and
-    a connection that only reads leaves them behind. Whoever reads so must see that it still rests after each read.
+    a connection that only reads leaves them behind. Such a reader must see that it still rests after each read.
 
-    On a full disk the ``-shm`` of somebody else is used, and none is written: SQLite makes one in memory where nobody
+    On a full disk another process's ``-shm`` is used, and none is written: SQLite makes one in memory where no process
     has the database open (https://www.sqlite.org/wal.html#read_only_databases). Writing it ends the process (SIGBUS).
     """
     if resting is not None:
@@ -101,8 +101,8 @@ def lacking_room(path: Path) -> str | None:
 def sync_wal(path: Path) -> None:
     """Make all that is in the ``-wal`` durable.
 
-    A commit is shown by SQLite when its frames are synced: in ``walFrames`` the sync comes before the shared index is
-    told of them (https://sqlite.org/src/file/src/wal.c). But that index goes with the last process that has the
+    A commit is shown by SQLite when its frames are synced: in ``walFrames`` the sync comes before the shared index
+    names them (https://sqlite.org/src/file/src/wal.c). But that index goes with the last process that has the
     database open, and the next one makes it from all whole frames of the file, also those that a crash left unsynced.
 
     Raises:

@@ -177,7 +177,7 @@ def commit_of(log: str, number: int, row: Sequence[Any]) -> Commit:
     """The commit in the row that should hold this number.
 
     Raises:
-        LogCorrupt: it holds another one, or a value has another type: a column's binds nobody
+        LogCorrupt: it holds another one, or a value has another type: a column's binds no writer
             (https://www.sqlite.org/datatype3.html).
     """
     found, position, recorded_at, body, digest = row
@@ -210,7 +210,7 @@ def changed_in(schema: Iterable[Sequence[Any]], version: int) -> str | None:
 
 
 def added_to(schema: Iterable[Sequence[Any]]) -> tuple[str, str] | None:
-    """What somebody added to a log's schema, as its kind and its name; None where nothing was.
+    """What was added to a log's schema, as its kind and its name; None where nothing was.
 
     A trigger may delete what is acknowledged, an index of its own may refuse a commit, and a view may never end.
     """
@@ -257,7 +257,7 @@ def meta_in(rows: Iterable[Sequence[Any]], version: int) -> tuple[Meta, str | No
 
 
 def _checksum(rows: Mapping[str, str]) -> str:
-    """That of all other rows of the table."""
+    """The checksum of all other rows of the table."""
     if rows["format"] == "1":
         text = f"1 {rows['application']}"
     else:
@@ -299,7 +299,7 @@ async def meta_of(log: str, db: Database) -> Meta:
 
     Raises:
         LogRefused: it holds something else, a log in a newer format or one that needs a newer millstream, or a log to
-            which somebody added something.
+            which something was added.
         LogCorrupt: it holds a log that names no application, or whose tables are not as they were made.
     """
     ((owner,),) = await db.rows("PRAGMA application_id")
@@ -439,7 +439,7 @@ def _insert(row: Sequence[object], connection: sqlite3.Connection) -> int | None
     except sqlite3.DatabaseError as error:
         if primary_code(error) != sqlite3.SQLITE_AUTH:
             raise
-        connection.execute(LAST).fetchall()  # learns of the schema as it is now: somebody may have removed the trigger
+        connection.execute(LAST).fetchall()  # learns of the schema as it is now: the trigger may have been removed
         written = connection.execute(_APPEND, row).fetchall()
     if written:
         return None

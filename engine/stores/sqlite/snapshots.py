@@ -1,7 +1,7 @@
 """Snapshots in a SQLite file beside the log: ``bank.db-snapshots``.
 
 A file of its own, because what it holds can be made again: writing megabytes here takes no lock that a commit waits
-for, damage here can't reach the log, and whoever wants the room back deletes it while nothing has the log open.
+for, damage here can't reach the log, and an operator who wants the room back deletes it while nothing has the log open.
 
 Each attempt to take a snapshot has a number, and its pieces have ids that begin with it; a row in ``snapshots`` says
 that the attempt was finished, so that one row makes a snapshot whole.
@@ -161,9 +161,9 @@ class SqliteSnapshots:
             await self._start_anew(error)
 
     async def attach(self) -> None:
-        """Read what is there now, whoever takes snapshots meanwhile: all is read in one transaction, until `close`.
+        """Read what is there now, also while snapshots are taken: all is read in one transaction, until `close`.
 
-        Where somebody begins to write a file that rested, what is read may be torn; its checksum tells.
+        Where a process begins to write a file that rested, what is read may be torn; its checksum shows that.
 
         Raises:
             OSError, sqlite3.Error, msgspec.ValidationError: there is no file, or it can't be read.
@@ -186,7 +186,7 @@ class SqliteSnapshots:
             raise SnapshotsLocked(str(self._like))
         try:
             self._attempts.clear()
-            self._last_attempt = None  # somebody else may have made some meanwhile
+            self._last_attempt = None  # another process may have made some meanwhile
             yield
         finally:
             lock.close()
@@ -260,7 +260,7 @@ class SqliteSnapshots:
             await db.close()
 
     async def _go_over(self) -> None:
-        """If whoever has taken snapshots has begun a new file, use that."""
+        """If another process that took snapshots has begun a new file, use that."""
         if self._db is not None and not self._attached and _file_at(self.path) != self._file:
             with anyio.CancelScope(shield=True):
                 await self.close()

@@ -1,6 +1,6 @@
 """The ``-wal`` of a log that is written: whether it has become shorter than the writer left it.
 
-A file that somebody cuts while it is open is missed by SQLite no sooner than when it reads what is gone, and most of it
+A file that is cut while it is open is missed by SQLite no sooner than when it reads what is gone, and most of it
 is in memory: commits would be acknowledged behind a gap, and be gone with it when the log is opened again.
 
 The file is opened here, which is safe for a ``-wal``: SQLite has no locks on it that closing it could drop
@@ -34,7 +34,7 @@ class WalSize:
         self._file: int | None = None
         self._bytes = 0
         self._frame_bytes = 0
-        #: What a crash left may end in zeros: then nothing is told from them.
+        #: What a crash left may end in zeros: then nothing is known from them.
         self._ends_in_a_frame = False
 
     def begin(self, database: Path, page_bytes: int) -> None:

@@ -58,7 +58,24 @@ def test_the_program_runs_and_says_its_version() -> None:
 
 def test_the_script_of_the_package_is_this_program() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert 'millstream = "millstream.engine.cli:main"' in text
+    assert 'millstream = "millstream.program:main"' in text
+
+
+@pytest.mark.parametrize("module", ["millstream.engine", "millstream.engine.write.kernel", "millstream.engine.cli.log"])
+@pytest.mark.skipif(sys.platform == "win32", reason="an interrupt can't be sent there")
+def test_an_interrupt_while_it_starts_is_an_exit_code_and_no_traceback(module: str) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from millstream.program import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_wrong_argument_is_exit_code_2_and_no_argument_shows_the_help(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         CallerError,
         VersionConflict("ann", 1_000, 1_002),
-        "key 'ann' is at version 1,002, not at 1,000: somebody changed it since; look again and decide anew",
+        "key 'ann' is at version 1,002, not at 1,000: it was changed since; look again and decide anew",
     ),
     (
         CallerError,

@@ -49,7 +49,7 @@ async def test_a_version_is_expected_and_metadata_is_kept() -> None:
         conflict = await caller.call("execute", {"command": ADD, "expected_version": 0})
         assert conflict == {
             "code": 1004,
-            "message": "key 'a' is at version 1, not at 0: somebody changed it since; look again and decide anew",
+            "message": "key 'a' is at version 1, not at 0: it was changed since; look again and decide anew",
             "data": {"error": "VersionConflict", "key": "a", "expected": 0, "actual": 1, "position": 1},
         }
         note = {"type": "Note", "text": "x"}

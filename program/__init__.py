@@ -1,0 +1,5 @@
+"""The program ``millstream``, before anything of the engine is imported: that takes a moment, which may be interrupted."""
+
+from millstream.program.start import main
+
+__all__ = ["main"]
