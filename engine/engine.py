@@ -106,6 +106,7 @@ class Engine(Mending):
 
     Raises (on entering):
         LogLocked, LogRefused, LogCorrupt: the log can't be used.
+        EngineClosed: it was opened before.
         EventsUnreadable: the log holds events that today's application does not know or can't read.
         ApplyFailed: a write model can't apply what the log holds.
         DefinitionError: the clock tells no aware datetime; a class of effects can't be made without arguments.

@@ -76,6 +76,7 @@ class Replica(Queries):
 
     Raises (on entering):
         LogRefused, LogCorrupt: the log is not there, or can't be used.
+        EngineClosed: it was opened before.
         EventsUnreadable: it holds events that today's application does not know or can't read.
     """
 

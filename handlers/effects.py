@@ -84,10 +84,11 @@ def performs(method: Any = None, /, *, name: str | None = None, **terms: Any) ->
         after_parked: what becomes of the later ones of a key while one of it is parked: they ``"wait"`` for it, or
             ``"pass"``.
         name: what the log calls it. ``Class.method`` by default: where one of the two is renamed, keep the old name
-            here, or says so in ``App(renamed=…)``.
+            here, or say so in ``App(renamed=…)``.
 
     Raises (when the class is made):
         DefinitionError: it is no coroutine function, has no usable annotations, or a term that is none.
+        TypeError: there is no such term.
     """
     if method is None:
         unknown = terms.keys() - set(Terms._fields)

@@ -73,7 +73,7 @@ def reacts(method: Any = None, /, *, name: str | None = None) -> Any:
     Args:
         method: the method.
         name: what the log calls it. ``Class.method`` by default: where one of the two is renamed, keep the old name
-            here, or says so in ``App(renamed=…)``.
+            here, or say so in ``App(renamed=…)``.
 
     Raises (when the class is made):
         DefinitionError: it is no plain method, or has no usable annotation.

@@ -1,4 +1,4 @@
-"""The program ``millstream``, before anything of the engine is imported: that takes a moment, which may be interrupted."""
+"""The program ``millstream``, before anything of the engine is imported: that may be interrupted."""
 
 from millstream.program.start import main
 

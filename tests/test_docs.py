@@ -20,6 +20,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -51,6 +52,9 @@ from millstream.engine.application.effects import Terms
 from millstream.engine.client import ClientLimits
 from millstream.engine.observers.log_lines import LEVELS
 from millstream.engine.server import ServerLimits
+from millstream.engine.stores.capabilities import Launching
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.testing import errors as testing_errors
 from millstream.engine.web import WebLimits
 from millstream.engine.web.app import ADDRESSES
@@ -556,3 +560,52 @@ def test_the_reference_has_everything_that_users_import_once() -> None:
     assert [
         f"{face.__name__}.{name}" for face in FACES for name in face.__all__ if id(getattr(face, name)) not in there
     ] == []
+
+
+#: Whose contract the methods of a store have.
+PORTS = (Launching, Log, SnapshotStore)
+
+
+def raised_in(function: Any) -> set[str]:
+    """The classes of errors that a function raises by itself, by name; not what functions within it do."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    todo, found = list(ast.iter_child_nodes(tree)), set()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        if isinstance(node, ast.Raise):
+            error = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            if isinstance(error, ast.Name) and error.id[0].isupper():
+                found.add(error.id)
+        todo += ast.iter_child_nodes(node)
+    return found - {"AssertionError", "StopAsyncIteration", "NotImplementedError"}
+
+
+def contracts() -> Iterator[tuple[str, Any, str]]:
+    """What users may call: its name, the function, and the docstrings that speak of it."""
+    for face in FACES:
+        for name in face.__all__:
+            exported = getattr(face, name)
+            if inspect.isfunction(exported):
+                yield name, exported, exported.__doc__ or ""
+            elif inspect.isclass(exported):
+                of_class = exported.__doc__ or ""
+                for method, found in inspect.getmembers(exported):
+                    function = found.fget if isinstance(found, property) else found
+                    if not inspect.isfunction(function) or not Path(function.__code__.co_filename).is_relative_to(ROOT):
+                        continue  # it is made, by msgspec or typing
+                    if method in ("__init__", "__post_init__", "__aenter__"):
+                        yield f"{name}.{method}", function, of_class
+                    elif not method.startswith("_"):
+                        inherited = "".join(
+                            getattr(getattr(port, method, None), "__doc__", None) or "" for port in PORTS
+                        )
+                        yield f"{name}.{method}", function, f"{function.__doc__}{inherited}"
+
+
+def test_every_public_docstring_names_the_errors_that_are_raised_there() -> None:
+    checked = {name: raised_in(each) - set(re.findall(r"\w+", said)) for name, each, said in contracts()}
+    # What is not open is a defect of the caller's, and the port's "Exception".
+    assert {name: errors for name, errors in checked.items() if errors - {"RuntimeError"}} == {}
+    assert len(checked) > 150

@@ -70,6 +70,7 @@ class Link:
         DefinitionError: the address is none.
         ConnectionLost (on entering): no server is there. Only one attempt is made.
         NotAuthenticated (on entering): the server does not know the token.
+        EngineClosed (on entering): it was opened before.
     """
 
     def __init__(

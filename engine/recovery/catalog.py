@@ -97,8 +97,14 @@ class Catalog:
     @asynccontextmanager
     async def taking(self) -> AsyncIterator[None]:
         """A block in which no other process takes snapshots: see `SnapshotStore.taking`, and what it raises."""
-        async with nullcontext() if self._store is None else self._store.taking():
+        if self._store is None:
             yield
+            return
+        try:
+            async with self._store.taking():
+                yield
+        finally:
+            await self._store.rest()
 
     def wants(self, part: Part) -> bool:
         """Whether a part, as new, is to be stored beside the live one: it has snapshots, and they could be made."""
@@ -128,6 +134,7 @@ class Catalog:
                     except _Dropped:  # by another process, which has taken a later one: look again
                         part.reset()
                         kept = await self._readable(store)
+            await store.rest()
 
     async def _restore(
         self, store: SnapshotStore, there: Sequence[Snapshot], part: Part, slicer: Slicer, until: int | None
@@ -180,6 +187,8 @@ class Catalog:
         except Exception as error:  # noqa: BLE001 - a snapshot less is a slower opening, and nothing else
             self._observer.snapshot_failed(part=part.name, error=error)
             return False
+        finally:
+            await self._store.rest()
 
     async def of_use(self) -> Mapping[str, bool]:
         """By part: whether its snapshot is of use, as far as `restore` has looked. A part without one is not in it.
@@ -205,6 +214,7 @@ class Catalog:
                 kept = await self._store.kept()
                 same = [each for each in kept if each.part == part.name and fits(each.fingerprint, part.fingerprint)]
                 await self._store.drop(same)
+            await self._store.rest()
 
     async def tidy(self, names: Iterable[str], before: int) -> None:
         """Drop the snapshots that were set aside; and those of parts that are none of these, and were taken before a

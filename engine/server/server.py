@@ -54,6 +54,7 @@ class Server(Sockets):
             machines without tokens or TLS.
         FrontFailed (on entering): a front process could not be started.
         WrongLoop (on entering): the backend was opened on another event loop.
+        EngineClosed (on entering): it has served before.
     """
 
     def __init__(

@@ -78,6 +78,9 @@ class MemorySnapshots:
         dropped = {each.checksum for each in snapshots}
         self._whole = [kept for kept in self._whole if kept.snapshot.checksum not in dropped]
 
+    async def rest(self) -> None:
+        """Nothing to do."""
+
     def doubt(self, problem: str) -> None:
         """Nothing to do: a list is not damaged by what goes on in it."""
 

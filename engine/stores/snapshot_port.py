@@ -76,6 +76,13 @@ class SnapshotStore(Protocol):
         """Drop these snapshots and their pieces; one that is not there any more is passed over."""
         ...
 
+    async def rest(self) -> None:
+        """Nothing is needed for a while: release what the next call can take up again, such as a connection.
+
+        Does nothing within `taking`, while another call runs, and after `attach`. Never raises.
+        """
+        ...
+
     def doubt(self, problem: str) -> None:
         """A snapshot's pieces are not what was finished: what the store holds is not to be built on.
 

@@ -58,6 +58,9 @@ class FaultySnapshots:
         await self._work()
         await self._inner.drop(snapshots)
 
+    async def rest(self) -> None:
+        await self._inner.rest()
+
     def doubt(self, problem: str) -> None:
         self._inner.doubt(problem)
 

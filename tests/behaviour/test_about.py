@@ -345,8 +345,8 @@ def test_a_scenario_tells_it_too() -> None:
 @pytest.mark.parametrize(
     ("second", "problem"),
     [
-        ("when: datetime", "parameter 'when' is what is told about the event: about: About"),
-        ("about", "parameter 'about' is what is told about the event: about: About"),
+        ("when: datetime", "parameter 'when' is what is known about the event: about: About"),
+        ("about", "parameter 'about' is what is known about the event: about: About"),
         ("about: About, more: int", r"an @applies method takes \(self, message\) or \(self, message, about\)"),
         ("*, about: About", r"an @applies method takes \(self, message\) or \(self, message, about\)"),
     ],

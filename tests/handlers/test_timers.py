@@ -512,7 +512,7 @@ async def test_a_command_of_yesterday_is_upcast_when_it_is_due(place: Place, han
         async with Engine(tomorrow, log=place.log(), clock=hands):
             pass
     async with Engine(later, log=place.log(), clock=hands) as engine:
-        await until(lambda: len(engine.agenda.entries()) == 1)
+        await until(lambda: [each.error for each in engine.agenda.entries()] == ["HandlerFailed"])
         assert write_state(engine).models[0].freed == [3]
         (parked,) = engine.agenda.entries()
         assert (parked.id, parked.error) == ("timer:hold/two@s", "HandlerFailed")

@@ -111,7 +111,7 @@ class ByIdentity(msgspec.Struct, frozen=True, eq=False):
         (Changes, "write class Changes(msgspec.Struct, frozen=True)"),
         (
             Listed,
-            "field 'tags' of Listed is list[str], which can change, so no index would hear of it: write tuple[…, ...]",
+            "field 'tags' of Listed is list[str], which can change, so no index would see it: write tuple[…, ...]",
         ),
         (Deep, "field 'inner' of Deep is tuple["),
         (Anything, "field 'more' of Anything is typing.Any, which can change"),

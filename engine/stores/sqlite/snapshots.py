@@ -25,6 +25,7 @@ import msgspec
 
 from millstream.engine.commits.marks import SNAPSHOTS_APPLICATION_ID
 from millstream.engine.loop.threads import in_thread
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.snapshots.part import Snapshot
 from millstream.engine.stores.errors import SnapshotsLocked
@@ -133,6 +134,12 @@ class SqliteSnapshots:
         self.path = Path(path)
         self._like = self.path if like is None else Path(like)
         self._db: Database | None = None
+        #: It is open, and has no connection until one is needed.
+        self._rests = False
+        self._reopening = anyio.Lock()
+        #: Statements that are under way, and whether snapshots are taken: then it does not rest.
+        self._underway = 0
+        self._is_taking = False
         #: Those that are begun and not finished, by part.
         self._attempts: dict[str, int] = {}
         self._last_attempt: int | None = None
@@ -187,8 +194,10 @@ class SqliteSnapshots:
         try:
             self._attempts.clear()
             self._last_attempt = None  # another process may have made some meanwhile
+            self._is_taking = True
             yield
         finally:
+            self._is_taking = False
             lock.close()
 
     def _take_lock(self) -> sqlite3.Connection | None:
@@ -248,11 +257,16 @@ class SqliteSnapshots:
         for (attempt,) in await self._all(_FORGET, snapshot.checksum, but):
             await self._all(_DROP, attempt)
 
+    async def rest(self) -> None:
+        if self._db is not None and not (self._attached or self._is_taking or self._underway):
+            db, self._db, self._rests = self._db, None, True
+            await to_the_end(db.close())
+
     def doubt(self, problem: str) -> None:
         self._damage = ValueError(problem)
 
     async def close(self) -> None:
-        db, self._db = self._db, None
+        db, self._db, self._rests = self._db, None, False
         self._attempts.clear()
         self._damage = self._last_attempt = None
         self._attached = False
@@ -280,9 +294,22 @@ class SqliteSnapshots:
         self._attempts[part] = self._last_attempt
 
     async def _all(self, statement: str, *values: Any) -> list[Any]:
-        if self._db is None:
-            raise RuntimeError(f"snapshots {self.path} are not open")
-        return await self._db.rows(statement, values)
+        self._underway += 1
+        try:
+            if self._rests:
+                async with self._reopening:
+                    await self._wake()
+            if self._db is None:
+                raise RuntimeError(f"snapshots {self.path} are not open")
+            return await self._db.rows(statement, values)
+        finally:
+            self._underway -= 1
+
+    async def _wake(self) -> None:
+        if self._rests:
+            with anyio.CancelScope(shield=True):
+                self._db = await self._opened()
+                self._rests = False
 
     @asynccontextmanager
     async def _noticing_damage(self) -> AsyncIterator[None]:

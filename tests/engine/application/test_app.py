@@ -258,7 +258,7 @@ def test_a_handler_without_a_usable_signature_is_refused_when_the_class_is_made(
 
 
 def test_a_view_has_no_context() -> None:
-    with pytest.raises(DefinitionError, match="parameter 'context' is what is told about the event: about: About"):
+    with pytest.raises(DefinitionError, match="parameter 'context' is what is known about the event: about: About"):
 
         class Curious(View):
             @applies  # type: ignore[type-var]

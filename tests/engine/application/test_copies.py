@@ -166,7 +166,7 @@ def test_what_is_of_a_class_that_nobody_knows_is_copied_as_deep_as_it_goes() -> 
 
 
 def test_what_nobody_can_have_a_copy_of_is_refused() -> None:
-    with pytest.raises(TypeError, match="it holds a generator, of which nobody else can have a copy"):
+    with pytest.raises(TypeError, match="it holds a generator, which can't be copied"):
         own({"a": [1], "b": (each for each in range(3))})
 
 

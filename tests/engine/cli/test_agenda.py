@@ -298,7 +298,7 @@ class TestOfAServer:
             millstream("execute", "Hold", "show=s", "order=o1", "--address", socket)
             monkeypatch.setenv("MILLSTREAM_TOKEN", "a token for reading")
             shown = millstream("agenda", "show", socket, "timer:hold/o1@s")
-            assert (shown.code, "shown to whoever may give commands" in shown.out) == (0, True)
+            assert (shown.code, "shown to those who may give commands" in shown.out) == (0, True)
             refused = millstream("agenda", "drop", socket, "timer:hold/o1@s")
             assert (refused.code, "role 'reader' may not call 'settle'" in refused.err) == (6, True)
 

@@ -374,7 +374,7 @@ async def test_a_server_that_stays_quiet_is_asked_whether_it_is_there_and_then_l
             outcome = start(group, link.call("execute", ADD))
             await until(lambda: outcome.settled)
         problem, sent = lost(outcome)
-        assert problem.startswith("nothing was heard from it for 0.")
+        assert problem.startswith("nothing came from it for 0.")
         assert sent
 
 

@@ -359,7 +359,7 @@ async def test_what_is_told_and_is_none_of_the_protocol_ends_its_watch_and_no_ot
         await until(lambda: watching.outcome.settled and other.given)
         assert watching.given in ([], [(2, 1)])
         assert isinstance(watching.outcome.error, RemoteError)
-        assert watching.outcome.error.message.startswith("what was told of the watch is none of the protocol: ")
+        assert watching.outcome.error.message.startswith("what came for the watch is none of the protocol: ")
         assert other.given == [(5, 9)]
         assert (await visit.request())["method"] == "unwatch"
         group.cancel_scope.cancel()

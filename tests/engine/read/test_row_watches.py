@@ -251,7 +251,7 @@ async def test_those_who_watch_the_same_share_what_is_compared() -> None:
         (Everything(), "size_of", "its rows, Thing, have no field 'size_of'"),
         (Everything(), "", "its rows, Thing, have no field ''"),
         (ListedRows(), "number", "its rows, Listed, are arrays in JSON"),
-        (Stored(), None, "its view is no table, so say by which field rows are told apart: key='the_key'"),
+        (Stored(), None, "its view is no table, so say which field identifies a row: key='the_key'"),
     ],
 )
 async def test_what_is_no_list_of_rows_is_told(query: Query[Any], key: str | None, problem: str) -> None:

@@ -306,3 +306,24 @@ class SnapshotConformance(ABC):
         again = await self.attached()
         assert list(await again.kept()) == [new]
         assert await read(again, new) == pieces(50, "b")
+
+    async def test_a_store_that_rests_goes_on_with_the_next_call(self) -> None:
+        store = await self.opened()
+        first = await take(store, "view A", 3, pieces(4))
+        await store.rest()
+        assert await read(store, first) == pieces(4)
+        await store.rest()
+        await store.rest()
+        async with store.taking():
+            await begin(store, "view A", made := pieces(5, "b"))
+            await store.rest()
+            await store.finish(second := sealed("view A", 4, made))
+        await store.rest()
+        assert list(await store.kept()) == [second, first]
+        assert await read(store, second) == made
+        await store.rest()
+        await store.drop([first])
+        assert await self.held(store) == 5
+        await store.rest()
+        await store.close()
+        assert list(await (await self.opened()).kept()) == [second]

@@ -12,7 +12,7 @@ from millstream.engine.write.entries import Name
 from millstream.engine.write.pages import Pages
 
 NAMES: list[Name] = [("k", "a"), ("k", "b"), ("k", "c")]
-FORGOTTEN = re.escape("nobody knows any more which entries were to follow")
+FORGOTTEN = re.escape("it is not known any more which entries were to follow")
 
 
 def test_a_page_goes_on_where_the_one_before_ended_and_can_be_asked_for_again() -> None:

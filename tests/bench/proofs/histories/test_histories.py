@@ -207,7 +207,7 @@ def test_without_tokens_a_replica_gives_stale_answers_and_all_that_is_found_is_t
     [
         ("raise SystemExit('no disk')", "the writer ended with 1 before it was ready, saying b'': no disk\n"),
         ("print('hello')", "the writer ended with 0 before it was ready, saying b'hello\\n': it said nothing"),
-        ("import os; os.write(1, b'ready\\n')", "the writer ended with 0, and nobody had killed it: it said nothing"),
+        ("import os; os.write(1, b'ready\\n')", "the writer ended with 0, and was not killed: it said nothing"),
     ],
 )
 def test_a_server_that_ends_by_itself_is_found(program: str, problem: str, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_violation_says_how_far_it_is_right_and_what_does_not_fit() -> None:
         "That leaves 2. These are next, and do not fit:",
         "  4,000.000 … 5,000.000 ms  c: ('read',) → is 1",
         "Without a result, so they may have happened, and that does not help:",
-        "  2,500.000 … ? ms  c: ('write', 9) → never heard of again",
+        "  2,500.000 … ? ms  c: ('write', 9) → never answered",
     ]
 
 

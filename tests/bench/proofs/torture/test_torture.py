@@ -114,7 +114,7 @@ def test_a_child_that_acknowledges_what_it_never_did_is_found_and_the_evidence_i
     ("program", "problem"),
     [
         ("raise SystemExit('no disk')", "was at [] and ended with 1: no disk"),
-        ("raise SystemExit(3)", "the log's lock did not do its work: process 0 was refused, and nobody else had"),
+        ("raise SystemExit(3)", "the log's lock did not do its work: process 0 was refused, and no other had"),
         ("print('= open'); print('! a ghost')", "an answer did not show what was acknowledged: a ghost"),
     ],
 )

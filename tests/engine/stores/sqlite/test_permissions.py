@@ -40,8 +40,11 @@ async def used(log: SqliteLog) -> dict[str, int]:
     """What lies there while an engine is open that has put a snapshot aside before."""
     async with Engine(shop, log=log) as engine:
         await engine.execute(Add("tea", 1))
-    async with Engine(shop, log=SqliteLog(log.path)) as engine:
+    again = SqliteLog(log.path)
+    async with Engine(shop, log=again) as engine:
         await engine.execute(Add("tea", 1))
+        assert again.snapshots is not None
+        await again.snapshots.kept()  # else its file rests
         return modes(log.path.parent)
 
 

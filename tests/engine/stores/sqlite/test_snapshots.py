@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 
@@ -62,6 +64,52 @@ async def test_a_handle_goes_over_to_the_file_that_another_one_has_begun_in_the_
     async with opened(path) as store:
         assert list(await store.kept()) == [later, snapshot]
         assert await read(store, snapshot) == pieces(3, "anew")
+
+
+def connections() -> set[threading.Thread]:
+    """The threads of databases; those of the loop's pool stay for the next one that needs them."""
+    return {thread for thread in threading.enumerate() if "AnyIO" not in thread.name}
+
+
+def ended(threads: Iterable[threading.Thread]) -> bool:
+    """Whether they end, which they do a moment after their connection is closed."""
+    for thread in threads:
+        thread.join(5)
+    return not any(thread.is_alive() for thread in threads)
+
+
+async def test_a_handle_that_rests_has_no_thread_and_no_file_open_and_wakes_once_for_many_calls(tmp_path: Path) -> None:
+    path = tmp_path / "log.db-snapshots"
+    before = connections()
+    async with opened(path) as store:
+        snapshot = await take(store, "view A", 9, pieces(3))
+        (thread,) = connections() - before
+        await store.rest()
+        assert ended([thread])
+        assert not path.with_name(f"{path.name}-wal").exists()
+        found: list[Any] = []
+
+        async def look() -> None:
+            found.append(await store.kept())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(look)
+        assert found == [[snapshot]] * 10
+        (again,) = connections() - before
+    assert ended([again])
+
+
+async def test_damage_that_comes_while_a_handle_rests_is_set_aside(tmp_path: Path, log_lines: list[Any]) -> None:
+    path = tmp_path / "log.db-snapshots"
+    async with opened(path) as store:
+        await take(store, "view A", 9, pieces(3))
+        await store.rest()
+        path.write_bytes(b"damaged" * 1_000)
+        assert list(await store.kept()) == []
+        assert lines(log_lines) == ["warning snapshots_damaged"]
+        snapshot = await take(store, "view A", 9, pieces(3))
+        assert list(await store.kept()) == [snapshot]
 
 
 async def test_a_snapshot_in_a_file_that_was_deleted_meanwhile_is_not_taken_for_stored(tmp_path: Path) -> None:
