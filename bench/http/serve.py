@@ -43,7 +43,7 @@ async def _framework(app: Any) -> None:
     # Said to be TCP, as uvicorn has it by default: asyncio turns off the waiting for acknowledgements for no other.
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
-    bound.listen(1024)  # so that nobody is refused before uvicorn listens
+    bound.listen(1024)  # so that no connection is refused before uvicorn listens
     _say(bound.getsockname()[1])
     config = uvicorn.Config(app, http="h11", log_level="warning", access_log=False)
     await uvicorn.Server(config).serve([bound])

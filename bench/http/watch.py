@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 async def _watch(port: int, count: int) -> None:
-    ended, begun, heard = asyncio.Event(), asyncio.Semaphore(0), [0]
+    ended, begun, came = asyncio.Event(), asyncio.Semaphore(0), [0]
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
 
     async def one(number: int) -> None:
@@ -25,7 +25,7 @@ async def _watch(port: int, count: int) -> None:
         await reader.readuntil(b"data: ")
         begun.release()
         while more := await reader.read(1 << 16):
-            heard[0] += more.count(b"data: ")
+            came[0] += more.count(b"data: ")
 
     tasks = [asyncio.create_task(one(number)) for number in range(count)]
     for _ in tasks:
@@ -33,7 +33,7 @@ async def _watch(port: int, count: int) -> None:
     sys.stdout.write("watching\n")
     sys.stdout.flush()
     await ended.wait()
-    sys.stdout.write(f"heard {heard[0]}\n")
+    sys.stdout.write(f"{came[0]} came\n")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

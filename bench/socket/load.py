@@ -25,6 +25,7 @@ from millstream.engine.loop.clock import elapsed
 __all__ = ["Burst", "Exchange", "Load", "NoReply", "Target", "WrongReply", "allow_connections"]
 
 _REPLY_SECONDS_MAX = 60.0
+_TOO_MUCH = "a connection that has all its replies has more to read, or was closed"
 _CHUNK_BYTES = 1 << 16
 #: Files that a process needs beside its connections.
 _FILES_BESIDE = 200
@@ -172,7 +173,7 @@ def _talk(
         note_said(number)
         sent = clock()
         send(data)
-        while left:
+        while left > 0:
             yield
             chunk = receive(_CHUNK_BYTES)
             now = clock()
@@ -183,6 +184,8 @@ def _talk(
             note_heard(chunk)
             note_ends(count)
             note_latency(now - sent)
+        if left:
+            raise WrongReply(_TOO_MUCH)
 
 
 def _watch(connections: Sequence[socket.socket]) -> Callable[[], list[tuple[int, int]]]:
@@ -217,4 +220,4 @@ def _converse(talks: dict[int, Callable[[], None]], wait: Callable[[], list[tupl
 
 
 def _too_much() -> None:
-    raise WrongReply("a connection that has all its replies has more to read, or was closed")
+    raise WrongReply(_TOO_MUCH)

@@ -243,7 +243,7 @@ class Edge:
 
     @property
     def observers(self) -> Observer:
-        """Who is told what happens in it, and in its server."""
+        """The observers of the engine, and of its server."""
         return self._backend.observers
 
     @property

@@ -9,7 +9,7 @@ from millstream.engine.wire.address import Address, parse_address
 
 __all__ = ["DEFAULT_HTTP", "HttpAddress", "parse_http"]
 
-#: Where a server listens that was not told otherwise.
+#: Where a server listens by default.
 DEFAULT_HTTP = "http://127.0.0.1:7480"
 
 _SCHEMES = {"tcp": "http", "tls": "https", "unix": "unix"}

@@ -67,15 +67,15 @@ _JSON = "application/json"
 class WebApp:
     """An ASGI application: ``POST /commands/Deposit``, ``GET /queries/BalanceOf?account=ann``; docs/http.md has all.
 
-    It is run by a `WebServer`, by any other ASGI server, or mounted in somebody's application. It opens and closes
+    It is run by a `WebServer`, by any other ASGI server, or mounted in another application. It opens and closes
     nothing: what it serves is the caller's, and is given when it is open.
 
     Args:
         app: whose messages it takes.
-        backend: an open `Engine` or `Replica`, or a `Client`; or None, and `serve` is told later. Until then every
+        backend: an open `Engine` or `Replica`, or a `Client`; or None, which `serve` gets later. Until then every
             request is answered by 503.
-        tokens: who may do what, as on a socket: ``Authorization: Bearer TOKEN``. Without them, whoever can reach it may
-            do everything.
+        tokens: who may do what, as on a socket: ``Authorization: Bearer TOKEN``. Without them, each caller that can
+            reach it may do everything.
         origins: the web pages that may use it from a browser, as in ``https://shop.example``; none but its own if there
             are none.
         limits: the bounds.
@@ -274,7 +274,7 @@ class WebApp:
             raise AnswerFailed(view.__name__, query.__name__, problem) from error
 
     def _failed(self, error: BaseException) -> None:
-        """A request failed; worth a line if nobody meant it to."""
+        """A request failed; worth a line if it was not raised on purpose."""
         if not is_meant(error):
             observer: Observer | None = getattr(self._backend, "observers", None)
             (observer or Observers(())).request_failed(error=error)
@@ -285,7 +285,7 @@ class _Endpoint:
 
     Args:
         web: whose it is.
-        method: that of the protocol which one must be allowed to call; None: whoever.
+        method: that of the protocol which a caller must be allowed to call; None: every caller may.
         handle: what it does.
     """
 
@@ -302,7 +302,7 @@ class _Endpoint:
                 response = await self._handle(request, send)
         except ClientDisconnect:
             return
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - sent to the caller
             if not isinstance(error, HTTPException):
                 self._web._failed(error)
             response = problem_response(error)

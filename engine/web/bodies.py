@@ -39,9 +39,9 @@ class Bodies:
 
         Raises:
             HTTPException: 413, it is too long; 408, it took too long; 415, it is not said to be JSON, and so may have
-                been sent by any page in somebody's browser.
+                been sent by any page in a browser.
             LimitReached: all bodies together are as large as they may be.
-            ClientDisconnect: nobody is there any more.
+            ClientDisconnect: the caller is gone.
         """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "a message is sent as Content-Type: application/json", _CLOSE)

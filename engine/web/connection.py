@@ -81,7 +81,7 @@ class HttpConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         self.reason = "no_http"
-        if self.is_answering:  # in the middle of a body: whoever reads it is told that nobody is there
+        if self.is_answering:  # in the middle of a body: its reader learns that the caller is gone
             self.transport.close()
         else:
             super().send_400_response(msg)

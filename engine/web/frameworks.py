@@ -1,4 +1,4 @@
-"""An application in somebody's Starlette or FastAPI: opened with it, its messages as routes, its errors as answers.
+"""An application in Starlette or FastAPI: opened with it, its messages as routes, its errors as answers.
 
 Here: what a framework is given. FastAPI itself is not imported: it takes plain functions, and routes by one method. Not
 here: what the routes do (`app`).
@@ -141,7 +141,7 @@ def add_messages(router: RouterLike, web: WebApp, *messages: type[Command[Any]] 
         if names and name not in names:
             continue
         shown = cast("dict[str, Any]", _inlined({"summary": name or kind, **operation}, components, ()))
-        shown.pop("operationId")  # FastAPI's own is told apart from that of another router with the same message
+        shown.pop("operationId")  # FastAPI's own differs from that of another router with the same message
         router.add_api_route(
             path,
             _endpoint(web, kind, name),

@@ -1,4 +1,4 @@
-"""Health over HTTP: alive, and of use, as two addresses that whoever restarts and whoever routes ask.
+"""Health over HTTP: alive, and of use, as two addresses for what restarts a process and what routes to it.
 
 Here: the same answer from an engine, a replica, or the server that a client reaches. Not here: what it means
 (`server.health`).

@@ -12,7 +12,7 @@ __all__ = ["WebLimits"]
 class WebLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of a `WebApp`, and those of a `WebServer`, which are about connections.
 
-    Where another server runs the `WebApp`, as in somebody's FastAPI, connections are that server's to bound.
+    Where another server runs the `WebApp`, as in a FastAPI application, connections are that server's to bound.
 
     Raises:
         DefinitionError: a limit is not positive.
@@ -39,7 +39,7 @@ class WebLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     # Of the server.
 
-    #: Connections at once, on all addresses together; one more is told so and closed.
+    #: Connections at once, on all addresses together; one more gets that as an error, and is closed.
     connections_max: int = 2_000
     #: Bytes of a request's line and headers.
     head_bytes_max: int = 16 * 1024

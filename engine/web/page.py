@@ -143,7 +143,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-#: What a browser lets the page do: run this script, be shown in this style, and ask whoever served it.
+#: What a browser lets the page do: run this script, be shown in this style, and ask the server it came from.
 PAGE_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         f"default-src 'none'; script-src {_hash(_SCRIPT)}; style-src {_hash(_STYLE)}; connect-src 'self'; "

@@ -2,7 +2,7 @@
 
 Here: the one table of statuses. Not here: codes and values of errors, which are those of the socket (`wire.errors`).
 
-Invariant: whatever is raised while a request is answered becomes such a body; nothing else is told.
+Invariant: whatever is raised while a request is answered becomes such a body; nothing else is sent.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def status_of(error: BaseException) -> Status:
-    """The status of an error: that of its nearest class that has one; 500 for what nobody raised on purpose."""
+    """The status of an error: that of its nearest class that has one; 500 for what was not raised on purpose."""
     for cls in type(error).__mro__:
         if cls in _BY_CLASS:
             found = _BY_CLASS[cls]

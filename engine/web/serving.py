@@ -3,8 +3,8 @@
 Here: listening, and ending in good order. Not here: what is answered (`app`), what a connection is ended for
 (`connection`).
 
-Signals are left to whoever runs the loop: a program that embeds a server has its own. Stopping ends the streams first,
-which have no end of their own, then answers what was taken, and then closes.
+Signals are left to the program that runs the loop: a program that embeds a server has its own. Stopping ends the
+streams first, which have no end of their own, then answers what was taken, and then closes.
 
 Invariants: nothing of it grows beyond `WebLimits`; what was taken is answered before it closes.
 """
@@ -180,7 +180,7 @@ class WebServer:
         return _Uvicorn(config)
 
     def _app_at(self, at: HttpAddress) -> ASGIApp:
-        """Without tokens, only under names of its own: a page of somebody's, whose name leads here, is no caller."""
+        """Without tokens, only under names of its own: a page of another site, whose name leads here, is no caller."""
         anybody = self._web.tokens is not None or at.address.kind == "unix" or self._insecure
         return Door(self._web, self.limits.head_bytes_max, None if anybody else (*at.names, *self._hosts))
 

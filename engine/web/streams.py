@@ -2,15 +2,15 @@
 
 Here: one response that has no end of its own, and what ends it. Not here: what is said in it (`watching`).
 
-    what ends a stream                        what who listens sees
-    ------------------                        ---------------------
+    what ends a stream                        what its reader sees
+    ------------------                        --------------------
     it goes away                              nothing
     it takes nothing for `slow_seconds_max`   the connection is closed; it connects again where it was
-    the server stops                          the response ends; it connects again where it was, to whoever is there
+    the server stops                          the response ends; it connects again where it was, to the next server
     an error                                  an event ``problem``, then the same
 
-Invariants: a stream that nobody takes keeps one event; all of them end when they are told to, so that stopping a server
-does not wait for those who listen.
+Invariants: a stream whose reader takes nothing keeps one event; all of them end when the server says so, so
+that stopping a server does not wait for readers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # a proxy that collects a response would never pass it on
 ]
-#: A comment: it says that somebody is there.
+#: A comment: it says that the server is there.
 _BEAT = b":\n\n"
 
 
@@ -47,7 +47,7 @@ class Streams:
     Args:
         limits: the bounds.
         limit: the name of the one that says how many there may be.
-        failed: is told of an error that ends one.
+        failed: gets an error that ends one.
     """
 
     def __init__(self, limits: WebLimits, limit: str, failed: Callable[[BaseException], None]) -> None:
@@ -125,7 +125,7 @@ class Streams:
             await stream.say(first)
             async for block in source:
                 await stream.say(block)
-        except Exception as error:  # noqa: BLE001 - told to whoever listens
+        except Exception as error:  # noqa: BLE001 - sent to the reader
             self._failed(error)
             await stream.say(problem_event(error))
 
@@ -138,7 +138,7 @@ class _Stream:
         self._limits = limits
         self._tasks = tasks
         self._said_at = elapsed()
-        #: Nobody listens any more, or takes nothing.
+        #: The reader is gone, or takes nothing.
         self.is_gone = False
 
     async def say(self, block: bytes) -> None:

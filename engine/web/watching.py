@@ -26,7 +26,7 @@ from millstream.engine.web.streams import Source
 
 __all__ = ["answers", "events"]
 
-#: How many events may be left out before it is told how far that goes.
+#: How many events may be left out before an event says how far that goes.
 _SILENT_EVENTS_MAX = 1_000
 
 

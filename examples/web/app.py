@@ -28,7 +28,7 @@ from millstream.engine.gateway import Gateway
 from millstream.engine.web import WebApp
 from millstream.engine.web.frameworks import add_messages, lifespan, metadata_of, problem_handlers, served
 
-#: A stand-in for whoever takes the money and sends mails.
+#: A stand-in for the bank that takes the money and sends mails.
 service = Service()
 
 
@@ -55,7 +55,7 @@ Asked = Annotated[Metadata, Depends(metadata_of)]
 
 
 class Order(BaseModel):
-    """What somebody orders."""
+    """What a visitor orders."""
 
     show: str
     count: int = Field(gt=0, le=20)

@@ -39,10 +39,10 @@ document.querySelector("form").onsubmit = async (event) => {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ show: "hamlet", count: at("count").valueAsNumber, mail: at("mail").value }),
   });
-  const told = await answer.json();
-  if (!answer.ok) { at("state").textContent = told.detail; return; }
+  const placed = await answer.json();
+  if (!answer.ok) { at("state").textContent = placed.detail; return; }
   if (order) order.close();
-  order = watch("shop/watch/OrderState?order=" + told.order, (state) => {
+  order = watch("shop/watch/OrderState?order=" + placed.order, (state) => {
     at("state").textContent = "Your order is " + state + ".";
   });
 };

@@ -119,20 +119,20 @@ def test_replies_over_http_are_counted_by_what_ends_their_bodies() -> None:
     assert found.heard == [b'200 OK\r\n\r\n{"a":{}}' * 2]
 
 
-def test_a_reply_that_is_longer_than_expected_fails_the_run_instead_of_ending_it_early() -> None:
+def test_more_to_read_than_expected_fails_the_run_instead_of_ending_it_early() -> None:
     released = threading.Event()
 
-    def long(connection: socket.socket) -> None:
-        connection.recv(100)
-        connection.sendall(b"1\n")
-        connection.sendall(b"2\n")
+    def twice(connection: socket.socket) -> None:
+        connection.sendall(connection.recv(100))
+        connection.sendall(b"more\n")
         released.wait(60)
 
     def never(connection: socket.socket) -> None:
+        connection.recv(100)
         released.wait(60)
 
     with (
-        listening(long) as first,
+        listening(twice) as first,
         listening(never) as second,
         Load([Target(first, os.getpid()), Target(second, os.getpid())], 1) as load,
     ):
