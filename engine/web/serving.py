@@ -66,6 +66,7 @@ class WebServer:
     Raises:
         DefinitionError: an address is none. On entering: it can't be listened on, or is open to other machines without
             tokens or TLS.
+        EngineClosed (on entering): it has served before.
     """
 
     def __init__(
