@@ -28,6 +28,7 @@ from millstream.bench import (
     views,
 )
 from millstream.bench.drivers import by_callers, in_one_call, mixed
+from millstream.bench.http import runs as http_runs
 from millstream.bench.job import Job, Result
 from millstream.bench.socket import clients, fronts, replicas
 from millstream.bench.socket import runs as socket_runs
@@ -325,6 +326,20 @@ PROGRAMS = {
         "nats-server",
         on_loop=True,
     ),
+    "http-bank": _served(
+        http_runs.bank, "the engine over HTTP, uvicorn with h11, in a process of its own", _GROUP
+    )._replace(packages=("uvicorn",)),
+    "http-watched": _served(http_runs.watched, "the same beside 1,000 server-sent event streams", _GROUP)._replace(
+        packages=("uvicorn",)
+    ),
+    "http-nothing": _served(http_runs.nothing, "FastAPI, uvicorn with h11: the body is checked", _NOTHING)._replace(
+        packages=("fastapi", "sqlalchemy")
+    ),
+    "http-row": _served(
+        http_runs.row,
+        "FastAPI, and a session and a transaction of SQLAlchemy for each, in a thread",
+        "durable: SQLite in WAL mode, synchronous=FULL, a transaction each",
+    )._replace(packages=("fastapi", "sqlalchemy")),
     "replica-delay": _served(replicas.delay, "a command to the writer, then a question to the replica", _GROUP),
     "writer-delay": _served(replicas.delay_at_writer, "a command to the writer, then a question to it", _GROUP),
 }

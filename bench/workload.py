@@ -175,6 +175,18 @@ WORKLOADS = {
         Workload(callers=50, in_flight=16, commands=0, warmup=10_000, asks=1_000_000),
         Workload(callers=50, in_flight=16, commands=0, warmup=100, asks=2_000, accounts=10),
     ),
+    "http-1": Sizes(
+        Workload(callers=1, commands=5_000, warmup=500),
+        Workload(callers=1, commands=30, warmup=10, accounts=10),
+    ),
+    "http-50": Sizes(
+        Workload(callers=50, commands=30_000, warmup=3_000),
+        Workload(callers=50, commands=200, warmup=100, accounts=10),
+    ),
+    "http-1000": Sizes(
+        Workload(callers=1_000, commands=40_000, warmup=4_000),
+        Workload(callers=50, commands=200, warmup=100, accounts=20),
+    ),
     "client-1000": Sizes(
         Workload(callers=1_000, commands=200_000, warmup=20_000),
         Workload(callers=100, commands=1_000, warmup=500, accounts=10),

@@ -36,6 +36,7 @@ import typer
 import millstream.engine
 import millstream.engine.cli.root
 import millstream.engine.client
+import millstream.engine.edge
 import millstream.engine.observers
 import millstream.engine.server
 import millstream.engine.testing
@@ -55,6 +56,10 @@ from millstream.engine.stores.capabilities import Launching
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.testing import errors as testing_errors
+from millstream.engine.web import WebLimits
+from millstream.engine.web.app import ADDRESSES
+from millstream.engine.web.headers import ANSWER_HEADERS, HEADERS
+from millstream.engine.web.problems import STATUSES
 from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.requests import params_of
 from millstream.views import TableView, Timeline
@@ -378,7 +383,7 @@ def test_every_test_that_a_page_names_is_there(page: Path) -> None:
 @every_page
 def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
     named = {text for text in mentioned(page) if re.fullmatch(r"[a-z_]+", text) and text.endswith(UNITS)}
-    limits = {name for cls in (Limits, ServerLimits, ClientLimits) for name in cls.__struct_fields__}
+    limits = {name for cls in (Limits, ServerLimits, ClientLimits, WebLimits) for name in cls.__struct_fields__}
     limits |= {
         *inspect.signature(SqliteLog).parameters,
         *inspect.signature(Engine).parameters,
@@ -426,6 +431,28 @@ def test_the_protocols_table_of_methods_has_each_with_its_params() -> None:
     }
 
 
+def table_below(heading: str) -> list[tuple[str, str, str]]:
+    """The rows of the table of three columns below a heading of docs/reference/http.md."""
+    text = (ROOT / "docs/reference/http.md").read_text("utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)` \| ?([^|]*?) \| ?([^|]*?) ?\|$", text, re.MULTILINE)
+
+
+def test_the_table_of_statuses_has_each_error_with_what_it_is_answered() -> None:
+    shown = [(name, int(status), int(retry) if retry else None) for name, status, retry in table_below("Errors")]
+    assert shown == [(name, *status) for name, status in STATUSES.items()]
+
+
+def test_the_tables_of_headers_have_each_with_what_it_is_for() -> None:
+    for heading, known in (("Headers of a request", HEADERS), ("Headers of an answer", ANSWER_HEADERS)):
+        assert table_below(heading) == [(each.name, ", ".join(each.used_in), each.says) for each in known]
+
+
+def test_the_table_of_addresses_has_each_with_its_methods() -> None:
+    assert [(path, methods) for path, methods, _ in table_below("Addresses")] == [
+        (path, ", ".join(methods)) for path, methods in ADDRESSES.items()
+    ]
+
+
 def errors_of_a_user() -> set[type[BaseException]]:
     """Those that millstream raises on purpose, and those of its simulated world."""
     for module in pkgutil.walk_packages(millstream.engine.__path__, "millstream.engine."):
@@ -471,6 +498,7 @@ def test_the_guarantees_have_test_files_and_the_readme_has_each_in_a_line() -> N
         ("docs/reference/limits.md", "## Limits of the engine\n", Limits()),
         ("docs/reference/limits.md", "## Limits of the server\n", ServerLimits()),
         ("docs/reference/limits.md", "## Limits of the client\n", ClientLimits()),
+        ("docs/reference/limits.md", "## Limits of HTTP\n", WebLimits()),
     ],
 )
 def test_a_table_of_limits_has_each_with_its_default(page: str, heading: str, limits: msgspec.Struct) -> None:
@@ -511,10 +539,12 @@ FACES: tuple[ModuleType, ...] = (
     millstream.handlers,
     millstream.views,
     millstream.engine.client,
+    millstream.engine.edge,
     millstream.engine.observers,
     millstream.engine.server,
     millstream.engine.testing,
     millstream.engine.upkeep,
+    millstream.engine.web,
 )
 
 

@@ -12,7 +12,8 @@ from millstream.bench.figures.peers import PEERS
 from millstream.bench.figures.replicas import REPLICAS
 from millstream.bench.figures.sockets import SOCKETS
 from millstream.bench.figures.states import STATES
+from millstream.bench.http.figures import HTTP
 
 __all__ = ["FIGURES"]
 
-FIGURES = (*FEATURES, *STATES, *LOADS, *PEERS, *SOCKETS, *REPLICAS)
+FIGURES = (*FEATURES, *STATES, *LOADS, *PEERS, *SOCKETS, *HTTP, *REPLICAS)

@@ -70,9 +70,9 @@ def _log(job: Job) -> str:
     return str(Path(job.directory) / LOG_NAME)
 
 
-def load_on(targets: Sequence[Target], job: Job) -> Load:
-    """As many connections to each as the workload has callers."""
-    return Load(targets, job.workload.callers)
+def load_on(targets: Sequence[Target], job: Job, end: bytes = b"\n") -> Load:
+    """As many connections to each as the workload has callers; replies are counted by ``end``."""
+    return Load(targets, job.workload.callers, end)
 
 
 @contextmanager

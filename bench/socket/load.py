@@ -25,6 +25,7 @@ from millstream.engine.loop.clock import elapsed
 __all__ = ["Burst", "Exchange", "Load", "NoReply", "Target", "WrongReply", "allow_connections"]
 
 _REPLY_SECONDS_MAX = 60.0
+_TOO_MUCH = "a connection that has all its replies has more to read, or was closed"
 _CHUNK_BYTES = 1 << 16
 #: Files that a process needs beside its connections.
 _FILES_BESIDE = 200
@@ -39,7 +40,7 @@ class WrongReply(BenchError):
 
 
 class Burst(NamedTuple):
-    """Requests that are sent at once, and how many line ends their replies have together."""
+    """Requests that are sent at once, and how many ends (the load's `end`) their replies have together."""
 
     data: bytes
     ends: int
@@ -59,7 +60,7 @@ class Exchange(NamedTuple):
     #: Of this process, and of the servers with all their threads; the latter None where the system does not tell.
     cpu_seconds: float
     servers_cpu_seconds: float | None
-    #: In seconds, one for each line end that came.
+    #: In seconds, one for each end that came.
     latencies: list[float]
     #: By connection: the numbers of the bursts that it sent, and everything that it received.
     said: list[list[int]]
@@ -72,11 +73,13 @@ class Load:
     Args:
         targets: the servers.
         connections: how many to each.
+        end: the byte that replies are counted by: a line's end; over HTTP, where a body has none, what ends it.
     """
 
-    def __init__(self, targets: Sequence[Target], connections: int) -> None:
+    def __init__(self, targets: Sequence[Target], connections: int, end: bytes = b"\n") -> None:
         self._targets = targets
         self._connections = connections
+        self._end = end
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
@@ -107,14 +110,16 @@ class Load:
 
         Raises:
             NoReply: the server ended a connection, or was silent for a minute.
+            WrongReply: a connection has more to read while others wait for their replies.
         """
         latencies: list[float] = []
+        end = self._end
         ends: list[int] = []
         said: list[list[int]] = [[] for _ in self._sockets]
         heard: list[list[bytes]] = [[] for _ in self._sockets]
         turns = enumerate(bursts)  # one for all: no connection is done before the others
         talks = {
-            connection.fileno(): _talk(connection, turns, said[number], heard[number], ends, latencies).__next__
+            connection.fileno(): _talk(connection, end, turns, said[number], heard[number], ends, latencies).__next__
             for number, connection in enumerate(self._sockets)
         }
         wait = _watch(self._sockets)
@@ -154,6 +159,7 @@ def allow_connections(count: int) -> None:
 
 def _talk(
     connection: socket.socket,
+    end: bytes,
     turns: Iterator[tuple[int, Burst]],
     said: list[int],
     heard: list[bytes],
@@ -167,17 +173,19 @@ def _talk(
         note_said(number)
         sent = clock()
         send(data)
-        while left:
+        while left > 0:
             yield
             chunk = receive(_CHUNK_BYTES)
             now = clock()
             if not chunk:
                 raise NoReply("the server closed a connection")
-            count = chunk.count(b"\n")
+            count = chunk.count(end)
             left -= count
             note_heard(chunk)
             note_ends(count)
             note_latency(now - sent)
+        if left:
+            raise WrongReply(_TOO_MUCH)
 
 
 def _watch(connections: Sequence[socket.socket]) -> Callable[[], list[tuple[int, int]]]:
@@ -207,4 +215,9 @@ def _converse(talks: dict[int, Callable[[], None]], wait: Callable[[], list[tupl
             try:
                 talks[file]()
             except StopIteration:
+                talks[file] = _too_much
                 live -= 1
+
+
+def _too_much() -> None:
+    raise WrongReply(_TOO_MUCH)

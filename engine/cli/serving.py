@@ -1,4 +1,4 @@
-"""``millstream serve`` and ``millstream replica``: processes that run an application behind sockets.
+"""``millstream serve`` and ``millstream replica``: processes that run an application behind sockets, and HTTP.
 
 Here: from arguments to an `Engine` or a `Replica` with a `Server`, and the signals that end them. Nothing else is here.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from ssl import SSLContext
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import anyio
 import typer
@@ -25,8 +25,9 @@ from millstream.engine.cli.option_groups import grouped
 from millstream.engine.cli.output import log_to_stderr
 from millstream.engine.client import Client
 from millstream.engine.engine import Engine
+from millstream.engine.errors import DefinitionError
 from millstream.engine.replica import Replica
-from millstream.engine.server import Server, ServerLimits, Tokens, tls_context
+from millstream.engine.server import Server, ServerLimits, Tokens, roles_from, tls_context
 from millstream.engine.server.backend import Backend
 from millstream.engine.wire.address import DEFAULT_ADDRESS
 
@@ -68,6 +69,15 @@ class _Entrance(NamedTuple):
             metavar="FILE",
             help="A file with a line reader:TOKEN or writer:TOKEN for each token. Or set MILLSTREAM_TOKENS to them, "
             "apart by spaces. Without any, every caller that can connect may do everything.",
+            show_default=False,
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None
+    roles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file with more roles than reader and writer, and the messages that each may send.",
             show_default=False,
             rich_help_panel=_SAFETY,
         ),
@@ -115,8 +125,40 @@ class _Entrance(NamedTuple):
         ),
     ] = 0
 
-    def server(self) -> Callable[[Backend], Server]:
-        """What makes the server; whatever is wrong with the options is found now."""
+    http: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--http",
+            metavar="ADDRESS",
+            help="HOST:PORT, https://HOST:PORT or unix://PATH, for HTTP, beside the others; any number of them. Needs "
+            "the extra millstream[web].",
+            show_default=False,
+            rich_help_panel=_SERVING,
+        ),
+    ] = None
+    http_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--http-host",
+            metavar="NAME",
+            help="A name under which HTTP is asked for, where no tokens are wanted; any number of them.",
+            show_default="those of this machine alone",
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None
+    http_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--http-origin",
+            metavar="URL",
+            help="A site whose pages may use HTTP from a browser, as in https://shop.example; any number of them.",
+            show_default=False,
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None
+
+    def servers(self) -> Callable[[Backend], list[AbstractAsyncContextManager[Any]]]:
+        """What makes the servers; whatever is wrong with the options is found now."""
         try:
             mode = int(self.unix_mode, 8)
         except ValueError:
@@ -127,8 +169,14 @@ class _Entrance(NamedTuple):
         with options_judged():
             if self.certificate is not None:
                 tls = tls_context(self.certificate, self.private_key, self.client_authorities)
-            known = Tokens.from_environment() if self.tokens is None else Tokens.from_file(self.tokens)
-        return partial(
+            roles = None if self.roles is None else roles_from(self.roles)
+            if self.tokens is None:
+                known = Tokens.from_environment(roles=roles)
+            else:
+                known = Tokens.from_file(self.tokens, roles=roles)
+            if roles is not None and known is None:
+                raise DefinitionError("--roles go with tokens: they say who has them")
+        server = partial(
             Server,
             listen=self.listen or [DEFAULT_ADDRESS],
             tokens=known,
@@ -138,6 +186,30 @@ class _Entrance(NamedTuple):
             limits=replace(ServerLimits(), connections_max=self.connections_max),
             fronts=self.fronts,
         )
+        web = self._web(known, tls, mode) if self.http else None
+        return lambda backend: [server(backend), *([] if web is None else [web(backend)])]
+
+    def _web(
+        self, tokens: Tokens | None, tls: SSLContext | None, mode: int
+    ) -> Callable[[Backend], AbstractAsyncContextManager[Any]]:
+        if any(find_spec(name) is None for name in ("starlette", "uvicorn")):
+            raise typer.BadParameter("--http needs the extra millstream[web]")
+        from millstream.engine.web import WebApp, WebLimits, WebServer  # noqa: PLC0415 - who has none loads nothing of it
+        from millstream.engine.web.addresses import parse_http  # noqa: PLC0415
+
+        listen = self.http or []
+        with options_judged():
+            for each in listen:
+                parse_http(each)
+
+        def server(backend: Backend) -> WebServer:
+            limits = WebLimits(connections_max=self.connections_max)
+            web = WebApp(backend.app, backend, tokens=tokens, origins=self.http_origin or (), limits=limits)
+            return WebServer(
+                web, listen=listen, tls=tls, unix_mode=mode, insecure=self.insecure, hosts=self.http_host or ()
+            )
+
+        return server
 
 
 @grouped
@@ -169,7 +241,7 @@ def serve(
     It is the log's one writer. SIGINT and SIGTERM end it in good order: what was taken is answered first.
     """
     loaded = load_app(app)
-    server = entrance.server()
+    servers = entrance.servers()
 
     async def run(stack: AsyncExitStack) -> None:
         engine = Engine(
@@ -179,7 +251,8 @@ def serve(
             effects=None if effects else False,
             wait_for_lock_seconds=wait_for_lock,
         )
-        await stack.enter_async_context(server(await stack.enter_async_context(engine)))
+        for server in servers(await stack.enter_async_context(engine)):
+            await stack.enter_async_context(server)
 
     _run(run)
 
@@ -223,7 +296,7 @@ def replica(
     The log is only read. Start as many as there are cores.
     """
     loaded = load_app(app)
-    server = entrance.server()
+    servers = entrance.servers()
 
     async def run(stack: AsyncExitStack) -> None:
         client: Client | None = None
@@ -231,7 +304,8 @@ def replica(
             caller = Caller(writer_token, writer_authorities)
             client = await stack.enter_async_context(Client(writer, token=caller.token, tls=caller.tls, eager=False))
         follower = Replica(loaded, log=log or f"{loaded.name}.db", writer=client)
-        await stack.enter_async_context(server(await stack.enter_async_context(follower)))
+        for server in servers(await stack.enter_async_context(follower)):
+            await stack.enter_async_context(server)
 
     _run(run)
 

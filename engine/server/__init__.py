@@ -3,6 +3,6 @@
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.listening import tls_context
 from millstream.engine.server.server import Server
-from millstream.engine.server.tokens import Role, Tokens
+from millstream.engine.server.tokens import Permits, Role, Tokens, roles_from
 
-__all__ = ["Role", "Server", "ServerLimits", "Tokens", "tls_context"]
+__all__ = ["Permits", "Role", "Server", "ServerLimits", "Tokens", "roles_from", "tls_context"]

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Query
+from millstream.engine.errors import NotYetVisible
 from millstream.engine.gateway import Gateway
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
@@ -16,7 +17,7 @@ from millstream.engine.stats import ViewStats
 from millstream.engine.stores.port import Log
 from millstream.engine.write.admission import Admission
 
-__all__ = ["Backend", "BackendStats"]
+__all__ = ["Backend", "BackendStats", "not_yet"]
 
 
 class BackendStats(Protocol):
@@ -103,3 +104,9 @@ class Backend(Gateway, Protocol):
     ) -> RowWatch:
         """A watch of rows whose changes come as JSON."""
         ...
+
+
+def not_yet(backend: Backend, query: Query[Any], after: int, seconds: float) -> NotYetVisible:
+    """What is said to who has waited for so long for a position to be answered at."""
+    view = backend.app.views[backend.app.queries[type(query)].view].__name__
+    return NotYetVisible(view, backend.stats().views[view].position, after, seconds)

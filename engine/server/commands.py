@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from millstream.engine.errors import LimitReached, MillstreamError
 from millstream.engine.gateway import Gateway
+from millstream.engine.server.caller import calling_as
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.many import Many, ids_of
 from millstream.engine.server.output import Batch
@@ -189,10 +190,10 @@ class _Single:
 
 
 class Forwarding:
-    """Passes commands on to the writer that a replica knows.
+    """Passes commands on to the writer that a replica knows, or through what is around an engine.
 
     Args:
-        backend: the replica.
+        backend: the replica, or the edge.
         limits: the server's: how many may be under way, of all connections together, and of how many bytes.
     """
 
@@ -236,14 +237,15 @@ class Forwarding:
     async def _forward(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         params = request.params
         try:
-            receipt = await self._backend.execute(
-                params.command,
-                command_id=params.command_id,
-                expected_version=params.expected_version,
-                metadata=params.metadata,
-                timeout=params.timeout,
-                wait=params.wait,
-            )
+            with calling_as(connection.role):
+                receipt = await self._backend.execute(
+                    params.command,
+                    command_id=params.command_id,
+                    expected_version=params.expected_version,
+                    metadata=params.metadata,
+                    timeout=params.timeout,
+                    wait=params.wait,
+                )
         except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)
             connection.settled()
@@ -262,12 +264,13 @@ class Forwarding:
             except MillstreamError as error:
                 outcomes[index] = error
         try:
-            told = await self._backend.execute_many(
-                good.values(),
-                command_ids=None if params.command_ids is None else cast("list[str]", [ids[index] for index in good]),
-                metadata=params.metadata,
-                timeout=params.timeout,
-            )
+            with calling_as(connection.role):
+                told = await self._backend.execute_many(
+                    good.values(),
+                    command_ids=None if params.command_ids is None else cast("list[str]", [ids[i] for i in good]),
+                    metadata=params.metadata,
+                    timeout=params.timeout,
+                )
             outcomes.update(zip(good, told, strict=True))
         except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)

@@ -43,7 +43,6 @@ from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch, Output
 from millstream.engine.server.peer import Handler
 from millstream.engine.server.running import Running
-from millstream.engine.server.tokens import Role
 from millstream.engine.wire import Malformed, Requests, Unread
 from millstream.engine.wire.messages import Result, failure_of
 
@@ -58,11 +57,11 @@ class Host(Protocol):
     limits: ServerLimits
     requests: Requests
     #: By role: what reads its lines. One that has not authenticated learns nothing about the application.
-    readers: Mapping[Role | None, Reader]
+    readers: Mapping[str | None, Reader]
     #: By role, and by class of request: what is done.
-    handlers: Mapping[Role | None, Mapping[type[Any], Handler]]
+    handlers: Mapping[str | None, Mapping[type[Any], Handler]]
     #: The role of a connection that has not authenticated.
-    first_role: Role | None
+    first_role: str | None
 
     def flush_soon(self, connection: Connection) -> None: ...
     def admit(self, connection: Connection) -> bool: ...
@@ -82,7 +81,7 @@ class Connection(Running, asyncio.Protocol):
         super().__init__(server.limits.connection_watches_max)
         self.server = server
         self._life = LifeCycle(MOVES, ConnectionStatus.OPEN)
-        self.role: Role | None
+        self.role: str | None
         #: Requests that were taken up and not answered yet.
         self.in_flight = 0
         #: Of these, questions that wait for a view, and what cancels their waiting.
@@ -182,7 +181,7 @@ class Connection(Running, asyncio.Protocol):
 
     # Taking requests up.
 
-    def become(self, role: Role | None) -> None:
+    def become(self, role: str | None) -> None:
         """Do what this role may do, from the next request on."""
         self.role = role
         self._handlers = self.server.handlers[role]
@@ -290,7 +289,7 @@ class Connection(Running, asyncio.Protocol):
             return request.error
         if self.role is None:
             return NotAuthenticated("no token was given")
-        return NotPermitted(request.__struct_config__.tag, self.role.value)
+        return NotPermitted(request.__struct_config__.tag, str(self.role))
 
     def _schedule(self) -> None:
         if not self._is_scheduled and not self.is_gone:

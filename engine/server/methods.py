@@ -17,9 +17,10 @@ from millstream.engine.server.health import health_of
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
 from millstream.engine.server.peer import Handler, Peer
+from millstream.engine.server.permitting import permitting
 from millstream.engine.server.queries import Queries
 from millstream.engine.server.stats import ServerStats
-from millstream.engine.server.tokens import MAY, Role, Tokens
+from millstream.engine.server.tokens import MAY, Role, Tokens, permitted_methods
 from millstream.engine.wire import Requests
 from millstream.engine.wire.openrpc import describe
 
@@ -68,10 +69,20 @@ class Methods:
             "authenticate": authenticator(tokens),
         }
         #: By role, and by class of request.
-        self.handlers: Mapping[Role | None, Mapping[type[Any], Handler]] = {
+        self.handlers: dict[str | None, Mapping[type[Any], Handler]] = {
             role: {requests.types[name]: handler for name, handler in table.items() if name in names}
             for role, names in MAY.items()
         }
+        if tokens is not None:
+            tokens.require_known(backend.app)
+            self.handlers |= {
+                role: {
+                    requests.types[name]: permitting(handler, name, role, permits)
+                    for name, handler in table.items()
+                    if name in permitted_methods(permits)
+                }
+                for role, permits in tokens.roles.items()
+            }
 
     def _health(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         health = health_of(self._backend, names_views=connection.role is not None)

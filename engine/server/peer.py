@@ -15,7 +15,6 @@ import anyio
 from millstream.engine.errors import MillstreamError
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
-from millstream.engine.server.tokens import Role
 from millstream.engine.wire import Requests
 
 __all__ = ["Handler", "Peer", "PeerHost"]
@@ -42,7 +41,7 @@ class PeerHost(Protocol):
 class Peer(Protocol):
     """Who asks."""
 
-    role: Role | None
+    role: str | None
     #: Requests that were taken up and not answered yet.
     in_flight: int
     #: Of these, questions that wait for a view, and what cancels their waiting.
@@ -82,7 +81,7 @@ class Peer(Protocol):
         """What the request that is taken up just now has of its line, if that is large; else 0."""
         ...
 
-    def become(self, role: Role | None) -> None:
+    def become(self, role: str | None) -> None:
         """Do what this role may do, from the next request on."""
         ...
 

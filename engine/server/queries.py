@@ -19,14 +19,14 @@ from millstream.engine.errors import (
     InvalidMessage,
     LimitReached,
     MillstreamError,
-    NotYetVisible,
     UnknownMessage,
 )
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.read.row_watches import RowWatch
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.asked import Asked
-from millstream.engine.server.backend import Backend
+from millstream.engine.server.backend import Backend, not_yet
+from millstream.engine.server.caller import calling_as
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
 from millstream.engine.server.peer import Peer
@@ -128,7 +128,7 @@ class Queries:
         """Answer once the view is there and the other side takes it: an answer that waits to be sent would only age."""
         params = request.params
         try:
-            with self._asked.holding(connection, params.query):
+            with self._asked.holding(connection, params.query), calling_as(connection.role):
                 answered = await self._waited_for(connection, params)
             self._reply(connection, request, batch, answered)
         except Exception as error:  # noqa: BLE001 - sent to the caller
@@ -152,7 +152,7 @@ class Queries:
                 )
                 if connection.has_room:
                     return answered
-        raise self._not_yet(params, self._limits.ended_seconds_max)
+        raise not_yet(self._backend, params.query, params.after, self._limits.ended_seconds_max)
 
     def _reply(self, connection: Peer, request: Any, batch: Batch | None, answered: Answered[Any]) -> None:
         try:
@@ -176,7 +176,7 @@ class Queries:
 
     async def _watch_on(self, connection: Peer, request: Any, batch: Batch | None, number: int) -> None:
         try:
-            with self._waiting_for(request.params.query).holding(connection):
+            with self._waiting_for(request.params.query).holding(connection), calling_as(connection.role):
                 watch = await self._open(request.params)
         except asyncio.CancelledError:
             connection.fail(request.id, EngineClosed("closing"), batch)
@@ -209,12 +209,7 @@ class Queries:
             return await self._backend.open_watch(
                 params.query, after=params.after, every=params.every, incomplete=params.incomplete
             )
-        raise self._not_yet(params, seconds)
-
-    def _not_yet(self, params: Any, seconds: float) -> NotYetVisible:
-        app = self._backend.app
-        view = app.views[app.queries[type(params.query)].view].__name__
-        return NotYetVisible(view, self._backend.stats().views[view].position, params.after, seconds)
+        raise not_yet(self._backend, params.query, params.after, seconds)
 
     async def _follow(
         self,

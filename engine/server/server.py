@@ -74,7 +74,7 @@ class Server(Sockets):
         self._require_loop = backend.require_loop
         self._methods = Methods(backend, self.requests, tokens, self.limits, self.stats)
         self.handlers = self._methods.handlers
-        self.readers = {**dict.fromkeys(Role, self.requests), None: self.requests.only(MAY[None])}
+        self.readers = {**dict.fromkeys(self.handlers, self.requests), None: self.requests.only(MAY[None])}
         self.first_role = Role.WRITER if tokens is None else None
         #: Where it listens, with the ports that it got.
         self.addresses: list[Address] = []

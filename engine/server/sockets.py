@@ -31,7 +31,6 @@ from millstream.engine.server.intake import Reader
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.listening import Listener
 from millstream.engine.server.peer import Handler
-from millstream.engine.server.tokens import Role
 from millstream.engine.wire import Requests
 
 __all__ = ["Sockets", "cancelled", "is_meant", "keep_sweeping", "tell_dropped"]
@@ -53,11 +52,11 @@ class Sockets:
     """
 
     #: By role: what reads its lines.
-    readers: Mapping[Role | None, Reader]
+    readers: Mapping[str | None, Reader]
     #: By role, and by class of request: what is done.
-    handlers: Mapping[Role | None, Mapping[type[Any], Handler]]
+    handlers: Mapping[str | None, Mapping[type[Any], Handler]]
     #: The role of a connection that has not authenticated.
-    first_role: Role | None
+    first_role: str | None
 
     def __init__(self, limits: ServerLimits, observer: Observer, requests: Requests) -> None:
         self.limits = limits

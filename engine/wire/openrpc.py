@@ -14,14 +14,12 @@ import msgspec
 from millstream.engine.application.agenda import AgendaPage
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Receipt
-from millstream.engine.application.methods import answer_type
 from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.messages import Outcomes, Watching
 from millstream.engine.wire.requests import params_of
+from millstream.engine.wire.schemas import answers_of, events_of, schemas_of
 
 __all__ = ["describe"]
-
-_REF = "#/components/schemas/{name}"
 
 #: By method: its result, where that is no matter of the application.
 _RESULTS: Mapping[str, type[Any]] = {
@@ -42,11 +40,12 @@ def describe(app: App) -> dict[str, Any]:
     What msgspec has no schema for, such as an answer of a type of the application's own, is described as anything.
     """
     params = params_of(app)
-    asked = {entry.tag: answer_type(query) for query, entry in app.queries.items()}
-    answers = asked | {entry.tag: entry.promise.kind for entry in app.commands.values() if entry.promise is not None}
-    events = {entry.tag: event for event, entry in app.events.items()}
-    groups: tuple[Mapping[str, Any], ...] = (params, _RESULTS, answers, events)
-    found, components = _schemas([each for group in groups for each in group.values()])
+    asked = answers_of(app)
+    answers = {**asked} | {
+        entry.tag: entry.promise.kind for entry in app.commands.values() if entry.promise is not None
+    }
+    groups: tuple[Mapping[str, Any], ...] = (params, _RESULTS, answers, events_of(app))
+    found, components = schemas_of([each for group in groups for each in group.values()])
     schemas = iter(found)
     inputs, results, outputs, happenings = ({name: next(schemas) for name in group} for group in groups)
     results["ask"] = {
@@ -76,21 +75,6 @@ def describe(app: App) -> dict[str, Any]:
         "x-answers": outputs,
         "x-events": happenings,
     }
-
-
-def _schemas(types: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """A schema for each type, and those that they refer to by name; in one call, so that each has a name of its own."""
-    described = [each if _has_schema(each) else Any for each in types]
-    schemas, components = msgspec.json.schema_components(described, ref_template=_REF)
-    return list(schemas), components
-
-
-def _has_schema(kind: Any) -> bool:
-    try:
-        msgspec.json.schema(kind)
-    except Exception:  # noqa: BLE001 - msgspec raises many kinds
-        return False
-    return True
 
 
 def _taken(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:

@@ -103,6 +103,46 @@ def test_the_next_burst_waits_for_the_whole_reply_to_the_one_before() -> None:
     assert len(found.latencies) == 5
 
 
+def test_replies_over_http_are_counted_by_what_ends_their_bodies() -> None:
+    taken: list[bytes] = []
+
+    def talk(connection: socket.socket) -> None:
+        for _ in range(2):
+            taken.append(connection.recv(100))
+            for part in (b"200 OK\r\n\r\n", b'{"a":', b"{}}"):
+                connection.sendall(part)
+
+    bursts = [Burst(b"one", 2), Burst(b"two", 2)]
+    with listening(talk) as port, Load([Target(port, os.getpid())], 1, b"}") as load:
+        found = load.exchange(bursts)
+    assert taken == [b"one", b"two"]
+    assert found.heard == [b'200 OK\r\n\r\n{"a":{}}' * 2]
+
+
+def test_more_to_read_than_expected_fails_the_run_instead_of_ending_it_early() -> None:
+    released = threading.Event()
+
+    def twice(connection: socket.socket) -> None:
+        connection.sendall(connection.recv(100))
+        connection.sendall(b"more\n")
+        released.wait(60)
+
+    def never(connection: socket.socket) -> None:
+        connection.recv(100)
+        released.wait(60)
+
+    with (
+        listening(twice) as first,
+        listening(never) as second,
+        Load([Target(first, os.getpid()), Target(second, os.getpid())], 1) as load,
+    ):
+        try:
+            with pytest.raises(WrongReply, match="more to read"):
+                load.exchange([Burst(b"a\n", 1), Burst(b"b\n", 1)])
+        finally:
+            released.set()
+
+
 @pytest.mark.parametrize(("taken_bytes", "problem"), [(100, "closed a connection"), (2, "Connection reset by peer")])
 def test_a_server_that_hangs_up_fails_the_run(taken_bytes: int, problem: str) -> None:
     with (

@@ -62,7 +62,7 @@ def front_of(order: Order) -> Front:
         DefinitionError: the certificate, or another file of TLS, can't be read any more.
     """
     tls = None if order.tls is None else tls_context(*order.tls)
-    tokens = None if order.tokens is None else Tokens.of_digests(order.tokens)
+    tokens = None if order.tokens is None else Tokens.of_digests(order.tokens, order.roles)
     listeners = [_listener(each, tls) for each in order.listening]
     return Front(order.app.load(), tokens, order.server_limits, listeners)
 

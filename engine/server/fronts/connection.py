@@ -21,7 +21,6 @@ from millstream.engine.server.fronts.uplink import NUMBER_BITS, PREFIX, Uplink
 from millstream.engine.server.intake import LARGE_BYTES
 from millstream.engine.server.output import Batch
 from millstream.engine.server.queries import NUMBER_BYTES
-from millstream.engine.server.tokens import Role
 
 __all__ = ["FrontConnection"]
 
@@ -67,7 +66,7 @@ class FrontConnection(Connection):
         """Whether all that was read is answered, and no stream is open."""
         return super().is_done and not self._streams_open
 
-    def become(self, role: Role | None) -> None:
+    def become(self, role: str | None) -> None:
         """Do what this role may do, from the next request on; the writer's process learns it, too."""
         super().become(role)
         if role is not self._told_role:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import traceback
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from millstream.engine.application.app import App
 from millstream.engine.observers import Observer
@@ -57,7 +57,10 @@ class Front(Sockets):
         super().__init__(limits, _Telling(self), requests)
         passing = passing_classes(requests.types.keys() - _OWN)
         reader = FrontReader(requests, passing)
-        self.readers = {**dict.fromkeys(Role, reader), None: FrontReader(requests.only(MAY[None]), passing)}
+        may: dict[str | None, Set[str]] = dict(MAY)
+        for role in () if tokens is None else tokens.roles:
+            may[role] = MAY[Role.WRITER]  # what it may send is judged in the writer's process
+        self.readers = {**dict.fromkeys(may, reader), None: FrontReader(requests.only(MAY[None]), passing)}
         describing = describer(app)
         own = {"authenticate": authenticator(tokens), "describe": describing, "rpc.discover": describing}
         self.handlers = {
@@ -65,7 +68,7 @@ class Front(Sockets):
                 **{requests.types[name]: own[name] for name in names & _OWN},
                 **{passing[name]: _pass_on for name in names - _OWN},
             }
-            for role, names in MAY.items()
+            for role, names in may.items()
         }
         self.first_role = Role.WRITER if tokens is None else None
         self.uplink = Uplink(limits.front_bytes_max, self._numbered, self._told, self._lost)

@@ -35,7 +35,7 @@ from millstream.engine.server.listening import FileTls, Listener
 from millstream.engine.server.peer import Handler
 from millstream.engine.server.sockets import cancelled, is_meant, keep_sweeping, tell_dropped
 from millstream.engine.server.stats import ServerStats
-from millstream.engine.server.tokens import Role, Tokens
+from millstream.engine.server.tokens import Tokens
 from millstream.engine.wire import Requests
 
 __all__ = ["Fronts", "Serving"]
@@ -51,8 +51,8 @@ class Serving(Protocol):
 
     limits: ServerLimits
     requests: Requests
-    first_role: Role | None
-    handlers: Mapping[Role | None, Mapping[type[Any], Handler]]
+    first_role: str | None
+    handlers: Mapping[str | None, Mapping[type[Any], Handler]]
 
 
 class _Front:
@@ -105,6 +105,7 @@ class Fronts:
             app=NamedApp.of(app, _INSTEAD),
             limits=limits,
             tokens=None if tokens is None else tokens.digests,
+            roles={} if tokens is None else dict(tokens.roles),
             tls=tls.files if isinstance(tls, FileTls) else None,
         )
         self._fronts = [_Front(number) for number in range(1, count + 1)]
@@ -184,7 +185,7 @@ class Fronts:
 
     # What links call.
 
-    def handlers_of(self, role: Role | None) -> Mapping[type[Any], Handler]:
+    def handlers_of(self, role: str | None) -> Mapping[type[Any], Handler]:
         """What a role may do, by class of request."""
         return self._server.handlers[role]
 

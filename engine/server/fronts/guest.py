@@ -26,7 +26,6 @@ from millstream.engine.server.intake import LARGE_BYTES
 from millstream.engine.server.output import Batch
 from millstream.engine.server.peer import PeerHost
 from millstream.engine.server.running import Running
-from millstream.engine.server.tokens import Role
 from millstream.engine.wire import Malformed
 from millstream.engine.wire.messages import Result, failure_of
 
@@ -53,7 +52,7 @@ class Sending(Protocol):
         """The server."""
         ...
 
-    def handlers_of(self, role: Role | None) -> Any:
+    def handlers_of(self, role: str | None) -> Any:
         """What a role may do, by class of request."""
         ...
 
@@ -71,7 +70,7 @@ class Guest(Running):
         role: what it may do.
     """
 
-    def __init__(self, link: Sending, number: int, role: Role | None) -> None:
+    def __init__(self, link: Sending, number: int, role: str | None) -> None:
         limits = link.host.limits
         super().__init__(limits.connection_watches_max)
         self.server = link.host
@@ -98,7 +97,7 @@ class Guest(Running):
 
     # What its front says of it.
 
-    def become(self, role: Role | None) -> None:
+    def become(self, role: str | None) -> None:
         """Do what this role may do, from the next request on."""
         self.role = role
         self._handlers = self._link.handlers_of(role)
@@ -221,7 +220,7 @@ class Guest(Running):
     def _refusal(self, request: Any) -> MillstreamError:
         if isinstance(request, Malformed):
             return request.error
-        return NotPermitted(request.__struct_config__.tag, "none" if self.role is None else self.role.value)
+        return NotPermitted(request.__struct_config__.tag, "none" if self.role is None else str(self.role))
 
     # Replies.
 

@@ -45,7 +45,6 @@ from millstream.engine.server.fronts.notes import (
     read_notes,
 )
 from millstream.engine.server.limits import ServerLimits
-from millstream.engine.server.tokens import Role
 from millstream.engine.wire import Requests
 
 __all__ = ["Link", "LinkHost"]
@@ -70,11 +69,11 @@ class LinkHost(Protocol):
         ...
 
     @property
-    def first_role(self) -> Role | None:
+    def first_role(self) -> str | None:
         """The role of a connection that has not authenticated."""
         ...
 
-    def handlers_of(self, role: Role | None) -> Any:
+    def handlers_of(self, role: str | None) -> Any:
         """What a role may do, by class of request."""
         ...
 
@@ -113,7 +112,7 @@ class Link(asyncio.Protocol):
         self.put: Callable[[Any], None] = self._outgoing.put
         self._transport: asyncio.Transport | None = None
 
-    def handlers_of(self, role: Role | None) -> Any:
+    def handlers_of(self, role: str | None) -> Any:
         """What a role may do, by class of request."""
         return self.host.handlers_of(role)
 

@@ -10,8 +10,6 @@ from typing import TypeAlias
 
 import msgspec
 
-from millstream.engine.server.tokens import Role
-
 __all__ = [
     "AcceptFailed",
     "Arrived",
@@ -62,7 +60,7 @@ class Became(_Note, frozen=True):
     """It has this role from now on."""
 
     number: int
-    role: Role | None
+    role: str | None
 
 
 class Took(_Note, frozen=True):

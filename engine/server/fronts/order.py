@@ -13,7 +13,7 @@ import msgspec
 from millstream.engine.recovery.naming import NamedApp
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.listening import TlsFiles
-from millstream.engine.server.tokens import Role
+from millstream.engine.server.tokens import Permits
 
 __all__ = ["Listening", "Order"]
 
@@ -34,7 +34,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     #: As they are, also what is no number of JSON: math.inf.
     limits: dict[str, Any]
     #: Digests, with roles; None: there are no tokens.
-    tokens: list[tuple[str, Role]] | None
+    tokens: list[tuple[str, str]] | None
+    #: What roles of the application's own may do.
+    roles: dict[str, Permits]
     #: The certificate, its key, and the authorities of clients.
     tls: TlsFiles | None
     #: The file descriptor of the stream to the writer's process.

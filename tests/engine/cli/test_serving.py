@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.engine.cli.running import Millstream, program
@@ -120,6 +121,9 @@ def test_where_it_listens_may_come_from_the_environment(millstream: Millstream, 
         (["--private-key", "nothing.pem"], 2, "--private-key and --client-authorities go with --certificate"),
         (["--tokens", "nothing"], 2, "the tokens can't be read from 'nothing'"),
         (["--unix-mode", "rw"], 2, "permissions are octal, like 660, not 'rw'"),
+        (["--http", "somewhere"], 2, "an address for HTTP is HOST:PORT"),
+        (["--http", "0.0.0.0:0", "--listen", "unix://x.sock"], 2, "can be reached from other machines and has no"),
+        (["--http", "https://127.0.0.1:0", "--listen", "unix://x.sock"], 2, "give a certificate"),
         (["--log", "nowhere/bank.db"], 3, "there is no folder"),
     ],
 )
@@ -135,6 +139,23 @@ def test_a_listener_for_other_machines_may_be_wanted_all_the_same(tmp_path: Path
         "serve", BANK, "--log", "memory:", "--listen", "tcp://0.0.0.0:0", "--insecure", cwd=tmp_path
     ) as served:
         assert served.addresses[0].startswith("tcp://0.0.0.0:")
+
+
+def test_http_is_served_beside_the_socket_and_ends_with_it_though_somebody_watches(
+    millstream: Millstream, tmp_path: Path
+) -> None:
+    options = ("--listen", f"unix://{tmp_path}/bank.sock", "--http", "127.0.0.1:0")
+    with running("serve", BANK, "--log", "memory:", *options, cwd=tmp_path) as served:
+        assert served.child.stderr is not None
+        (url,) = json.loads(served.child.stderr.readline())["addresses"]
+        assert httpx2.post(f"{url}/commands/Open", json={"account": "ann"}).status_code == 200
+        (address,) = served.addresses
+        assert millstream("ask", "BalanceOf", "account=ann", "--address", address).out == "0\n"
+        with httpx2.stream("GET", f"{url}/watch/BalanceOf?account=ann") as watch:
+            lines = watch.iter_lines()
+            assert next(lines) == "id: 1"
+            assert served.end() == ["server_stopped", "server_stopped", "closed"]
+            assert list(lines) == ["data: 0", ""]
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
