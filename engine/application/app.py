@@ -31,6 +31,7 @@ from millstream.engine.application.sides import (
     code_version_of,
     is_keyed,
     is_of_command,
+    keeps_elsewhere,
     poison_of,
     reactions_of,
 )
@@ -118,6 +119,8 @@ class App:
     ) -> None:
         self.models: Sequence[type[WriteSide]] = tuple(models)
         self.views: Sequence[type[ReadSide]] = tuple(views)
+        #: Those whose state lies in no database.
+        self.views_in_memory: Sequence[type[ReadSide]] = tuple(each for each in self.views if not keeps_elsewhere(each))
         known = tuple(_require_retired(retired))
         self.retired_commands: frozenset[type[RetiredSide]] = frozenset(filter(is_of_command, known))
         self.retired: frozenset[type[RetiredSide]] = frozenset(known) - self.retired_commands

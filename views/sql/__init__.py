@@ -1,0 +1,5 @@
+"""Views whose state lies in a database of their own. Needs the extra ``millstream[sql]``: SQLAlchemy 2."""
+
+from millstream.views.sql.view import SqlView, Statement
+
+__all__ = ["SqlView", "Statement"]
