@@ -70,11 +70,12 @@ class ViewStorage(Protocol):
         """
         ...
 
-    def begin(self) -> None:
+    def begin(self, before: Head) -> None:
         """Begin a transaction for `try_these`, which ends with `commit` or `rollback`.
 
         Raises:
             StorageAway: not now.
+            StorageMoved: the head is not ``before``.
         """
         ...
 
@@ -91,7 +92,7 @@ class ViewStorage(Protocol):
         """End the transaction, and move the head.
 
         Raises:
-            StorageAway, StorageMoved: nothing was written.
+            StorageAway: nothing was written.
         """
         ...
 

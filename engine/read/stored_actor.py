@@ -219,9 +219,11 @@ class StoredActor(ViewActor):
         """
         left = list(page)
         while left and self.read.fault is None:
+            while self._holds.forbid(left[0].head.position):
+                await self._holds.changed()
             async with self.still:
-                while self._holds.forbid(left[0].head.position):
-                    await self._holds.changed()
+                if self._holds.forbid(left[0].head.position):
+                    continue
                 most = 1 if self.watches.has_every else len(left)
                 allowed = next((i for i, each in enumerate(left) if self._holds.forbid(each.head.position)), len(left))
                 taken, left = left[: min(most, allowed)], left[min(most, allowed) :]
@@ -230,7 +232,9 @@ class StoredActor(ViewActor):
                     continue
                 if taken[0].head.number != self.read.head.number + 1:
                     raise StorageMoved(f"it is at commit {self.read.head.number:,}")
-                await self._write_or_go_back(taken, slicer)
+                if not await self._is_ours(taken, slicer):
+                    left = [*taken, *left]
+                    continue
                 if self.read.fault is not None:
                     self._is_open = False
                     self._stopped_at(*self.read.fault)
@@ -243,13 +247,17 @@ class StoredActor(ViewActor):
             if slicer.is_over:
                 await slicer.rest()
 
-    async def _write_or_go_back(self, commits: Sequence[DecodedCommit], slicer: Slicer) -> None:
+    async def _is_ours(self, commits: Sequence[DecodedCommit], slicer: Slicer) -> bool:
+        """Write commits. Returns False if another process has written meanwhile: the view is where that is, then."""
         before = self.read.head
         try:
             await self._write(commits, slicer)
+            return True
         except StorageMoved:
             await self._open()
-            raise
+            self._moved()
+            self.watches.changed()
+            return False
         except BaseException:
             self.read.rewind(before if before.number >= self._saved[0].number else self._saved[0], self._saved[1])
             raise
@@ -291,7 +299,7 @@ class StoredActor(ViewActor):
     async def _write_one_by_one(self, decoded: DecodedCommit) -> None:
         """Write a commit, one event after another; what fails is left out, or faults the view."""
         read, storage, raised = self.read, self._storage, None
-        await self._in_thread(storage.begin)
+        await self._in_thread(storage.begin, self._saved[0])
         try:
             events = read.one_by_one(decoded)
             while True:
@@ -349,7 +357,7 @@ class StoredActor(ViewActor):
 
     def _try_again(self, left_out: Any) -> tuple[int, bytes]:
         storage = self._storage
-        storage.begin()
+        storage.begin(self._saved[0])
         try:
             applied = self.read.try_parked(left_out, storage.try_these)
             notes = left_out.notes()

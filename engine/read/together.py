@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, TypeVar, overload
 
 from millstream.engine.application.messages import Answered, Query, Token, position_of
@@ -166,10 +166,16 @@ class Together(Follows):
         await _meet(views, position_of(after), None if timeout is None else checked_timeout(timeout))
         with ExitStack() as held:
             if not _stand_together(views):
-                position = max(view.position for view in views)
-                for view in views:
-                    held.enter_context(view.hold(position))
-                await _meet(views, position, self.limits.ask_all_ms_max / 1_000)
+                seconds = self.limits.ask_all_ms_max / 1_000
+                async with AsyncExitStack() as stills:
+                    for view in views:
+                        if isinstance(view, StoredActor):  # what it writes just now may go beyond what it shows
+                            await stills.enter_async_context(view.still)
+                    await _meet(views, 0, seconds)  # and no await from here on: nothing is half applied
+                    position = max(view.position for view in views)
+                    for view in views:
+                        held.enter_context(view.hold(position))
+                await _meet(views, position, seconds)
             stored = {
                 index: await self._at_one_position(view, answer, query, incomplete)
                 for index, (view, answer, query) in enumerate(asked)

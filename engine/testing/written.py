@@ -8,7 +8,7 @@ Invariant: the views have what was written and nothing else, and so has the stat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -96,9 +96,9 @@ class Written:
         Raises:
             BrokenPromise: it does not.
         """
-        parts: list[Part] = [*WriteParts(self._app, self._limits).all, *self._new_views()]
+        parts: list[Part] = [*WriteParts(self._app, self._limits).all, *_in_memory(self._new_views())]
         self._replay(self._new_reader(), parts)
-        require_alike([*self.state.parts(self._reader.head), *self.views], parts)
+        require_alike([*self.state.parts(self._reader.head), *_in_memory(self.views)], parts)
 
     def _stored(self, event: Any) -> bytes:
         """An event as JSON, alone in a list."""
@@ -168,3 +168,7 @@ class Written:
             (StoredState if keeps_elsewhere(view) else ReadState)(self._app, view, parked_max=most, observer=Observer())
             for view in self._app.views
         ]
+
+
+def _in_memory(views: Iterable[ReadState]) -> list[ReadState]:
+    return [view for view in views if not isinstance(view, StoredState)]

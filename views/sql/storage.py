@@ -46,7 +46,7 @@ from millstream.views.sql.failures import judged
 __all__ = ["Look", "SqlStorage"]
 
 #: How long a statement waits for another program's lock, in SQLite.
-_BUSY_SECONDS = 5.0
+_BUSY_SECONDS = 1.0
 #: PostgreSQL has names of so many bytes at most.
 _NAME_CHARS_MAX = 63
 
@@ -135,15 +135,19 @@ class SqlStorage:
     def write(self, statements: Sequence[Statement], before: Head, after: Head, notes: bytes) -> None:
         writing, _ = self._opened()
         with _judging(), writing.begin() as connection:
+            self._swap(connection, before, after, notes)  # first: what another process has done fails otherwise
             self._execute(connection, statements)
-            self._swap(connection, before, after, notes)
 
-    def begin(self) -> None:
+    def begin(self, before: Head) -> None:
         with _judging():
             connection = self._opened()[0].connect()
             try:
                 self._trying = connection, connection.begin()
+                found = self._head(connection, locked=True)
+                if found is None or (found.number, bytes(found.digest)) != (before.number, before.digest):
+                    raise StorageMoved(f"it is not at commit {before.number:,} any more")
             except BaseException:
+                self._trying = None
                 connection.close()
                 raise
 
@@ -205,8 +209,9 @@ class SqlStorage:
         for batch in self._batches.of(statements):
             connection.execute(batch.statement, batch.parameters or None)
 
-    def _head(self, connection: Connection) -> Any:
-        return connection.execute(select(HEADS).where(HEADS.c.view == self._name)).one_or_none()
+    def _head(self, connection: Connection, *, locked: bool = False) -> Any:
+        wanted = select(HEADS).where(HEADS.c.view == self._name)
+        return connection.execute(wanted.with_for_update() if locked else wanted).one_or_none()
 
     def _swap(self, connection: Connection, before: Head, after: Head, notes: bytes) -> None:
         is_there = (HEADS.c.view == self._name, HEADS.c.number == before.number, HEADS.c.digest == before.digest)
