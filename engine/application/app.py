@@ -119,8 +119,6 @@ class App:
     ) -> None:
         self.models: Sequence[type[WriteSide]] = tuple(models)
         self.views: Sequence[type[ReadSide]] = tuple(views)
-        #: Those whose state lies in no database.
-        self.views_in_memory: Sequence[type[ReadSide]] = tuple(each for each in self.views if not keeps_elsewhere(each))
         known = tuple(_require_retired(retired))
         self.retired_commands: frozenset[type[RetiredSide]] = frozenset(filter(is_of_command, known))
         self.retired: frozenset[type[RetiredSide]] = frozenset(known) - self.retired_commands
@@ -178,6 +176,11 @@ class App:
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
         warn_of_changing(self.events, level=2)
+
+    @cached_property
+    def views_in_memory(self) -> Sequence[type[ReadSide]]:
+        """The views whose state lies in no database."""
+        return tuple(view for view in self.views if not keeps_elsewhere(view))
 
     @cached_property
     def keeps_agenda(self) -> bool:

@@ -30,7 +30,7 @@ def actors_of(
     """The actors of an application's views, in its order; see `ViewActor` and `StoredActor`.
 
     Raises:
-        DefinitionError: the database of a view can't be told from what its class says.
+        DefinitionError: a view's class names a database that is none.
     """
     return [
         StoredActor(app, index, limits, reader, observer, wanted, _storage_of(view, log), lambda: log)

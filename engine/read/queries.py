@@ -359,7 +359,6 @@ class Queries(Together):
     async def _answer_stored(
         self, view: StoredActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool
     ) -> Answered[Any]:
-        """What a view answers whose state lies in a database."""
         try:
             answered, position = await view.ask(answer, query)
         except Exception as error:

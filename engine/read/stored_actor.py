@@ -22,7 +22,6 @@ from itertools import chain, islice
 from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
-import anyio.to_thread
 
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Head
@@ -30,7 +29,7 @@ from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.errors import AnswerFailed, EngineClosed, ViewBehind, ViewUnavailable
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.loop.threads import YieldingGil
+from millstream.engine.loop.threads import in_thread
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
 from millstream.engine.read.actor import ViewActor, ViewEvent
@@ -131,10 +130,8 @@ class StoredActor(ViewActor):
         asked = self._storage.question(answer, query)
         self._asking += 1
         try:
-            with anyio.move_on_after(seconds), YieldingGil():
-                answered, position = await anyio.to_thread.run_sync(
-                    asked.run, abandon_on_cancel=True, limiter=self._questions
-                )
+            with anyio.move_on_after(seconds):
+                answered, position = await in_thread(asked.run, limiter=self._questions, leave=True)
                 return answered, max(position, seen)
         except StorageAway as error:
             raise ViewUnavailable(self.name, str(error)) from error
@@ -235,9 +232,7 @@ class StoredActor(ViewActor):
                 if not await self._is_ours(taken, slicer):
                     left = [*taken, *left]
                     continue
-                if self.read.fault is not None:
-                    self._is_open = False
-                    self._stopped_at(*self.read.fault)
+                if self._has_faulted():
                     return
                 self._moved()
                 if not self.read.types.isdisjoint(chain.from_iterable(each.types for each in taken)):
@@ -246,6 +241,13 @@ class StoredActor(ViewActor):
                         await self.watches.answer_every(slicer)
             if slicer.is_over:
                 await slicer.rest()
+
+    def _has_faulted(self) -> bool:
+        if self.read.fault is None:
+            return False
+        self._is_open = False
+        self._stopped_at(*self.read.fault)
+        return True
 
     async def _is_ours(self, commits: Sequence[DecodedCommit], slicer: Slicer) -> bool:
         """Write commits. Returns False if another process has written meanwhile: the view is where that is, then."""
@@ -367,5 +369,4 @@ class StoredActor(ViewActor):
         return applied, notes
 
     async def _in_thread(self, function: Callable[[*_Arguments], T], *arguments: *_Arguments) -> T:
-        with YieldingGil():
-            return await anyio.to_thread.run_sync(function, *arguments, limiter=self._writing)
+        return await in_thread(function, *arguments, limiter=self._writing)

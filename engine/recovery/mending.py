@@ -167,6 +167,7 @@ class Mending(Queries):
         Raises:
             UnknownMessage: there is no such view.
             InvalidMessage: another view answers one of the questions.
+            NotKept: its state lies in a database.
             ViewFaulted: today's code can't apply an event: the live state stays.
             LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
             SnapshotsLocked: ``millstream snapshot take`` is at work: the live state stays; try again when it is done.

@@ -49,8 +49,14 @@ class Batches:
         """
         found: list[Batch] = []
         last: dict[Table, Batch] = {}
+        latest: Any = None
+        more: Any = None
         for each in statements:
             statement, parameters = each if isinstance(each, tuple) else (each, None)
+            if statement is latest and parameters:  # most are like this: 0.1 µs instead of 1
+                more(parameters)
+                continue
+            latest = None
             table = self._table_of(statement)
             if table is None:
                 last.clear()
@@ -59,9 +65,12 @@ class Batches:
             before = last.get(table)
             if before is not None and before.parameters and parameters and _is_same(before.statement, statement):
                 before.parameters.append(parameters)
+                latest, more = statement, before.parameters.append
                 continue
             last[table] = batch = Batch(statement, [] if parameters is None else [parameters])
             found.append(batch)
+            if parameters:
+                latest, more = statement, batch.parameters.append
         return found
 
     def _table_of(self, statement: Executable) -> Table | None:

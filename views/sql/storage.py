@@ -41,6 +41,7 @@ from millstream.engine.commits.commit import GENESIS, Head
 from millstream.engine.read.storage import StorageMoved, StorageUnknown
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like
 from millstream.views.sql.batches import Batches, Statement
+from millstream.views.sql.executing import Executor
 from millstream.views.sql.failures import judged
 
 __all__ = ["Look", "SqlStorage"]
@@ -52,7 +53,7 @@ _NAME_CHARS_MAX = 63
 
 _own = MetaData()
 #: How far a view is: the last commit that is in its tables, and what it has left out.
-HEADS = Table(
+_HEADS = Table(
     "millstream_view",
     _own,
     Column("view", Text, primary_key=True),
@@ -106,6 +107,7 @@ class SqlStorage:
         self._folder: Path | None = None
         self._engines: tuple[Engine, Engine] | None = None
         self._batches = Batches()
+        self._executor = Executor()
         self._trying: tuple[Connection, RootTransaction] | None = None
 
     # As the port says.
@@ -122,7 +124,7 @@ class SqlStorage:
                     nothing = _row(self._name, self._fingerprint, Head(0, 0, "", GENESIS), b"")
                     try:
                         with connection.begin_nested():
-                            connection.execute(insert(HEADS), nothing)
+                            connection.execute(insert(_HEADS), nothing)
                     except IntegrityError:  # another process was quicker
                         pass
                     found = self._head(connection)
@@ -207,15 +209,15 @@ class SqlStorage:
 
     def _execute(self, connection: Connection, statements: Sequence[Statement]) -> None:
         for batch in self._batches.of(statements):
-            connection.execute(batch.statement, batch.parameters or None)
+            self._executor.execute(connection, batch)
 
     def _head(self, connection: Connection, *, locked: bool = False) -> Any:
-        wanted = select(HEADS).where(HEADS.c.view == self._name)
+        wanted = select(_HEADS).where(_HEADS.c.view == self._name)
         return connection.execute(wanted.with_for_update() if locked else wanted).one_or_none()
 
     def _swap(self, connection: Connection, before: Head, after: Head, notes: bytes) -> None:
-        is_there = (HEADS.c.view == self._name, HEADS.c.number == before.number, HEADS.c.digest == before.digest)
-        swapped = update(HEADS).where(*is_there).values(_row(self._name, self._fingerprint, after, notes))
+        is_there = (_HEADS.c.view == self._name, _HEADS.c.number == before.number, _HEADS.c.digest == before.digest)
+        swapped = update(_HEADS).where(*is_there).values(_row(self._name, self._fingerprint, after, notes))
         if connection.execute(swapped).rowcount != 1:
             raise StorageMoved(f"it is not at commit {before.number:,} any more")
 

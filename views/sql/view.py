@@ -21,10 +21,9 @@ from millstream.engine.application.messages import Event, Query
 from millstream.engine.application.methods import Method, answer_type, declared, place_of
 from millstream.engine.application.sides import Poison
 from millstream.engine.errors import DefinitionError
-from millstream.views.sql.batches import Statement
 from millstream.views.sql.storage import Look, SqlStorage
 
-__all__ = ["SqlView", "Statement"]
+__all__ = ["SqlView"]
 
 
 class SqlView:
