@@ -71,6 +71,7 @@ KINDS = {
         "docs/how-to/outside",
         "docs/how-to/answering",
         "docs/how-to/tables",
+        "docs/how-to/sql-views",
         "docs/how-to/testing",
         "docs/how-to/running",
         "docs/how-to/serving",

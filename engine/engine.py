@@ -34,7 +34,7 @@ from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.outside.outside import Given, Outside
-from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.actors import actors_of
 from millstream.engine.read.bringing import resting
 from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.mending import Mending
@@ -130,12 +130,9 @@ class Engine(Mending):
         limits = limits or Limits()
         #: Tells all observers. A server of this engine tells them, too.
         self.observers: Observer = Observers(observers)
-        views = [
-            ViewActor(app, index, limits, self._reader, self.observers, self.require_position)
-            for index in range(len(app.views))
-        ]
         #: Where commits are kept. It is the engine's to open, write and close.
         self.log = log_at(log)
+        views = actors_of(app, limits, self._reader, self.observers, self.require_position, self.log)
         super().__init__(app, limits, views, Home(f"the engine of {self.log.name}"), check_purity=check_purity)
         #: What is offered each commit, in this order: the views, and the snapshotter once the engine is open.
         self.followers: list[Follower] = [*views]
@@ -325,7 +322,7 @@ class Engine(Mending):
         They are the live ones: look, and change nothing.
         """
         write = [] if self._writer.state is None else self._writer.state.parts(self._writer.head)
-        return [*write, *(view.read for view in self._views)]
+        return [*write, *self._states]
 
     def stats(self) -> EngineStats:
         """Figures of this moment: mailbox, batches, positions, lags."""
@@ -401,7 +398,7 @@ class Engine(Mending):
         self._recovery = Recovery(self.app, self.log, self.limits, catalog)
         write = WriteParts(self.app, self.limits, self.log)
         with frozen() if self._opening.freeze_gc else nullcontext():
-            parts = [*write.all, *(view.read for view in self._views)]
+            parts = [*write.all, *self._states]
             recovered = await self._recovery.recover(parts, Slicer(self.limits.slice_ms_max))
         head = recovered.head
         if catalog.is_kept:
@@ -491,7 +488,7 @@ class Engine(Mending):
         """The parts when nothing moves any more. The write side's are left out if they are not those of the head."""
         settled = self._writer.settled
         write = [] if settled is None else settled.parts(self._writer.head)
-        return [*write, *(view.read for view in self._views)]
+        return [*write, *self._states]
 
     async def _rebuild(self, slicer: Slicer) -> Rebuilt:
         """The write side's state anew, for the writer that has lost it."""

@@ -66,6 +66,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     view_queue_bytes_max: int = 64 * 1024 * 1024
     #: Queries that may wait for one view to reach their position; past it `ask` raises `ViewBehind`.
     view_waiters_max: int = 10_000
+    #: Questions that are asked at once of one view whose state lies in a database: as many connections.
+    stored_questions_max: int = 8
+    #: How long such a question may take; past it `ask` raises `AnswerFailed`, and the database is interrupted.
+    stored_answer_seconds_max: float = 30.0
     #: How long a view waits for others that are asked with it, at one position; past it `ask_all` raises
     #: `NotYetVisible`.
     ask_all_ms_max: float = 200.0

@@ -28,7 +28,7 @@ from millstream.engine.loop.home import Home
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
-from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.actors import actors_of
 from millstream.engine.read.bringing import resting
 from millstream.engine.read.feed import Feed, FeedStatus
 from millstream.engine.read.queries import Queries
@@ -96,11 +96,9 @@ class Replica(Queries):
         limits = limits or Limits()
         #: Tells all observers. A server of this replica tells them, too.
         self.observers: Observer = Observers(observers)
-        views = [
-            ViewActor(app, index, limits, self._reader, self.observers, self._wanted) for index in range(len(app.views))
-        ]
         #: Where commits are read. It is the replica's to attach to and close.
         self.log = log_at(log)
+        views = actors_of(app, limits, self._reader, self.observers, self._wanted, self.log)
         super().__init__(app, limits, views, Home(f"the replica of {self.log.name}"), check_purity=check_purity)
         #: Where commands go.
         self.writer = writer
@@ -282,7 +280,7 @@ class Replica(Queries):
 
     async def _recovered(self) -> Recovered:
         """Bring the views to the log's head, from the writer's snapshots as far as these can be used."""
-        views, slicer = [view.read for view in self._views], Slicer(self.limits.slice_ms_max)
+        views, slicer = self._states, Slicer(self.limits.slice_ms_max)
         async with attached_catalog(self._snapshots, self.log, self.observers) as catalog:
             return await Recovery(self.app, self.log, self.limits, catalog).recover(views, slicer)
 

@@ -348,6 +348,8 @@ def undeclared_imports(source: Source) -> Iterator[str]:
         extras = ("calendar",)
     if source.path.startswith("engine/web/"):
         extras = ("web",)
+    if source.path.startswith("views/sql/"):
+        extras = ("sql",)
     if source.path == "engine/outside/retrying.py":
         extras = ("effects",)
     if source.room == "bench":

@@ -10,6 +10,7 @@
     │   ├── CommitTooLarge           one command's events exceed what a commit may hold
     │   ├── AnswerTooLarge           one command's answer exceeds what one may have
     │   ├── NotOnAgenda              nothing of that name is owed or parked
+    │   ├── NotKept                  a view in a database has no such thing
     │   ├── NotAuthenticated         the server wants a token that it knows
     │   ├── NotPermitted             the token's role may not do this
     │   └── ProtocolViolated         what was sent is no request of the protocol
@@ -20,6 +21,7 @@
     │   ├── NotYetVisible            the view has not reached the position that the query asked for
     │   ├── WriterUnavailable        the writer can't decide: its state is not rebuilt yet, or it stopped
     │   ├── EngineClosed             the engine is not open (any more)
+    │   ├── ViewUnavailable          a view's database can't be used now
     │   ├── WatchOverrun             a watcher of every change did not take them in time
     │   ├── WatchesFull              as many watches as are allowed are open
     │   ├── NotLeader                this process takes no commands, another one does
@@ -70,6 +72,7 @@ from millstream.engine.errors.caller import (
     CommitTooLarge,
     InvalidMessage,
     NotAuthenticated,
+    NotKept,
     NotOnAgenda,
     NotPermitted,
     ProtocolViolated,
@@ -86,6 +89,7 @@ from millstream.engine.errors.later import (
     NotYetVisible,
     Overloaded,
     ViewBehind,
+    ViewUnavailable,
     WatchesFull,
     WatchOverrun,
     WriterUnavailable,
@@ -133,6 +137,7 @@ __all__ = [
     "LogRefused",
     "MillstreamError",
     "NotAuthenticated",
+    "NotKept",
     "NotLeader",
     "NotOnAgenda",
     "NotPermitted",
@@ -150,6 +155,7 @@ __all__ = [
     "ViewBehind",
     "ViewFaulted",
     "ViewIncomplete",
+    "ViewUnavailable",
     "WatchOverrun",
     "WatchesFull",
     "WriterUnavailable",

@@ -54,7 +54,9 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_parts(app: App, limits: Limits) -> list[Part]:
     """All parts as they are before the first event. What the views leave out is not reported."""
-    views = [ReadState(app, view, parked_max=limits.view_parked_max, observer=Observer()) for view in app.views]
+    views = [
+        ReadState(app, view, parked_max=limits.view_parked_max, observer=Observer()) for view in app.views_in_memory
+    ]
     return [*WriteParts(app, limits).all, *views]
 
 

@@ -129,7 +129,9 @@ def _models(app: App) -> list[Part]:
 
 
 def _views(app: App) -> list[ReadState]:
-    return [ReadState(app, view, parked_max=Limits().view_parked_max, observer=Observers()) for view in app.views]
+    return [
+        ReadState(app, view, parked_max=Limits().view_parked_max, observer=Observers()) for view in app.views_in_memory
+    ]
 
 
 async def _recover(parts: Sequence[Part], log: Log, app: App, snapshots: SnapshotStore | None) -> Catalog:

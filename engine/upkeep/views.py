@@ -26,6 +26,7 @@ from millstream.engine.errors import (
     InvalidMessage,
     LogRefused,
     MillstreamError,
+    NotKept,
     UnknownMessage,
     ViewFaulted,
 )
@@ -249,7 +250,10 @@ def _indexes(app: App, views: Sequence[str]) -> list[int]:
     for name in views:
         if name not in names:
             raise UnknownMessage("view", name, app.name, names)
-    return [index for index, name in enumerate(names) if not views or name in views]
+        if app.views[names.index(name)] not in app.views_in_memory:
+            raise NotKept(name, "snapshot", "it is brought on by the engine or the replica that runs it")
+    known = set(app.views_in_memory)
+    return [index for index, view in enumerate(app.views) if (view.__name__ in views if views else view in known)]
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ from millstream.engine.errors import (
     LogRefused,
     MillstreamError,
     NotAuthenticated,
+    NotKept,
     NotLeader,
     NotOnAgenda,
     NotPermitted,
@@ -50,6 +51,7 @@ from millstream.engine.errors import (
     ViewBehind,
     ViewFaulted,
     ViewIncomplete,
+    ViewUnavailable,
     WatchesFull,
     WatchOverrun,
     WriterUnavailable,
@@ -252,6 +254,16 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         NotOnAgenda("event:812/Selling.placed", 2),
         "the agenda has no 'event:812/Selling.placed'; it holds 2: agenda.entries() or `millstream agenda list` names "
         "them",
+    ),
+    (
+        CallerError,
+        NotKept("Sales", "earlier state", "ask another view"),
+        "view Sales keeps its state in a database, which has no earlier state: ask another view",
+    ),
+    (
+        TryAgainLater,
+        ViewUnavailable("Sales", "database is locked"),
+        "the database of view Sales can't be used now: database is locked; try again later",
     ),
     (
         CallerError,
