@@ -15,8 +15,6 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
-import anyio
-
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Metadata, Preview, Receipt
@@ -24,7 +22,7 @@ from millstream.engine.application.options import Options, Terms
 from millstream.engine.application.validation import checked_metadata, checked_timeout, require_reached
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import EngineClosed, LogLocked, MillstreamError
+from millstream.engine.errors import EngineClosed, MillstreamError
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
@@ -48,6 +46,7 @@ from millstream.engine.stores.address import log_at
 from millstream.engine.stores.capabilities import Upgrading
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
+from millstream.engine.stores.turn import opened_in_turn
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.failure import Rebuilt
@@ -63,15 +62,13 @@ __all__ = ["Engine"]
 
 Answer = TypeVar("Answer")
 
-#: How often a log that another writer has is looked at.
-_LOCK_LOOK_SECONDS = 0.1
-
 
 class _Opening(NamedTuple):
     """How an engine is opened. One attribute instead of two: CPython shares the keys of 29 at most."""
 
     freeze_gc: bool
     lock_seconds: float
+    address: str | None
 
 
 class Engine(Mending):
@@ -97,6 +94,7 @@ class Engine(Mending):
             simulation that is given none. False: nothing is performed, and what is owed stays so.
         wait_for_lock_seconds: how long to wait on entering for another writer to let go of the log, as in a rolling
             deployment. By default that is `LogLocked` at once.
+        address: where clients reach it, as ``tcp://HOST:PORT``: the log tells it to those who ask for its writer.
         observers: are told what happens, beside the log lines, which are always written.
 
     Raises:
@@ -124,6 +122,7 @@ class Engine(Mending):
         freeze_gc: bool = False,
         effects: Given = None,
         wait_for_lock_seconds: float = 0.0,
+        address: str | None = None,
         observers: Iterable[Observer] = (),
     ) -> None:
         limits = limits or Limits()
@@ -140,7 +139,7 @@ class Engine(Mending):
         self.followers: list[Follower] = [*views]
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._clock = clock
-        self._opening = _Opening(freeze_gc, checked_timeout(wait_for_lock_seconds))
+        self._opening = _Opening(freeze_gc, checked_timeout(wait_for_lock_seconds), address)
         self._process = snapshot_process(snapshots, app, self.log, limits, self.observers)
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery: Recovery
@@ -376,19 +375,9 @@ class Engine(Mending):
 
     async def _take_log(self) -> None:
         """Open the log for writing, once nobody else has it open."""
-        until, is_told = elapsed() + self._opening.lock_seconds, False
-        while True:
-            try:
-                await to_the_end(self.log.open(self.app.name))
-                return
-            except LogLocked:
-                if elapsed() >= until:
-                    raise
-                await to_the_end(self.log.close())
-            if not is_told:
-                self.observers.waits_for_lock(log=self.log.name, seconds=self._opening.lock_seconds)
-                is_told = True
-            await anyio.sleep(_LOCK_LOOK_SECONDS)
+        _, seconds, address = self._opening
+        leadership = await opened_in_turn(self.log, self.app.name, address, seconds, self.observers)
+        self._writer.holds(leadership)
 
     async def _recover(self) -> None:
         started = elapsed()
@@ -477,7 +466,8 @@ class Engine(Mending):
 
     async def _let_go(self) -> None:
         try:
-            await self.log.snapshots.close()
+            if self.log.snapshots is not None:
+                await self.log.snapshots.close()
         finally:
             await self.log.close()
 

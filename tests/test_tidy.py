@@ -341,7 +341,7 @@ def undeclared_imports(source: Source) -> Iterator[str]:
     declared = _distributions(extras) | {"millstream"} | sys.stdlib_module_names
     if source.path.startswith("bench/peers/"):
         declared |= PEERS
-    if source.path == "engine/testing/plugin.py":
+    if source.path == "engine/testing/plugin.py" or source.path.startswith("engine/testing/stores/"):
         declared |= {"pytest"}  # which loads it
     for line, name in _imports(source):
         if not name.startswith(".") and name.partition(".")[0].lower() not in declared:

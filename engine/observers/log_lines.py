@@ -35,6 +35,7 @@ LEVELS: Mapping[str, str] = {
     "state_rebuilt": "info",
     "rebuild_failed": "error",
     "fenced": "error",
+    "commits_lost": "critical",
     "writer_stopped": "critical",
     "application_failed": "error",
     "effect_superseded": "error",

@@ -85,6 +85,9 @@ class Observer:
     def fenced(self, *, log: str, commit: int, head: int) -> None:
         """Another writer has appended: the log is at commit ``head``, and this writer has stopped before ``commit``."""
 
+    def commits_lost(self, *, log: str, commit: int, head: int) -> None:
+        """The log ends at commit ``head``, and ``commit`` was durable: the store lost it; this writer has stopped."""
+
     def writer_stopped(self, *, log: str, commit: int, error: BaseException) -> None:
         """The writer has died of ``error``, which closing the engine raises; ``commit`` is the last durable one."""
 

@@ -51,7 +51,7 @@ from tests.outside import (
     shop_of,
 )
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, Seen, agenda_of, is_deciding, settled, start, until
+from tests.support import AT_ONCE, ScriptedLog, Seen, agenda_of, is_deciding, settled, start, until
 
 pytestmark = pytest.mark.anyio
 
@@ -250,8 +250,9 @@ async def test_what_closing_cuts_off_is_owed_still_and_said(bank: Bank) -> None:
 
 @pytest.mark.parametrize("how", ["refused", "lost", "written"])
 async def test_a_store_that_fails_is_no_failed_attempt(bank: Bank, how: Any) -> None:
-    log, seen = ScriptedLog(), Seen()
-    async with Engine(shop, log=log, effects=[Payments(bank)], observers=[seen], snapshots=False) as engine:
+    log, seen, limits = ScriptedLog(), Seen(), Limits(store_retry_seconds=AT_ONCE)
+    made = Engine(shop, log=log, effects=[Payments(bank)], observers=[seen], snapshots=False, limits=limits)
+    async with made as engine:
         await engine.execute(Buy("o1"))
         log.steps.append(how)
         log.probes_fail = 1
@@ -283,7 +284,7 @@ async def test_an_effect_of_an_event_without_a_key_is_not_performed_again_becaus
 
 async def test_what_is_owed_is_not_called_nothing_while_it_is_not_known(bank: Bank) -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log, effects=False, limits=Limits(store_retry_seconds=0.001)) as engine:
+    async with Engine(shop, log=log, effects=False, limits=Limits(store_retry_seconds=AT_ONCE)) as engine:
         await engine.execute(Buy("o1"))
         log.steps.append("lost")
         log.probes_fail = 3
