@@ -61,7 +61,7 @@ PAGES = sorted(
 )
 CODE = ("engine", "handlers", "views", "bench", "examples", "tests")
 #: What programs leave behind; in no checkout.
-MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-snapshots(-lock)?)?")
+MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-leader|-snapshots(-lock)?)?")
 UNITS = ("_max", "_ms", "_seconds")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
