@@ -5,11 +5,11 @@ Here: what became of a commit, by the log's head. Not here: how a store makes su
 
 from __future__ import annotations
 
-from millstream.engine.commits.commit import Commit
+from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitsLost, Fenced
 from millstream.engine.stores.port import Log
 
-__all__ = ["is_there", "settled_by_probe"]
+__all__ = ["is_durable", "settled_by_probe"]
 
 
 async def settled_by_probe(log: Log, commit: Commit) -> bool:
@@ -18,23 +18,28 @@ async def settled_by_probe(log: Log, commit: Commit) -> bool:
     What is there is as durable as the probe.
     """
     await log.probe()
-    return await is_there(log, commit)
+    head = await log.head()
+    there = await log.read(commit.number - 1, 1) if head.number >= commit.number else ()
+    return is_durable(log.name, commit, head, there[0].digest if there else None)
 
 
-async def is_there(log: Log, commit: Commit) -> bool:
-    """Whether the log holds the commit, where nothing else can come any more.
+def is_durable(log: str, commit: Commit, head: Head, digest: bytes | None) -> bool:
+    """Whether a log holds a commit, where nothing else can come any more.
+
+    Args:
+        log: what errors call it.
+        commit: the one whose append is in doubt.
+        head: the log's.
+        digest: that of the log's commit with the same number, if there is one.
 
     Raises:
         Fenced: another commit has its number.
         CommitsLost: the log ends before the commit before it.
-        Exception: the store can't be asked.
     """
-    head = await log.head()
-    there = await log.read(commit.number - 1, 1) if head.number > commit.number else ()
-    if commit.digest in (head.digest, *(stored.digest for stored in there)):
+    if digest == commit.digest:
         return True
     if head.number >= commit.number:
-        raise Fenced(log.name, commit.number, head.number)
+        raise Fenced(log, commit.number, head.number)
     if head.number < commit.number - 1:
-        raise CommitsLost(log.name, commit.number - 1, head.number)
+        raise CommitsLost(log, commit.number - 1, head.number)
     return False

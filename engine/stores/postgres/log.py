@@ -41,7 +41,7 @@ from millstream.engine.stores.postgres.reading import PostgresReader, channel_of
 from millstream.engine.stores.postgres.schema import Meta, create, is_there, meta_of, schema_sql
 from millstream.engine.stores.postgres.settings import Password, settings_of
 from millstream.engine.stores.postgres.snapshots import PostgresSnapshots
-from millstream.engine.stores.settling import is_there as is_in_log
+from millstream.engine.stores.settling import is_durable
 
 __all__ = ["PostgresLog"]
 
@@ -224,7 +224,17 @@ class PostgresLog:
 
     async def settle(self, commit: Commit) -> bool:
         await self.probe()
-        return await is_in_log(self, commit)
+        if self._writer is None:
+            raise ConnectionError("this log was closed meanwhile")
+        head, digest = await self._writer.run(partial(self._found, number=commit.number))
+        return is_durable(self.name, commit, head, digest)
+
+    async def _found(self, connection: Connection, number: int) -> tuple[Head, bytes | None]:
+        """The head, and the digest of the commit that has a number."""
+        digest: bytes | None = await connection.fetchval(
+            f"SELECT digest FROM {self._settings.place}.commits WHERE number = $1", number
+        )
+        return await row_head(connection, self._settings), digest
 
     async def probe(self) -> None:
         """A new term, on the connection that appends: nothing of the old one comes any more."""
