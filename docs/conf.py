@@ -74,6 +74,7 @@ KINDS = {
         "docs/how-to/testing",
         "docs/how-to/running",
         "docs/how-to/serving",
+        "docs/how-to/postgres",
         "docs/how-to/changing",
         "docs/how-to/upkeep",
         "docs/how-to/measuring",

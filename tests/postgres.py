@@ -11,26 +11,31 @@ import atexit
 import fcntl
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 
 __all__ = ["Server", "binaries", "new_address", "server", "sql"]
 
+T = TypeVar("T")
+
 _USER = "postgres"
 _START_SECONDS_MAX = 30
+_LOOK_SECONDS = 0.01
+_LOOKS_MAX = 3_000
 #: With this set, as continuous integration does, a test that finds no server fails.
 REQUIRED = "MILLSTREAM_REQUIRE_POSTGRES"
 
@@ -120,7 +125,12 @@ class Server:
                 **_as_nobody(),
             )
         ready = [str(self.programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        _wait(lambda: subprocess.run(ready, check=False, capture_output=True).returncode == 0, self._process)
+        for _ in range(_LOOKS_MAX):
+            if subprocess.run(ready, check=False, capture_output=True).returncode == 0:
+                return
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"the server ended with {self._process.wait(_LOOK_SECONDS)}")
+        pytest.fail("the server did not start in time")
 
     def stop(self, how: str = "fast") -> None:
         """Stop it in good order."""
@@ -136,28 +146,19 @@ class Server:
         children = _children_of(self._process.pid)
         self._process.kill()
         self._process.wait(_START_SECONDS_MAX)
-        for pid in children:  # they notice by themselves
-            _wait(lambda pid=pid: not Path(f"/proc/{pid}").exists())
+        for child in children:  # they notice by themselves
+            select.select([child], [], [], _START_SECONDS_MAX)
+            os.close(child)
         self._process = None
 
-    def address(self, schema: str, *, port: int | None = None, **more: str) -> str:
+    def address(self, schema: str, port: int | None = None, **more: str) -> str:
         """Where a log is on this server."""
         query = "".join(f"&{name}={value}" for name, value in more.items())
         return f"postgresql://{_USER}@127.0.0.1:{port or self.port}/postgres?schema={schema}{query}"
 
 
-def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait in this thread, as no loop runs meanwhile that could be disturbed."""
-    until = time.monotonic() + _START_SECONDS_MAX
-    while not condition():
-        if process is not None and process.poll() is not None:
-            pytest.fail(f"the server ended with {process.returncode}")
-        if time.monotonic() > until:
-            pytest.fail("the server did not get there in time")
-        time.sleep(0.01)
-
-
 def _children_of(pid: int) -> list[int]:
+    """Of each child of a process what becomes readable when that ends."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -165,7 +166,8 @@ def _children_of(pid: int) -> list[int]:
         except OSError:
             continue
         if int(text.rpartition(")")[2].split()[1]) == pid:
-            found.append(int(status.parent.name))
+            with suppress(ProcessLookupError):
+                found.append(os.pidfd_open(int(status.parent.name)))
     return found
 
 
@@ -194,7 +196,7 @@ def template() -> tuple[Path, Path]:
     return made, programs
 
 
-def new_server(name: str, **options: str) -> Server:
+def new_server(name: str, options: Mapping[str, str] | None = None) -> Server:
     """A server of one's own, not started: for those who kill it."""
     made, programs = template()
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=_root()))
@@ -223,7 +225,7 @@ def server() -> Server:
 
 def new_address(**more: str) -> str:
     """The address of a log that nobody has made yet, on the worker's server."""
-    return server().address(f"log_{secrets.token_hex(6)}", **more)
+    return server().address(f"log_{secrets.token_hex(6)}", None, **more)
 
 
 def sql(address: str, statement: str) -> list[tuple[Any, ...]]:
@@ -236,5 +238,22 @@ def sql(address: str, statement: str) -> list[tuple[Any, ...]]:
         finally:
             await connection.close()
 
+    return _elsewhere(run)
+
+
+def script(address: str, statements: str) -> None:
+    """Execute several statements, as `sql` does one."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(address.partition("?")[0])
+        try:
+            await connection.execute(statements)
+        finally:
+            await connection.close()
+
+    _elsewhere(run)
+
+
+def _elsewhere(run: Callable[[], Coroutine[Any, Any, T]]) -> T:
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(run())).result()

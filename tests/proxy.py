@@ -37,6 +37,8 @@ class Proxy:
         self.is_refusing = False
         #: New connections pass nothing on.
         self.is_holding = False
+        #: How many connections were made.
+        self.made = 0
         self._lines: set[_Line] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
@@ -95,6 +97,7 @@ class Proxy:
             writer.transport.abort()
             return
         line = _Line(writer, to_server)
+        self.made += 1
         if self.is_holding:
             line.flows.clear()
         self._lines.add(line)

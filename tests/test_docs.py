@@ -50,6 +50,7 @@ from millstream.engine.application.effects import Terms
 from millstream.engine.client import ClientLimits
 from millstream.engine.observers.log_lines import LEVELS
 from millstream.engine.server import ServerLimits
+from millstream.engine.stores.postgres.settings import Settings
 from millstream.engine.testing import errors as testing_errors
 from millstream.engine.wire.errors import CODES
 from millstream.engine.wire.requests import params_of
@@ -247,6 +248,10 @@ def check_command(command: str) -> None:
     match shlex.split(command):
         case ["make", target, *_]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), command
+        case ["export", setting]:
+            assert f'envvar="{setting.partition("=")[0]}"' in "".join(
+                path.read_text("utf-8") for path in (ROOT / "engine/cli").glob("*.py")
+            ), command
         case ["mkdir" | "cd", _] | ["python", "-m", "venv", _] | [".", ".venv/bin/activate"]:
             pass
         case ["pip", "install", requirement, *others]:
@@ -379,6 +384,7 @@ def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
         *inspect.signature(SqliteLog).parameters,
         *inspect.signature(Engine).parameters,
         *Terms._fields,
+        *Settings._fields,
         *Timeline.__annotations__,
         *vars(TableView),
     }

@@ -334,6 +334,8 @@ def undeclared_imports(source: Source) -> Iterator[str]:
     extras: Iterable[str] = ("cli",) if source.path.startswith("engine/cli/") else ()
     if source.path == "handlers/calendar.py":
         extras = ("calendar",)
+    if source.path.startswith("engine/stores/postgres/"):
+        extras = ("postgres",)
     if source.path == "engine/outside/retrying.py":
         extras = ("effects",)
     if source.room == "bench":

@@ -41,7 +41,8 @@ _Log = Annotated[
     typer.Option(
         "--log",
         metavar="LOG",
-        help="Where commits are kept: a path, or memory:.",
+        envvar="MILLSTREAM_LOG",
+        help="Where commits are kept: a path, postgresql://HOST/DATABASE?schema=NAME, or memory:.",
         show_default="NAME.db, by the application's name",
     ),
 ]

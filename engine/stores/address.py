@@ -17,7 +17,7 @@ from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
 
-__all__ = ["GROUP", "log_at"]
+__all__ = ["GROUP", "log_at", "shown_address"]
 
 #: The group of entry points.
 GROUP = "millstream.stores"
@@ -81,7 +81,14 @@ def _unknown(address: str) -> Log:
     raise LogRefused(_shown(address), "no store knows this address", next_step)
 
 
-def _shown(address: str) -> str:
-    """An address without what may be a password in it."""
+def shown_address(address: str) -> str:
+    """An address for people to read: without the user's name and password that it may have."""
     scheme, slashes, rest = address.partition("://")
-    return repr(f"{scheme}{slashes}{rest.rpartition('@')[2]}" if slashes else address)
+    if not slashes:
+        return address
+    hosts, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{','.join(host.rpartition('@')[2] for host in hosts.split(','))}{slash}{path}"
+
+
+def _shown(address: str) -> str:
+    return repr(shown_address(address))

@@ -14,7 +14,17 @@ from millstream.engine.errors import LogRefused
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
-__all__ = ["Copyable", "Inspectable", "Launching", "Needing", "Reachable", "Sized", "Upgrading", "snapshots_of"]
+__all__ = [
+    "Copyable",
+    "Inspectable",
+    "Launching",
+    "MadeBySql",
+    "Needing",
+    "Reachable",
+    "Sized",
+    "Upgrading",
+    "snapshots_of",
+]
 
 
 @runtime_checkable
@@ -49,6 +59,15 @@ def snapshots_of(log: Log) -> SnapshotStore:
     if log.snapshots is None:
         raise LogRefused(log.name, "its store keeps no snapshots", "name a log of another store, or do without")
     return log.snapshots
+
+
+@runtime_checkable
+class MadeBySql(Protocol):
+    """A log in a database, whose tables an administrator may have to make."""
+
+    def schema_sql(self) -> str:
+        """The statements that make an empty log there."""
+        ...
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["DEFAULT_ADDRESS", "Address", "parse_address"]
+__all__ = ["DEFAULT_ADDRESS", "Address", "is_server", "parse_address"]
 
 #: Where a server listens that was not told otherwise.
 DEFAULT_ADDRESS = "tcp://127.0.0.1:7411"
@@ -30,6 +30,11 @@ class Address(NamedTuple):
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.kind}://{host}:{self.port}"
+
+
+def is_server(text: str) -> bool:
+    """Whether a text is meant as a server's address, and not as a log's."""
+    return text.startswith(("tcp://", "tls://", "unix://"))
 
 
 def parse_address(text: str) -> Address:

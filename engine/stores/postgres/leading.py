@@ -10,7 +10,6 @@ runs out. Its term is over then, so whatever it has sent, or sends when it wakes
 from __future__ import annotations
 
 import asyncio
-import secrets
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +17,7 @@ import anyio
 
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.stores.leadership import Leadership
+from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.stores.postgres.connecting import Connection, Session
 from millstream.engine.stores.postgres.errors import ERRORS
 from millstream.engine.stores.postgres.settings import Settings
@@ -55,7 +55,7 @@ class Taken:
 
 async def take(connection: Connection, settings: Settings, address: str | None) -> Taken | None:
     """Take the lease; None if another writer has it."""
-    holder = secrets.token_hex(16)
+    holder = new_log_id()
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_MS_MAX}")
         row = await connection.fetchrow(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from millstream.engine.errors import LogRefused
 
@@ -71,7 +71,7 @@ def settings_of(address: str) -> Settings:
         raise _refused(name, f"{schema!r} can't be the name of a schema")
     if not (lease >= _LEASE_SECONDS_MIN and answer > 0):
         raise _refused(name, f"lease_seconds is at least {_LEASE_SECONDS_MIN:g}, and answer_seconds_max above 0")
-    dsn = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
+    dsn = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{urlencode(query)}"
     return Settings(dsn, name, schema, lease, answer, pooled, "target_session_attrs" in query)
 
 

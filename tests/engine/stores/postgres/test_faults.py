@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -72,7 +73,7 @@ class Load:
                 await self._engine.execute(Add(f"k{caller}", 1), command_id=name)
             except MillstreamError as error:
                 self.errors[type(error).__name__] += 1
-                await anyio.sleep(0.01)
+                await anyio.lowlevel.checkpoint()
                 continue
             self.acknowledged.append(name)
             number += 1
@@ -133,7 +134,8 @@ async def test_a_server_that_says_nothing_for_a_while_leaves_no_caller_in_doubt(
         group.start_soon(load.run)
         await load.reaches(100)
         proxy.hold()
-        await anyio.sleep(1.0)
+        made = proxy.made
+        await until(lambda: proxy.made >= made + 4)  # each was given up
         proxy.flow()
         await load.reaches(len(load.acknowledged) + 100)
         load.is_over = True
@@ -164,7 +166,7 @@ async def test_an_append_that_comes_late_is_refused_by_the_term(proxy: Proxy) ->
         proxy.new_ones_flow()
         assert not await log.settle(written[1])
         proxy.flow(held)
-        await anyio.sleep(0.1)
+        sql(server().address(name), "SELECT pg_sleep(0.1)")
         assert await read_all(log) == written[:1]
         other = commits(1, head_of(written[0]), events=3)[0]
         await log.append(other)
