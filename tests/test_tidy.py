@@ -55,6 +55,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("stores",),
     ("read", "write"),
     ("outside", "recovery"),
+    ("standby",),
     ("engine", "replica", "upkeep"),
     ("server", "testing"),
     ("cli",),

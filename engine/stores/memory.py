@@ -89,7 +89,10 @@ class MemoryLog:
         return Leadership(address)
 
     async def wait_for_turn(self) -> None:
-        await anyio.sleep(_TURN_SECONDS if self.store.locked else 0)
+        while True:
+            if not self.store.locked:
+                return
+            await anyio.sleep(_TURN_SECONDS)
 
     async def leader(self) -> str | None:
         return self.store.leader

@@ -58,7 +58,8 @@ class Log(Protocol):
     async def wait_for_turn(self) -> None:
         """Wait until `open` may find no other writer. It may be too early, and is at most 0.2 s late.
 
-        The handle is not open. Cancelled, it leaves nothing behind. A store that can't be asked is waited for, too.
+        The handle is not open for writing; it may be attached. Cancelled, it leaves nothing behind. A store that can't
+        be asked is waited for, too.
         """
         ...
 

@@ -11,7 +11,7 @@ from millstream.engine.observers import Observer
 from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.port import Log
 
-__all__ = ["opened_in_turn"]
+__all__ = ["opened_in_turn", "takes_commits"]
 
 
 async def opened_in_turn(
@@ -43,3 +43,21 @@ async def opened_in_turn(
             is_told = True
         with anyio.move_on_after(until - elapsed()):
             await log.wait_for_turn()
+
+
+async def takes_commits(log: Log, observer: Observer) -> bool:
+    """Make durable what was read of a log that is open for writing, and see whether its store takes anything.
+
+    A commit that a process wrote and did not sync before it was killed is read by the next one, and lost with the
+    machine: nobody is to hear of it before it is as durable as any other.
+
+    Args:
+        log: open for writing.
+        observer: is told if it takes nothing.
+    """
+    try:
+        await log.probe()
+    except Exception as error:  # noqa: BLE001 - queries can be answered; commands will hear why they can't
+        observer.store_failed(log=log.name, error=error)
+        return False
+    return True

@@ -46,7 +46,7 @@ from millstream.engine.stores.sqlite.errors import (
 )
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
 from millstream.engine.stores.sqlite.leader import forget_leader, leader_beside, say_leader
-from millstream.engine.stores.sqlite.locks import locked
+from millstream.engine.stores.sqlite.locks import free, locked
 from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, make_with
 from millstream.engine.stores.sqlite.reading import SqliteReader
@@ -164,7 +164,8 @@ class SqliteLog:
         return await self._or_close(lambda: self._open(application, address))
 
     async def wait_for_turn(self) -> None:
-        await anyio.sleep(_TURN_SECONDS)  # taking the lock costs no more than looking at it
+        self._stay()
+        await free(self.path, _TURN_SECONDS)
 
     async def leader(self) -> str | None:
         return await in_thread(leader_beside, self.path)
