@@ -39,6 +39,8 @@ __all__ = ["Runner"]
 
 #: Not for the writer to look at: it makes `batch` take what has it by itself.
 _BY_ITSELF = Terms(deadline=Deadline(inf, inf))
+#: How soon a lease that is in doubt is looked at again.
+_LEASE_SECONDS = 0.1
 
 
 class Runner:
@@ -162,6 +164,9 @@ class Runner:
         """Let those begin that may."""
         agenda = self._agenda
         while self._may_begin and lane.has_room and agenda is not None:
+            if not self._writer.leadership.is_held:  # another writer may perform it at this moment
+                self._wake_later(lane, _LEASE_SECONDS)
+                return
             if (seconds := lane.seconds_until_next(elapsed())) > 0:
                 self._wake_later(lane, seconds)
                 return

@@ -11,9 +11,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
 
+import anyio
+
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import LogLocked, WriterUnavailable
+from millstream.engine.errors import LogLocked, LogRefused, WriterUnavailable
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
@@ -31,6 +33,10 @@ from millstream.engine.write.parts import WriteParts
 from millstream.engine.write.writer import Writer
 
 __all__ = ["Leading", "Opening"]
+
+#: How long whoever has the log locked may take to make it, and how often it is looked at meanwhile.
+_MAKING_SECONDS_MAX = 5.0
+_AGAIN_SECONDS = 0.05
 
 
 @dataclass
@@ -64,15 +70,22 @@ class Leading(Mending):
     async def _take_log(self) -> bool:
         """Open the log for writing, once nobody else has it open; False where this one is to stand by."""
         seconds, address = self._opening.lock_seconds, self._opening.address
-        try:
-            self._writer.holds(await opened_in_turn(self.log, self.app.name, address, seconds, self.observers))
-        except LogLocked:
-            if not self._opening.may_stand_by:
-                raise
+        until = elapsed() + _MAKING_SECONDS_MAX
+        while True:
+            try:
+                self._writer.holds(await opened_in_turn(self.log, self.app.name, address, seconds, self.observers))
+                return True
+            except LogLocked:
+                if not self._opening.may_stand_by:
+                    raise
             await to_the_end(self.log.close())
-            require_owner(self.log.name, await to_the_end(self.log.attach()), self.app.name)
-            return False
-        return True
+            try:
+                require_owner(self.log.name, await to_the_end(self.log.attach()), self.app.name)
+                return False
+            except LogRefused:
+                if elapsed() > until:
+                    raise
+            await anyio.sleep(_AGAIN_SECONDS)  # the writer is making it
 
     async def _stand_by(self) -> None:
         """Make everything that the log holds, and follow it from there."""
