@@ -75,6 +75,7 @@ KINDS = {
         "docs/how-to/running",
         "docs/how-to/serving",
         "docs/how-to/postgres",
+        "docs/how-to/standby",
         "docs/how-to/changing",
         "docs/how-to/upkeep",
         "docs/how-to/measuring",

@@ -297,13 +297,14 @@ def _run(enter: Callable[[AsyncExitStack], Awaitable[None]], lost: _Lost | None 
 
     async def run() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with AsyncExitStack() as stack, anyio.create_task_group() as waiting:
+            async with AsyncExitStack() as stack:
                 await enter(stack)
-                if lost is not None:
-                    waiting.start_soon(_cancel_after, lost.happened, waiting.cancel_scope)
-                async for _ in signals:
-                    break
-                waiting.cancel_scope.cancel()
+                async with anyio.create_task_group() as waiting:
+                    if lost is not None:
+                        waiting.start_soon(_cancel_after, lost.happened, waiting.cancel_scope)
+                    async for _ in signals:
+                        break
+                    waiting.cancel_scope.cancel()
         if lost is not None and lost.error is not None:
             raise lost.error
 
