@@ -28,7 +28,18 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 
-__all__ = ["Server", "binaries", "new_address", "server", "sql"]
+__all__ = [
+    "Server",
+    "binaries",
+    "new_address",
+    "new_server",
+    "promote",
+    "script",
+    "server",
+    "sql",
+    "standby_of",
+    "template",
+]
 
 T = TypeVar("T")
 
@@ -205,6 +216,23 @@ def new_server(name: str, options: Mapping[str, str] | None = None) -> Server:
     (folder / "data").chmod(0o700)
     _give(folder)
     return Server(folder / "data", programs, options=options)
+
+
+def standby_of(primary: Server, name: str) -> Server:
+    """A physical standby of a server that runs, which streams from it; not started."""
+    _, programs = template()
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=_root()))
+    folder.chmod(0o755)
+    _give(folder)
+    source = f"host=127.0.0.1 port={primary.port} user={_USER} application_name={name}"
+    command = [str(programs / "pg_basebackup"), "-D", str(folder / "data"), "-R", "-X", "stream", "-c", "fast"]
+    subprocess.run([*command, "-d", source], check=True, capture_output=True, cwd="/", **_as_nobody())
+    return Server(folder / "data", programs)
+
+
+def promote(standby: Server) -> None:
+    """Make a standby a primary."""
+    sql(standby.address("x"), "SELECT pg_promote(true, 30)")
 
 
 @cache
