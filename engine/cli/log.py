@@ -246,7 +246,7 @@ def _import(
 
 
 @app.command("sql")
-def _sql(log: LogArgument) -> None:
+def _sql(log: LogArgument, json: Json = False) -> None:
     """Show the statements that make an empty log in a database, for an administrator to run by hand.
 
     For a program whose own role may not make tables. Nothing is connected to.
@@ -254,7 +254,10 @@ def _sql(log: LogArgument) -> None:
     found = log_at(log)
     if not isinstance(found, MadeBySql):
         raise LogRefused(found.name, "it is made by opening it", "serve it")
-    sys.stdout.write(found.schema_sql())
+    if json:
+        show_json({"log": shown_address(log), "sql": found.schema_sql()})
+    else:
+        sys.stdout.write(found.schema_sql())
 
 
 @app.command("show")
