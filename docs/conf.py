@@ -78,6 +78,8 @@ KINDS = {
         "docs/how-to/http",
         "docs/how-to/fastapi",
         "docs/how-to/middleware",
+        "docs/how-to/postgres",
+        "docs/how-to/standby",
         "docs/how-to/changing",
         "docs/how-to/upkeep",
         "docs/how-to/measuring",

@@ -33,7 +33,8 @@
     │   ├── LogCorrupt               what the store holds is not what was written
     │   ├── LogRefused               the store is not ours, from a newer format, or of another application
     │   ├── LogLocked                another writer has this log open
-    │   └── Fenced                   another writer has appended: this one is stale
+    │   ├── Fenced                   another writer has taken over: this one is stale
+    │   └── CommitsLost              the store has lost commits that it had taken
     ├── AuthorError              the application's author must change its code
     │   ├── DefinitionError          a message, a model, a view or an app contradicts itself
     │   ├── HandlerFailed            a handler raised something that is not a rejection
@@ -104,6 +105,7 @@ from millstream.engine.errors.root import (
 )
 from millstream.engine.errors.storage import (
     CommitFailed,
+    CommitsLost,
     Fenced,
     LogCorrupt,
     LogLocked,
@@ -122,6 +124,7 @@ __all__ = [
     "CommandIdReused",
     "CommitFailed",
     "CommitTooLarge",
+    "CommitsLost",
     "ConnectionLost",
     "DeadlineExceeded",
     "DefinitionError",

@@ -70,6 +70,7 @@ CODES: Mapping[str, int] = {
     "LogRefused": 3004,
     "LogLocked": 3005,
     "Fenced": 3006,
+    "CommitsLost": 3007,
     "DefinitionError": 4001,
     "HandlerFailed": 4002,
     "ImpureHandler": 4003,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from millstream.engine.commits.record import Body
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.write.batch import Draft
 
-__all__ = ["Counts", "Flight"]
+__all__ = ["Counts", "Flight", "tell_committed"]
 
 
 class Counts(msgspec.Struct):
@@ -61,7 +61,34 @@ class Flight:
         #: What waits for the store, where that is needed.
         self.task: asyncio.Task[None] | None = None
 
+    def wait_for(
+        self, writing: Coroutine[Any, Any, None], arrived: Callable[[Flight, BaseException | None], None]
+    ) -> None:
+        """Wait for the store in a task; ``arrived`` hears what the commit ended with."""
+
+        async def until_done() -> None:
+            try:
+                await writing
+            except Exception as error:  # noqa: BLE001 - it is what the commit ended with
+                arrived(self, error)
+            else:
+                arrived(self, None)
+
+        self.task = asyncio.create_task(until_done(), name=f"millstream-commit-{self.commit.number}")
+
     def decoded(self, read: Callable[[bytes], Body[Any]]) -> DecodedCommit:
         """The commit for those who follow the log. Its body is read, as it is written, if one of them asks for more."""
         draft, commit = self.draft, self.commit
         return DecodedCommit.of(commit, draft.position - draft.start, draft.events, read=lambda: read(commit.body))
+
+
+def tell_committed(tell: Callable[..., None], draft: Draft, decoded: DecodedCommit, seconds: float) -> None:
+    """Tell an observer, by its hook ``committed``, of a commit that is durable."""
+    tell(
+        commit=decoded.head.number,
+        position=decoded.head.position,
+        commands=draft.accepted,
+        events=decoded.head.position - decoded.start,
+        size_bytes=decoded.size_bytes,
+        seconds=seconds,
+    )

@@ -17,6 +17,7 @@ from millstream.engine.errors import (
     CallerError,
     CommandIdReused,
     CommitFailed,
+    CommitsLost,
     CommitTooLarge,
     ConnectionLost,
     DeadlineExceeded,
@@ -180,6 +181,17 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         Fenced("bank.db", 8, 9),
         "log bank.db has its head at commit 9, so commit 8 does not follow: "
         "another writer has taken over, this one has stopped",
+    ),
+    (
+        StorageError,
+        Fenced("bank.db", 8, 7),
+        "log bank.db has another writer, which has taken over at commit 7: commit 8 is not written, this one has stopped",
+    ),
+    (
+        StorageError,
+        CommitsLost("bank.db", 8, 5),
+        "log bank.db ends at commit 5, and commit 8 was durable: the store has lost what it had taken; "
+        "bring that back before anybody writes, or open everything anew to go on without it",
     ),
     (AuthorError, DefinitionError("handled twice", "a.B.c", "d.E.f"), "handled twice (a.B.c and d.E.f)"),
     (AuthorError, DefinitionError("no models"), "no models"),
