@@ -90,7 +90,7 @@ class Engine(Leading):
             writing it takes. Questions are answered, commands get `NotLeader`. When that writer has let go, has died,
             or its lease has run out, this engine takes over, and decides commands.
         address: where clients reach it, as ``tcp://HOST:PORT``: the log tells it to those who ask for its writer.
-        observers: are told what happens, beside the log lines, which are always written.
+        observers: are called with what happens, beside the log lines, which are always written.
 
     Raises:
         DefinitionError: an observer is a class, or has a hook that is async or yields; ``snapshots`` is another word;
@@ -299,7 +299,7 @@ class Engine(Leading):
 
     @property
     def position(self) -> int:
-        """That of the last durable event."""
+        """The last durable event's."""
         standby = self._opening.standby
         return self._writer.head.position if standby is None else standby.head.position
 

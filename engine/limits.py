@@ -49,7 +49,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     effects_owed_max: int = 100_000
     #: A time of day that runs from the measured one by more is not believed until it has stayed for as long.
     clock_jump_seconds_max: float = 60.0
-    #: How long a store that fails is asked again before whoever waits hears `OutcomeUnknown` or `WriterUnavailable`.
+    #: How long a store that fails is asked again before callers get `OutcomeUnknown` or `WriterUnavailable`.
     #: After that the next command asks it; in an application that has reactions, timers or effects the writer does so,
     #: too, and waits for so long at most.
     store_retry_seconds: float = 5.0

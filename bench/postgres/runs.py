@@ -184,5 +184,5 @@ async def _leader(log: str) -> str:
     finally:
         await found.close()
     if address is None:
-        raise WorkerFailed("failovers", "nobody writes")
+        raise WorkerFailed("failovers", "no process writes")
     return address

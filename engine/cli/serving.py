@@ -304,7 +304,7 @@ class _Lost(Observer):
 
 
 def _advertised(advertise: str | None, listen: list[str] | None) -> str | None:
-    """Where clients are told to go."""
+    """The address that clients are sent to."""
     if advertise is not None:
         return str(parse_address(advertise))
     first = parse_address((listen or [DEFAULT_ADDRESS])[0])

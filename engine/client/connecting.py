@@ -114,7 +114,7 @@ class Reach:
                     if len(self._next) == 1:  # the server's own word: it is there
                         raise
                     outage.problem = str(error)
-                except Exception as error:  # noqa: BLE001 - whatever is in the way, those who wait hear of it
+                except Exception as error:  # noqa: BLE001 - whatever is in the way, calls that wait get it
                     outage.problem = text_of(error)
                 else:
                     outage.connected(elapsed())

@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
             return
         if self._is_asked:
             self.is_silent = True
-            self.drop(f"nothing was heard from it for {quiet:.3g} s")
+            self.drop(f"nothing came from it for {quiet:.3g} s")
         else:
             self._is_asked = True
             self.say("health", b"", OWN_ID)

@@ -87,7 +87,7 @@ class Link:
         self.limits = limits or ClientLimits()
         addresses = addresses_of(address)
         self.name = ", ".join(map(str, addresses))
-        #: What is told on this connection, by the number that the server gave it.
+        #: What comes on this connection unasked, by the number that the server gave it.
         self.running: dict[int, Subscription] = {}
         self._observer = observer or Observers()
         self._reach = Reach(addresses, token, tls, self.limits, self._observer)

@@ -108,7 +108,7 @@ class CommitsLost(StorageError):
     """The store has lost commits that it had taken: the log ends at ``head``, and ``commit`` was durable.
 
     A database does so that fails over to a standby which did not have all of it yet. What was acknowledged is gone, and
-    whoever goes on from where the log ends writes another history.
+    a writer that goes on from where the log ends writes another history.
     """
 
     def __init__(self, log: str, commit: int, head: int) -> None:

@@ -260,7 +260,7 @@ class Runner:
             self._look_if_quiet()
 
     def _superseded(self, handed: _HandedIn, problem: str) -> None:
-        """What came of it is not written: what somebody else has written of it counts."""
+        """What came of it is not written: what another process has written of it counts."""
         performed = handed.performed
         self._observer.effect_superseded(
             effect=id_of(performed.name),

@@ -34,7 +34,7 @@ from millstream.engine.write.writer import Writer
 
 __all__ = ["Leading", "Opening"]
 
-#: How long whoever has the log locked may take to make it, and how often it is looked at meanwhile.
+#: How long a process that has the log locked may take to make it, and how often it is looked at meanwhile.
 _MAKING_SECONDS_MAX = 5.0
 _AGAIN_SECONDS = 0.05
 
@@ -68,7 +68,7 @@ class Leading(Mending):
         """Begin to write."""
 
     async def _take_log(self) -> bool:
-        """Open the log for writing, once nobody else has it open; False where this one is to stand by."""
+        """Open the log for writing, once no other process has it open; False where this one is to stand by."""
         seconds, address = self._opening.lock_seconds, self._opening.address
         until = elapsed() + _MAKING_SECONDS_MAX
         while True:

@@ -47,7 +47,7 @@ class Standby:
         views: those that are started with what the log holds.
         write: the write side's states, as of the same head.
         recovered: where they are.
-        observer: is told how it goes.
+        observer: is called with how it goes.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Standby:
         return f"it stands by for the writer{where}"
 
     def refusal(self) -> NotLeader:
-        """What whoever sends a command hears."""
+        """What a caller gets that sends a command."""
         return NotLeader(self.leader)
 
     async def turn(self, address: str | None) -> Leadership:
@@ -175,7 +175,7 @@ class _States:
                     pass
         except INTERRUPTS:
             raise
-        except Exception as error:  # noqa: BLE001 - told, and said to whoever asks whether it is ready
+        except Exception as error:  # noqa: BLE001 - reported, and given as the reason why it is not ready
             self.fault = error
             self._observer.standby_failed(log=self._log, position=decoded.start, error=error)
 

@@ -94,7 +94,7 @@ class Log(Protocol):
 
         Raises:
             Fenced: the head is not ``commit.number - 1``, or another writer has taken over; nothing was written.
-            CommitFailed: it is certain that nothing was written: the store is full, locked by somebody, not open, gone.
+            CommitFailed: it is certain that nothing was written: the store is full, locked, not open, gone.
             Exception: the outcome is not known; `settle` tells.
         """
         ...
@@ -176,7 +176,7 @@ class Log(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of the store, once an append that is under way has ended. Closing twice is allowed.
+        """Close the store, once an append that is under way has ended. Closing twice is allowed.
 
         What was appended is durable already.
         """

@@ -19,7 +19,7 @@ class SnapshotStore(Protocol):
     """Keeps whole snapshots of parts, as many of each as its user does not drop.
 
     Several tasks may use it at once, and processes, but only one of them takes snapshots, within `taking`. Every method
-    may raise what it likes; whoever reads looks at the checksum. This contract is a suite for every store:
+    may raise what it likes; a reader looks at the checksum. This contract is a suite for every store:
     `engine/testing/stores`.
     """
 

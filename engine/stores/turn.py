@@ -17,14 +17,14 @@ __all__ = ["opened_in_turn", "takes_commits"]
 async def opened_in_turn(
     log: Log, application: str, address: str | None, seconds: float, observer: Observer
 ) -> Leadership:
-    """Open a log for writing, once nobody else has it open.
+    """Open a log for writing, once no other process has it open.
 
     Args:
         log: not open.
         application: whose log it is.
         address: where the writer can be reached, for those who ask the log.
         seconds: how long to wait for another writer; without end if they are infinite.
-        observer: is told that it waits.
+        observer: is called when it waits.
 
     Raises:
         LogLocked: the time is over, and another writer has it open still.
@@ -49,15 +49,15 @@ async def takes_commits(log: Log, observer: Observer) -> bool:
     """Make durable what was read of a log that is open for writing, and see whether its store takes anything.
 
     A commit that a process wrote and did not sync before it was killed is read by the next one, and lost with the
-    machine: nobody is to hear of it before it is as durable as any other.
+    machine: no caller is to see it before it is as durable as any other.
 
     Args:
         log: open for writing.
-        observer: is told if it takes nothing.
+        observer: is called if it takes nothing.
     """
     try:
         await log.probe()
-    except Exception as error:  # noqa: BLE001 - queries can be answered; commands will hear why they can't
+    except Exception as error:  # noqa: BLE001 - queries can be answered; commands get the reason
         observer.store_failed(log=log.name, error=error)
         return False
     return True

@@ -42,7 +42,7 @@ async def settle(log: Log, commit: Commit, error: Exception, patience: Patience)
             break
         except (Fenced, CommitsLost) as told:
             raise told from error
-        except Exception as second:  # noqa: BLE001 - told to the callers, beside the first
+        except Exception as second:  # noqa: BLE001 - raised for the callers, beside the first
             if patience.is_over:
                 raise OutcomeUnknown(commit.number, f"{error!r}, then {second!r}") from error
         await anyio.sleep(patience.pause())

@@ -54,8 +54,8 @@ class Repair:
     Args:
         log: the writer's.
         rebuild: makes the state anew, as the log has it.
-        patience: for how long it is tried before anybody hears of it.
-        observer: is told how it goes.
+        patience: for how long it is tried before callers get an error.
+        observer: is called with how it goes.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class Flight:
     def wait_for(
         self, writing: Coroutine[Any, Any, None], arrived: Callable[[Flight, BaseException | None], None]
     ) -> None:
-        """Wait for the store in a task; ``arrived`` hears what the commit ended with."""
+        """Wait for the store in a task; ``arrived`` gets what the commit ended with."""
 
         async def until_done() -> None:
             try:

@@ -1,4 +1,4 @@
-"""For how long a store that fails is asked again before anybody hears of it.
+"""For how long a store that fails is asked again before callers get an error.
 
 Here: when it began to fail, how often it was asked since, and the pauses between. Not here: what is asked (`append`,
 `failure`).
@@ -30,7 +30,7 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether those who wait are to hear that the store fails."""
+        """Whether callers that wait are to get the error of the store."""
         return self._since is not None and elapsed() - self._since >= self._seconds
 
     def begin(self) -> None:

@@ -63,7 +63,7 @@ __all__ = ["Writer"]
 _ANSWERS_MAX = 50
 #: Up to so many commands are a small commit, which a store may write at once where no other task needs the loop.
 _ALONE_COMMANDS_MAX = 64
-#: What an append ends with that is certain, or can't be told.
+#: What an append ends with that is certain, or can't be known.
 _TOLD = (Fenced, CommitFailed, CommitsLost, OutcomeUnknown)
 
 
@@ -148,7 +148,7 @@ class Writer:
         self.mailbox.open()
 
     def holds(self, leadership: Leadership) -> None:
-        """The log is ours, until that is lost: then what is in flight hears so, and nothing more is written."""
+        """The log is ours, until that is lost: then what is in flight fails, and nothing more is written."""
         self.leadership = leadership
         leadership.on_lost(self.mailbox.wake)
 
@@ -478,7 +478,7 @@ class Writer:
         self.counts.failed += fail_queue(self.mailbox.queue, partial(WriterUnavailable, reason), error)
         self.mailbox.admit()
         if not self._closing:
-            # Callers try again by themselves. Whoever has set a timer, which may be in what has failed, relies on us.
+            # Callers try again by themselves. One that has set a timer, which may be in what has failed, relies on us.
             seconds = self._patience.pause() if self._keeps_agenda else inf
             await self._wait(seconds)
 

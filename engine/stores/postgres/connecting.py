@@ -4,7 +4,7 @@ Here: that no cancellation reaches the driver, and that a server which says noth
 
 A cancelled statement would be cancelled at the server, by a second connection; of an append that waits for its
 synchronous standby the server then says that it has succeeded. So each piece of work has a task of its own, which is
-waited for, whoever began it.
+waited for, by whichever task it was begun.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Session:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._underway.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever began it may have been cancelled
+            task.exception()  # the task that began it may have been cancelled
 
     async def _in_turn(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._turn:

@@ -3,7 +3,7 @@
 
 Here: whether a statement that failed may have happened, and what opening makes of an error. Not here: what is done.
 
-    08…, 57P…, a broken or closed connection, a timeout      nobody knows
+    08…, 57P…, a broken or closed connection, a timeout      not known
     23505 at an append                                       another writer's commit has that number
     any other SQLSTATE                                       it has certainly not happened
 """

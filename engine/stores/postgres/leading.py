@@ -40,7 +40,7 @@ _LOCK_MS_MAX = 2_000
 #: How often the lease is made longer while it lasts, and how soon it is tried again.
 _TIMES = 3
 _AGAIN_SECONDS = 0.1
-#: Those who follow are told of appends so often at most.
+#: Followers are notified of appends so often at most.
 _TELL_SECONDS = 0.01
 
 

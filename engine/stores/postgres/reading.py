@@ -32,7 +32,7 @@ _COLUMNS = "number, position, recorded_at, body, digest"
 
 
 def channel_of(meta: Meta) -> str:
-    """Where a log's appends are told."""
+    """Where a log's appends are notified."""
     return f"millstream_{meta.log}"
 
 

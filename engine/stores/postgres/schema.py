@@ -171,7 +171,7 @@ async def is_there(connection: Connection, settings: Settings) -> bool:
 
 
 async def create(connection: Connection, settings: Settings, application: str) -> None:
-    """Make a log, if there is none; and make it the application's, if it is nobody's yet. In one transaction.
+    """Make a log, if there is none; and make it the application's, if it is no application's yet. In one transaction.
 
     Raises:
         LogRefused: the schema holds something else.

@@ -18,9 +18,9 @@ _ADDRESS_BYTES_MAX = 4_096
 
 
 def say_leader(path: Path, address: str | None) -> bool:
-    """Say where the writer can be reached, if it can be. Whether the one before had not let go of what it had said.
+    """Say where the writer can be reached, if it can be. Returns True if the one before had not taken back its own word.
 
-    Where it can't be said it is not: a full disk keeps nobody from writing.
+    Where it can't be said it is not: a full disk keeps no writer from beginning.
     """
     file = _beside(path)
     new = f"{file}-new"
@@ -36,7 +36,7 @@ def say_leader(path: Path, address: str | None) -> bool:
 
 
 def leader_beside(path: Path) -> str | None:
-    """What the last writer has said; None if nobody has, or it has gone in good order.
+    """What the last writer has said; None if none has, or it has gone in good order.
 
     Raises:
         OSError: it can't be read.

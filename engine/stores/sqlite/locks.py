@@ -48,7 +48,7 @@ def locked(path: str, make: Callable[[], None]) -> sqlite3.Connection | None:
 
 
 async def free(log: Path, seconds: float) -> None:
-    """Wait until nobody has a log's lock; it is looked at every so many seconds."""
+    """Wait until no process has a log's lock; it is looked at every so many seconds."""
     while True:
         if await in_thread(lambda: _is_free(f"{os.path.realpath(log)}-lock")):
             return
@@ -56,12 +56,12 @@ async def free(log: Path, seconds: float) -> None:
 
 
 def _is_free(path: str) -> bool:
-    """Whether nobody has the lock in a file; it is had for a moment to find out. Blocks: in a thread."""
+    """Whether no process has the lock in a file; it is had for a moment to find out. Blocks: in a thread."""
     if not os.path.exists(path):
         return True
     try:
         lock = locked(path, lambda: None)
-    except sqlite3.Error:  # whoever opens the log finds out what it is
+    except sqlite3.Error:  # opening the log finds out what it is
         return False
     if lock is None:
         return False

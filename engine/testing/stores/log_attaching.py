@@ -1,4 +1,4 @@
-"""Reading a log beside whoever writes it, as a suite."""
+"""Reading a log beside the writer it, as a suite."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ __all__ = ["LogWriting"]
 
 
 class LogWriting(LogHandles):
-    """What `Log` promises to whoever writes."""
+    """What `Log` promises to a writer."""
 
     async def test_a_new_log_is_empty(self) -> None:
         log = self.handle()

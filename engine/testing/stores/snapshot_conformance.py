@@ -72,7 +72,7 @@ class SnapshotConformance(ABC):
 
     @abstractmethod
     async def held(self, store: SnapshotStore) -> int:
-        """How many pieces the store holds, whoever they belong to."""
+        """How many pieces the store holds, of all snapshots."""
 
     @pytest.fixture(autouse=True)
     async def _close_all(self) -> AsyncIterator[None]:
