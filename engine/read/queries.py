@@ -33,6 +33,7 @@ from millstream.engine.errors import (
     WatchesFull,
 )
 from millstream.engine.errors.said import said_by
+from millstream.engine.health import Observed, health_of
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.home import Home
@@ -43,7 +44,7 @@ from millstream.engine.read.row_watches import RowWatch
 from millstream.engine.read.state import ReadState
 from millstream.engine.read.together import Together
 from millstream.engine.read.watches import Question, Watch
-from millstream.engine.stats import RebuildStats, ViewStats
+from millstream.engine.stats import Health, RebuildStats, ViewStats
 
 __all__ = ["Queries"]
 
@@ -375,6 +376,10 @@ class Queries(Together):
                 raise AnswerFailed(view.name, type(query).__name__, problem) from error
 
         return checked
+
+    def health(self) -> Health:
+        """Whether it is alive and of use now, and if not, what is missing: what ``/health/ready`` says over HTTP."""
+        return health_of(cast(Observed, self))
 
     def _require_room(self) -> None:
         watches, watches_max = sum(view.watches.count for view in self._views), self.limits.watches_max

@@ -34,6 +34,7 @@ from millstream.engine.web.bodies import Bodies
 from millstream.engine.web.headers import ANSWER_HEADERS, Headers
 from millstream.engine.web.health import health
 from millstream.engine.web.limits import WebLimits
+from millstream.engine.web.meter import Meter, Noted
 from millstream.engine.web.openapi import describe_http
 from millstream.engine.web.page import PAGE, PAGE_HEADERS
 from millstream.engine.web.problems import problem_response
@@ -57,6 +58,7 @@ ADDRESSES: Mapping[str, tuple[str, ...]] = {
     "/try": ("GET",),
     "/health/live": ("GET",),
     "/health/ready": ("GET",),
+    "/metrics": ("GET",),
 }
 
 _TAG_BYTES = 16
@@ -79,6 +81,8 @@ class WebApp:
         origins: the web pages that may use it from a browser, as in ``https://shop.example``; none but its own if there
             are none.
         limits: the bounds.
+        meter: what counts its requests, and what ``/metrics`` shows: a `telemetry.Metrics`. Without one there is no
+            such address.
 
     Raises:
         DefinitionError: a role of the tokens is permitted a message that the application does not have.
@@ -92,8 +96,10 @@ class WebApp:
         tokens: Tokens | None = None,
         origins: Sequence[str] = (),
         limits: WebLimits | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.app = app
+        self.meter = meter
         self.tokens = tokens
         self.limits = limits or WebLimits()
         if tokens is not None:
@@ -105,20 +111,25 @@ class WebApp:
         self._follows = Streams(self.limits, "follows_max", self._failed)
         #: What describes it, by the prefix under which it is asked for.
         self._documents: dict[str, bytes] = {}
-        self._endpoints = {
-            "/commands/{name}": _Endpoint(self, "execute", self._command),
-            "/queries/{name}": _Endpoint(self, "ask", self._query),
-            "/watch/{name}": _Endpoint(self, "watch", self._watch),
-            "/events": _Endpoint(self, "follow", self._events),
-            "/openapi.json": _Endpoint(self, "describe", self._openapi),
-            "/try": _Endpoint(self, None, self._try),
-            "/health/live": _Endpoint(self, None, self._live),
-            "/health/ready": _Endpoint(self, None, self._ready),
+        handlers: dict[str, tuple[str | None, _Handler]] = {
+            "/commands/{name}": ("execute", self._command),
+            "/queries/{name}": ("ask", self._query),
+            "/watch/{name}": ("watch", self._watch),
+            "/events": ("follow", self._events),
+            "/openapi.json": ("describe", self._openapi),
+            "/try": (None, self._try),
+            "/health/live": (None, self._live),
+            "/health/ready": (None, self._ready),
+            "/metrics": ("stats", self._metrics),
         }
+        if meter is None:
+            del handlers["/metrics"]
+        self._endpoints = {path: _Endpoint(self, path, *handler) for path, handler in handlers.items()}
         self._answers = Starlette(
             routes=[
                 Route(path.replace("{name}", "{name:path}"), self._endpoints[path], methods=methods)
                 for path, methods in ADDRESSES.items()
+                if path in self._endpoints
             ],
             exception_handlers={HTTPException: lambda _, error: problem_response(error)},
             middleware=[_cors(origins)] if origins else [],
@@ -251,6 +262,11 @@ class WebApp:
         found = await health(self.backend, names_views=self.role_of(request) is not None)
         return Response(encode(found), 200 if found.ready else 503, {"Cache-Control": "no-store"}, _JSON)
 
+    async def _metrics(self, request: Request, send: Send) -> Response:
+        assert self.meter is not None
+        text, content_type = self.meter.exposition(request.headers.get("accept", ""))
+        return Response(text, 200, {"Cache-Control": "no-store", "Content-Type": content_type})
+
     async def _openapi(self, request: Request, send: Send) -> Response:
         prefix: str = request.scope.get("root_path", "")
         if prefix not in self._documents:
@@ -285,20 +301,33 @@ class _Endpoint:
 
     Args:
         web: whose it is.
+        path: the address, as in `ADDRESSES`.
         method: that of the protocol which a caller must be allowed to call; None: every caller may.
         handle: what it does.
     """
 
-    def __init__(self, web: WebApp, method: str | None, handle: _Handler) -> None:
+    def __init__(self, web: WebApp, path: str, method: str | None, handle: _Handler) -> None:
         self._web = web
+        self._path = path
         self._method = method
         self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        meter = self._web.meter
+        if meter is None:
+            await self._respond(scope, receive, send)
+            return
+        noted = Noted(meter, scope["method"], self._path, send)
+        try:
+            await self._respond(scope, receive, noted)
+        finally:
+            noted.ended()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
             role = None if self._method is None else self._web.require(request, self._method)
-            with calling_as(role):
+            with calling_as(role, request.headers.get("traceparent")):
                 response = await self._handle(request, send)
         except ClientDisconnect:
             return

@@ -20,7 +20,7 @@ from millstream.engine.application.app import App
 from millstream.engine.application.happened import Happened
 from millstream.engine.application.messages import Event, Receipt
 from millstream.engine.application.validation import encode
-from millstream.engine.server.health import Health
+from millstream.engine.stats import Health
 from millstream.engine.web.headers import ANSWER_HEADERS, HEADERS, AnswerHeader, Header, Operation
 from millstream.engine.web.problems import PROBLEM, STATUSES, Problem
 from millstream.engine.wire.schemas import answers_of, events_of, schemas_of
@@ -232,7 +232,10 @@ def _health(schemas: _Schemas) -> list[Described]:
     ready = {_JSON: {"schema": schemas.ours["Health"]}}
     live = {"operationId": "health.live", "tags": ["health"], "summary": "Whether the process answers.", "security": []}
     state = {"operationId": "health.ready", "tags": ["health"], "summary": "Whether it is of use.", "security": []}
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    metrics = {"operationId": "metrics", "tags": ["health"], "summary": "Metrics for Prometheus, where they are kept."}
     return [
+        Described("/metrics", "get", {**metrics, "responses": {"200": {"description": "They.", "content": text}}}),
         Described("/health/live", "get", {**live, "responses": {"200": {"description": "It does."}}}),
         Described(
             "/health/ready",

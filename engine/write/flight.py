@@ -12,9 +12,10 @@ from millstream.engine.commits.commit import Commit
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.record import Body
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.observers import Observer, has_hook
 from millstream.engine.write.batch import Draft
 
-__all__ = ["Counts", "Flight"]
+__all__ = ["Counts", "Flight", "Tellers"]
 
 
 class Counts(msgspec.Struct):
@@ -40,6 +41,42 @@ class Counts(msgspec.Struct):
         """The outcomes of a draft's callers stand."""
         self.refused += draft.refused
         self.not_timed += len(draft.not_timed)
+
+
+class Tellers:
+    """Those who want to be called at each commit: asked once, so that without them a commit pays for two looks at None.
+
+    Args:
+        observer: whom.
+    """
+
+    __slots__ = ("_committed", "_traced")
+
+    def __init__(self, observer: Observer) -> None:
+        self._committed = observer.committed if has_hook(observer, "committed") else None
+        self._traced = observer.traced if has_hook(observer, "traced") else None
+
+    def committed(self, draft: Draft, decoded: DecodedCommit, seconds: float) -> None:
+        """A commit is durable."""
+        head, events = decoded.head, decoded.head.position - decoded.start
+        if self._committed is not None:
+            self._committed(
+                commit=head.number,
+                position=head.position,
+                commands=draft.accepted,
+                events=events,
+                size_bytes=decoded.size_bytes,
+                seconds=seconds,
+            )
+        if self._traced is not None:
+            self._traced(
+                commit=head.number,
+                position=head.position,
+                commands=draft.accepted,
+                events=events,
+                seconds=seconds,
+                traces=draft.sheet.traces,
+            )
 
 
 class Flight:

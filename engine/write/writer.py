@@ -40,13 +40,13 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.steady import SteadyClock
-from millstream.engine.observers import Faults, Observer, has_hook
+from millstream.engine.observers import Faults, Observer
 from millstream.engine.stores.capabilities import Launching
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import settle, write
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue, tell_faults
-from millstream.engine.write.flight import Counts, Flight
+from millstream.engine.write.flight import Counts, Flight, Tellers
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.owed import Owed
 from millstream.engine.write.state import WriteState
@@ -111,7 +111,7 @@ class Writer:
         self._followers = followers
         self._observer = observer
         self._faults = Faults(observer, elapsed)
-        self._tell_committed = observer.committed if has_hook(observer, "committed") else None
+        self._tellers = Tellers(observer)
         self._slicer = Slicer(limits.slice_ms_max)
         self._sealed = Head()
         self._draft: Draft | None = None
@@ -395,15 +395,7 @@ class Writer:
         self._has_said_who(self._term + 1)
         self.counts.committed(draft.accepted)
         seconds = elapsed() - flight.since
-        if self._tell_committed is not None:
-            self._tell_committed(
-                commit=decoded.head.number,
-                position=decoded.head.position,
-                commands=draft.accepted,
-                events=decoded.head.position - decoded.start,
-                size_bytes=decoded.size_bytes,
-                seconds=seconds,
-            )
+        self._tellers.committed(draft, decoded, seconds)
         if (ms := seconds * 1e3) > self._limits.slow_commit_ms:
             self._observer.slow_commit(commit=decoded.head.number, ms=round(ms), bytes=decoded.size_bytes)
 
