@@ -169,3 +169,12 @@ def test_the_dashboard_asks_for_metrics_and_labels_that_there_are() -> None:
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
     assert {"millstream_ready", "millstream_view_lag_events", "millstream_commit_duration_seconds"} <= used
+
+
+def test_the_alerts_ask_for_metrics_that_there_are() -> None:
+    text = (ROOT / "docs" / "reference" / "alerts.yml").read_text("utf-8")
+    asked = re.findall(r"^ +expr: (.*)$", text, re.MULTILINE)
+    named = {re.sub(r"_bucket$", "", name) for each in asked for name in re.findall(r"millstream_\w+", each)}
+    assert len(asked) == text.count("- alert: ")
+    assert named <= METRICS.keys()
+    assert {"millstream_ready", "millstream_view_lag_events"} <= named
