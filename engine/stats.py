@@ -29,6 +29,8 @@ class WriterStats(msgspec.Struct, frozen=True):
     batch_mean: float
     #: Timers that were to be called off and were not there: sent before, called off already, or never set.
     timers_not_there: int = 0
+    #: How long commits took, all together, from handing them to the store until they were durable.
+    commits_seconds: float = 0.0
     #: How far the log's last commit is ahead of the clock, if by more than ``clock_jump_seconds_max``; else 0. Timers
     #: wait for the clock then, and what is written is recorded as of the time of that commit.
     seconds_ahead: float = 0.0

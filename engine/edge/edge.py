@@ -229,6 +229,11 @@ class Edge:
         return self._backend.agenda
 
     @property
+    def within(self) -> Backend:
+        """What it is put around."""
+        return self._backend
+
+    @property
     def app(self) -> App:
         """What it runs."""
         return self._backend.app

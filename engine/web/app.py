@@ -7,7 +7,7 @@ Invariant: every request gets one answer; what an error says is `application/pro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeAlias
@@ -31,11 +31,13 @@ from millstream.engine.server.permitting import require_permitted
 from millstream.engine.server.sockets import is_meant
 from millstream.engine.server.tokens import MAY, Role, Tokens, permitted_methods
 from millstream.engine.web.bodies import Bodies
+from millstream.engine.web.console import FILES, console_response
 from millstream.engine.web.headers import ANSWER_HEADERS, Headers
 from millstream.engine.web.health import health
 from millstream.engine.web.limits import WebLimits
 from millstream.engine.web.meter import Meter, Noted
 from millstream.engine.web.openapi import describe_http
+from millstream.engine.web.operating import Operating
 from millstream.engine.web.page import PAGE, PAGE_HEADERS
 from millstream.engine.web.problems import problem_response
 from millstream.engine.web.reading import Messages
@@ -54,13 +56,24 @@ ADDRESSES: Mapping[str, tuple[str, ...]] = {
     "/queries/{name}": ("GET", "POST"),
     "/watch/{name}": ("GET",),
     "/events": ("GET",),
+    "/stats": ("GET",),
+    "/log": ("GET",),
+    "/agenda": ("GET",),
+    "/agenda/{name}": ("POST",),
+    "/effects/{name}": ("POST",),
+    "/views/{name}": ("POST",),
     "/openapi.json": ("GET",),
+    "/console": ("GET",),
+    "/console/console.css": ("GET",),
+    "/console/console.js": ("GET",),
     "/try": ("GET",),
     "/health/live": ("GET",),
     "/health/ready": ("GET",),
     "/metrics": ("GET",),
 }
 
+#: The methods of the protocol that are about one message: which ones, a role may say.
+_OF_MESSAGES = frozenset({"execute", "ask", "watch"})
 _TAG_BYTES = 16
 _DOCUMENTS_MAX = 8
 _JSON = "application/json"
@@ -105,8 +118,9 @@ class WebApp:
         if tokens is not None:
             tokens.require_known(app)
         self._backend = backend
-        self._messages = Messages(app)
-        self._bodies = Bodies(self.limits)
+        self.messages = Messages(app)
+        self.bodies = Bodies(self.limits)
+        operating = Operating(self)
         self._watches = Streams(self.limits, "watches_max", self._failed)
         self._follows = Streams(self.limits, "follows_max", self._failed)
         #: What describes it, by the prefix under which it is asked for.
@@ -116,7 +130,14 @@ class WebApp:
             "/queries/{name}": ("ask", self._query),
             "/watch/{name}": ("watch", self._watch),
             "/events": ("follow", self._events),
+            "/stats": ("stats", operating.figures),
+            "/log": ("follow", operating.log),
+            "/agenda": ("agenda", operating.agenda),
+            "/agenda/{name}": ("settle", operating.settle),
+            "/effects/{name}": ("settle", operating.steer),
+            "/views/{name}": ("settle", operating.mend),
             "/openapi.json": ("describe", self._openapi),
+            **{path: (None, partial(_file, name)) for path, name in FILES.items()},
             "/try": (None, self._try),
             "/health/live": (None, self._live),
             "/health/ready": (None, self._ready),
@@ -191,16 +212,22 @@ class WebApp:
         permits = None if self.tokens is None else self.tokens.roles.get(role)
         if method not in (MAY[role] if permits is None else permitted_methods(permits)):
             raise NotPermitted(method, str(role))
-        if permits is not None and "name" in request.path_params:
+        if permits is not None and method in _OF_MESSAGES:
             require_permitted(permits, role, method, request.path_params["name"])
         return role
+
+    def methods_of(self, request: Request) -> Set[str]:
+        """The methods of the protocol that the caller may call, with some message at least."""
+        role = self.role_of(request)
+        permits = None if self.tokens is None or role is None else self.tokens.roles.get(role)
+        return MAY[role] if permits is None else permitted_methods(permits)
 
     # What the addresses do.
 
     async def _command(self, request: Request, send: Send) -> Response:
         headers = Headers(request.scope["headers"])
-        async with self._bodies.body_of(request) as body:
-            command, options = self._messages.command(request.path_params["name"], body), headers.options
+        async with self.bodies.body_of(request) as body:
+            command, options = self.messages.command(request.path_params["name"], body), headers.options
             if options is None:
                 receipt: Receipt[Any] = await self.backend.execute(command)
             else:
@@ -220,10 +247,10 @@ class WebApp:
     async def _query(self, request: Request, send: Send) -> Response:
         name, headers, limit = request.path_params["name"], Headers(request.scope["headers"]), self.limits
         if request.method == "POST":
-            async with self._bodies.body_of(request) as body:
-                query = self._messages.query(name, body)
+            async with self.bodies.body_of(request) as body:
+                query = self.messages.query(name, body)
         else:
-            query = self._messages.query_of(name, request.query_params.multi_items())
+            query = self.messages.query_of(name, request.query_params.multi_items())
         timeout = headers.timeout
         answered: Answered[Any] = await self.backend.answer(
             query,
@@ -242,7 +269,7 @@ class WebApp:
     async def _watch(self, request: Request, send: Send) -> None:
         _require_get(request)
         headers, limits = Headers(request.scope["headers"]), self.limits
-        query = self._messages.query_of(request.path_params["name"], request.query_params.multi_items())
+        query = self.messages.query_of(request.path_params["name"], request.query_params.multi_items())
         after = max(headers.after, headers.last_event_id or 0)
         source = partial(answers, self.backend, query, after, headers.incomplete, limits.answer_seconds_max)
         await self._watches.respond(request.receive, send, source)
@@ -250,7 +277,7 @@ class WebApp:
     async def _events(self, request: Request, send: Send) -> None:
         _require_get(request)
         headers, given = Headers(request.scope["headers"]), request.query_params
-        types, keys = self._messages.events(given.getlist("type")), given.getlist("key") or None
+        types, keys = self.messages.events(given.getlist("type")), given.getlist("key") or None
         last = headers.last_event_id
         source = partial(events, self.backend, types, headers.after if last is None else last, keys)
         await self._follows.respond(request.receive, send, source)
@@ -337,6 +364,10 @@ class _Endpoint:
             response = problem_response(error)
         if response is not None:
             await response(scope, receive, send)
+
+
+async def _file(name: str, request: Request, send: Send) -> Response:
+    return console_response(name)
 
 
 def _require_get(request: Request) -> None:

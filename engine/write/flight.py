@@ -29,10 +29,13 @@ class Counts(msgspec.Struct):
     batch_max: int = 0
     #: Timers that were to be called off, and were not there.
     not_timed: int = 0
+    #: How long commits took, all together.
+    seconds: float = 0.0
 
-    def committed(self, commands: int) -> None:
-        """One more commit, of so many commands."""
+    def committed(self, commands: int, seconds: float) -> None:
+        """One more commit, of so many commands, which took so long."""
         self.commits += 1
+        self.seconds += seconds
         self.commands += commands
         self.batch_last = commands
         self.batch_max = max(self.batch_max, commands)

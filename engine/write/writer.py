@@ -393,8 +393,8 @@ class Writer:
             self._flight = None
             self._queue_outcomes(draft)
         self._has_said_who(self._term + 1)
-        self.counts.committed(draft.accepted)
         seconds = elapsed() - flight.since
+        self.counts.committed(draft.accepted, seconds)
         self._tellers.committed(draft, decoded, seconds)
         if (ms := seconds * 1e3) > self._limits.slow_commit_ms:
             self._observer.slow_commit(commit=decoded.head.number, ms=round(ms), bytes=decoded.size_bytes)
