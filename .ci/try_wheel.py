@@ -48,6 +48,13 @@ def see_faces() -> None:
         assert not (site / bare).exists(), f"{bare} would lie bare among all packages of a user"
 
 
+def see_console() -> None:
+    """The page for operators is files beside the code."""
+    console = importlib.import_module("millstream.engine.web.console_files")
+    for name in console.FILES.values():
+        assert console.console_response(name).body, f"the wheel has no {name}"
+
+
 def see_readme(readme: str) -> None:
     """Run the example of the first page, which must print what stands below it."""
     found = re.search(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
@@ -80,6 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         see_faces()
+        see_console()
         see_readme(readme)
         see_program(bank)
         os.chdir("/")

@@ -77,6 +77,7 @@ KINDS = {
         "docs/how-to/http",
         "docs/how-to/fastapi",
         "docs/how-to/middleware",
+        "docs/how-to/console",
         "docs/how-to/telemetry",
         "docs/how-to/changing",
         "docs/how-to/upkeep",

@@ -737,7 +737,8 @@ def local_matters(path: str, text: str) -> Iterator[str]:
 def test_nothing_that_git_tracks_is_true_on_one_machine_only() -> None:
     names = tracked()
     assert [name for name in names if Path(name).name == "uv.lock"] == []
-    assert [name for name in names if Path(name).suffix in {".db", ".pyc", ".whl", ".html"}] == []
+    made = {".db", ".pyc", ".whl", ".html"}  # but the page that is shipped
+    assert [name for name in names if Path(name).suffix in made and not name.startswith("engine/web/console/")] == []
     problems = [
         problem for name in names for problem in local_matters(name, (ROOT / name).read_text("utf-8", errors="ignore"))
     ]

@@ -31,7 +31,7 @@ from millstream.engine.server.permitting import require_permitted
 from millstream.engine.server.sockets import is_meant
 from millstream.engine.server.tokens import MAY, Role, Tokens, permitted_methods
 from millstream.engine.web.bodies import Bodies
-from millstream.engine.web.console import FILES, console_response
+from millstream.engine.web.console_files import FILES, console_response
 from millstream.engine.web.headers import ANSWER_HEADERS, Headers
 from millstream.engine.web.health import health
 from millstream.engine.web.limits import WebLimits

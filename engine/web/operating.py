@@ -30,7 +30,19 @@ from millstream.engine.web.history import PAGE_EVENTS, PAGE_EVENTS_MAX, LogPage,
 if TYPE_CHECKING:
     from millstream.engine.web.app import WebApp
 
-__all__ = ["OPERATIONS", "Figures", "Operating", "Operation"]
+__all__ = [
+    "OPERATIONS",
+    "Done",
+    "Figures",
+    "Looking",
+    "Operating",
+    "Operation",
+    "Paging",
+    "ReplicaFigures",
+    "Settling",
+    "Steering",
+    "Steps",
+]
 
 T = TypeVar("T")
 

@@ -8,8 +8,19 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from millstream.engine import App, Command, Event, Key, Query, Schedule
-from millstream.handlers import Decision, Effects, Reaction, Rejected, WriteModel, applies, handles, performs, reacts
+from millstream.engine import App, Command, Event, Key, Query
+from millstream.handlers import (
+    Decision,
+    Effects,
+    Reaction,
+    Rejected,
+    Schedule,
+    WriteModel,
+    applies,
+    handles,
+    performs,
+    reacts,
+)
 from millstream.views import View, answers
 
 __all__ = ["Order", "Printers", "kiosk"]

@@ -1,4 +1,4 @@
-"""The console: a page for operators, as three files beside this one, which load nothing from elsewhere.
+"""The console: a page for operators, as three files of a folder beside this module, which load nothing from elsewhere.
 
 Here: how they are served. What the page shows comes from the addresses that programs use, too (`operating`), and is put
 into it as text, never as HTML; the policy lets no other script run.
@@ -39,4 +39,4 @@ def console_response(name: str) -> Response:
 
 @lru_cache(maxsize=len(FILES))
 def _read(name: str) -> bytes:
-    return (Path(__file__).parent / name).read_bytes()
+    return (Path(__file__).parent / "console" / name).read_bytes()
