@@ -39,11 +39,18 @@ async function api(path, { method = "GET", body, headers = {} } = {}) {
   return found;
 }
 
-function complain(error) {
+let complaint = null;
+function complain(error, from = "work") {
+  complaint = from;
   const words = error instanceof Problem ? error.message : "The server can't be reached: " + error.message;
   if (at("problem").textContent !== words) at("problem").textContent = words;
 }
-const calm = () => { if (at("problem").textContent) at("problem").textContent = ""; };
+/** What was complained of is over: that of the reader's own work only when other work was done. */
+function calm(from = "work") {
+  if (complaint === null || (from === "look" && complaint !== "look")) return;
+  complaint = null;
+  at("problem").textContent = "";
+}
 const say = (words) => { at("said").textContent = words; };
 
 /** Do something that may fail, and show what it failed with. */
@@ -88,11 +95,11 @@ async function look() {
     note(found, (now - asked_at) / 1000);
     figures = before = found;
     asked_at = now;
-    calm();
+    calm("look");
     head(found);
     tabs[current()]?.update?.();
   } catch (error) {
-    complain(error);
+    if (complaint !== "work") complain(error, "look");
     at("health").className = "pill bad";
     at("health").querySelector(".words").textContent = error.status === 401 ? "a token is wanted" : "out of reach";
   }
@@ -489,6 +496,7 @@ function go(name, params = {}) {
 
 function show() {
   const [name, params] = parts();
+  calm();
   for (const each of document.querySelectorAll("[role=tab]")) {
     const selected = each.dataset.tab === name;
     each.setAttribute("aria-selected", String(selected));
