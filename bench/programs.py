@@ -30,6 +30,8 @@ from millstream.bench import (
 from millstream.bench.drivers import by_callers, in_one_call, mixed
 from millstream.bench.http import runs as http_runs
 from millstream.bench.job import Job, Result
+from millstream.bench.postgres import runs as postgres
+from millstream.bench.postgres.server import PACKAGE
 from millstream.bench.socket import clients, fronts, replicas
 from millstream.bench.socket import runs as socket_runs
 from millstream.bench.socket.children import found
@@ -110,7 +112,17 @@ def _library(module: str, what: str, durability: str, *needs: str, on_loop: bool
     return Program(load_and_run, what, durability, on_loop, needs=tuple(commands), packages=(package,))
 
 
+def _postgres(run: Callable[[Job], Coroutine[Any, Any, Result]], what: str) -> Program:
+    """What runs on a PostgreSQL server of its own."""
+    return _on_loop(run, what, _GROUP)._replace(packages=("asyncpg", PACKAGE))
+
+
 PROGRAMS = {
+    "postgres-callers": _postgres(postgres.callers, "the engine with everything on, its log on PostgreSQL"),
+    "postgres-appends": _postgres(postgres.appends, "a log on PostgreSQL, without an engine"),
+    "postgres-inserts": _postgres(postgres.inserts, "asyncpg, a prepared INSERT into a plain table"),
+    "failovers": _postgres(postgres.failovers, "two processes serve a log, one after the other is killed"),
+    "failovers-on-sqlite": _on_loop(postgres.failovers_on_sqlite, "the same on a file", _GROUP),
     "engine-callers": _on_loop(partial(by_callers, ENGINE), "the engine with everything on", _GROUP),
     "engine-callers-alone": _on_loop(
         partial(by_callers, ENGINE_ALONE), "a commit of one command is written on the loop's own thread", _GROUP

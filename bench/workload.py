@@ -203,6 +203,8 @@ WORKLOADS = {
         Workload(callers=50, commands=0, warmup=10_000, asks=5_000_000),
         Workload(callers=5, commands=0, warmup=100, asks=1_000, accounts=10),
     ),
+    "appends": Sizes(Workload(commands=3_000, warmup=0), Workload(commands=20, warmup=0)),
+    "failovers": Sizes(Workload(commands=10, warmup=0), Workload(commands=1, warmup=0)),
     "delay": Sizes(
         Workload(commands=2_000, warmup=100),
         Workload(commands=20, warmup=10, accounts=10),

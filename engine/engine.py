@@ -13,9 +13,7 @@ from functools import partial
 from pathlib import Path
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypeVar
-
-import anyio
+from typing import Any, Literal, Self, TypeVar
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import Interrupted
@@ -24,7 +22,8 @@ from millstream.engine.application.options import Options, Terms
 from millstream.engine.application.validation import checked_metadata, checked_timeout, require_reached
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import EngineClosed, LogLocked, MillstreamError
+from millstream.engine.errors import EngineClosed, MillstreamError
+from millstream.engine.health import health_of
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
@@ -34,20 +33,21 @@ from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.outside.outside import Given, Outside
-from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.actors import actors_of
 from millstream.engine.read.bringing import resting
 from millstream.engine.recovery.catalog import Catalog
-from millstream.engine.recovery.mending import Mending
 from millstream.engine.recovery.process import snapshot_process
 from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.recovery.snapshotter import Snapshotter
 from millstream.engine.recovery.taking import new_parts
 from millstream.engine.snapshots.part import Part
-from millstream.engine.stats import EngineStats
+from millstream.engine.standby.leading import Leading, Opening
+from millstream.engine.stats import EngineStats, Health
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.capabilities import Upgrading
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
+from millstream.engine.stores.turn import takes_commits
 from millstream.engine.write.admission import Admission
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.failure import Rebuilt
@@ -63,18 +63,8 @@ __all__ = ["Engine"]
 
 Answer = TypeVar("Answer")
 
-#: How often a log that another writer has is looked at.
-_LOCK_LOOK_SECONDS = 0.1
 
-
-class _Opening(NamedTuple):
-    """How an engine is opened. One attribute instead of two: CPython shares the keys of 29 at most."""
-
-    freeze_gc: bool
-    lock_seconds: float
-
-
-class Engine(Mending):
+class Engine(Leading):
     """Runs an application: ``async with Engine(app, log="bank.db") as engine``. Under asyncio and uvloop.
 
     Opening makes write models and views from their snapshots and the log; when it is done all of them are at the log's
@@ -97,6 +87,10 @@ class Engine(Mending):
             simulation that is given none. False: nothing is performed, and what is owed stays so.
         wait_for_lock_seconds: how long to wait on entering for another writer to close the log, as in a rolling
             deployment. By default that is `LogLocked` at once.
+        standby: where another writer has the log, enter all the same: follow it as a `Replica` does, and keep all that
+            writing it takes. Questions are answered, commands get `NotLeader`. When that writer has let go, has died,
+            or its lease has run out, this engine takes over, and decides commands.
+        address: where clients reach it, as ``tcp://HOST:PORT``: the log tells it to those who ask for its writer.
         observers: are called with what happens, beside the log lines, which are always written.
 
     Raises:
@@ -125,23 +119,22 @@ class Engine(Mending):
         freeze_gc: bool = False,
         effects: Given = None,
         wait_for_lock_seconds: float = 0.0,
+        address: str | None = None,
+        standby: bool = False,
         observers: Iterable[Observer] = (),
     ) -> None:
         limits = limits or Limits()
         #: Tells all observers. A server of this engine tells them, too.
         self.observers: Observer = Observers(observers)
-        views = [
-            ViewActor(app, index, limits, self._reader, self.observers, self.require_position)
-            for index in range(len(app.views))
-        ]
         #: Where commits are kept. It is the engine's to open, write and close.
         self.log = log_at(log)
+        views = actors_of(app, limits, self._reader, self.observers, self.require_position, self.log)
         super().__init__(app, limits, views, Home(f"the engine of {self.log.name}"), check_purity=check_purity)
         #: What is offered each commit, in this order: the views, and the snapshotter once the engine is open.
         self.followers: list[Follower] = [*views]
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._clock = clock
-        self._opening = _Opening(freeze_gc, checked_timeout(wait_for_lock_seconds))
+        self._opening = Opening(freeze_gc, checked_timeout(wait_for_lock_seconds), address, standby)
         self._process = snapshot_process(snapshots, app, self.log, limits, self.observers)
         self._snapshots = self.log.snapshots if snapshots else None
         self._recovery: Recovery
@@ -300,13 +293,16 @@ class Engine(Mending):
     @property
     def not_ready(self) -> list[str]:
         """What keeps it from deciding commands, in words: ``the writer is recovering``. Nothing if it does."""
+        if self._opening.standby is not None:
+            return [self._opening.standby.problem]
         status = self._writer.status
         return [] if status is WriterStatus.DECIDING else [f"the writer is {status}"]
 
     @property
     def position(self) -> int:
         """The last durable event's."""
-        return self._writer.head.position
+        standby = self._opening.standby
+        return self._writer.head.position if standby is None else standby.head.position
 
     def require_position(self, after: int) -> None:
         """See that the log has come to a position: no caller was given any other, and waiting for one might never end.
@@ -315,7 +311,7 @@ class Engine(Mending):
             InvalidMessage: it is above the log's head.
         """
         head = self._writer.position_max
-        if head is not None:
+        if head is not None and self._opening.standby is None:  # else any will do: the writer may have come there
             require_reached(after, head)
 
     def parts(self) -> list[Part]:
@@ -325,7 +321,7 @@ class Engine(Mending):
         They are the live ones: look, and change nothing.
         """
         write = [] if self._writer.state is None else self._writer.state.parts(self._writer.head)
-        return [*write, *(view.read for view in self._views)]
+        return [*write, *self._states]
 
     def stats(self) -> EngineStats:
         """Figures of this moment: mailbox, batches, positions, lags."""
@@ -336,6 +332,10 @@ class Engine(Mending):
             effects=self.effects.stats(),
         )
 
+    def health(self) -> Health:
+        """Whether it is alive and of use now, and if not, what is missing: what ``/health/ready`` says over HTTP."""
+        return health_of(self)
+
     # Opening and closing.
 
     async def __aenter__(self) -> Self:
@@ -344,15 +344,17 @@ class Engine(Mending):
         self._home.settle()
         self._new_promise = promises_of(get_running_loop())
         try:
-            await self._take_log()
-            await self._recover()
+            if await self._take_log():
+                await self._recover()
+            else:
+                await self._stand_by()
         except BaseException:
             self._life.must(Turn.FAILED)
             self._home.leave()
             await to_the_end(self._let_go())
             raise
         self._tasks = [asyncio.create_task(each.run(), name=each.task_name) for each in self.followers]
-        self._tasks.append(asyncio.create_task(self._writer.run(), name="millstream-writer"))
+        self._tasks.append(asyncio.create_task(self._write(), name="millstream-writer"))
         self._life.must(Turn.OPENED)
         try:
             await self.effects.entered()
@@ -375,22 +377,6 @@ class Engine(Mending):
             except Interrupted as interrupted:
                 raise (interrupted.__cause__ or interrupted) from None
 
-    async def _take_log(self) -> None:
-        """Open the log for writing, once no other process has it open."""
-        until, is_told = elapsed() + self._opening.lock_seconds, False
-        while True:
-            try:
-                await to_the_end(self.log.open(self.app.name))
-                return
-            except LogLocked:
-                if elapsed() >= until:
-                    raise
-                await to_the_end(self.log.close())
-            if not is_told:
-                self.observers.waits_for_lock(log=self.log.name, seconds=self._opening.lock_seconds)
-                is_told = True
-            await anyio.sleep(_LOCK_LOOK_SECONDS)
-
     async def _recover(self) -> None:
         started = elapsed()
         require_zone(self._clock())
@@ -398,31 +384,15 @@ class Engine(Mending):
             self.observers.log_upgraded(log=self.log.name, from_format=self.log.upgraded_from, to_format=FORMAT)
         kept_max = self.limits.snapshots_kept
         catalog = await Catalog.opened(self._snapshots, self.log, self.observers, kept_max=kept_max)
-        self._recovery = Recovery(self.app, self.log, self.limits, catalog)
+        recovery = Recovery(self.app, self.log, self.limits, catalog)
         write = WriteParts(self.app, self.limits, self.log)
         with frozen() if self._opening.freeze_gc else nullcontext():
-            parts = [*write.all, *(view.read for view in self._views)]
-            recovered = await self._recovery.recover(parts, Slicer(self.limits.slice_ms_max))
+            parts = [*write.all, *self._states]
+            recovered = await recovery.recover(parts, Slicer(self.limits.slice_ms_max))
         head = recovered.head
-        if catalog.is_kept:
-            self._catalog = catalog
-            self._past.restore = lambda read, until: catalog.restore([read], resting(self.limits), until=until)
-            self._snapshotter = Snapshotter(
-                self._recovery,
-                catalog,
-                self.limits,
-                new=partial(new_parts, self.app, self.limits),
-                live=self._settled_parts,
-                saved=recovered.saved,
-                observer=self.observers,
-                process=self._process,
-            )
-            self.followers.append(self._snapshotter)
-        if (runner := self.effects.prepare()) is not None:
-            self.followers.append(runner)
-        self._writer.start(self._make_state(write), head, store_failed=not await self._takes_commits())
-        for follower in self.followers:
-            follower.start(head)
+        for view in self._views:
+            view.start(head)
+        await self._lead(catalog, write, head, recovered.saved)
         self.observers.opened(
             log=self.log.name,
             app=self.app.name,
@@ -432,22 +402,37 @@ class Engine(Mending):
             seconds=elapsed() - started,
         )
 
-    async def _takes_commits(self) -> bool:
-        """Make durable what was read, and see whether the store takes anything.
-
-        A commit that a process wrote and did not sync before it was killed is read by the next one, and lost with the
-        machine: no caller is to see it before it is as durable as any other.
-        """
-        try:
-            await self.log.probe()
-        except Exception as error:  # noqa: BLE001 - queries can be answered; commands get the reason
-            self.observers.store_failed(log=self.log.name, error=error)
-            return False
-        return True
+    async def _lead(self, catalog: Catalog, write: WriteParts, head: Head, saved: int) -> None:
+        """Begin to write: the states are those of the log's head, and the views have come there."""
+        is_failed = not await takes_commits(self.log, self.observers)
+        self._recovery = Recovery(self.app, self.log, self.limits, catalog)
+        begun = len(self.followers)
+        if catalog.is_kept:
+            self._catalog = catalog
+            self._past.restore = lambda read, until: catalog.restore([read], resting(self.limits), until=until)
+            self._snapshotter = Snapshotter(
+                self._recovery,
+                catalog,
+                self.limits,
+                new=partial(new_parts, self.app, self.limits),
+                live=self._settled_parts,
+                saved=saved,
+                observer=self.observers,
+                process=self._process,
+            )
+            self.followers.append(self._snapshotter)
+        if (runner := self.effects.prepare()) is not None:
+            self.followers.append(runner)
+        self._writer.start(self._make_state(write), head, store_failed=is_failed)
+        for follower in self.followers[begun:]:
+            follower.start(head)
 
     async def _close(self) -> None:
         """Drain the writer, then what follows the log; close the log; what a task died of is raised last."""
         *_, writer = self._tasks
+        if self._opening.standby is not None:  # nothing was decided here
+            writer.cancel()
+            await asyncio.wait([writer])
         self._writer.close_to_callers()
         await self.effects.drained(self.limits.drain_seconds_max)
         self._writer.stop()
@@ -478,7 +463,8 @@ class Engine(Mending):
 
     async def _let_go(self) -> None:
         try:
-            await self.log.snapshots.close()
+            if self.log.snapshots is not None:
+                await self.log.snapshots.close()
         finally:
             await self.log.close()
 
@@ -491,7 +477,7 @@ class Engine(Mending):
         """The parts when nothing moves any more. The write side's are left out if they are not those of the head."""
         settled = self._writer.settled
         write = [] if settled is None else settled.parts(self._writer.head)
-        return [*write, *(view.read for view in self._views)]
+        return [*write, *self._states]
 
     async def _rebuild(self, slicer: Slicer) -> Rebuilt:
         """The write side's state anew, for the writer that has lost it."""

@@ -49,9 +49,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     effects_owed_max: int = 100_000
     #: A time of day that runs from the measured one by more is not believed until it has stayed for as long.
     clock_jump_seconds_max: float = 60.0
-    #: How long the writer waits at most before it asks a store that failed again, in an application that has reactions,
-    #: timers or effects. Without them the next command asks it.
-    store_retry_seconds: float = 30.0
+    #: How long a store that fails is asked again before callers get `OutcomeUnknown` or `WriterUnavailable`.
+    #: After that the next command asks it; in an application that has reactions, timers or effects the writer does so,
+    #: too, and waits for so long at most.
+    store_retry_seconds: float = 5.0
     #: Commands with an id whose receipts are remembered; the same id after so many others is a new command.
     receipts_max: int = 100_000
     #: Encoded bytes that the answer of one command may have; past it the command is refused with `AnswerTooLarge`.
@@ -66,6 +67,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     view_queue_bytes_max: int = 64 * 1024 * 1024
     #: Queries that may wait for one view to reach their position; past it `ask` raises `ViewBehind`.
     view_waiters_max: int = 10_000
+    #: Questions that are asked at once of one view whose state lies in a database: as many connections.
+    stored_questions_max: int = 8
+    #: How long such a question may take; past it `ask` raises `AnswerFailed`, and the database is interrupted.
+    stored_answer_seconds_max: float = 30.0
     #: How long a view waits for others that are asked with it, at one position; past it `ask_all` raises
     #: `NotYetVisible`.
     ask_all_ms_max: float = 200.0

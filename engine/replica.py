@@ -20,6 +20,7 @@ from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
 from millstream.engine.gateway import AgendaGateway, Gateway
+from millstream.engine.health import health_of
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
@@ -28,14 +29,14 @@ from millstream.engine.loop.home import Home
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
-from millstream.engine.read.actor import ViewActor
+from millstream.engine.read.actors import actors_of
 from millstream.engine.read.bringing import resting
 from millstream.engine.read.feed import Feed, FeedStatus
 from millstream.engine.read.queries import Queries
 from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.catalog import attached_catalog
 from millstream.engine.recovery.recovery import Recovered, Recovery
-from millstream.engine.stats import ReplicaStats
+from millstream.engine.stats import Health, ReplicaStats
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
@@ -96,11 +97,9 @@ class Replica(Queries):
         limits = limits or Limits()
         #: Tells all observers. A server of this replica tells them, too.
         self.observers: Observer = Observers(observers)
-        views = [
-            ViewActor(app, index, limits, self._reader, self.observers, self._wanted) for index in range(len(app.views))
-        ]
         #: Where commits are read. It is the replica's to attach to and close.
         self.log = log_at(log)
+        views = actors_of(app, limits, self._reader, self.observers, self._wanted, self.log)
         super().__init__(app, limits, views, Home(f"the replica of {self.log.name}"), check_purity=check_purity)
         #: Where commands go.
         self.writer = writer
@@ -215,6 +214,10 @@ class Replica(Queries):
         """The position of the last event that it has read."""
         return self._feed.head.position
 
+    def health(self) -> Health:
+        """Whether it is alive and of use now, and if not, what is missing: what ``/health/ready`` says over HTTP."""
+        return health_of(self)
+
     def stats(self) -> ReplicaStats:
         """Figures of this moment: positions, lags."""
         feed = self._feed
@@ -282,7 +285,7 @@ class Replica(Queries):
 
     async def _recovered(self) -> Recovered:
         """Bring the views to the log's head, from the writer's snapshots as far as these can be used."""
-        views, slicer = [view.read for view in self._views], Slicer(self.limits.slice_ms_max)
+        views, slicer = self._states, Slicer(self.limits.slice_ms_max)
         async with attached_catalog(self._snapshots, self.log, self.observers) as catalog:
             return await Recovery(self.app, self.log, self.limits, catalog).recover(views, slicer)
 

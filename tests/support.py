@@ -19,7 +19,9 @@ from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.state import ReadState
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.following import followed
+from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.memory import MemoryStore
+from millstream.engine.stores.settling import settled_by_probe
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.entries import AgendaEntry, Entry
@@ -28,6 +30,10 @@ from millstream.engine.write.parts import WriteParts
 
 #: How an append goes: well; refused for certain; failed before anything was written; failed after it was written.
 Step = Literal["ok", "refused", "lost", "written"]
+
+
+#: A `store_retry_seconds` for which nothing is asked twice: whoever waits hears of the first failure.
+AT_ONCE = 1e-9
 
 
 class StoreBroke(OSError):
@@ -95,8 +101,14 @@ class ScriptedLog:
             self._gate.set()
             self._gate = None
 
-    async def open(self, application: str) -> None:
-        await self.inner.open(application)
+    async def open(self, application: str, address: str | None = None) -> Leadership:
+        return await self.inner.open(application, address)
+
+    async def wait_for_turn(self) -> None:
+        await self.inner.wait_for_turn()
+
+    async def leader(self) -> str | None:
+        return await self.inner.leader()
 
     async def attach(self) -> str:
         return await self.inner.attach()
@@ -139,6 +151,9 @@ class ScriptedLog:
             self.probes_fail -= 1
             raise StoreBroke("while probed")
         await self.inner.probe()
+
+    async def settle(self, commit: Commit) -> bool:
+        return await settled_by_probe(self, commit)
 
     async def close(self) -> None:
         await self.inner.close()

@@ -55,6 +55,7 @@ from millstream.engine.observers.log_lines import LEVELS
 from millstream.engine.server import ServerLimits
 from millstream.engine.stores.capabilities import Launching
 from millstream.engine.stores.port import Log
+from millstream.engine.stores.postgres.settings import Settings
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.telemetry.names import METRICS
 from millstream.engine.testing import errors as testing_errors
@@ -72,7 +73,7 @@ PAGES = sorted(
 )
 CODE = ("engine", "handlers", "program", "views", "bench", "examples", "tests")
 #: What programs leave behind; in no checkout.
-MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-snapshots(-lock)?)?")
+MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-leader|-snapshots(-lock)?)?")
 UNITS = ("_max", "_ms", "_seconds")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -258,6 +259,10 @@ def check_command(command: str) -> None:
     match shlex.split(command):
         case ["make", target, *_]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), command
+        case ["export", setting]:
+            assert f'envvar="{setting.partition("=")[0]}"' in "".join(
+                path.read_text("utf-8") for path in (ROOT / "engine/cli").glob("*.py")
+            ), command
         case ["mkdir" | "cd", _] | ["python", "-m", "venv", _] | [".", ".venv/bin/activate"]:
             pass
         case ["pip", "install", requirement, *others]:
@@ -390,6 +395,7 @@ def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
         *inspect.signature(SqliteLog).parameters,
         *inspect.signature(Engine).parameters,
         *Terms._fields,
+        *Settings._fields,
         *Timeline.__annotations__,
         *vars(TableView),
         *METRICS,

@@ -66,6 +66,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("stores",),
     ("read", "write"),
     ("outside", "recovery"),
+    ("standby",),
     ("engine", "replica", "upkeep"),
     ("server", "testing"),
     ("edge", "web"),
@@ -351,6 +352,10 @@ def undeclared_imports(source: Source) -> Iterator[str]:
         extras = ("web",)
     if source.path.startswith("engine/telemetry/"):
         extras = ("telemetry",)
+    if source.path.startswith("views/sql/"):
+        extras = ("sql",)
+    if source.path.startswith("engine/stores/postgres/"):
+        extras = ("postgres",)
     if source.path == "engine/outside/retrying.py":
         extras = ("effects",)
     if source.room == "bench":
@@ -362,7 +367,7 @@ def undeclared_imports(source: Source) -> Iterator[str]:
         declared |= PEERS
     if source.path == "bench/http/frameworks.py":
         declared |= {"fastapi", "pydantic", "sqlalchemy"}
-    if source.path == "engine/testing/plugin.py":
+    if source.path == "engine/testing/plugin.py" or source.path.startswith("engine/testing/stores/"):
         declared |= {"pytest"}  # which loads it
     for line, name in _imports(source):
         if not name.startswith(".") and name.partition(".")[0].lower() not in declared:

@@ -22,7 +22,7 @@ from millstream.engine.snapshots.pieces import add_piece, pieces_of
 
 __all__ = ["View", "answers"]
 
-Answers = TypeVar("Answers", bound=Callable[[Any, Any], Any])
+Answers = TypeVar("Answers", bound=Callable[[Any, Any], Any] | Callable[[Any, Any, Any], Any])
 
 
 def answers(method: Answers) -> Answers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from millstream.bench.figures.features import FEATURES
 from millstream.bench.figures.loads import LOADS
 from millstream.bench.figures.peers import PEERS
+from millstream.bench.figures.postgres import POSTGRES
 from millstream.bench.figures.replicas import REPLICAS
 from millstream.bench.figures.sockets import SOCKETS
 from millstream.bench.figures.states import STATES
@@ -16,4 +17,4 @@ from millstream.bench.http.figures import HTTP
 
 __all__ = ["FIGURES"]
 
-FIGURES = (*FEATURES, *STATES, *LOADS, *PEERS, *SOCKETS, *HTTP, *REPLICAS)
+FIGURES = (*FEATURES, *STATES, *LOADS, *PEERS, *SOCKETS, *HTTP, *REPLICAS, *POSTGRES)

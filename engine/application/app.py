@@ -31,6 +31,7 @@ from millstream.engine.application.sides import (
     code_version_of,
     is_keyed,
     is_of_command,
+    keeps_elsewhere,
     poison_of,
     reactions_of,
 )
@@ -175,6 +176,11 @@ class App:
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
         warn_of_changing(self.events, level=2)
+
+    @cached_property
+    def views_in_memory(self) -> Sequence[type[ReadSide]]:
+        """The views whose state lies in no database."""
+        return tuple(view for view in self.views if not keeps_elsewhere(view))
 
     @cached_property
     def keeps_agenda(self) -> bool:

@@ -41,10 +41,18 @@ __all__ = [
 ]
 
 _MARK = "__millstream__"
+#: Decorators whose methods are no generators: what they do is done when they are called.
+_PLAIN = frozenset({"applies", "answers"})
 _NAME = "__millstream_name__"
 _ABOUT = "about: About"
 
-Applies = TypeVar("Applies", bound=Callable[[Any, Any], None] | Callable[[Any, Any, About], None])
+Applies = TypeVar(
+    "Applies",
+    bound=Callable[[Any, Any], None]
+    | Callable[[Any, Any, About], None]
+    | Callable[[Any, Any], Iterator[Any]]
+    | Callable[[Any, Any, About], Iterator[Any]],
+)
 M = TypeVar("M", bound=Message)
 
 
@@ -95,7 +103,9 @@ def place_of(thing: Any) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
-def declared(owner: type, kind: str, base: type[Message], *, more: str | None = None) -> Mapping[type[Message], Method]:
+def declared(
+    owner: type, kind: str, base: type[Message], *, more: str | None = None, yields: bool = False
+) -> Mapping[type[Message], Method]:
     """The methods of ``owner`` with decorator ``kind``, by message type.
 
     Args:
@@ -103,6 +113,7 @@ def declared(owner: type, kind: str, base: type[Message], *, more: str | None = 
         kind: the decorator's name.
         base: what the messages must be: `Command`, `Event` or `Query`.
         more: what a second parameter is called, where one is allowed: ``context`` or ``about``.
+        yields: whether what applies an event may be a generator; else it would do nothing, and is refused.
 
     Raises:
         DefinitionError: a method has no usable annotation or signature, or two are for the same message.
@@ -110,6 +121,8 @@ def declared(owner: type, kind: str, base: type[Message], *, more: str | None = 
     found: dict[type[Message], Method] = {}
     for function in marked(owner, kind):
         message, method = _read(function, kind, base, more)
+        if kind in _PLAIN and not yields and inspect.isgeneratorfunction(function):
+            raise DefinitionError(f"an @{kind} method does its work when it is called: it yields nothing", method.place)
         if message in found:
             raise DefinitionError(f"{message.__name__} has two @{kind} methods", found[message].place, method.place)
         found[message] = method

@@ -23,6 +23,7 @@ __all__ = [
     "ends_of",
     "is_keyed",
     "is_of_command",
+    "keeps_elsewhere",
     "poison_of",
     "reactions_of",
 ]
@@ -71,6 +72,9 @@ class ReadSide(Side, Stored, Protocol):
 # A class may have a class method ``__checked__``, which an `App` calls: it raises DefinitionError where the class,
 # whose fields are known by then, can not be what it says.
 #
+# A view whose state lies in a database has a class method ``__storage__``, which gives the engine that runs it a
+# `ViewStorage`: its one argument says where the log is, None in memory.
+#
 # Three things that a class may say are no members of the protocols: ``poison = "park"`` and ``code_version = 2`` in the
 # body of a class are narrower types, to type checkers, than what another class may say there; and ``__bounds__``, which
 # few have.
@@ -83,6 +87,11 @@ def code_version_of(side: type[Side]) -> int:
     """
     version: int = getattr(side, "code_version", 1)
     return version
+
+
+def keeps_elsewhere(view: type[ReadSide]) -> bool:
+    """Whether a view's state lies in a database, so that no engine holds it in memory: it has a ``__storage__``."""
+    return hasattr(view, "__storage__")
 
 
 def is_keyed(model: type[Side]) -> bool:

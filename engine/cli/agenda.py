@@ -27,6 +27,7 @@ from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.engine import Engine
 from millstream.engine.errors import NotOnAgenda
 from millstream.engine.upkeep import RefusedEntry, agenda_in, attached, refused_in, settle_entry
+from millstream.engine.wire.address import is_server
 from millstream.engine.write.listing import item_of, kind_of
 
 __all__ = ["app"]
@@ -257,7 +258,7 @@ def _list_refused(where: str, limit: int, *, json: bool) -> None:
 
 
 def _is_server(where: str) -> bool:
-    return "://" in where
+    return is_server(where)
 
 
 def _tell(entry: str, how: str, *, json: bool) -> None:

@@ -11,7 +11,13 @@ from millstream.engine.limits import Limits
 __all__ = ["SNAPSHOTS_KEPT", "AppArgument", "LogArgument", "SnapshotsKept"]
 
 LogArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="LOG", help="The log: a path or sqlite:PATH. It may be in use.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="LOG",
+        envvar="MILLSTREAM_LOG",
+        help="The log: a path, sqlite:PATH or postgresql://HOST/DATABASE?schema=NAME. It may be in use.",
+        show_default=False,
+    ),
 ]
 
 SNAPSHOTS_KEPT = Limits().snapshots_kept

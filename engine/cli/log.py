@@ -35,10 +35,11 @@ from millstream.engine.cli.output import (
 )
 from millstream.engine.cli.tail import TOLD, Wanted, event_row, tail_lines, tail_log, tail_server
 from millstream.engine.commits.commit import DIGEST_BYTES, FORMAT
+from millstream.engine.errors import LogRefused
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.recovery.readability import Readability, check_events, unknown_commands
-from millstream.engine.stores.address import log_at
-from millstream.engine.stores.capabilities import Copyable, Sized
+from millstream.engine.stores.address import log_at, shown_address
+from millstream.engine.stores.capabilities import Copyable, MadeBySql, Sized
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.upkeep import (
     ComparedState,
@@ -55,6 +56,7 @@ from millstream.engine.upkeep import (
     verify_log,
 )
 from millstream.engine.upkeep.atomic_file import created_whole
+from millstream.engine.wire.address import is_server
 
 __all__ = ["app"]
 
@@ -126,10 +128,10 @@ def _verify(
 
     found = _run("verifying", _bytes_of(log), work)
     if not json:
-        show_note(f"{log} is whole: each of its commits follows the one before")
+        show_note(f"{shown_address(log)} is whole: each of its commits follows the one before")
         if found.expected_at is not None:
             show_note(f"the expected digest is that of commit {found.expected_at:,}")
-    show_verified(found, {"log": log}, json=json)
+    show_verified(found, {"log": shown_address(log)}, json=json)
 
 
 @app.command("backup")
@@ -147,8 +149,8 @@ def _backup(
     """
     found = _run("verifying the copy", _bytes_of(log), lambda progress: backup_log(log, target, progress=progress))
     if not json:
-        show_note(f"{target} is a whole copy of {log}; note its digest elsewhere, for verify --expect")
-    show_verified(found, {"log": log, "target": str(target)}, json=json)
+        show_note(f"{target} is a whole copy of {shown_address(log)}; note its digest elsewhere, for verify --expect")
+    show_verified(found, {"log": shown_address(log), "target": str(target)}, json=json)
 
 
 @app.command("export")
@@ -188,8 +190,8 @@ def _export(
     found = _run("exporting", _bytes_of(log), work)
     to_stream = file == _STREAM
     if not to_stream and not json:
-        show_note(f"{log} is exported to {file}")
-    told: dict[str, object] = {"log": log, "file": file}
+        show_note(f"{shown_address(log)} is exported to {file}")
+    told: dict[str, object] = {"log": shown_address(log), "file": file}
     if downgrade is not None:
         found = replace(found, digest=downgrade.head.digest)
         dropped = {name: count for name, count in downgrade.dropped.items() if count}
@@ -216,7 +218,9 @@ def _import(
         str,
         typer.Argument(
             metavar="LOG",
-            help="The log: a path or sqlite:PATH. New, or a beginning of the export; no process may have it open.",
+            envvar="MILLSTREAM_LOG",
+            help="The log: a path, sqlite:PATH or postgresql://HOST/DATABASE?schema=NAME. New, or a beginning of the "
+            "export; nobody may have it open.",
             show_default=False,
         ),
     ],
@@ -237,8 +241,23 @@ def _import(
             ),
         )
     if not json:
-        show_note(f"{log} holds what {file} holds")
-    show_verified(found, {"file": file, "log": log}, json=json)
+        show_note(f"{shown_address(log)} holds what {file} holds")
+    show_verified(found, {"file": file, "log": shown_address(log)}, json=json)
+
+
+@app.command("sql")
+def _sql(log: LogArgument, json: Json = False) -> None:
+    """Show the statements that make an empty log in a database, for an administrator to run by hand.
+
+    For a program whose own role may not make tables. Nothing is connected to.
+    """
+    found = log_at(log)
+    if not isinstance(found, MadeBySql):
+        raise LogRefused(found.name, "it is made by opening it", "serve it")
+    if json:
+        show_json({"log": shown_address(log), "sql": found.schema_sql()})
+    else:
+        sys.stdout.write(found.schema_sql())
 
 
 @app.command("show")
@@ -310,7 +329,7 @@ def _tail(
     """
     wanted = Wanted(after, limit, key, tag)
     show = tail_lines(json=json)
-    if "://" in log:
+    if is_server(log):
         with_link(log, caller, lambda link: tail_server(link, wanted, show))
     else:
         anyio.run(tail_log, log, wanted, show)
@@ -328,7 +347,7 @@ def _check(
     """
     found = anyio.run(_readability, load_app(app), log)
     if json:
-        show_json({"log": log, "app": app, **to_builtins(found)})
+        show_json({"log": shown_address(log), "app": app, **to_builtins(found)})
     else:
         problems = {each.type: each for each in found.unreadable}
         rows = ((printable(name), f"{count:,}", _problem(problems.get(name))) for name, count in found.types.items())
@@ -364,7 +383,9 @@ def _states(app: AppArgument, log: LogArgument, json: Json = False) -> None:
     compared = [state.name for state in states if state.is_compared]
     different = [state.name for state in states if state.differs]
     if json:
-        show_json({"log": log, "app": app, "different": different, "compared": compared, "states": states})
+        show_json(
+            {"log": shown_address(log), "app": app, "different": different, "compared": compared, "states": states}
+        )
     else:
         for state in states:
             show_note(f"{state.name}: {_state_in_words(state)}")

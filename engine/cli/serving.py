@@ -26,24 +26,28 @@ from millstream.engine.cli.output import log_to_stderr
 from millstream.engine.cli.watching import Watching
 from millstream.engine.client import Client
 from millstream.engine.engine import Engine
-from millstream.engine.errors import DefinitionError
+from millstream.engine.errors import CommitsLost, DefinitionError, Fenced, MillstreamError
+from millstream.engine.observers import Observer
 from millstream.engine.replica import Replica
 from millstream.engine.server import Server, ServerLimits, Tokens, roles_from, tls_context
 from millstream.engine.server.backend import Backend
-from millstream.engine.wire.address import DEFAULT_ADDRESS
+from millstream.engine.wire.address import DEFAULT_ADDRESS, parse_address
 
 __all__ = ["replica", "serve"]
 
 _SERVING = "Where it listens"
 _SAFETY = "Who may come in"
 _WRITER = "The writer"
+#: Hosts that a server listens at, and no client reaches by that name.
+_EVERYWHERE = ("0.0.0.0", "::", "*")
 
 _Log = Annotated[
     str | None,
     typer.Option(
         "--log",
         metavar="LOG",
-        help="Where commits are kept: a path, or memory:.",
+        envvar="MILLSTREAM_LOG",
+        help="Where commits are kept: a path, postgresql://HOST/DATABASE?schema=NAME, or memory:.",
         show_default="NAME.db, by the application's name",
     ),
 ]
@@ -284,14 +288,35 @@ def serve(
             rich_help_panel=_WRITER,
         ),
     ] = 0.0,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="Where another process writes the log, follow it, answer, and take over when that one is gone.",
+            rich_help_panel=_WRITER,
+        ),
+    ] = False,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where clients reach this process, as others tell them.",
+            show_default="the first address that it listens at, if that names a host",
+            rich_help_panel=_WRITER,
+        ),
+    ] = None,
 ) -> None:
     """Run an application, and serve it to callers elsewhere.
 
-    It is the log's one writer. SIGINT and SIGTERM end it in good order: what was taken is answered first.
+    It is the log's one writer. SIGINT and SIGTERM end it in good order: what was taken is answered first. With
+    --standby, a writer that loses the log to another one ends with exit code 4, to be started again.
     """
     loaded = load_app(app)
     watching = entrance.telemetry
     servers = entrance.servers(watching)
+    lost = _Lost()
+    with options_judged():
+        address = _advertised(advertise, entrance.listen)
 
     async def run(stack: AsyncExitStack) -> None:
         engine = Engine(
@@ -300,12 +325,40 @@ def serve(
             freeze_gc=True,
             effects=None if effects else False,
             wait_for_lock_seconds=wait_for_lock,
-            observers=watching.observers,
+            address=address,
+            standby=standby,
+            observers=[*watching.observers, *([lost] if standby else [])],
         )
         for server in servers(await stack.enter_async_context(engine)):
             await stack.enter_async_context(server)
 
-    _run(run)
+    _run(run, lost)
+
+
+class _Lost(Observer):
+    """Notes that the writer has stopped because the log is another's."""
+
+    def __init__(self) -> None:
+        self.happened = anyio.Event()
+        self.error: MillstreamError | None = None
+
+    def fenced(self, *, log: str, commit: int, head: int) -> None:
+        self._note(Fenced(log, commit, head))
+
+    def commits_lost(self, *, log: str, commit: int, head: int) -> None:
+        self._note(CommitsLost(log, commit, head))
+
+    def _note(self, error: MillstreamError) -> None:
+        self.error = error
+        self.happened.set()
+
+
+def _advertised(advertise: str | None, listen: list[str] | None) -> str | None:
+    """The address that clients are sent to."""
+    if advertise is not None:
+        return str(parse_address(advertise))
+    first = parse_address((listen or [DEFAULT_ADDRESS])[0])
+    return None if first.host in _EVERYWHERE else str(first)
 
 
 @grouped
@@ -362,16 +415,27 @@ def replica(
     _run(run)
 
 
-def _run(enter: Callable[[AsyncExitStack], Awaitable[None]]) -> None:
-    """Enter everything, wait for a signal, and leave in order."""
+def _run(enter: Callable[[AsyncExitStack], Awaitable[None]], lost: _Lost | None = None) -> None:
+    """Enter everything, wait for a signal, or until the log is lost, and leave in order."""
     log_to_stderr("info")
 
     async def run() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with AsyncExitStack() as stack:
                 await enter(stack)
-                async for _ in signals:
-                    return
+                async with anyio.create_task_group() as waiting:
+                    if lost is not None:
+                        waiting.start_soon(_cancel_after, lost.happened, waiting.cancel_scope)
+                    async for _ in signals:
+                        break
+                    waiting.cancel_scope.cancel()
+        if lost is not None and lost.error is not None:
+            raise lost.error
 
     with options_judged():
         anyio.run(run, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+
+
+async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

@@ -18,6 +18,7 @@ from millstream.engine.cli.exits import ExitCode
 from millstream.engine.cli.load import load_app
 from millstream.engine.cli.output import Json, log_to_stderr, show_figures, show_json, show_note
 from millstream.engine.limits import Limits
+from millstream.engine.stores.address import shown_address
 from millstream.engine.upkeep import take_snapshots
 
 __all__ = ["app"]
@@ -58,9 +59,9 @@ def _take(
     )
     taken = anyio.run(partial(take_snapshots, log, load_app(application), limits=limits))
     if json:
-        show_json({"log": log, "app": application, **to_builtins(taken)})
+        show_json({"log": shown_address(log), "app": application, **to_builtins(taken)})
     else:
-        show_note(f"snapshots of {log} are up to position {taken.position:,}")
+        show_note(f"snapshots of {shown_address(log)} are up to position {taken.position:,}")
         show_figures(
             {
                 "stored": ", ".join(taken.parts) or "nothing: they were there",

@@ -69,7 +69,19 @@ class Call:
         commands: as how many requests in flight it counts.
     """
 
-    __slots__ = ("changes", "commands", "deadline", "id", "method", "name", "params", "promise", "repeatable", "sends")
+    __slots__ = (
+        "answered",
+        "changes",
+        "commands",
+        "deadline",
+        "id",
+        "method",
+        "name",
+        "params",
+        "promise",
+        "repeatable",
+        "sends",
+    )
 
     def __init__(
         self,
@@ -94,6 +106,8 @@ class Call:
         self.id = 0
         #: How often it was given to a socket.
         self.sends = 0
+        #: By which connection the last reply to it came.
+        self.answered = 0
 
     @property
     def is_in_doubt(self) -> bool:
@@ -208,6 +222,16 @@ class Calls:
         self.sent.clear()
         self.more = 0
         self.waiting.extendleft(reversed(again))
+
+    @property
+    def awaits_commands(self) -> bool:
+        """Whether a command was sent whose outcome may come yet."""
+        return any(call.changes for call in self.sent.values())
+
+    def again(self, call: Call) -> None:
+        """Let a call wait to be sent once more, in front: its server has said that it has not done it."""
+        call.sends -= 1
+        self.waiting.appendleft(call)
 
     def refuse(self, call: Call, error: MillstreamError) -> None:
         """The server has answered a call with an error: it fails.

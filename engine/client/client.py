@@ -86,7 +86,9 @@ class Client:
     Leaving the block waits for commands that were given to it, and closes the connection.
 
     Args:
-        address: ``tcp://HOST:PORT``, ``tls://HOST:PORT`` or ``unix://PATH``.
+        address: ``tcp://HOST:PORT``, ``tls://HOST:PORT`` or ``unix://PATH``. Or several, of the servers of one log, of
+            which one writes: the client finds that one, and the next one after it. Where a server says that the writer
+            is elsewhere, the client goes there.
         token: who calls, where the server wants to know.
         tls: for ``tls://``; see `client_tls`. By default the authorities of the system are trusted.
         name_commands: give each command without an id a unique one, so that all are safe to send again.
@@ -103,7 +105,7 @@ class Client:
 
     def __init__(
         self,
-        address: str | Address,
+        address: str | Address | Iterable[str | Address],
         *,
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
@@ -156,7 +158,7 @@ class Client:
             DeadlineExceeded: with ``decided`` false also where it was not sent in time; ``__cause__`` says why.
             ConnectionLost: the server is out of reach; ``sent`` tells whether the command may have happened.
             NotPermitted, NotAuthenticated: the token is for less than that, or there is none.
-            NotLeader: the server is a replica that does not know the writer.
+            NotLeader: the server does not write, and neither knows who does nor is there another address.
             ProtocolViolated: the command is longer than ``frame_bytes_max``.
             LimitReached: too many calls wait.
         """

@@ -59,6 +59,8 @@ class Connection(asyncio.Protocol):
         self._limits = limits
         self._lines = Lines(limits.reply_bytes_max, cuts=True)
         self._is_full = False
+        #: Whether the server has said nothing for too long, or nothing at all.
+        self.is_silent = True
         #: Why it is lost, or is to be.
         self.problem = ""
         #: What the server said to the connection as a whole, before it closed it.
@@ -78,7 +80,7 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=self._limits.output_bytes_max)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at, self._is_asked = elapsed(), False
+        self._heard_at, self._is_asked, self.is_silent = elapsed(), False, False
         whole = self._lines.joined(data)
         if whole is None:
             self._read_each(self._lines.feed(data))
@@ -185,6 +187,7 @@ class Connection(asyncio.Protocol):
         if quiet < quiet_seconds_max:
             return
         if self._is_asked:
+            self.is_silent = True
             self.drop(f"nothing came from it for {quiet:.3g} s")
         else:
             self._is_asked = True

@@ -43,7 +43,7 @@ from millstream.engine.loop.home import Home, promises_of
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.wire import Reply
-from millstream.engine.wire.address import Address, parse_address
+from millstream.engine.wire.address import Address, addresses_of
 from millstream.engine.wire.errors import INTERNAL_ERROR
 from millstream.engine.wire.messages import Notification, Watching
 
@@ -59,7 +59,8 @@ class Link:
     """A connection to a server that comes back: ``async with Link("tcp://127.0.0.1:7411") as link``.
 
     Args:
-        address: ``tcp://HOST:PORT``, ``tls://HOST:PORT`` or ``unix://PATH``.
+        address: ``tcp://HOST:PORT``, ``tls://HOST:PORT`` or ``unix://PATH``; or several, of the servers among which
+            one writes.
         token: who calls, where the server wants to know.
         tls: for ``tls://``; see `client_tls`. By default the authorities of the system are trusted.
         eager: connect on entering; otherwise with the first call, so that a server may start later.
@@ -75,7 +76,7 @@ class Link:
 
     def __init__(
         self,
-        address: str | Address,
+        address: str | Address | Iterable[str | Address],
         *,
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
@@ -84,12 +85,12 @@ class Link:
         observer: Observer | None = None,
     ) -> None:
         self.limits = limits or ClientLimits()
-        self.address = parse_address(address) if isinstance(address, str) else address
-        self.name = str(self.address)
+        addresses = addresses_of(address)
+        self.name = ", ".join(map(str, addresses))
         #: What comes on this connection unasked, by the number that the server gave it.
         self.running: dict[int, Subscription] = {}
         self._observer = observer or Observers()
-        self._reach = Reach(self.address, token, tls, self.limits, self._observer)
+        self._reach = Reach(addresses, token, tls, self.limits, self._observer)
         self._eager = eager
         self._life = LifeCycle(OPENED_ONCE, Phase.NEW)
         self._calls = Calls(self.name, self.limits)
@@ -99,6 +100,8 @@ class Link:
         self.new_promise: Callable[[], asyncio.Future[Any]] = asyncio.Future
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
+        #: What the connected server has refused a command with that another one takes.
+        self._refused: MillstreamError | None = None
         self._is_flushing = False
         self._drained: asyncio.Future[None] | None = None
         self._beat: asyncio.TimerHandle | None = None
@@ -205,6 +208,28 @@ class Link:
         if not self._is_flushing:
             self._wake()
 
+    def leads_on(self, call: Call, error: MillstreamError) -> bool:
+        """Whether a command that was refused so is for another server; if so, that one is looked for, once the one that
+        is connected has answered what else it was sent.
+        """
+        if not self._reach.leads_on(error):
+            return False
+        if call.answered == self._reach.connections:  # else the server that said so is left already
+            self._refused = error
+            self._loop.call_soon(self._leave)
+        return True
+
+    def _leave(self) -> None:
+        """Go to another server, once this one has answered what else it was sent."""
+        if self._refused is None:
+            return
+        if self._connection is None:
+            self._reach.move(self._refused)
+            self._refused = None
+            self._wake()
+        elif not self._calls.awaits_commands:
+            self._connection.drop(str(self._refused))
+
     def believed(self, call: Call, error: MillstreamError) -> MillstreamError:
         """What an error means that a command of a call was answered with; see `Calls.believed`."""
         return self._calls.believed(call, error)
@@ -262,15 +287,18 @@ class Link:
             to = reply.id
             call = sent.pop(to, None) if type(to) is int else None
             if call is not None:
-                promise = call.promise
+                promise, call.answered = call.promise, self._reach.connections
                 if call.commands != 1:
                     self._calls.more -= call.commands - 1
                 if promise.done():
                     pass
                 elif reply.error is UNSET:
                     promise.set_result(Raw(b"null") if reply.result is UNSET else reply.result)
+                elif self.leads_on(call, error := error_of(reply.error)):
+                    self._calls.again(call)
+                    continue  # it proves no writer
                 else:
-                    self._calls.refuse(call, error_of(reply.error))
+                    self._calls.refuse(call, error)
             elif reply.params is not UNSET:
                 self._on_notification(reply.params)
             elif to == OWN_ID:
@@ -279,8 +307,9 @@ class Link:
                 connection.refusal = error_of(reply.error)
                 continue
             is_proven = True
-        if is_proven:
+        if is_proven and self._refused is None:
             self._reach.outage.end()
+        self._leave()
         self._wake()
         self._look_if_drained()
 
@@ -295,6 +324,9 @@ class Link:
         self._connection = None
         problem, refusal = connection.problem, connection.refusal
         self._reach.outage.lost(problem, elapsed())
+        if self._refused is not None or connection.is_silent:
+            self._reach.move(self._refused)
+            self._refused = None
         is_full = isinstance(refusal, LimitReached) and refusal.limit == "connections_max"
         self._calls.lost(problem, taken=not is_full)
         running, self.running = self.running, {}
@@ -337,14 +369,14 @@ class Link:
         if connection is None:
             if self._connecting is None and self._calls.waiting and self._life.status is Phase.OPEN:
                 self._connecting = self._loop.create_task(self._connect(), name="millstream-link")
-        elif not self._is_flushing and self._calls.may_send and connection.takes_more:
+        elif not self._is_flushing and self._calls.may_send and connection.takes_more and self._refused is None:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flushing = False
         connection = self._connection
-        if connection is not None and connection.takes_more:
+        if connection is not None and connection.takes_more and self._refused is None:
             lines = self._calls.take(elapsed())
             if lines:
                 connection.transport.write(b"".join(lines))

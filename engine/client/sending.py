@@ -50,7 +50,7 @@ class Sending:
         self._outcomes = outcomes
         self._deadline = deadline
         #: In the order in which they were sent.
-        self._underway: deque[tuple[Call, asyncio.Future[Raw], list[int]]] = deque()
+        self._underway: deque[tuple[Call, asyncio.Future[Raw], Parcel]] = deque()
         #: Those that an alarm looks at.
         self._calls: list[Call] = []
 
@@ -92,7 +92,7 @@ class Sending:
             deadline=deadline,
             commands=len(parcel.places),
         )
-        self._underway.append((call, promise, parcel.places))
+        self._underway.append((call, promise, parcel))
         try:
             if deadline is not None and elapsed() >= deadline.at:
                 raise DeadlineExceeded(name, deadline.timeout_seconds, decided=False)
@@ -105,9 +105,14 @@ class Sending:
 
     async def _oldest(self) -> None:
         """Wait for the outcomes of what was sent first."""
-        call, promise, places = self._underway[0]
+        call, promise, parcel = self._underway[0]
         await asyncio.wait([promise])
         self._underway.popleft()
         outcome = promise.exception() or promise.result()
-        commands = [self._todo[place] for place in places]
-        self._outcomes.update(zip(places, unpack(call, outcome, commands, self._link.believed), strict=True))
+        commands = [self._todo[place] for place in parcel.places]
+        outcomes = unpack(call, outcome, commands, self._link.believed)
+        # What a server that does not write refuses, it refuses whole.
+        if all(isinstance(each, MillstreamError) and self._link.leads_on(call, each) for each in outcomes):
+            self._send(parcel)
+        else:
+            self._outcomes.update(zip(parcel.places, outcomes, strict=True))

@@ -50,7 +50,7 @@ class SyncClient:
 
     def __init__(
         self,
-        address: str | Address,
+        address: str | Address | Iterable[str | Address],
         *,
         token: str | None = None,
         tls: ssl.SSLContext | None = None,

@@ -10,6 +10,7 @@
     │   ├── CommitTooLarge           one command's events exceed what a commit may hold
     │   ├── AnswerTooLarge           one command's answer exceeds what one may have
     │   ├── NotOnAgenda              nothing of that name is owed or parked
+    │   ├── NotKept                  a view in a database has no such thing
     │   ├── NotAuthenticated         the server wants a token that it knows
     │   ├── NotPermitted             the token's role may not do this
     │   └── ProtocolViolated         what was sent is no request of the protocol
@@ -20,6 +21,7 @@
     │   ├── NotYetVisible            the view has not reached the position that the query asked for
     │   ├── WriterUnavailable        the writer can't decide: its state is not rebuilt yet, or it stopped
     │   ├── EngineClosed             the engine is not open (any more)
+    │   ├── ViewUnavailable          a view's database can't be used now
     │   ├── WatchOverrun             a watcher of every change did not take them in time
     │   ├── WatchesFull              as many watches as are allowed are open
     │   ├── NotLeader                this process takes no commands, another one does
@@ -31,7 +33,8 @@
     │   ├── LogCorrupt               what the store holds is not what was written
     │   ├── LogRefused               the store is not ours, from a newer format, or of another application
     │   ├── LogLocked                another writer has this log open
-    │   └── Fenced                   another writer has appended: this one is stale
+    │   ├── Fenced                   another writer has taken over: this one is stale
+    │   └── CommitsLost              the store has lost commits that it had taken
     ├── AuthorError              the application's author must change its code
     │   ├── DefinitionError          a message, a model, a view or an app contradicts itself
     │   ├── HandlerFailed            a handler raised something that is not a rejection
@@ -70,6 +73,7 @@ from millstream.engine.errors.caller import (
     CommitTooLarge,
     InvalidMessage,
     NotAuthenticated,
+    NotKept,
     NotOnAgenda,
     NotPermitted,
     ProtocolViolated,
@@ -86,6 +90,7 @@ from millstream.engine.errors.later import (
     NotYetVisible,
     Overloaded,
     ViewBehind,
+    ViewUnavailable,
     WatchesFull,
     WatchOverrun,
     WriterUnavailable,
@@ -100,6 +105,7 @@ from millstream.engine.errors.root import (
 )
 from millstream.engine.errors.storage import (
     CommitFailed,
+    CommitsLost,
     Fenced,
     LogCorrupt,
     LogLocked,
@@ -118,6 +124,7 @@ __all__ = [
     "CommandIdReused",
     "CommitFailed",
     "CommitTooLarge",
+    "CommitsLost",
     "ConnectionLost",
     "DeadlineExceeded",
     "DefinitionError",
@@ -133,6 +140,7 @@ __all__ = [
     "LogRefused",
     "MillstreamError",
     "NotAuthenticated",
+    "NotKept",
     "NotLeader",
     "NotOnAgenda",
     "NotPermitted",
@@ -150,6 +158,7 @@ __all__ = [
     "ViewBehind",
     "ViewFaulted",
     "ViewIncomplete",
+    "ViewUnavailable",
     "WatchOverrun",
     "WatchesFull",
     "WriterUnavailable",

@@ -16,6 +16,7 @@ __all__ = [
     "CommitTooLarge",
     "InvalidMessage",
     "NotAuthenticated",
+    "NotKept",
     "NotOnAgenda",
     "NotPermitted",
     "ProtocolViolated",
@@ -191,6 +192,19 @@ class AnswerTooLarge(CallerError):
             f"the answer of {self.command} has {self.size_bytes:,} bytes; one has at most "
             f"answer_bytes_max={self.answer_bytes_max:,}: ask for less, let a query answer it, or raise the limit"
         )
+
+
+class NotKept(CallerError):
+    """What was asked of a view is not to be had of one whose state lies in a database."""
+
+    def __init__(self, view: str, what: str, instead: str) -> None:
+        super().__init__(view, what, instead)
+        self.view = view
+        self.what = what
+        self.instead = instead
+
+    def __str__(self) -> str:
+        return f"view {self.view} keeps its state in a database, which has no {self.what}: {self.instead}"
 
 
 class NotAuthenticated(CallerError):

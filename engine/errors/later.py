@@ -13,6 +13,7 @@ __all__ = [
     "NotYetVisible",
     "Overloaded",
     "ViewBehind",
+    "ViewUnavailable",
     "WatchOverrun",
     "WatchesFull",
     "WriterUnavailable",
@@ -178,6 +179,18 @@ class NotLeader(TryAgainLater):
     def __str__(self) -> str:
         where = "whose address it was not given" if self.address is None else f"at {self.address}"
         return f"this is a replica and takes no commands: send them to the writer, {where}"
+
+
+class ViewUnavailable(TryAgainLater):
+    """The database of a view can't be asked or written now: it is locked, full, or out of reach."""
+
+    def __init__(self, view: str, problem: str) -> None:
+        super().__init__(view, problem)
+        self.view = view
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the database of view {self.view} can't be used now: {self.problem}; try again later"
 
 
 class WatchOverrun(TryAgainLater):

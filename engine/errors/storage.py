@@ -6,6 +6,7 @@ from millstream.engine.errors.root import StorageError
 
 __all__ = [
     "CommitFailed",
+    "CommitsLost",
     "Fenced",
     "LogCorrupt",
     "LogLocked",
@@ -83,7 +84,32 @@ class LogLocked(StorageError):
 
 
 class Fenced(StorageError):
-    """Another writer appended to the log after this one: this one is stale, and nothing it decided was written."""
+    """Another writer has taken the log over: this one is stale, and nothing that it decided since was written."""
+
+    def __init__(self, log: str, commit: int, head: int) -> None:
+        super().__init__(log, commit, head)
+        self.log = log
+        self.commit = commit
+        self.head = head
+
+    def __str__(self) -> str:
+        if self.head < self.commit:
+            return (
+                f"log {self.log} has another writer, which has taken over at commit {self.head:,}: commit "
+                f"{self.commit:,} is not written, this one has stopped"
+            )
+        return (
+            f"log {self.log} has its head at commit {self.head:,}, so commit {self.commit:,} does not follow: "
+            "another writer has taken over, this one has stopped"
+        )
+
+
+class CommitsLost(StorageError):
+    """The store has lost commits that it had taken: the log ends at ``head``, and ``commit`` was durable.
+
+    A database does so that fails over to a standby which did not have all of it yet. What was acknowledged is gone, and
+    a writer that goes on from where the log ends writes another history.
+    """
 
     def __init__(self, log: str, commit: int, head: int) -> None:
         super().__init__(log, commit, head)
@@ -93,6 +119,6 @@ class Fenced(StorageError):
 
     def __str__(self) -> str:
         return (
-            f"log {self.log} has its head at commit {self.head:,}, so commit {self.commit:,} does not follow: "
-            "another writer has taken over, this one has stopped"
+            f"log {self.log} ends at commit {self.head:,}, and commit {self.commit:,} was durable: the store has lost "
+            "what it had taken; bring that back before anybody writes, or open everything anew to go on without it"
         )

@@ -80,7 +80,19 @@ class YieldingGil:
         self._timer = asyncio.get_running_loop().call_later(apart, self._beat)
 
 
-async def in_thread(function: Callable[[*_Arguments], T], *arguments: *_Arguments) -> T:
-    """What the function returns or raises, called in a worker thread that gets the lock in time."""
+async def in_thread(
+    function: Callable[[*_Arguments], T],
+    *arguments: *_Arguments,
+    limiter: anyio.CapacityLimiter | None = None,
+    leave: bool = False,
+) -> T:
+    """What the function returns or raises, called in a worker thread that gets the lock in time.
+
+    Args:
+        function: called in the thread.
+        arguments: its.
+        limiter: how many threads there may be; by default as many as anyio allows for all.
+        leave: whether a caller that is cancelled leaves the thread to itself, instead of waiting for it.
+    """
     with YieldingGil():
-        return await anyio.to_thread.run_sync(function, *arguments)
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter, abandon_on_cancel=leave)

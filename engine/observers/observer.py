@@ -36,6 +36,15 @@ class Observer:
     def waits_for_lock(self, *, log: str, seconds: float) -> None:
         """Another writer has the log open; opening waits for it, for so many seconds at most."""
 
+    def stands_by(self, *, log: str, app: str, commits: int, events: int, leader: str | None) -> None:
+        """Another writer has the log: this engine follows it, from so many commits and events on, until its turn."""
+
+    def took_over(self, *, log: str, app: str, commits: int, events: int, seconds: float) -> None:
+        """A standby has taken the log over: commands are decided here now. It took so many seconds from its turn on."""
+
+    def standby_failed(self, *, log: str, position: int, error: BaseException) -> None:
+        """A standby can't follow on behind this position, and so will not take over: its code may be too old."""
+
     def log_upgraded(self, *, log: str, from_format: int, to_format: int) -> None:
         """A log of an older format was brought to that of today: an older millstream can't open it any more."""
 
@@ -91,6 +100,9 @@ class Observer:
 
     def fenced(self, *, log: str, commit: int, head: int) -> None:
         """Another writer has appended: the log is at commit ``head``, and this writer has stopped before ``commit``."""
+
+    def commits_lost(self, *, log: str, commit: int, head: int) -> None:
+        """The log ends at commit ``head``, and ``commit`` was durable: the store lost it; this writer has stopped."""
 
     def writer_stopped(self, *, log: str, commit: int, error: BaseException) -> None:
         """The writer has died of ``error``, which closing the engine raises; ``commit`` is the last durable one."""

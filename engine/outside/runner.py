@@ -24,7 +24,7 @@ from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.application.options import Deadline, Terms
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
-from millstream.engine.errors import NotOnAgenda
+from millstream.engine.errors import Fenced, NotOnAgenda
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.observers import Faults, Observer
@@ -39,6 +39,9 @@ __all__ = ["Runner"]
 
 #: Not for the writer to look at: it makes `batch` take what has it by itself.
 _BY_ITSELF = Terms(deadline=Deadline(inf, inf))
+_TAKEN_OVER = "another writer has the log, and performs it, too: what that one writes of it counts"
+#: How soon a lease that is in doubt is looked at again.
+_LEASE_SECONDS = 0.1
 
 
 class Runner:
@@ -162,6 +165,9 @@ class Runner:
         """Let those begin that may."""
         agenda = self._agenda
         while self._may_begin and lane.has_room and agenda is not None:
+            if not self._writer.leadership.is_held:  # another writer may perform it at this moment
+                self._wake_later(lane, _LEASE_SECONDS)
+                return
             if (seconds := lane.seconds_until_next(elapsed())) > 0:
                 self._wake_later(lane, seconds)
                 return
@@ -233,6 +239,8 @@ class Runner:
     def _hand_in(self, handed: _HandedIn) -> None:
         if self._writer.status is WriterStatus.STOPPED:
             handed.is_under_way = False
+            if self._writer.leadership.is_lost:
+                self._superseded(handed, _TAKEN_OVER)
             self._look_if_quiet()
             return
         handed.is_under_way = True
@@ -244,16 +252,22 @@ class Runner:
         if error is None:
             self._settled(handed)
         elif isinstance(error, NotOnAgenda):
-            performed = handed.performed
-            self._observer.effect_superseded(
-                effect=id_of(performed.name),
-                how=performed.how,
-                commands=[type(each).__name__ for each in performed.commands],
-                problem=performed.text,
-            )
+            self._superseded(handed, handed.performed.text)
             self._settled(handed)
         else:
+            if isinstance(error, Fenced):
+                self._superseded(handed, _TAKEN_OVER)
             self._look_if_quiet()
+
+    def _superseded(self, handed: _HandedIn, problem: str) -> None:
+        """What came of it is not written: what another process has written of it counts."""
+        performed = handed.performed
+        self._observer.effect_superseded(
+            effect=id_of(performed.name),
+            how=performed.how,
+            commands=[type(each).__name__ for each in performed.commands],
+            problem=problem,
+        )
 
     def _settled(self, handed: _HandedIn) -> None:
         """It is durable."""

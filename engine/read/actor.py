@@ -21,7 +21,7 @@ Invariants: whole commits only, in order, each once; who offers never waits; no 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from enum import StrEnum
 
@@ -114,7 +114,7 @@ class ViewActor:
         self.name = app.views[index].__name__
         self.task_name = f"millstream-view-{self.name}"
         #: The state, which a recovery brings to the log's head before `start`.
-        self.read = ReadState(app, app.views[index], parked_max=limits.view_parked_max, observer=observer)
+        self.read = self._new_read(app, index, limits, observer)
         #: The position of the last commit that was applied, which queries compare their token with.
         self.position = 0
         #: Whether it may answer: open, not faulted, and not in the middle of a commit.
@@ -124,7 +124,7 @@ class ViewActor:
         #: A state that is made anew beside the live one, and since when.
         self.rebuilding: tuple[ReadState, float] | None = None
         #: Who wants to know when its answers change.
-        self.watches = Watches(self, limits)
+        self.watches = self._new_watches(limits)
         self._life = LifeCycle(MOVES, ViewStatus.OPENING)
         self._limits = limits
         self._reader = reader
@@ -142,6 +142,12 @@ class ViewActor:
         #: Held while a commit is applied, and by what needs the state to stand still between two.
         self.still = asyncio.Lock()
 
+    def _new_read(self, app: App, index: int, limits: Limits, observer: Observer) -> ReadState:
+        return ReadState(app, app.views[index], parked_max=limits.view_parked_max, observer=observer)
+
+    def _new_watches(self, limits: Limits) -> Watches:
+        return Watches(self, limits)
+
     @property
     def status(self) -> ViewStatus:
         """What it is doing."""
@@ -151,6 +157,11 @@ class ViewActor:
     def head(self) -> Head:
         """The last commit that was applied."""
         return self.read.head
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers at this moment. A view whose state lies elsewhere does so without ever being `ready`."""
+        return self.ready
 
     @property
     def queued(self) -> int:
@@ -219,11 +230,12 @@ class ViewActor:
         """
         slicer = Slicer(self._limits.slice_ms_max)
         try:
+            await self._begin()
             while True:
                 if self.status is ViewStatus.CATCHING_UP and not self._stopping:
                     await self._catch_up(slicer)
                 elif self._queue and self.status is ViewStatus.LIVE:
-                    await self.apply(self._queue.take(), slicer)
+                    await self._apply_queued(slicer)
                 elif self._stopping:
                     return
                 else:
@@ -340,10 +352,20 @@ class ViewActor:
                     raise ViewFaulted(self.name, *self.read.fault) from self.read.fault[1]
                 if self.status in (ViewStatus.OPENING, ViewStatus.CLOSED):
                     raise EngineClosed("closed" if self.status is ViewStatus.CLOSED else "not open yet")
-                if self.ready and self.position >= position:
+                if self.answers and self.position >= position:
                     return
                 await self._turn(position)
         raise NotYetVisible(self.name, self.position, position, timeout or 0.0)
+
+    async def _begin(self) -> None:
+        """Nothing to do: its state was made while the engine opened."""
+
+    async def _apply_queued(self, slicer: Slicer) -> None:
+        await self.apply(self._queue.take(), slicer)
+
+    async def _apply_all(self, commits: Iterable[DecodedCommit], slicer: Slicer) -> None:
+        for decoded in commits:
+            await self.apply(decoded, slicer)
 
     async def _turn(self, position: int) -> None:
         if len(self._waiting) >= self._limits.view_waiters_max:
@@ -357,8 +379,7 @@ class ViewActor:
         reader = self._reader(self.head)
         while self.status in (ViewStatus.CATCHING_UP, ViewStatus.JOINING) and not self._stopping:
             try:
-                for decoded in await reader.page() or ():
-                    await self.apply(decoded, slicer)
+                await self._apply_all(await reader.page() or (), slicer)
             except MillstreamError as error:  # the log can't be read on: not by trying again
                 self.fault(error, self.position + 1)
             except Exception as error:  # noqa: BLE001 - the store failed: logged, and tried again

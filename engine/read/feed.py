@@ -31,7 +31,7 @@ from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import LogRefused, MillstreamError
+from millstream.engine.errors import CommitsLost, LogRefused, MillstreamError
 from millstream.engine.lifecycle import LifeCycle, Moves
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
@@ -105,6 +105,7 @@ class Feed:
         self._limits = limits
         self._views = views
         self._end = Head()
+        self._id: str | None = None
         self._next_look = 0.0
         self._is_lost = False
         #: The number of the last commit of each page that is not applied everywhere, and when its first was recorded.
@@ -123,6 +124,7 @@ class Feed:
     def start(self, head: Head) -> None:
         """Go on from here: all views have what the log holds up to ``head``."""
         self.head = self._end = head
+        self._id = self._log.id
 
     async def run(self) -> None:
         """Follow until cancelled, or until the log can't be read on."""
@@ -138,6 +140,21 @@ class Feed:
                 await self._wait(error)
             except Exception as error:  # noqa: BLE001 - the store failed: logged, and tried again
                 await self._wait(error)
+
+    async def finish(self) -> None:
+        """Read on to the end of a log that this process alone may append to; `run` is not at work.
+
+        Raises:
+            CommitsLost: it ends before what was read here.
+            LogRefused: another one is in its place.
+            MillstreamError: it can't be read on.
+            OSError: the store failed.
+        """
+        if not await self._is_same_log():
+            raise self._not_the_same()
+        reader = Reader(self._log, self._app, self.head, self._limits.read_bytes_max)
+        while (page := await reader.page()) is not None:
+            await self._hand_over(page)
 
     def lag(self, now: datetime) -> tuple[int, float]:
         """How many events of the log the slowest view has not applied, and for how many seconds the first is recorded.
@@ -164,8 +181,7 @@ class Feed:
             if not was_lost:
                 self._is_lost = True  # look whose log it is
                 return
-            problem = f"it has no commit {self.head.number:,} such as was read here: another log is in its place"
-            self._stop(LogRefused(self._log.name, problem, "open the replica anew"))
+            self._stop(self._not_the_same())
             return
         self._rejoin()
         reader = Reader(self._log, self._app, self.head, self._limits.read_bytes_max)
@@ -199,6 +215,13 @@ class Feed:
         self._end = await self._log.head()
         found = await self._log.read(number - 1, 1) if number else ()
         return not number or (bool(found) and found[0].digest == self.head.digest)
+
+    def _not_the_same(self) -> MillstreamError:
+        """What is wrong with a log that lacks the last commit that was read."""
+        if self._log.id == self._id and self._end.number < self.head.number:
+            return CommitsLost(self._log.name, self.head.number, self._end.number)
+        problem = f"it has no commit {self.head.number:,} such as was read here: another log is in its place"
+        return LogRefused(self._log.name, problem, "open the replica anew")
 
     async def _wait(self, error: Exception) -> None:
         if self._life.on(FeedEvent.LOST):

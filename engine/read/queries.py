@@ -29,11 +29,11 @@ from millstream.engine.errors import (
     ImpureHandler,
     InvalidMessage,
     MillstreamError,
+    NotKept,
     UnknownMessage,
     WatchesFull,
 )
 from millstream.engine.errors.said import said_by
-from millstream.engine.health import Observed, health_of
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.home import Home
@@ -42,9 +42,10 @@ from millstream.engine.read.parked import Parked
 from millstream.engine.read.past import PastStates
 from millstream.engine.read.row_watches import RowWatch
 from millstream.engine.read.state import ReadState
+from millstream.engine.read.stored_actor import StoredActor
 from millstream.engine.read.together import Together
 from millstream.engine.read.watches import Question, Watch
-from millstream.engine.stats import Health, RebuildStats, ViewStats
+from millstream.engine.stats import RebuildStats, ViewStats
 
 __all__ = ["Queries"]
 
@@ -77,6 +78,9 @@ class Queries(Together):
         self._answers: dict[type[Query[Any]], tuple[ViewActor, Callable[[Any, Any], Any]]] = {}
         for query, entry in app.queries.items():
             view, answer = views[entry.view], entry.method.function
+            if isinstance(view, StoredActor):  # what comes out of a database is the caller's own
+                self._as_json[query] = self._answers[query] = view, answer
+                continue
             own_answer = with_own_answer(answer, _promised(query))
             self._as_json[query] = view, _purity_checked(view, answer) if check_purity else answer
             self._answers[query] = view, _purity_checked(view, own_answer) if check_purity else own_answer
@@ -128,6 +132,8 @@ class Queries(Together):
             if not view.ready or view.position < position:
                 self._home.require()
                 await view.reach(position, timeout)
+                if isinstance(view, StoredActor):  # which is never `ready`
+                    return cast("Answer", (await self._answer_stored(view, answer, query, incomplete)).answer)
         read = view.read
         try:  # as `_answer` does, a call less: 10 % of a question
             answered: Answer = answer(read.state, query)
@@ -173,6 +179,8 @@ class Queries(Together):
         view, answer = self._asked(query)
         if not view.ready or view.position < position_of(after):
             await view.reach(position_of(after), timeout)
+        if isinstance(view, StoredActor):
+            return await self._answer_stored(view, answer, query, incomplete)
         return Answered(self._answer(view, view.read, answer, query, incomplete), view.position)
 
     def answer_now(self, query: Query[Any], after: int, incomplete: bool) -> tuple[Any, int] | None:
@@ -250,6 +258,8 @@ class Queries(Together):
         question = Question(query, answer, self._decoder(view, type(query)))
         await view.reach(after, None)
         self._require_room()
+        if isinstance(view, StoredActor):
+            return await view.watches.open(question, every=every, incomplete=incomplete)
         return view.watches.join(question, every=every, incomplete=incomplete)
 
     @asynccontextmanager
@@ -322,6 +332,11 @@ class Queries(Together):
 
     # Inside.
 
+    @property
+    def _states(self) -> list[ReadState]:
+        """The states of all views that are in memory."""
+        return [view.read for view in self._views if not isinstance(view, StoredActor)]
+
     def _asked(self, query: Query[Any]) -> tuple[ViewActor, Callable[[Any, Any], Any]]:
         return self._answers.get(type(query)) or self._unknown(query)
 
@@ -341,12 +356,25 @@ class Queries(Together):
             raise read.incomplete(answered)
         return answered
 
+    async def _answer_stored(
+        self, view: StoredActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool
+    ) -> Answered[Any]:
+        try:
+            answered, position = await view.ask(answer, query)
+        except Exception as error:
+            raise _failed(view, answer, query, error) from error
+        if view.read.is_incomplete and not incomplete:
+            raise view.read.incomplete(answered)
+        return Answered(answered, position)
+
     async def _answer_at(
         self, query: Query[Any], after: Token | None, at: At, timeout: float | None, incomplete: bool
     ) -> Answered[Any]:
         """What an earlier state of a view answers."""
         self._home.require()
         view, answer = self._asked(query)
+        if isinstance(view, StoredActor):
+            raise NotKept(view.name, "earlier state", "ask a view in memory, or keep the past in its tables")
         if after is not None:
             raise InvalidMessage("at", "an answer is `at` a position or `after` one, not both")
         seconds = None if timeout is None else checked_timeout(timeout)
@@ -376,10 +404,6 @@ class Queries(Together):
                 raise AnswerFailed(view.name, type(query).__name__, problem) from error
 
         return checked
-
-    def health(self) -> Health:
-        """Whether it is alive and of use now, and if not, what is missing: what ``/health/ready`` says over HTTP."""
-        return health_of(cast(Observed, self))
 
     def _require_room(self) -> None:
         watches, watches_max = sum(view.watches.count for view in self._views), self.limits.watches_max

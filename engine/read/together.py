@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, TypeVar, overload
 
-from millstream.engine.application.messages import Query, Token, position_of
+from millstream.engine.application.messages import Answered, Query, Token, position_of
 from millstream.engine.application.validation import checked_timeout
+from millstream.engine.errors import NotYetVisible
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.follow import Follows
 from millstream.engine.read.state import ReadState
+from millstream.engine.read.stored_actor import StoredActor
 
 __all__ = ["Together"]
 
@@ -53,6 +55,12 @@ class Together(Follows):
             ViewIncomplete: the state lacks events, and that will not do.
             AnswerFailed: the view raised.
         """
+
+    @abstractmethod
+    async def _answer_stored(
+        self, view: StoredActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool
+    ) -> Answered[Any]:
+        """What a view answers whose state lies in a database; raises the same."""
 
     @overload
     async def ask_all(
@@ -158,11 +166,35 @@ class Together(Follows):
         await _meet(views, position_of(after), None if timeout is None else checked_timeout(timeout))
         with ExitStack() as held:
             if not _stand_together(views):
-                position = max(view.position for view in views)
-                for view in views:
-                    held.enter_context(view.hold(position))
-                await _meet(views, position, self.limits.ask_all_ms_max / 1_000)
-            return tuple(self._answer(view, view.read, answer, query, incomplete) for view, answer, query in asked)
+                seconds = self.limits.ask_all_ms_max / 1_000
+                async with AsyncExitStack() as stills:
+                    for view in views:
+                        if isinstance(view, StoredActor):  # what it writes just now may go beyond what it shows
+                            await stills.enter_async_context(view.still)
+                    await _meet(views, 0, seconds)  # and no await from here on: nothing is half applied
+                    position = max(view.position for view in views)
+                    for view in views:
+                        held.enter_context(view.hold(position))
+                await _meet(views, position, seconds)
+            stored = {
+                index: await self._at_one_position(view, answer, query, incomplete)
+                for index, (view, answer, query) in enumerate(asked)
+                if isinstance(view, StoredActor)
+            }
+            return tuple(
+                stored[index] if index in stored else self._answer(view, view.read, answer, query, incomplete)
+                for index, (view, answer, query) in enumerate(asked)
+            )
+
+    async def _at_one_position(
+        self, view: StoredActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool
+    ) -> Any:
+        """What a view answers that is held, and whose state lies in a database."""
+        position = view.position
+        answered = await self._answer_stored(view, answer, query, incomplete)
+        if answered.position != position:  # another process, whose database it is, too, does not wait
+            raise NotYetVisible(view.name, answered.position, position, self.limits.ask_all_ms_max / 1_000)
+        return answered.answer
 
 
 async def _meet(views: Iterable[ViewActor], position: int, timeout: float | None) -> None:
@@ -172,10 +204,11 @@ async def _meet(views: Iterable[ViewActor], position: int, timeout: float | None
         MillstreamError: as `ViewActor.reach`.
     """
     over = None if timeout is None else elapsed() + timeout
-    while behind := [view for view in views if not view.ready or view.position < position]:
+    while behind := [view for view in views if not view.answers or view.position < position]:
         await behind[0].reach(position, None if over is None else max(0.0, over - elapsed()))
 
 
 def _stand_together(views: Sequence[ViewActor]) -> bool:
     """Whether all may answer, at one position."""
-    return all(view.ready and view.position == views[0].position for view in views)
+    in_memory = not any(isinstance(view, StoredActor) for view in views)  # else it must be held while it is asked
+    return in_memory and all(view.ready and view.position == views[0].position for view in views)

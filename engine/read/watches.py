@@ -46,7 +46,7 @@ from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Faults
 from millstream.engine.read.state import ReadState
 
-__all__ = ["Question", "Watch", "Watched", "Watches"]
+__all__ = ["Group", "Question", "Turns", "Watch", "Watched", "Watches"]
 
 #: Watches that are woken at once: what each does then takes 10 to 20 µs, in one go with all others.
 _WAKES_MAX = 100
@@ -91,7 +91,7 @@ class _Kept:
         self.waiting = 0
 
 
-class _Group:
+class Group:
     """All watches of equal questions: their answer is looked at once."""
 
     __slots__ = (
@@ -154,7 +154,7 @@ class Watch:
         "_watches",
     )
 
-    def __init__(self, watches: Watches, group: _Group, *, every: bool, incomplete: bool) -> None:
+    def __init__(self, watches: Watches, group: Group, *, every: bool, incomplete: bool) -> None:
         self._watches = watches
         self._group = group
         self._every = every
@@ -283,7 +283,7 @@ class Watch:
             raise self._overrun
 
 
-class _Turns(Slicer):
+class Turns(Slicer):
     """Slices with pauses as long as they were, what those did included who were woken: half of the loop at most."""
 
     def __init__(self, slice_ms_max: float) -> None:
@@ -314,9 +314,9 @@ class Watches:
         #: Of these, how many want every change, and the bytes of what waits for them.
         self._every = 0
         self.kept_bytes = 0
-        self._groups: dict[bytes, _Group] = {}
+        self._groups: dict[bytes, Group] = {}
         #: Those with news whose watchers were not woken yet.
-        self._unwoken: deque[_Group] = deque()
+        self._unwoken: deque[Group] = deque()
         self._touches = 0
         self._news = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
@@ -332,14 +332,21 @@ class Watches:
         Raises:
             AnswerFailed, MillstreamError: there is no answer now.
         """
-        group = self._groups.get(question.key)
-        if group is None:
-            group = self._groups[question.key] = _Group(question)
+        group = self._group_of(question)
         if group.looked != self._touches:
             self._look(group)
+        group.position = self.view.position
+        return self._joined(group, every=every, incomplete=incomplete)
+
+    def _group_of(self, question: Question) -> Group:
+        group = self._groups.get(question.key)
+        if group is None:
+            group = self._groups[question.key] = Group(question)
+        return group
+
+    def _joined(self, group: Group, *, every: bool, incomplete: bool) -> Watch:
         if group.error is not None:
             raise group.error
-        group.position = self.view.position
         watch = Watch(self, group, every=every, incomplete=incomplete)
         (group.every if every else group.latest).add(watch)
         self._every += every
@@ -348,7 +355,7 @@ class Watches:
             self._looking = asyncio.create_task(self._look_on(), name=f"millstream-watches-{self.view.name}")
         return watch
 
-    def leave(self, watch: Watch, group: _Group) -> None:
+    def leave(self, watch: Watch, group: Group) -> None:
         """Take a watch out, if it is in."""
         members = group.latest if watch in group.latest else group.every
         if watch in members:
@@ -386,31 +393,42 @@ class Watches:
             self._looking.cancel()
             await asyncio.wait([self._looking])
 
-    def _look(self, group: _Group) -> None:
-        """Answer a question anew. What is new is pushed to those who want each change; the others come for it."""
-        view, question, version = self.view, group.question, group.version
+    def _look(self, group: Group) -> None:
+        """Answer a question anew."""
+        view, question = self.view, group.question
         group.looked = self._touches
         try:
             data = encode(question.answer(view.read.state, question.query))
         except INTERRUPTS:
             raise
         except BaseException as error:  # noqa: BLE001 - raised for every watcher
-            group.error = error if isinstance(error, MillstreamError) else self._failed(question, error)
-            group.version += 1
-            del self._groups[question.key]  # a watcher that comes now has it looked at anew
+            self._erred(group, error)
         else:
-            if not group.version or not group.is_same(data):
-                group.data, group.position = data, view.position
-                group.version += 1
-                kept = _Kept(data, view.position)
-                for watch in group.every:
-                    watch.push(kept)
-            if group.is_incomplete != view.read.is_incomplete:
-                group.is_incomplete = view.read.is_incomplete
-                group.version += 1
+            self._took(group, data, view.position)
+
+    def _took(self, group: Group, data: bytes, position: int) -> None:
+        """An answer is there. What is new is pushed to those who want each change; the others come for it."""
+        version, is_incomplete = group.version, self.view.read.is_incomplete
+        if not version or not group.is_same(data):
+            group.data, group.position = data, position
+            group.version += 1
+            kept = _Kept(data, position)
+            for watch in group.every:
+                watch.push(kept)
+        if group.is_incomplete != is_incomplete:
+            group.is_incomplete = is_incomplete
+            group.version += 1
         if group.version != version:
             self._unwoken.append(group)
             self._news.set()
+
+    def _erred(self, group: Group, error: BaseException) -> None:
+        """There is none: watchers get why, and one that comes now has it looked at anew."""
+        group.error = error if isinstance(error, MillstreamError) else self._failed(group.question, error)
+        group.version += 1
+        self._groups.pop(group.question.key, None)
+        self._unwoken.append(group)
+        self._news.set()
 
     def _failed(self, question: Question, error: BaseException) -> AnswerFailed:
         self.view.faults.tell(self.view.name, type(question.query).__name__, error)
@@ -423,7 +441,7 @@ class Watches:
         while True:
             await self._news.wait()
             self._news.clear()
-            touches, slicer = self._touches, _Turns(self.limits.slice_ms_max)
+            touches, slicer = self._touches, Turns(self.limits.slice_ms_max)
             await self._wake(slicer)
             for group in tuple(self._groups.values()):
                 while not self.view.ready:  # in the middle of a commit, or faulted: the end of either is news

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
-from millstream.engine.commits.commit import Commit
 from millstream.engine.errors import LogCorrupt, SnapshotMismatch
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.uncancelled import to_the_end
@@ -21,10 +20,11 @@ from millstream.engine.observers import Observer
 from millstream.engine.recovery.retention import spare
 from millstream.engine.snapshots.part import Part, Sealing, Snapshot
 from millstream.engine.snapshots.shape import fits
+from millstream.engine.stores.finding import commit_at
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
-__all__ = ["Catalog", "attached_catalog", "commit_at", "has_snapshots"]
+__all__ = ["Catalog", "attached_catalog", "has_snapshots"]
 
 _DIGESTS_MAX = 1_000
 #: How often a snapshot is looked for that another process drops meanwhile.
@@ -361,12 +361,6 @@ async def attached_catalog(store: SnapshotStore | None, log: Log, observer: Obse
     finally:
         if store is not None:
             await to_the_end(store.close())
-
-
-async def commit_at(log: Log, number: int) -> Commit | None:
-    """The commit with that number, unverified; None if the log has none."""
-    found = await log.read(number - 1, 1) if number > 0 else ()
-    return found[0] if found and found[0].number == number else None
 
 
 def has_snapshots(part: Part) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Query
-from millstream.engine.errors import InvalidMessage, MillstreamError, UnknownMessage, ViewFaulted
+from millstream.engine.errors import InvalidMessage, MillstreamError, NotKept, UnknownMessage, ViewFaulted
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.observers import Observer
@@ -26,6 +26,7 @@ from millstream.engine.read.bringing import bring, let_go, new_state, resting
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.queries import Queries
 from millstream.engine.read.state import ReadState
+from millstream.engine.read.stored_actor import StoredActor
 from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.snapshotter import Snapshotter
 
@@ -166,6 +167,7 @@ class Mending(Queries):
         Raises:
             UnknownMessage: there is no such view.
             InvalidMessage: another view answers one of the questions.
+            NotKept: its state lies in a database.
             ViewFaulted: today's code can't apply an event: the live state stays.
             LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
             SnapshotsLocked: ``millstream snapshot take`` is at work: the live state stays; try again when it is done.
@@ -176,6 +178,8 @@ class Mending(Queries):
         self._home.require()
         self._require_open()
         actor = self._named(_name_of(view))
+        if isinstance(actor, StoredActor):
+            raise NotKept(actor.name, "second state", "raise its code_version, and start: a database is made beside it")
         answers = [self._asked(query) for query in ask]
         for query, (answered_by, _) in zip(ask, answers, strict=True):
             if answered_by is not actor:

@@ -17,9 +17,10 @@ from millstream.engine.commits.commit import Head
 from millstream.engine.errors import AgendaUnreadable, EventsUnreadable, HandlerFailed, LogCorrupt
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.recovery.catalog import Catalog, commit_at, has_snapshots
+from millstream.engine.recovery.catalog import Catalog, has_snapshots
 from millstream.engine.recovery.readability import check_events, unknown_commands
 from millstream.engine.snapshots.part import Part
+from millstream.engine.stores.finding import commit_at
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader, follow
 from millstream.engine.write.agenda import Agenda

@@ -25,7 +25,7 @@ from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.snapshots.part import Part
-from millstream.engine.stores.capabilities import Reachable
+from millstream.engine.stores.capabilities import Reachable, snapshots_of
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
 from millstream.engine.write.parts import WriteParts
@@ -54,7 +54,9 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_parts(app: App, limits: Limits) -> list[Part]:
     """All parts as they are before the first event. What the views leave out is not reported."""
-    views = [ReadState(app, view, parked_max=limits.view_parked_max, observer=Observer()) for view in app.views]
+    views = [
+        ReadState(app, view, parked_max=limits.view_parked_max, observer=Observer()) for view in app.views_in_memory
+    ]
     return [*WriteParts(app, limits).all, *views]
 
 
@@ -137,14 +139,15 @@ async def take_attached(
         require_owner(log.name, owner, app.name)
         if log_id is not None and log.id != log_id:
             raise LogRefused(log.name, f"it is log {log.id}, and not {log_id}", "put that one back")
-        async with log.snapshots.taking():
-            await log.snapshots.open(observer)
+        store = snapshots_of(log)
+        async with store.taking():
+            await store.open(observer)
             try:
-                catalog = Catalog(log.snapshots, log, observer, kept_max=limits.snapshots_kept)
+                catalog = Catalog(store, log, observer, kept_max=limits.snapshots_kept)
                 parts = [part for part in new_parts(app, limits) if part.name not in without]
                 return await take(Recovery(app, log, limits, catalog), catalog, parts, Slicer(_SLICE_MS), beside=False)
             finally:
-                await to_the_end(log.snapshots.close())
+                await to_the_end(store.close())
     finally:
         await to_the_end(log.close())
 

@@ -17,14 +17,26 @@ from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
 
-__all__ = ["GROUP", "log_at"]
+__all__ = ["GROUP", "log_at", "shown_address"]
 
 #: The group of entry points.
 GROUP = "millstream.stores"
 
+
+def _postgres(address: str) -> Log:
+    try:
+        from millstream.engine.stores.postgres.log import PostgresLog  # noqa: PLC0415 - where it is needed
+    except ImportError as error:
+        problem = f"logs in PostgreSQL need asyncpg: {error}"
+        raise LogRefused(_shown(address), problem, "install the extra millstream[postgres]") from error
+    return PostgresLog(address)
+
+
 #: What a scheme makes of an address.
 _SCHEMES: Mapping[str, Callable[[str], Log]] = {
     "memory": lambda address: MemoryLog() if address == "memory:" else _unknown(address),
+    "postgres": _postgres,
+    "postgresql": _postgres,
     "sqlite": lambda address: SqliteLog(address.removeprefix("sqlite:")),
 }
 
@@ -36,8 +48,8 @@ def log_at(address: str | Path | Log) -> Log:
     """The log that an address names, not opened yet.
 
     Args:
-        address: a path, ``sqlite:PATH``, ``memory:``, an address of a store that another package adds, or a `Log`,
-            which is returned as it is.
+        address: a path, ``sqlite:PATH``, ``memory:``, ``postgresql://HOST/DATABASE?schema=NAME``, an address of a
+            store that another package adds, or a `Log`, which is returned as it is.
 
     Raises:
         LogRefused: no store knows such an address, or the store that does can't be loaded.
@@ -59,10 +71,24 @@ def _added(scheme: str, address: str) -> Callable[[str], Log]:
             store: Callable[[str], Log] = entry.load()
         except (ImportError, AttributeError) as error:
             problem = f"the store of {scheme!r}, {entry.value}, can't be loaded: {error}"
-            raise LogRefused(repr(address), problem, "install what it needs") from error
+            raise LogRefused(_shown(address), problem, "install what it needs") from error
         return store
     return _unknown
 
 
 def _unknown(address: str) -> Log:
-    raise LogRefused(repr(address), "no store knows this address", "give a path, 'sqlite:PATH' or 'memory:'")
+    next_step = "give a path, 'sqlite:PATH', 'postgresql://…' or 'memory:'"
+    raise LogRefused(_shown(address), "no store knows this address", next_step)
+
+
+def shown_address(address: str) -> str:
+    """An address for people to read: without the user's name and password that it may have."""
+    scheme, slashes, rest = address.partition("://")
+    if not slashes:
+        return address
+    hosts, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{','.join(host.rpartition('@')[2] for host in hosts.split(','))}{slash}{path}"
+
+
+def _shown(address: str) -> str:
+    return repr(shown_address(address))

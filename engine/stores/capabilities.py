@@ -10,9 +10,21 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from millstream.engine.commits.commit import Commit
+from millstream.engine.errors import LogRefused
 from millstream.engine.stores.port import Log
+from millstream.engine.stores.snapshot_port import SnapshotStore
 
-__all__ = ["Copyable", "Inspectable", "Launching", "Needing", "Reachable", "Sized", "Upgrading"]
+__all__ = [
+    "Copyable",
+    "Inspectable",
+    "Launching",
+    "MadeBySql",
+    "Needing",
+    "Reachable",
+    "Sized",
+    "Upgrading",
+    "snapshots_of",
+]
 
 
 @runtime_checkable
@@ -35,6 +47,26 @@ class Reachable(Protocol):
     @property
     def address(self) -> str:
         """What `stores.address` makes another handle from, whatever folder that process is in."""
+        ...
+
+
+def snapshots_of(log: Log) -> SnapshotStore:
+    """Where a log keeps its snapshots.
+
+    Raises:
+        LogRefused: its store keeps none.
+    """
+    if log.snapshots is None:
+        raise LogRefused(log.name, "its store keeps no snapshots", "name a log of another store, or do without")
+    return log.snapshots
+
+
+@runtime_checkable
+class MadeBySql(Protocol):
+    """A log in a database, whose tables an administrator may have to make."""
+
+    def schema_sql(self) -> str:
+        """The statements that make an empty log there."""
         ...
 
 

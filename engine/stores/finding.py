@@ -7,7 +7,7 @@ from collections.abc import Callable
 from millstream.engine.commits.commit import Commit
 from millstream.engine.stores.port import Log
 
-__all__ = ["commit_of", "last_commit"]
+__all__ = ["commit_at", "commit_of", "last_commit"]
 
 
 async def last_commit(log: Log, last: int, is_not_later: Callable[[Commit], bool]) -> Commit | None:
@@ -40,3 +40,9 @@ async def commit_of(log: Log, last: int, position: int) -> int:
     """
     found = await last_commit(log, last, lambda commit: commit.position <= position) if position > 0 else None
     return found.number if found else 0
+
+
+async def commit_at(log: Log, number: int) -> Commit | None:
+    """The commit with that number, unverified; None if the log has none."""
+    found = await log.read(number - 1, 1) if number > 0 else ()
+    return found[0] if found and found[0].number == number else None

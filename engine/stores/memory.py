@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 
+import anyio
 import msgspec
 
 from millstream.engine.commits.chain import head_of
@@ -15,12 +16,17 @@ from millstream.engine.commits.columns import needs_of
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.stores.following import AppendSignal, followed
+from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.engine.stores.owner import require_owner
+from millstream.engine.stores.settling import settled_by_probe
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["MemoryLog", "MemoryStore"]
+
+#: How often a log that another writer has is looked at.
+_TURN_SECONDS = 0.1
 
 
 class MemoryStore(msgspec.Struct):
@@ -30,6 +36,8 @@ class MemoryStore(msgspec.Struct):
     application: str | None = None
     id: str = msgspec.field(default_factory=new_log_id)
     locked: bool = False
+    #: Where the writer can be reached.
+    leader: str | None = None
     snapshots: MemorySnapshots = msgspec.field(default_factory=MemorySnapshots)
     #: Those of the handles that are followed.
     appended: list[AppendSignal] = []
@@ -70,13 +78,24 @@ class MemoryLog:
     def snapshots(self) -> SnapshotStore:
         return self.store.snapshots
 
-    async def open(self, application: str) -> None:
+    async def open(self, application: str, address: str | None = None) -> Leadership:
         if self.store.locked:
             raise LogLocked(self.name)
         if self.store.application is not None:
             require_owner(self.name, self.store.application, application)
         self.store.application = application
         self.store.locked = self._holds_lock = True
+        self.store.leader = address
+        return Leadership(address)
+
+    async def wait_for_turn(self) -> None:
+        while True:
+            if not self.store.locked:
+                return
+            await anyio.sleep(_TURN_SECONDS)
+
+    async def leader(self) -> str | None:
+        return self.store.leader
 
     async def attach(self) -> str:
         if self.store.application is None:
@@ -126,9 +145,13 @@ class MemoryLog:
         if not self._holds_lock:
             raise RuntimeError("this log is not open for writing: Engine opens it, or call open()")
 
+    async def settle(self, commit: Commit) -> bool:
+        return await settled_by_probe(self, commit)
+
     async def close(self) -> None:
         if self._holds_lock:
             self.store.locked = self._holds_lock = False
+            self.store.leader = None
         appended, self._appended = self._appended, None
         if appended is not None:
             self.store.appended.remove(appended)

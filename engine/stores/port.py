@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from millstream.engine.commits.commit import Commit, Head
+from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["Log"]
@@ -15,7 +16,7 @@ class Log(Protocol):
     """A durable sequence of commits, numbered 1, 2, 3 … without a gap.
 
     The one rule: appending commit *n* succeeds if and only if the head is *n - 1*. Order, concurrency control and
-    fencing all follow from it. `tests/engine/stores/conformance.py` is this contract as a suite for every store.
+    fencing all follow from it. `engine/testing/stores` is this contract as a suite for every store.
     """
 
     @property
@@ -31,17 +32,43 @@ class Log(Protocol):
         ...
 
     @property
-    def snapshots(self) -> SnapshotStore:
-        """Where snapshots of states that follow this log are kept: opened by itself, after it, and closed before it."""
+    def snapshots(self) -> SnapshotStore | None:
+        """Where snapshots of states that follow this log are kept: opened by itself, after it, and closed before it.
+        None: this store keeps none, so that each opening replays the log.
+        """
         ...
 
-    async def open(self, application: str) -> None:
+    async def open(self, application: str, address: str | None = None) -> Leadership:
         """Take the log for one writer, creating it if it is not there.
+
+        Args:
+            application: whose log it is.
+            address: where the writer can be reached, for `leader`.
+
+        Returns:
+            What tells when the log is lost to another writer.
 
         Raises:
             LogLocked: another writer has it open; raised at once, without waiting.
             LogRefused: the store holds something else, a newer format, or another application's log.
             LogCorrupt: the store can't be read.
+        """
+        ...
+
+    async def wait_for_turn(self) -> None:
+        """Wait until `open` may find no other writer. It may be too early, and is at most 0.2 s late.
+
+        The handle is not open for writing; it may be attached. Cancelled, it leaves nothing behind. A store that can't
+        be asked is waited for, too.
+        """
+        ...
+
+    async def leader(self) -> str | None:
+        """The address that the last writer gave when it opened the log; it may have gone since. None: it gave none,
+        there was none, or it has closed the log. The handle is open, or attached.
+
+        Raises:
+            OSError: the store can't be read now; it may later.
         """
         ...
 
@@ -62,12 +89,28 @@ class Log(Protocol):
     async def append(self, commit: Commit) -> None:
         """Make the commit durable. When this returns, the commit survives a crash of the process and of the machine.
 
-        Called for one commit at a time. Being cancelled does not undo it.
+        Called for one commit at a time. Being cancelled does not undo it: the store goes on with it, and `close` waits
+        for that.
 
         Raises:
-            Fenced: the head is not ``commit.number - 1``; nothing was written.
+            Fenced: the head is not ``commit.number - 1``, or another writer has taken over; nothing was written.
             CommitFailed: it is certain that nothing was written: the store is full, locked, not open, gone.
-            Exception: the outcome is not known; a `probe` that succeeds, and `head` after it, tell.
+            Exception: the outcome is not known; `settle` tells.
+        """
+        ...
+
+    async def settle(self, commit: Commit) -> bool:
+        """What became of an append whose outcome is not known. Not to be called while one is under way.
+
+        When it returns that is certain, also after a crash of the process or of the machine.
+
+        Returns:
+            True: the commit is durable. False: it never will be.
+
+        Raises:
+            Fenced: another writer's commit has its number, or another writer has taken over and it never will be.
+            CommitsLost: the log ends before the commit before it.
+            Exception: the store can't tell now.
         """
         ...
 
@@ -126,11 +169,15 @@ class Log(Protocol):
         also after a crash of the process or of the machine. Not to be called while an append is under way.
 
         Raises:
+            Fenced: another writer has taken over.
             LogRefused: the store that was opened is not there any more.
             Exception: the store takes nothing now.
         """
         ...
 
     async def close(self) -> None:
-        """Close the store. What was appended is durable already. Closing twice is allowed."""
+        """Close the store, once an append that is under way has ended. Closing twice is allowed.
+
+        What was appended is durable already.
+        """
         ...

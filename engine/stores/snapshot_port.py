@@ -20,7 +20,7 @@ class SnapshotStore(Protocol):
 
     Several tasks may use it at once, and processes, but only one of them takes snapshots, within `taking`. Every method
     may raise what it likes; a reader looks at the checksum. This contract is a suite for every store:
-    `tests/engine/stores/snapshot_conformance.py`.
+    `engine/testing/stores`.
     """
 
     async def open(self, observer: Observer | None = None) -> None:

@@ -27,7 +27,9 @@ import msgspec
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import CommitFailed, DefinitionError, Fenced
 from millstream.engine.stores.following import followed
+from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.memory import MemoryLog, MemoryStore
+from millstream.engine.stores.settling import settled_by_probe
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.testing.errors import StoreFault
 from millstream.engine.testing.faulty_snapshots import FaultySnapshots
@@ -178,15 +180,23 @@ class FaultyLog:
         self._inner.store.locked = False
         self._inner.appended.tell()  # followers find out, too
 
-    async def open(self, application: str) -> None:
+    async def open(self, application: str, address: str | None = None) -> Leadership:
         self._crashed = False
         await self._work("open", self.faults.open_fails)
-        await self._inner.open(application)
+        leadership = await self._inner.open(application, address)
         self._open = True
         if self._happens(self.faults.open_unflushed):
             self._count("open_unflushed")
         else:
             self._flushed()
+        return leadership
+
+    async def wait_for_turn(self) -> None:
+        await self._inner.wait_for_turn()
+
+    async def leader(self) -> str | None:
+        await self._work("read", self.faults.read_fails)
+        return await self._inner.leader()
 
     async def attach(self) -> str:
         await self._work("attach", self.faults.open_fails)
@@ -222,6 +232,9 @@ class FaultyLog:
         await self._work("probe", self.faults.probe_fails)
         await self._inner.probe()
         self._flushed()
+
+    async def settle(self, commit: Commit) -> bool:
+        return await settled_by_probe(self, commit)
 
     async def close(self) -> None:
         if not self._crashed:

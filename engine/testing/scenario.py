@@ -379,6 +379,7 @@ class Scenario:
 
         Raises:
             UnknownMessage: no view answers it.
+            NotKept: its view keeps its state in a database.
             ViewIncomplete: the view has left out events; the error holds its answer.
             BaseException: whatever the view raised, now or when it applied an event.
         """
@@ -386,7 +387,7 @@ class Scenario:
         if entry is None:
             known = tuple(each.tag for each in self.app.queries.values())
             raise UnknownMessage("query", type(query).__name__, self.app.name, known)
-        view = self._written.views[entry.view]
+        view = self._written.view_to_ask(entry.view)
         if view.fault is not None:
             raise view.fault[1]
         answer: Answer = own(entry.method.function(view.state, query))

@@ -8,7 +8,7 @@ Invariant: the views have what was written and nothing else, and so has the stat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -17,14 +17,15 @@ import msgspec
 from millstream.engine.application.app import App, tag_of
 from millstream.engine.application.messages import Event, Message
 from millstream.engine.application.methods import key_field
-from millstream.engine.application.sides import RetiredSide
+from millstream.engine.application.sides import RetiredSide, keeps_elsewhere
 from millstream.engine.application.validation import encode
 from millstream.engine.commits.columns import Sheet
 from millstream.engine.commits.commit import Commit, Head, seal, timestamp
-from millstream.engine.errors import ApplyFailed, InvalidMessage, UnknownMessage
+from millstream.engine.errors import ApplyFailed, InvalidMessage, NotKept, UnknownMessage
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.read.state import ReadState
+from millstream.engine.read.stored_state import StoredState
 from millstream.engine.snapshots.part import Part
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.reader import Reader
@@ -95,9 +96,9 @@ class Written:
         Raises:
             BrokenPromise: it does not.
         """
-        parts: list[Part] = [*WriteParts(self._app, self._limits).all, *self._new_views()]
+        parts: list[Part] = [*WriteParts(self._app, self._limits).all, *_in_memory(self._new_views())]
         self._replay(self._new_reader(), parts)
-        require_alike([*self.state.parts(self._reader.head), *self.views], parts)
+        require_alike([*self.state.parts(self._reader.head), *_in_memory(self.views)], parts)
 
     def _stored(self, event: Any) -> bytes:
         """An event as JSON, alone in a list."""
@@ -128,6 +129,8 @@ class Written:
         for view in self.views:
             for _ in view.steps(decoded):
                 pass
+            if isinstance(view, StoredState):
+                view.taken()
         return decoded.events
 
     def _rebuild(self) -> None:
@@ -142,6 +145,17 @@ class Written:
                 for _ in part.steps(decoded):
                     pass
 
+    def view_to_ask(self, index: int) -> ReadState:
+        """The state of a view that answers.
+
+        Raises:
+            NotKept: it lies in a database.
+        """
+        view = self.views[index]
+        if isinstance(view, StoredState):
+            raise NotKept(view.view, "simulation", "ask a real engine")
+        return view
+
     def _new_reader(self) -> Reader:
         return Reader(MemoryLog(), self._app, Head(), 1)
 
@@ -150,4 +164,11 @@ class Written:
 
     def _new_views(self) -> list[ReadState]:
         most = self._limits.view_parked_max
-        return [ReadState(self._app, view, parked_max=most, observer=Observer()) for view in self._app.views]
+        return [
+            (StoredState if keeps_elsewhere(view) else ReadState)(self._app, view, parked_max=most, observer=Observer())
+            for view in self._app.views
+        ]
+
+
+def _in_memory(views: Iterable[ReadState]) -> list[ReadState]:
+    return [view for view in views if not isinstance(view, StoredState)]

@@ -22,6 +22,7 @@ from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.snapshots.part import Part
+from millstream.engine.stores.capabilities import snapshots_of
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.write.parts import WriteParts
@@ -116,7 +117,7 @@ def _compared(mine: Part, other: Part, is_used: bool | None) -> ComparedState:
 
 @asynccontextmanager
 async def _snapshots_of(log: Log) -> AsyncIterator[SnapshotStore]:
-    store = log.snapshots
+    store = snapshots_of(log)
     await store.open()
     try:
         yield store
@@ -129,7 +130,9 @@ def _models(app: App) -> list[Part]:
 
 
 def _views(app: App) -> list[ReadState]:
-    return [ReadState(app, view, parked_max=Limits().view_parked_max, observer=Observers()) for view in app.views]
+    return [
+        ReadState(app, view, parked_max=Limits().view_parked_max, observer=Observers()) for view in app.views_in_memory
+    ]
 
 
 async def _recover(parts: Sequence[Part], log: Log, app: App, snapshots: SnapshotStore | None) -> Catalog:

@@ -26,6 +26,7 @@ from millstream.engine.errors import (
     InvalidMessage,
     LogRefused,
     MillstreamError,
+    NotKept,
     UnknownMessage,
     ViewFaulted,
 )
@@ -42,6 +43,7 @@ from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.catalog import Catalog, attached_catalog
 from millstream.engine.recovery.taking import require_reachable
 from millstream.engine.stores.address import log_at
+from millstream.engine.stores.capabilities import snapshots_of
 from millstream.engine.stores.errors import SnapshotsLocked
 from millstream.engine.stores.finding import commit_of
 from millstream.engine.stores.owner import require_owner
@@ -249,7 +251,10 @@ def _indexes(app: App, views: Sequence[str]) -> list[int]:
     for name in views:
         if name not in names:
             raise UnknownMessage("view", name, app.name, names)
-    return [index for index, name in enumerate(names) if not views or name in views]
+        if app.views[names.index(name)] not in app.views_in_memory:
+            raise NotKept(name, "snapshot", "it is brought on by the engine or the replica that runs it")
+    known = set(app.views_in_memory)
+    return [index for index, view in enumerate(app.views) if (view.__name__ in views if views else view in known)]
 
 
 @asynccontextmanager
@@ -269,16 +274,17 @@ async def _stored(
 ) -> list[int | None]:
     """The size of each one's snapshot; None if it could not be stored."""
     sizes: list[int | None] = []
-    async with _turn(log.snapshots):
-        await log.snapshots.open(observer)
+    store = snapshots_of(log)
+    async with _turn(store):
+        await store.open(observer)
         try:
-            catalog = Catalog(log.snapshots, log, observer, kept_max=limits.snapshots_kept)
+            catalog = Catalog(store, log, observer, kept_max=limits.snapshots_kept)
             for read in made:
                 before = catalog.stored_bytes
                 is_stored = await catalog.keep(read, Slicer(_SLICE_MS), alone=anew)
                 sizes.append(catalog.stored_bytes - before if is_stored else None)
         finally:
-            await to_the_end(log.snapshots.close())
+            await to_the_end(store.close())
     return sizes
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["DEFAULT_ADDRESS", "Address", "parse_address"]
+__all__ = ["DEFAULT_ADDRESS", "Address", "addresses_of", "is_server", "parse_address"]
 
 #: Where a server listens by default.
 DEFAULT_ADDRESS = "tcp://127.0.0.1:7411"
@@ -15,6 +16,8 @@ DEFAULT_ADDRESS = "tcp://127.0.0.1:7411"
 _HOST = re.compile(r"(tcp|tls)://(?:\[([^\s\[\]/@]+)\]|([^\s\[\]/@:]+)):([0-9]{1,5})", re.ASCII)
 _PATH = re.compile(r"unix://([^\0]+)", re.DOTALL)
 _PORT_MAX = 65_535
+#: Between two addresses; a path may have commas.
+_BETWEEN = re.compile(r",(?=(?:tcp|tls|unix)://)")
 
 
 class Address(NamedTuple):
@@ -30,6 +33,24 @@ class Address(NamedTuple):
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.kind}://{host}:{self.port}"
+
+
+def addresses_of(given: str | Address | Iterable[str | Address]) -> tuple[Address, ...]:
+    """Where servers are: one address, several, or several in one text, apart by commas.
+
+    Raises:
+        DefinitionError: there is none, or one is no address.
+    """
+    texts = _BETWEEN.split(given) if isinstance(given, str) else [given] if isinstance(given, Address) else list(given)
+    found = tuple(parse_address(each) if isinstance(each, str) else each for each in texts)
+    if not found:
+        raise DefinitionError("there is no address: give one at least")
+    return found
+
+
+def is_server(text: str) -> bool:
+    """Whether a text is meant as a server's address, and not as a log's."""
+    return text.startswith(("tcp://", "tls://", "unix://"))
 
 
 def parse_address(text: str) -> Address:

@@ -14,6 +14,7 @@ from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import (
     ApplyFailed,
     CommitFailed,
+    CommitsLost,
     Fenced,
     HandlerFailed,
     ImpureHandler,
@@ -27,13 +28,11 @@ from millstream.engine.observers import Faults, Observer
 from millstream.engine.stores.port import Log
 from millstream.engine.write.batch import Draft
 from millstream.engine.write.envelope import Envelope
+from millstream.engine.write.patience import Patience
 from millstream.engine.write.rows import Outcome
 from millstream.engine.write.state import WriteState
 
 __all__ = ["NotYet", "Rebuilt", "Repair", "fail_draft", "fail_queue", "tell_faults"]
-
-
-_RETRY_SECONDS = 0.1
 
 
 class Rebuilt(NamedTuple):
@@ -55,23 +54,20 @@ class Repair:
     Args:
         log: the writer's.
         rebuild: makes the state anew, as the log has it.
+        patience: for how long it is tried before callers get an error.
         observer: is called with how it goes.
     """
 
-    def __init__(self, log: Log, rebuild: Callable[[Slicer], Awaitable[Rebuilt]], observer: Observer) -> None:
+    def __init__(
+        self, log: Log, rebuild: Callable[[Slicer], Awaitable[Rebuilt]], patience: Patience, observer: Observer
+    ) -> None:
         self._log = log
         self._rebuild = rebuild
+        self._patience = patience
         self._observer = observer
         #: The store has failed, and has not taken anything since.
         self._is_store_down = False
         self._in_doubt: Commit | None = None
-        #: How often it has failed since.
-        self._tries = 0
-
-    def next_try(self, seconds_max: float) -> float:
-        """In how many seconds to try again by oneself, after one more failure."""
-        self._tries += 1
-        return min(_RETRY_SECONDS * 2.0 ** min(self._tries - 1, 30), seconds_max)
 
     def store_is_down(self) -> None:
         """Nothing is rebuilt until the store has taken something."""
@@ -94,16 +90,17 @@ class Repair:
         Raises:
             NotYet: the store failed; try again later.
             Fenced: the log has a commit that is not ours.
+            CommitsLost: the log ends before ``head``.
             MillstreamError: the log can't be believed.
         """
         started = elapsed()
+        self._patience.begin()
         try:
             if self._is_store_down:
                 await self._log.probe()
                 self._is_store_down = False
-                self._tries = 0
                 self._observer.store_recovered(log=self._log.name, commit=head.number)
-        except LogCorrupt:
+        except (CommitsLost, Fenced, LogCorrupt):
             raise
         except Exception as error:
             raise NotYet(f"the store takes no commits: {error}") from error
@@ -114,6 +111,7 @@ class Repair:
         except Exception as error:
             raise NotYet(f"after a failure the log can't be read: {error!r}") from error
         self._require_ours(head, rebuilt.head)
+        self._patience.end()
         seconds = elapsed() - started
         self._observer.state_rebuilt(
             log=self._log.name, events=rebuilt.head.position, replayed=rebuilt.replayed, seconds=seconds
@@ -125,6 +123,8 @@ class Repair:
         doubt, self._in_doubt = self._in_doubt, None
         if found.digest == head.digest:
             return
+        if found.number < head.number:
+            raise CommitsLost(self._log.name, head.number, found.number)
         if doubt is None or found.digest != doubt.digest:
             raise Fenced(self._log.name, head.number + 1, found.number)
         self._observer.commit_found(log=self._log.name, commit=found.number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -100,6 +100,21 @@ class Flight:
         self.error: BaseException | None = None
         #: What waits for the store, where that is needed.
         self.task: asyncio.Task[None] | None = None
+
+    def wait_for(
+        self, writing: Coroutine[Any, Any, None], arrived: Callable[[Flight, BaseException | None], None]
+    ) -> None:
+        """Wait for the store in a task; ``arrived`` gets what the commit ended with."""
+
+        async def until_done() -> None:
+            try:
+                await writing
+            except Exception as error:  # noqa: BLE001 - it is what the commit ended with
+                arrived(self, error)
+            else:
+                arrived(self, None)
+
+        self.task = asyncio.create_task(until_done(), name=f"millstream-commit-{self.commit.number}")
 
     def decoded(self, read: Callable[[bytes], Body[Any]]) -> DecodedCommit:
         """The commit for those who follow the log. Its body is read, as it is written, if one of them asks for more."""

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from math import inf
-from typing import Any
+
+import anyio
 
 from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS, Interrupted
@@ -28,6 +29,7 @@ from millstream.engine.commits.follower import Follower
 from millstream.engine.commits.record import Tenure
 from millstream.engine.errors import (
     CommitFailed,
+    CommitsLost,
     EngineClosed,
     Fenced,
     ImpureHandler,
@@ -42,13 +44,15 @@ from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.steady import SteadyClock
 from millstream.engine.observers import Faults, Observer
 from millstream.engine.stores.capabilities import Launching
+from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.port import Log
-from millstream.engine.write.append import settle, write
+from millstream.engine.write.append import meaning_of, settle, write
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue, tell_faults
 from millstream.engine.write.flight import Counts, Flight, Tellers
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.owed import Owed
+from millstream.engine.write.patience import Patience
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.status import MOVES, WriterEvent, WriterStatus
 from millstream.engine.write.timetable import Timetable
@@ -59,6 +63,8 @@ __all__ = ["Writer"]
 _ANSWERS_MAX = 50
 #: Up to so many commands are a small commit, which a store may write at once where no other task needs the loop.
 _ALONE_COMMANDS_MAX = 64
+#: What an append ends with that is certain, or can't be known.
+_TOLD = (Fenced, CommitFailed, CommitsLost, OutcomeUnknown)
 
 
 class Writer:
@@ -92,11 +98,13 @@ class Writer:
         self.state: WriteState | None = None
         #: The last commit that is durable.
         self.head = Head()
+        self.leadership = Leadership()
         self.counts = Counts()
         self._store = log
         self._launching = log if isinstance(log, Launching) else None
         self._life = LifeCycle(MOVES, WriterStatus.DECIDING)
-        self._repair = Repair(log, rebuild, observer)
+        self._patience = Patience(limits.store_retry_seconds)
+        self._repair = Repair(log, rebuild, self._patience, observer)
         self._limits = limits
         jump = limits.clock_jump_seconds_max if clock is utc_now else None  # one that is given is meant
         self.clock = SteadyClock(clock, jump, partial(observer.clock_leaps, log=log.name))
@@ -138,6 +146,11 @@ class Writer:
             self._repair.store_is_down()
             self._discard_state()
         self.mailbox.open()
+
+    def holds(self, leadership: Leadership) -> None:
+        """The log is ours, until that is lost: then what is in flight fails, and nothing more is written."""
+        self.leadership = leadership
+        leadership.on_lost(self.mailbox.wake)
 
     def close_to_callers(self) -> None:
         """Take no more commands, and send none; what came of effects is taken still, until `stop`."""
@@ -204,9 +217,10 @@ class Writer:
             while self._has_work():
                 await self._step()
             self._settled = True
-        except Fenced as error:
-            reason = partial(Fenced, error.log, error.commit, error.head)
-            self._observer.fenced(log=error.log, commit=error.commit, head=error.head)
+        except (Fenced, CommitsLost) as error:
+            reason = partial(type(error), error.log, error.commit, error.head)
+            tell = self._observer.fenced if isinstance(error, Fenced) else self._observer.commits_lost
+            tell(log=error.log, commit=error.commit, head=error.head)
         except BaseException as error:
             if self._closing and isinstance(error, asyncio.CancelledError):
                 raise  # `drain_seconds_max` is over: that is no defect
@@ -249,6 +263,8 @@ class Writer:
         """
         if self._defect is not None:
             raise self._defect
+        if self.leadership.is_lost and self._flight is None:
+            raise Fenced(self._store.name, self.head.number + 1, self.head.number)
         if self._flight is not None and self._flight.error is not None:
             self._lost(self._flight, self._flight.error)
         more = self._decide() and self._is_asked
@@ -325,7 +341,7 @@ class Writer:
         self._flight = flight = Flight(draft, commit)
         self._draft = None
         if self._launching is None:
-            flight.task = self._task(flight, write(self._store, commit))
+            flight.wait_for(write(self._store, commit, self._patience), self._arrived)
             return
         try:
             few = len(draft.outcomes) <= _ALONE_COMMANDS_MAX
@@ -333,17 +349,6 @@ class Writer:
             self._launching.launch(commit, partial(self._arrived, flight), alone=alone)
         except CommitFailed as error:
             self._arrived(flight, error)
-
-    def _task(self, flight: Flight, writing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        async def until_done() -> None:
-            try:
-                await writing
-            except Exception as error:  # noqa: BLE001 - it is what the commit ended with
-                self._arrived(flight, error)
-            else:
-                self._arrived(flight, None)
-
-        return asyncio.create_task(until_done(), name=f"millstream-commit-{flight.commit.number}")
 
     def _arrived(self, flight: Flight, error: BaseException | None) -> None:
         """The store says what became of a commit. Here between two turns of `run`, so nothing may be raised.
@@ -361,10 +366,10 @@ class Writer:
                     self._launch(draft)
                 if self.mailbox.is_waited_for:  # else `run` answers some in this very turn
                     self._owed.tell(_ANSWERS_MAX)
-            elif isinstance(error, Fenced | CommitFailed | OutcomeUnknown) or not isinstance(error, Exception):
-                flight.error = error
+            elif isinstance(error, _TOLD) or not isinstance(error, Exception):
+                flight.error = meaning_of(error)
             else:
-                flight.task = self._task(flight, settle(self._store, flight.commit, error))
+                flight.wait_for(settle(self._store, flight.commit, error, self._patience), self._arrived)
         except BaseException as defect:  # noqa: BLE001 - `run` raises it
             self._defect = defect
         self.mailbox.wake()
@@ -375,8 +380,8 @@ class Writer:
         if isinstance(error, CommitFailed | OutcomeUnknown):
             self._roll_back(flight, error)
             return
-        if isinstance(error, Fenced):
-            self._fail(flight.draft, partial(Fenced, error.log, error.commit, error.head))
+        if isinstance(error, Fenced | CommitsLost):
+            self._fail(flight.draft, partial(type(error), error.log, error.commit, error.head))
         else:
             self._flight = flight
         raise error
@@ -446,7 +451,10 @@ class Writer:
         try:
             rebuilt = await self._repair.attempt(self.head, self._slicer)
         except NotYet as error:
-            await self._refuse_waiting(str(error), error.__cause__ or error)
+            if self._patience.is_over:
+                await self._refuse_waiting(str(error), error.__cause__ or error)
+            else:
+                await anyio.sleep(self._patience.pause())
             return
         self.state = rebuilt.state
         self._timetable.follow(rebuilt.state.agenda)
@@ -470,7 +478,7 @@ class Writer:
         self.mailbox.admit()
         if not self._closing:
             # Callers try again by themselves. One that has set a timer, which may be in what has failed, relies on us.
-            seconds = self._repair.next_try(self._limits.store_retry_seconds) if self._keeps_agenda else inf
+            seconds = self._patience.pause() if self._keeps_agenda else inf
             await self._wait(seconds)
 
     def fail_all(self, reason: Callable[[], MillstreamError]) -> None:
@@ -481,10 +489,9 @@ class Writer:
         self._owed.tell(len(self._owed))
         unknown: Callable[[], MillstreamError] | None = None
         if self._flight is not None:
-            number = self._flight.commit.number
             if self._flight.task is not None:
-                self._flight.task.cancel()
-            unknown = partial(OutcomeUnknown, number, "the writer stopped while it was written")
+                self._flight.task.cancel()  # the store goes on with it, and is waited for when it is closed
+            unknown = partial(OutcomeUnknown, self._flight.commit.number, "the writer stopped while it was written")
             self._fail(self._flight.draft, unknown)
         if self._draft is not None:
             self._fail(self._draft, reason, before=unknown)

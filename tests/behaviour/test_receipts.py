@@ -34,7 +34,7 @@ from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import WriteModel, applies, handles
 from tests.shop import Add, Everything, Move, Note, Nothing, StockOf, Take, shop
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, Step, settled, start, write_state
+from tests.support import AT_ONCE, ScriptedLog, Step, settled, start, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +155,7 @@ async def test_if_the_first_is_not_written_both_hear_so_and_a_third_one_happens(
 @pytest.mark.parametrize("step", ["written", "lost"])
 async def test_who_asks_again_for_what_nobody_knows_hears_that_and_not_that_it_did_not_happen(step: Step) -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log, limits=Limits(batch_commands_max=4)) as engine:
+    async with Engine(shop, log=log, limits=Limits(batch_commands_max=4, store_retry_seconds=AT_ONCE)) as engine:
         log.steps.append(step)
         log.heads_fail = 1
         async with anyio.create_task_group() as group:
@@ -213,7 +213,7 @@ async def test_who_asks_again_for_what_is_durable_has_it_while_another_commit_fa
 
 async def test_while_the_store_is_down_who_asks_again_is_not_told_that_nothing_happened() -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log) as engine:
+    async with Engine(shop, log=log, limits=Limits(store_retry_seconds=AT_ONCE)) as engine:
         await engine.execute(ADD, command_id="id-1")
         log.steps.append("refused")
         log.probes_fail = 10**9

@@ -21,9 +21,9 @@ import pytest
 
 from millstream.engine import CommitFailed, Engine, LogCorrupt, LogRefused, SqliteLog, WriterUnavailable
 from millstream.engine.commits.commit import Commit
+from millstream.engine.testing.stores.written import APP, append_all, commits, head_of, read_all
 from tests.engine.stores.sqlite import children
 from tests.engine.stores.sqlite.children import child, in_own_mounts
-from tests.engine.stores.written import APP, append_all, commits, head_of, read_all
 from tests.shop import Add, StockOf, shop
 from tests.support import settled
 

@@ -23,7 +23,7 @@ from millstream.engine import LogCorrupt, LogRefused, SqliteLog
 from millstream.engine.commits.body import events_in
 from millstream.engine.commits.chain import Chain
 from millstream.engine.commits.commit import Commit, Head
-from tests.engine.stores.written import APP, append_all, commits, head_of, read_all
+from millstream.engine.testing.stores.written import APP, append_all, commits, head_of, read_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 

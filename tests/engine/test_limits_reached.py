@@ -44,6 +44,8 @@ PACES = {
 }  # fmt: skip
 #: Provoked there, as it takes a socket, a clock that leaps, a store that fails, or a view that is held up.
 ELSEWHERE = {
+    "stored_questions_max": "tests/views/sql/test_sql_view.py",
+    "stored_answer_seconds_max": "tests/views/sql/test_sql_view.py",
     "mailbox_bytes_max": "tests/engine/server/test_limits.py",
     "clock_jump_seconds_max": "tests/handlers/test_timers.py",
     "store_retry_seconds": "tests/handlers/test_timers.py",

@@ -38,6 +38,7 @@ from millstream.engine import (
 from millstream.engine.health import health_of
 from millstream.engine.server.backend import Backend
 from millstream.engine.stats import Health
+from millstream.engine.stores.capabilities import snapshots_of
 from millstream.engine.stores.memory import MemoryStore
 from millstream.views import View, answers, applies
 from tests.desk import Put, Seen, desk
@@ -323,7 +324,7 @@ async def test_a_snapshot_that_is_replaced_while_it_is_read_is_read_to_its_end(
         while engine.stats().snapshot_position < 10:
             await anyio.lowlevel.checkpoint()
         log = place.log()
-        pieces = log.snapshots.pieces
+        pieces = snapshots_of(log).pieces
 
         async def slow(snapshot: Any, start: int) -> Any:
             monkeypatch.undo()

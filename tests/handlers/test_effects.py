@@ -31,6 +31,7 @@ from millstream.engine import (
     UnknownMessage,
     WriterUnavailable,
 )
+from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Simulation, simulate
 from millstream.handlers import Attempt, Effects, performs
@@ -51,7 +52,7 @@ from tests.outside import (
     shop_of,
 )
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, Seen, agenda_of, is_deciding, settled, start, until
+from tests.support import AT_ONCE, ScriptedLog, Seen, agenda_of, is_deciding, settled, start, until
 
 pytestmark = pytest.mark.anyio
 
@@ -250,8 +251,9 @@ async def test_what_closing_cuts_off_is_owed_still_and_said(bank: Bank) -> None:
 
 @pytest.mark.parametrize("how", ["refused", "lost", "written"])
 async def test_a_store_that_fails_is_no_failed_attempt(bank: Bank, how: Any) -> None:
-    log, seen = ScriptedLog(), Seen()
-    async with Engine(shop, log=log, effects=[Payments(bank)], observers=[seen], snapshots=False) as engine:
+    log, seen, limits = ScriptedLog(), Seen(), Limits(store_retry_seconds=AT_ONCE)
+    made = Engine(shop, log=log, effects=[Payments(bank)], observers=[seen], snapshots=False, limits=limits)
+    async with made as engine:
         await engine.execute(Buy("o1"))
         log.steps.append(how)
         log.probes_fail = 1
@@ -283,7 +285,7 @@ async def test_an_effect_of_an_event_without_a_key_is_not_performed_again_becaus
 
 async def test_what_is_owed_is_not_called_nothing_while_it_is_not_known(bank: Bank) -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log, effects=False, limits=Limits(store_retry_seconds=0.001)) as engine:
+    async with Engine(shop, log=log, effects=False, limits=Limits(store_retry_seconds=AT_ONCE)) as engine:
         await engine.execute(Buy("o1"))
         log.steps.append("lost")
         log.probes_fail = 3
@@ -682,3 +684,46 @@ async def test_nothing_is_performed_before_the_commit_of_its_event_is_durable(ba
         assert (owed(engine), bank.asked) == (["effect:2/Payments.charge"], [])
         log.release()
         await until(lambda: bank.charged["o1"])
+
+
+# Two writers.
+
+
+@pytest.mark.parametrize("when", ["settles", "stopped"])
+async def test_an_effect_that_ran_on_two_writers_is_settled_once_and_the_other_outcome_is_told(when: str) -> None:
+    """The lock is lost, as a lease is: the old writer finds out by its next commit, or is told before."""
+    store, old, new, seen = MemoryStore(), Bank(), Bank(), Seen()
+    stale = Engine(shop, log=MemoryLog(store), effects=[Payments(old)], observers=[seen], snapshots=False)
+    async with stale:
+        release = old.hold("o1")
+        await stale.execute(Buy("o1"))
+        await until(lambda: old.running)
+        store.locked = False
+        async with Engine(shop, log=MemoryLog(store), effects=[Payments(new)], snapshots=False) as fresh:
+            await until(lambda: shop_of(fresh).confirmed == ["o1"])
+            await fresh.execute(Look())
+            if when == "stopped":
+                stale._writer.leadership.lose()
+                await until(lambda: stale.stats().writer.status == "stopped")
+            release()
+            await until(lambda: seen.names("effect_superseded"))
+            (line,) = [facts for name, facts in seen.happened if name == "effect_superseded"]
+            assert (line["effect"], line["how"]) == ("effect:1/Payments.charge", "done")
+            assert line["commands"] == ["Confirm"]
+            assert "another writer has the log" in line["problem"]
+            live = agenda_of(fresh)
+        store.locked = True  # the stale one lets go of what is not its own any more
+    assert (old.charged["o1"], new.charged["o1"]) == (1, 1)
+    async with replayed(MemoryLog(store)) as engine:
+        assert (agenda_of(engine), shop_of(engine).confirmed) == (live, ["o1"])
+
+
+async def test_while_the_lease_is_in_doubt_no_effect_begins(bank: Bank) -> None:
+    sure = False
+    async with Engine(shop, log=MemoryLog(), effects=[Payments(bank)]) as engine:
+        engine._writer.holds(Leadership(is_sure=lambda: sure))
+        await engine.execute(Buy("o1"))
+        await settled()
+        assert (bank.charged["o1"], owed(engine)) == (0, ["effect:1/Payments.charge"])
+        sure = True
+        await until(lambda: shop_of(engine).confirmed == ["o1"])

@@ -51,7 +51,7 @@ from millstream.handlers import (
     reacts,
 )
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import ScriptedLog, agenda_of, is_deciding, until, write_state
+from tests.support import AT_ONCE, ScriptedLog, agenda_of, is_deciding, until, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -545,7 +545,7 @@ async def test_what_is_set_with_no_delay_gets_a_commit_of_its_own_also_while_one
 
 async def test_while_the_store_fails_the_writer_asks_it_by_itself_where_a_timer_waits(log_lines: list[Any]) -> None:
     log = ScriptedLog()
-    async with Engine(theatre, log=log, limits=Limits(store_retry_seconds=0.01)) as engine:
+    async with Engine(theatre, log=log, limits=Limits(store_retry_seconds=AT_ONCE)) as engine:
         await engine.execute(Hold("s", "o", 0.05))
         log.steps.append("lost")
         log.probes_fail = 12

@@ -22,7 +22,7 @@ from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.threads import in_thread, release_gil
 from millstream.engine.stores.sqlite.connection import Steps
 
-__all__ = ["Appender", "Landed"]
+__all__ = ["Appender", "Landed", "settle_promise"]
 
 #: Is called on the loop, once: with what the work returned, or with what it raised.
 Landed: TypeAlias = Callable[[Any, BaseException | None], None]
@@ -146,7 +146,7 @@ class Appender:
     async def done(self, work: _Work) -> Any:
         """What the thread makes of the connection."""
         promise: asyncio.Future[Any] = self._loop.create_future()
-        self.launch(work, partial(_settle, promise))
+        self.launch(work, partial(settle_promise, promise))
         return await promise
 
     def _open(self, connect: Callable[[], sqlite3.Connection], steps_max: int) -> None:
@@ -224,7 +224,8 @@ class Appender:
             self._connection.close()
 
 
-def _settle(promise: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+def settle_promise(promise: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    """Give a future what came of something, if anybody waits still."""
     if promise.done():
         return
     if error is None:

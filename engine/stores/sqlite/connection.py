@@ -14,9 +14,12 @@ from typing import Any
 import aiosqlite
 import anyio
 
+from millstream.engine.errors import LogRefused
 from millstream.engine.loop.threads import YieldingGil
 
-__all__ = ["STEPS_MIN", "Database", "Steps", "connect", "runs_no_trigger", "steps_of"]
+__all__ = ["STEPS_MIN", "Database", "Steps", "connect", "require_version", "runs_no_trigger", "steps_of"]
+
+_SQLITE_MIN = (3, 38, 0)  # RETURNING, and JSON functions that are always there
 
 #: Steps of SQLite's virtual machine that any statement may take: a second, about.
 STEPS_MIN = 20_000_000
@@ -24,6 +27,19 @@ STEPS_MIN = 20_000_000
 _STEPS_PER_BYTE = 8
 #: How often they are counted. A statement with fewer never calls Python for it.
 _STEPS_COUNTED = 1_000_000
+
+
+def require_version(log: str) -> None:
+    """See that this Python's SQLite is one that logs can be kept in.
+
+    Raises:
+        LogRefused: it is older.
+    """
+    if sqlite3.sqlite_version_info < _SQLITE_MIN:
+        wanted = ".".join(map(str, _SQLITE_MIN))
+        raise LogRefused(
+            log, f"this Python has SQLite {sqlite3.sqlite_version}", f"use a Python with SQLite {wanted} or later"
+        )
 
 
 def steps_of(size_bytes: int) -> int:

@@ -28,11 +28,13 @@ from millstream.engine.commits.commit import FORMAT, Commit, Head
 from millstream.engine.errors import CommitFailed, DefinitionError, Fenced, LogCorrupt, LogLocked, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import AppendSignal, followed
+from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.owner import require_owner
+from millstream.engine.stores.settling import settled_by_probe
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.stores.sqlite import inspection
-from millstream.engine.stores.sqlite.appending import Appender
-from millstream.engine.stores.sqlite.connection import Database, connect, runs_no_trigger, steps_of
+from millstream.engine.stores.sqlite.appending import Appender, settle_promise
+from millstream.engine.stores.sqlite.connection import Database, connect, require_version, runs_no_trigger, steps_of
 from millstream.engine.stores.sqlite.errors import (
     ERRORS,
     MAKE_ROOM,
@@ -43,7 +45,8 @@ from millstream.engine.stores.sqlite.errors import (
     text_of,
 )
 from millstream.engine.stores.sqlite.files import NEXT_STEP, FileWatch
-from millstream.engine.stores.sqlite.locks import locked
+from millstream.engine.stores.sqlite.leader import forget_leader, leader_beside, say_leader
+from millstream.engine.stores.sqlite.locks import free, locked
 from millstream.engine.stores.sqlite.names import require_one_path
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, make_with
 from millstream.engine.stores.sqlite.reading import SqliteReader
@@ -62,10 +65,11 @@ from millstream.engine.stores.sqlite.wal import WalSize, missing_from
 
 __all__ = ["CHECKPOINT_PAGES", "SqliteLog"]
 
-_SQLITE_MIN = (3, 38, 0)  # RETURNING, and JSON functions that are always there
 #: Pages in the ``-wal`` from which a commit moves them into the database, while its callers wait: 3.5 ms for so many,
 #: 25 ms for 4,000. Commits of one command are faster, too, with a short ``-wal``.
 CHECKPOINT_PAGES = 500
+#: How often a lock that another writer has is tried.
+_TURN_SECONDS = 0.1
 _WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
 _PRAGMAS = (
@@ -122,6 +126,7 @@ class SqliteLog:
         self._snapshots = SqliteSnapshots(f"{self.path}-snapshots", like=self.path)
         self._place()
         self._lock: sqlite3.Connection | None = None
+        self._address: str | None = None
         self._writer: Appender | None = None
         self._writing: Writing
         self._appended = AppendSignal()
@@ -150,22 +155,29 @@ class SqliteLog:
     def snapshots(self) -> SnapshotStore:
         return self._snapshots
 
-    async def open(self, application: str) -> None:
-        self._check_version()
+    async def open(self, application: str, address: str | None = None) -> Leadership:
+        require_version(self.name)
         self._stay()
         if not self.path.parent.is_dir():
             raise LogRefused(self.name, f"there is no folder {str(self.path.parent)!r}", "make the folder first")
         self._lock = await in_thread(self._take_lock)
-        await self._or_close(lambda: self._open(application))
+        return await self._or_close(lambda: self._open(application, address))
+
+    async def wait_for_turn(self) -> None:
+        self._stay()
+        await free(self.path, _TURN_SECONDS)
+
+    async def leader(self) -> str | None:
+        return await in_thread(leader_beside, self.path)
 
     async def attach(self) -> str:
-        self._check_version()
+        require_version(self.name)
         self._stay()
         return await self._or_close(self._reader.attach)
 
     async def append(self, commit: Commit) -> None:
         promise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.launch(commit, partial(_tell, promise))
+        self.launch(commit, partial(settle_promise, promise, None))
         await promise
 
     def launch(self, commit: Commit, landed: Callable[[Exception | None], None], *, alone: bool = False) -> None:
@@ -285,6 +297,9 @@ class SqliteLog:
         await self._writer.rows(PROBE)
         self._appended.tell()  # of a commit whose append failed, and which is there after all
 
+    async def settle(self, commit: Commit) -> bool:
+        return await settled_by_probe(self, commit)
+
     async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:
         return await self._reader.read(after, bytes_max)
 
@@ -310,6 +325,9 @@ class SqliteLog:
             await self._writer.close()
             self._writer = None
         if self._lock is not None:
+            if self._address is not None:
+                await in_thread(forget_leader, self.path, self._address)
+                self._address = None
             await in_thread(self._lock.close)
             self._lock = None
 
@@ -368,15 +386,6 @@ class SqliteLog:
         )
         self._snapshots.place(Path(f"{self.path}-snapshots"), self.path)
 
-    def _check_version(self) -> None:
-        if sqlite3.sqlite_version_info < _SQLITE_MIN:
-            wanted = ".".join(map(str, _SQLITE_MIN))
-            raise LogRefused(
-                self.name,
-                f"this Python has SQLite {sqlite3.sqlite_version}",
-                f"use a Python with SQLite {wanted} or later",
-            )
-
     async def _or_close(self, opening: Callable[[], Awaitable[T]]) -> T:
         """What ``opening`` returns; if it fails, everything is closed and SQLite's errors are raised as the log's."""
         try:
@@ -423,7 +432,7 @@ class SqliteLog:
             raise LogLocked(self.name)
         return lock
 
-    async def _open(self, application: str) -> None:
+    async def _open(self, application: str, address: str | None) -> Leadership:
         steps_max = steps_of(self._checked_bytes_max)
         db = await connect(self.path, busy_seconds_max=self._busy_seconds_max, steps_max=steps_max)
         try:
@@ -454,6 +463,8 @@ class SqliteLog:
         self._wal.begin(self.path, page_bytes)
         self._is_cut, self._unseen = False, 0
         self._appended = AppendSignal()
+        self._address = address
+        return Leadership(address, took_over=await in_thread(say_leader, self.path, address))
 
     def _connect(self) -> sqlite3.Connection:
         """The connection that appends."""
@@ -487,12 +498,3 @@ def _after_a_look(
     except sqlite3.Error as error:
         raise CommitFailed(number + 1, f"its file can't be looked at: {text_of(error)}") from error
     return work(db)
-
-
-def _tell(promise: asyncio.Future[None], error: Exception | None) -> None:
-    if promise.done():
-        return
-    if error is None:
-        promise.set_result(None)
-    else:
-        promise.set_exception(error)

@@ -65,7 +65,7 @@ def test_snapshots_are_taken_beside_a_running_writer_and_are_what_the_next_openi
         assert values.pop("size_bytes") > 50
         assert values.pop("parts") == PARTS
         assert values == {"log": "shop.db", "app": "tests.shop:shop", "position": 3, "is_whole": True}
-        for name in ("shop.db", "shop.db-wal", "shop.db-snapshots", "shop.db-snapshots-wal"):
+        for name in ("shop.db", "shop.db-wal", "shop.db-snapshots"):
             (tmp_path / name.replace("shop", "crashed")).write_bytes((tmp_path / name).read_bytes())
     assert stock(log_lines, "crashed.db") == (3, 0)
 

@@ -209,12 +209,12 @@ async def test_an_error_of_the_whole_request_is_that_of_each_command_and_none_is
     async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
         visit = await there.visit()
         many = start(group, client.execute_many([Add("a", 1)] * 2))
-        visit.fail(await visit.request(), 2009, "x", error="NotLeader", address="tcp://there:1")
+        visit.fail(await visit.request(), 2009, "x", error="NotLeader", address="unix:///there")
         await until(lambda: many.settled)
         one, other = many.value
         assert isinstance(one, NotLeader)
         assert isinstance(other, NotLeader)
-        assert (one.address, other.address, one is other) == ("tcp://there:1", "tcp://there:1", False)
+        assert (one.address, other.address, one is other) == ("unix:///there", "unix:///there", False)
 
 
 async def test_many_commands_that_were_sent_twice_and_denied_once_are_in_doubt() -> None:

@@ -17,6 +17,7 @@ from millstream.engine.errors import (
     CallerError,
     CommandIdReused,
     CommitFailed,
+    CommitsLost,
     CommitTooLarge,
     ConnectionLost,
     DeadlineExceeded,
@@ -33,6 +34,7 @@ from millstream.engine.errors import (
     LogRefused,
     MillstreamError,
     NotAuthenticated,
+    NotKept,
     NotLeader,
     NotOnAgenda,
     NotPermitted,
@@ -50,6 +52,7 @@ from millstream.engine.errors import (
     ViewBehind,
     ViewFaulted,
     ViewIncomplete,
+    ViewUnavailable,
     WatchesFull,
     WatchOverrun,
     WriterUnavailable,
@@ -179,6 +182,17 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         "log bank.db has its head at commit 9, so commit 8 does not follow: "
         "another writer has taken over, this one has stopped",
     ),
+    (
+        StorageError,
+        Fenced("bank.db", 8, 7),
+        "log bank.db has another writer, which has taken over at commit 7: commit 8 is not written, this one has stopped",
+    ),
+    (
+        StorageError,
+        CommitsLost("bank.db", 8, 5),
+        "log bank.db ends at commit 5, and commit 8 was durable: the store has lost what it had taken; "
+        "bring that back before anybody writes, or open everything anew to go on without it",
+    ),
     (AuthorError, DefinitionError("handled twice", "a.B.c", "d.E.f"), "handled twice (a.B.c and d.E.f)"),
     (AuthorError, DefinitionError("no models"), "no models"),
     (
@@ -252,6 +266,16 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
         NotOnAgenda("event:812/Selling.placed", 2),
         "the agenda has no 'event:812/Selling.placed'; it holds 2: agenda.entries() or `millstream agenda list` names "
         "them",
+    ),
+    (
+        CallerError,
+        NotKept("Sales", "earlier state", "ask another view"),
+        "view Sales keeps its state in a database, which has no earlier state: ask another view",
+    ),
+    (
+        TryAgainLater,
+        ViewUnavailable("Sales", "database is locked"),
+        "the database of view Sales can't be used now: database is locked; try again later",
     ),
     (
         CallerError,

@@ -28,6 +28,7 @@ from millstream.engine.stores.memory import MemoryStore
 from millstream.views import View, answers, applies
 from tests.shop import Add, Added, Book, Break, Broke, Everything, Note, Noted, Notes, Stock, StockOf, shop
 from tests.support import (
+    AT_ONCE,
     ScriptedLog,
     Step,
     published,
@@ -279,7 +280,8 @@ async def test_who_waits_for_a_position_whose_commit_fails_is_told_that_it_is_ab
 
 async def test_a_position_in_doubt_is_waited_for_and_one_that_was_refused_is_above_the_head() -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log) as engine, anyio.create_task_group() as group:
+    limits = Limits(store_retry_seconds=AT_ONCE)
+    async with Engine(shop, log=log, limits=limits) as engine, anyio.create_task_group() as group:
         log.steps.extend(["refused", "written"])
         with pytest.raises(CommitFailed):
             await engine.execute(Add("a", 1))

@@ -16,13 +16,14 @@ from msgspec.structs import replace
 from millstream.engine import App, Command, CommitFailed, Engine, Limits, LogCorrupt, MemoryLog, MillstreamError, Query
 from millstream.engine.observers import Observer
 from millstream.engine.snapshots.part import Sealing, Snapshot
+from millstream.engine.stores.capabilities import snapshots_of
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.testing.stores.snapshot_conformance import begin, read
 from millstream.handlers import WriteModel, applies
 from millstream.views import View, answers
 from tests import shop as shop_module
-from tests.engine.stores.snapshot_conformance import begin, read
 from tests.shop import (
     Add,
     Added,
@@ -425,7 +426,7 @@ async def test_a_new_view_is_made_from_the_whole_log_and_a_removed_one_leaves_no
     limits = Limits(snapshot_events_every=2)
     for grown, there in ((3, True), (2, True), (0, False)):  # 8 events before; a snapshot at 8 is of use up to 12
         async with Engine(few, log=place.log(), limits=limits) as engine:
-            kept = {snapshot.part for snapshot in await engine.log.snapshots.kept()}
+            kept = {snapshot.part for snapshot in await snapshots_of(engine.log).kept()}
             assert ("view Shelf" in kept) is there
             await engine.execute_many([Add("a", 1)] * grown)
     assert kept == {"ledger", "model Book", "model Stock", "view Pinboard"}

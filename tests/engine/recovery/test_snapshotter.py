@@ -19,13 +19,14 @@ from millstream.engine.recovery.catalog import Catalog
 from millstream.engine.recovery.recovery import Recovery
 from millstream.engine.recovery.snapshotter import Snapshotter
 from millstream.engine.snapshots.part import Snapshot
+from millstream.engine.stores.capabilities import snapshots_of
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
+from millstream.engine.testing.stores.snapshot_conformance import begin, read
 from millstream.handlers import WriteModel
 from millstream.views import View, answers, applies
-from tests.engine.stores.snapshot_conformance import begin, read
 from tests.shop import Add, Added, Book, Break, Broke, Broken, Fragile, Note, Pinboard, Shelf, Stock, StockOf, shop
 from tests.stores import MemoryPlace, SqlitePlace
 from tests.support import ScriptedLog, StoreBroke, engine_state, is_deciding, new_parts, settled, start, write_state
@@ -268,7 +269,7 @@ async def test_closing_in_the_middle_of_a_snapshot_takes_one_of_the_state_at_clo
     assert told(log_lines, "snapshot_failed") == []
     async with Engine(shop, log=place.log()) as engine:
         assert await engine.ask(StockOf("a")) == 155
-        store = engine.log.snapshots
+        store = snapshots_of(engine.log)
         assert await kept(store) == dict.fromkeys(PARTS, 3)
     assert opened(log_lines) == 0
     assert told(log_lines, "snapshot_set_aside") == []
@@ -579,7 +580,7 @@ async def test_the_states_at_closing_are_what_is_stored(place: MemoryPlace | Sql
         assert engine_state(engine)[0][:3] == [Stock({"a": 5, "b": 1}), Book(["one"], 3), {"a": 2, "b": 1}]
         assert [receipt.command_id for _, receipt in engine_state(engine)[0][3]] == ["1", "2", "3"]
         assert engine_state(engine)[1] == [Shelf({"a": 5, "b": 1}), Pinboard(["one"]), Fragile()]
-        assert await kept(engine.log.snapshots) == dict.fromkeys(PARTS, 2)
+        assert await kept(snapshots_of(engine.log)) == dict.fromkeys(PARTS, 2)
     assert opened(log_lines) == 0
 
 

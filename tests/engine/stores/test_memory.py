@@ -4,7 +4,7 @@ import pytest
 
 from millstream.engine import MemoryLog
 from millstream.engine.stores.memory import MemoryStore
-from tests.engine.stores.conformance import LogConformance
+from millstream.engine.testing.stores.log_conformance import LogConformance
 
 pytestmark = pytest.mark.anyio
 

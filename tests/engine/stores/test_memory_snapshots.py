@@ -4,7 +4,7 @@ import pytest
 
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.engine.stores.snapshot_port import SnapshotStore
-from tests.engine.stores.snapshot_conformance import SnapshotConformance
+from millstream.engine.testing.stores.snapshot_conformance import SnapshotConformance
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ import pytest
 from millstream.engine import CommitFailed, DefinitionError, Fenced
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Faults, FaultyLog, Simulation, StoreFault, simulate
-from tests.engine.stores.conformance import LogConformance
-from tests.engine.stores.written import APP, READ_BYTES, commits
+from millstream.engine.testing.stores.log_conformance import LogConformance
+from millstream.engine.testing.stores.written import APP, READ_BYTES, commits
 
 TRIES = 40
 

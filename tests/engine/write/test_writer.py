@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from millstream.engine import Engine, Fenced, Limits, MemoryLog, Observer, Receipt, Rejected, WriterUnavailable
@@ -17,7 +18,7 @@ from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.loop.clock import utc_now
 from millstream.engine.stores.memory import MemoryStore
 from tests.shop import Add, Broke, Everything, StockOf, Take, shop
-from tests.support import Outcome, ScriptedLog, Step, engine_state, settled, start
+from tests.support import AT_ONCE, Outcome, ScriptedLog, Step, engine_state, settled, start
 
 pytestmark = pytest.mark.anyio
 
@@ -244,7 +245,9 @@ async def test_outcomes_of_an_execute_many_stay_with_their_commands_when_a_commi
 
 async def test_a_store_that_keeps_failing_is_asked_before_the_state_is_rebuilt_and_commands_hear_why() -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log, limits=Limits(slice_ms_max=60_000)) as engine:  # 20 commands are one commit
+    async with Engine(
+        shop, log=log, limits=Limits(slice_ms_max=60_000, store_retry_seconds=AT_ONCE)
+    ) as engine:  # 20 are one commit
         await engine.execute(Add("a", 1))
         reads = log.reads_started
         log.steps.append("refused")
@@ -280,7 +283,8 @@ async def test_an_outcome_that_nobody_can_tell_is_said_to_be_unknown_and_settled
     step: Step, stock: int, log_lines: list[Any]
 ) -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log, limits=TWO) as engine, anyio.create_task_group() as group:
+    limits = msgspec.structs.replace(TWO, store_retry_seconds=AT_ONCE)
+    async with Engine(shop, log=log, limits=limits) as engine, anyio.create_task_group() as group:
         await engine.execute(Add("a", 10))
         log.steps.append(step)
         log.heads_fail = 1
@@ -302,7 +306,7 @@ async def test_an_outcome_that_nobody_can_tell_is_said_to_be_unknown_and_settled
 
 async def test_while_the_log_cannot_be_read_back_commands_are_refused_and_then_it_goes_on() -> None:
     log = ScriptedLog()
-    async with Engine(shop, log=log) as engine:
+    async with Engine(shop, log=log, limits=Limits(store_retry_seconds=AT_ONCE)) as engine:
         await engine.execute(Add("a", 1))
         log.steps.append("refused")
         log.reads_fail = 10**9
@@ -323,7 +327,7 @@ async def test_an_engine_opens_on_a_store_that_takes_nothing_and_goes_on_when_it
     async with Engine(shop, log=log) as engine:
         await engine.execute(Add("a", 1))
     log.probes_fail = 2
-    async with Engine(shop, log=log) as engine:
+    async with Engine(shop, log=log, limits=Limits(store_retry_seconds=AT_ONCE)) as engine:
         assert await engine.ask(StockOf("a")) == 1
         with pytest.raises(WriterUnavailable, match="the store takes no commits: while probed; views still answer"):
             await engine.execute(Add("a", 1))

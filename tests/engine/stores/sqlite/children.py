@@ -27,7 +27,7 @@ import structlog
 from millstream.engine import Engine, MillstreamError, Receipt, SqliteLog
 from millstream.engine.commits.body import events_in
 from millstream.engine.commits.commit import Commit
-from tests.engine.stores.written import APP, commits, head_of, read_all
+from millstream.engine.testing.stores.written import APP, commits, head_of, read_all
 from tests.shop import Add, shop
 
 __all__ = ["Child", "child", "in_own_mounts"]

@@ -17,7 +17,7 @@ from millstream.engine import CommitFailed, DefinitionError, Engine, Fenced, Lim
 from millstream.engine.commits.commit import Commit
 from millstream.engine.stores.sqlite.appending import Appender
 from millstream.engine.stores.sqlite.connection import STEPS_MIN
-from tests.engine.stores.written import APP, commits, read_all
+from millstream.engine.testing.stores.written import APP, commits, read_all
 from tests.shop import Add, StockOf, shop
 
 pytestmark = pytest.mark.anyio

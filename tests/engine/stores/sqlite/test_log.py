@@ -11,8 +11,8 @@ import pytest
 
 from millstream.engine import CommitFailed, LogCorrupt, LogLocked, LogRefused, SqliteLog
 from millstream.engine.commits.commit import FORMAT
-from tests.engine.stores.conformance import LogConformance
-from tests.engine.stores.written import APP, READ_BYTES, commits, read_all
+from millstream.engine.testing.stores.log_conformance import LogConformance
+from millstream.engine.testing.stores.written import APP, READ_BYTES, commits, read_all
 
 pytestmark = pytest.mark.anyio
 

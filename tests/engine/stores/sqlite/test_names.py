@@ -8,10 +8,10 @@ import pytest
 
 from millstream.engine import LogRefused, SqliteLog
 from millstream.engine.stores.sqlite.names import Mount, mounted, mounts_in
+from millstream.engine.testing.stores.written import APP, commits, read_all
 from millstream.engine.upkeep import attached, backup_log, verify_log
 from tests.engine.stores.sqlite import children
 from tests.engine.stores.sqlite.children import child, in_own_mounts
-from tests.engine.stores.written import APP, commits, read_all
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from millstream.engine import Engine, SqliteLog
+from millstream.engine.testing.stores.written import APP
 from millstream.engine.upkeep import attached, backup_log, export_log, import_log
-from tests.engine.stores.written import APP
 from tests.shop import Add, shop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name != "posix", reason="only POSIX has these permissions")]

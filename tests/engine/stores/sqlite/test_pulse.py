@@ -14,9 +14,9 @@ import pytest
 from millstream.engine import LogRefused, SqliteLog
 from millstream.engine.commits.commit import Commit
 from millstream.engine.stores.sqlite.reading import SqliteReader
+from millstream.engine.testing.stores.written import APP, READ_BYTES, append_all, commits, read_all, take
 from tests.engine.stores.sqlite import children
 from tests.engine.stores.sqlite.children import child
-from tests.engine.stores.written import APP, READ_BYTES, append_all, commits, read_all, take
 
 pytestmark = pytest.mark.anyio
 #: For what happens in a process of its own, whatever loop waits for it here.

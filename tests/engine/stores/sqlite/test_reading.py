@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from millstream.engine import LogRefused, SqliteLog
-from tests.engine.stores.written import APP
+from millstream.engine.testing.stores.written import APP
 
 
 async def refused(path: Path, message: str) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from millstream.engine import CommitFailed, LogCorrupt, LogRefused, SqliteLog
 from millstream.engine.stores.sqlite.connection import STEPS_MIN, connect
+from millstream.engine.testing.stores.written import APP, commits, read_all
 from millstream.engine.upkeep import attached, verify_log
 from tests.behaviour.test_old_files import made_from
 from tests.engine.stores.sqlite.test_log import change, opened, written
-from tests.engine.stores.written import APP, commits, read_all
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ import pytest
 
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.stores.sqlite.snapshots import SqliteSnapshots
-from tests.engine.stores.snapshot_conformance import (
+from millstream.engine.testing.stores.snapshot_conformance import (
     SnapshotConformance,
     begin,
     head,

@@ -13,16 +13,21 @@ from millstream.engine.snapshots.part import Sealing, Snapshot
 from millstream.engine.stores.errors import SnapshotsLocked
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
+__all__ = ["SnapshotConformance", "begin", "head", "pieces", "read", "replace", "sealed", "take"]
+
 
 def head(number: int) -> Head:
+    """A head with so many commits, ten events each."""
     return Head(number, number * 10, f"2026-01-01T00:00:00.{number:06}Z", number.to_bytes(32, "big"))
 
 
 def pieces(count: int, text: str = "a") -> list[bytes]:
+    """So many pieces, each different."""
     return [f"counts={text} {index}".encode() + bytes(index) for index in range(count)]
 
 
 def sealed(part: str, number: int, made: Sequence[bytes], notes: bytes = b"") -> Snapshot:
+    """The snapshot that pieces make up, of a part at a commit."""
     sealing = Sealing()
     for piece in made:
         sealing.add(piece)
@@ -30,11 +35,13 @@ def sealed(part: str, number: int, made: Sequence[bytes], notes: bytes = b"") ->
 
 
 async def begin(store: SnapshotStore, part: str, made: Sequence[bytes]) -> None:
+    """Add all pieces of a snapshot, and don't finish it."""
     for index, piece in enumerate(made):
         await store.add(part, index, piece)
 
 
 async def take(store: SnapshotStore, part: str, number: int, made: Sequence[bytes], notes: bytes = b"") -> Snapshot:
+    """Add all pieces of a snapshot, and finish it."""
     await begin(store, part, made)
     snapshot = sealed(part, number, made, notes)
     await store.finish(snapshot)
@@ -49,6 +56,7 @@ async def replace(store: SnapshotStore, part: str, number: int, made: Sequence[b
 
 
 async def read(store: SnapshotStore, snapshot: Snapshot) -> list[bytes]:
+    """All pieces of a snapshot."""
     found: list[bytes] = []
     while len(found) < snapshot.pieces and (some := await store.pieces(snapshot, len(found))):
         found += some
@@ -64,7 +72,7 @@ class SnapshotConformance(ABC):
 
     @abstractmethod
     async def held(self, store: SnapshotStore) -> int:
-        """How many pieces the store holds, whoever they belong to."""
+        """How many pieces the store holds, of all snapshots."""
 
     @pytest.fixture(autouse=True)
     async def _close_all(self) -> AsyncIterator[None]:

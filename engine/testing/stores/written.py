@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator, Sequence
 import anyio
 import msgspec
 
-from millstream.engine import Log
-from millstream.engine.commits.commit import Commit, Head
-from tests.support import Row, sealed_rows
+from millstream.engine.commits.commit import Commit, Head, seal
+from millstream.engine.stores.port import Log
+
+__all__ = ["APP", "READ_BYTES", "TEXT", "append_all", "commits", "head_of", "read_all", "take"]
 
 APP = "conformance"
 READ_BYTES = 100_000
@@ -23,18 +24,21 @@ def commits(count: int, after: Head | None = None, events: int = 2) -> list[Comm
     """Commits that follow ``after``, each with so many events."""
     head, made = after or Head(), []
     for _ in range(count):
-        data = msgspec.json.encode([{"type": "Done", "key": "k", "text": TEXT}] * events)
-        commit = sealed_rows(head, f"2026-01-01T00:00:00.{head.number:06}Z", [Row("Do", "k", events=msgspec.Raw(data))])
+        done = [{"type": "Done", "key": "k", "text": TEXT}] * events
+        body = msgspec.json.encode([{"type": "Do", "key": "k", "events": done}])
+        commit = seal(head, f"2026-01-01T00:00:00.{head.number:06}Z", body)
         made.append(commit)
         head = head_of(commit, events)
     return made
 
 
 def head_of(commit: Commit, events: int = 2) -> Head:
+    """A log's head with such a commit."""
     return Head(commit.number, commit.position - 1 + events, commit.recorded_at, commit.digest)
 
 
 async def read_all(log: Log, after: int = 0, bytes_max: int = READ_BYTES) -> list[Commit]:
+    """All commits after a number."""
     found: list[Commit] = []
     while page := await log.read(found[-1].number if found else after, bytes_max):
         found += page
@@ -42,6 +46,7 @@ async def read_all(log: Log, after: int = 0, bytes_max: int = READ_BYTES) -> lis
 
 
 async def append_all(log: Log, written: Sequence[Commit]) -> None:
+    """Append one after another."""
     for commit in written:
         await log.append(commit)
 

@@ -1,0 +1,109 @@
+"""Where a view keeps its state, if that is not in memory: the port that such a storage implements.
+
+Here: the contract, and what may go wrong. Not here: who calls it, and when (`stored_actor`).
+
+Its methods block, and are called in threads; those that write by one task at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from millstream.engine.commits.commit import Head
+
+__all__ = ["Asked", "StorageAway", "StorageMoved", "StorageUnknown", "ViewStorage"]
+
+
+class StorageAway(Exception):
+    """The storage can't be used now: it is locked, full, or out of reach. It may be later."""
+
+
+class StorageMoved(Exception):
+    """Another process has written to the storage: its head is another one."""
+
+
+class StorageUnknown(Exception):
+    """The storage is at a commit that the log does not have: it followed another history."""
+
+
+class Asked(Protocol):
+    """One question, which may be interrupted."""
+
+    def run(self) -> tuple[Any, int]:
+        """The answer, and the position of the storage's head in the same transaction.
+
+        Raises:
+            StorageAway: it can't be asked now.
+            Exception: what answering raised.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """End it soon, from another thread. Never raises."""
+        ...
+
+
+class ViewStorage(Protocol):
+    """A state in a database, with its head: the last commit that is in it, and notes about what was left out.
+
+    A page of commits is one transaction with the head that follows from it. The head is compared and swapped: of two
+    processes that write to one storage, one succeeds.
+    """
+
+    def open(self) -> tuple[Head, bytes]:
+        """Make what is not there yet; the head, and the notes. Also to look again, when another process has written.
+
+        Raises:
+            StorageAway: not now.
+            Exception: it can't be used.
+        """
+        ...
+
+    def write(self, statements: Sequence[Any], before: Head, after: Head, notes: bytes) -> None:
+        """Execute statements in one transaction, and move the head.
+
+        Raises:
+            StorageAway: nothing was written.
+            StorageMoved: the head is not ``before``; nothing was written.
+            Exception: a statement failed; nothing was written.
+        """
+        ...
+
+    def begin(self, before: Head) -> None:
+        """Begin a transaction for `try_these`, which ends with `commit` or `rollback`.
+
+        Raises:
+            StorageAway: not now.
+            StorageMoved: the head is not ``before``.
+        """
+        ...
+
+    def try_these(self, statements: Sequence[Any]) -> None:
+        """Execute the statements of one event; where one fails, none of them was executed.
+
+        Raises:
+            StorageAway: the transaction is over.
+            Exception: a statement failed.
+        """
+        ...
+
+    def commit(self, before: Head, after: Head, notes: bytes) -> None:
+        """End the transaction, and move the head.
+
+        Raises:
+            StorageAway: nothing was written.
+        """
+        ...
+
+    def rollback(self) -> None:
+        """End the transaction without a trace. Never raises."""
+        ...
+
+    def question(self, answer: Callable[[Any, Any], Any], query: Any) -> Asked:
+        """A question that is to be asked: ``answer`` is called with what it may look at, and the query."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections. Never raises."""
+        ...

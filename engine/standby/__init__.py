@@ -1,0 +1,3 @@
+"""Standing by for another writer's log, and taking it over."""
+
+__all__: list[str] = []

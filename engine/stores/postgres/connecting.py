@@ -1,0 +1,146 @@
+"""Connections to a PostgreSQL server: made when one is needed, again when one is lost, used by one statement at a time.
+
+Here: that no cancellation reaches the driver, and that a server which says nothing is given up. Not here: statements.
+
+A cancelled statement would be cancelled at the server, by a second connection; of an append that waits for its
+synchronous standby the server then says that it has succeeded. So each piece of work has a task of its own, which is
+waited for, by whichever task it was begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+
+from millstream.engine.stores.postgres.settings import Password, Settings
+
+__all__ = ["Connection", "Session", "connector"]
+
+T = TypeVar("T")
+
+#: A text, as the class takes its parameter in its stubs only.
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+_Connect: TypeAlias = Callable[[], Awaitable[Connection]]
+
+
+def connector(settings: Settings, password: Password | None, *, writes: bool) -> _Connect:
+    """What makes a connection.
+
+    Args:
+        settings: where to.
+        password: is asked for each connection; the address or the environment says it otherwise.
+        writes: a server is looked for that takes changes, where several are named.
+    """
+    more: dict[str, Any] = {}
+    if writes and not settings.chooses_server:
+        more["target_session_attrs"] = "read-write"
+    if password is not None:
+        more["password"] = password
+    if settings.pooled and not writes:
+        more["statement_cache_size"] = 0
+
+    async def connect() -> Connection:
+        connection: Connection = await asyncpg.connect(settings.dsn, timeout=settings.answer_seconds_max, **more)
+        return connection
+
+    return connect
+
+
+class Session:
+    """One connection at a time, made again when it was lost.
+
+    Args:
+        connect: makes one.
+        prepare: is done with each new one before anything else is.
+        seconds_max: how long a piece of work may take before the connection is given up.
+    """
+
+    def __init__(
+        self,
+        connect: _Connect,
+        prepare: Callable[[Connection], Awaitable[object]] | None = None,
+        *,
+        seconds_max: float,
+    ) -> None:
+        self._connect = connect
+        self._prepare = prepare
+        self._seconds_max = seconds_max
+        self._connection: Connection | None = None
+        self._turn = asyncio.Lock()
+        self._underway: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
+        #: How often it has connected.
+        self.generation = 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do something with the connection, after all that was begun before. It goes on if the caller is cancelled.
+
+        Raises:
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: as the driver does.
+        """
+        if self._is_closed:
+            raise ConnectionError("the connection is closed")
+        task = asyncio.ensure_future(self._in_turn(work))
+        self._underway.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._underway.discard(task)
+        if not task.cancelled():
+            task.exception()  # the task that began it may have been cancelled
+
+    async def _in_turn(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self._turn:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = await self._connected()
+            timer = asyncio.get_running_loop().call_later(self._seconds_max, connection.terminate)
+            try:
+                return await work(connection)
+            finally:
+                timer.cancel()
+
+    async def _connected(self) -> Connection:
+        self._connection = None
+        connection = await self._connect()
+        if self._prepare is not None:
+            timer = asyncio.get_running_loop().call_later(self._seconds_max, connection.terminate)
+            try:
+                await self._prepare(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            finally:
+                timer.cancel()
+        self._connection = connection
+        self.generation += 1
+        return connection
+
+    def drop(self) -> None:
+        """Give the connection up: what is under way fails, and the next piece of work gets a new one."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def close(self) -> None:
+        """Wait for what is under way, and close the connection."""
+        self._is_closed = True
+        while self._underway:
+            await asyncio.wait(self._underway)
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            timer = asyncio.get_running_loop().call_later(self._seconds_max, connection.terminate)
+            try:
+                await connection.close()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                connection.terminate()
+            finally:
+                timer.cancel()

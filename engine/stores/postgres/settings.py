@@ -1,0 +1,80 @@
+"""What an address of a log in PostgreSQL says: where the server is, which schema holds the log, and how to get there.
+
+Pure: no connection. Not here: what is done with it (`connecting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from millstream.engine.errors import LogRefused
+
+__all__ = ["Password", "Settings", "settings_of"]
+
+#: A password that expires: called for each connection.
+Password: TypeAlias = Callable[[], str] | Callable[[], Awaitable[str]]
+
+_SCHEMA = "millstream"
+#: What PostgreSQL keeps of a name.
+_SCHEMA_BYTES_MAX = 63
+_LEASE_SECONDS = 3.0
+_LEASE_SECONDS_MIN = 0.5
+_ANSWER_SECONDS_MAX = 10.0
+
+
+class Settings(NamedTuple):
+    """Where a log is, and how long its server is waited for."""
+
+    #: What asyncpg takes.
+    dsn: str
+    #: What errors call it: without a user's name or a password.
+    name: str
+    schema: str = _SCHEMA
+    #: How long a writer that says nothing keeps the log.
+    lease_seconds: float = _LEASE_SECONDS
+    #: How long a statement may take before its connection is given up.
+    answer_seconds_max: float = _ANSWER_SECONDS_MAX
+    #: Readers come through a pooler that gives each transaction another session: nothing is prepared or listened to.
+    pooled: bool = False
+    #: The address asks for a certain kind of server.
+    chooses_server: bool = False
+
+    @property
+    def place(self) -> str:
+        """The schema as it stands in a statement."""
+        return '"' + self.schema.replace('"', '""') + '"'
+
+
+def settings_of(address: str) -> Settings:
+    """Read ``postgresql://USER@HOST:PORT/DATABASE?schema=NAME``.
+
+    Of the query ``schema``, ``lease_seconds``, ``answer_seconds_max`` and ``pooled`` are ours; all else (``sslmode``,
+    ``sslrootcert``, ``target_session_attrs`` …) is the driver's, and several hosts are apart by commas.
+
+    Raises:
+        LogRefused: it is no such address.
+    """
+    try:
+        parts = urlsplit(address)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        schema = query.pop("schema", _SCHEMA)
+        lease = float(query.pop("lease_seconds", _LEASE_SECONDS))
+        answer = float(query.pop("answer_seconds_max", _ANSWER_SECONDS_MAX))
+        pooled = {"true": True, "false": False}[query.pop("pooled", "false")]
+    except (ValueError, KeyError) as error:
+        raise _refused(address, str(error) or repr(error)) from error
+    hosts = ",".join(host.rpartition("@")[2] for host in parts.netloc.split(","))
+    name = f"postgresql://{hosts}{parts.path}?schema={schema}"
+    if not schema or len(schema.encode()) > _SCHEMA_BYTES_MAX or "\0" in schema or schema.startswith("pg_"):
+        raise _refused(name, f"{schema!r} can't be the name of a schema")
+    if not (lease >= _LEASE_SECONDS_MIN and answer > 0):
+        raise _refused(name, f"lease_seconds is at least {_LEASE_SECONDS_MIN:g}, and answer_seconds_max above 0")
+    dsn = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{urlencode(query)}"
+    return Settings(dsn, name, schema, lease, answer, pooled, "target_session_attrs" in query)
+
+
+def _refused(name: str, problem: str) -> LogRefused:
+    where = name.rpartition("@")[2]
+    return LogRefused(where, problem, "write postgresql://USER@HOST:PORT/DATABASE?schema=NAME")

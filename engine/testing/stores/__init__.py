@@ -1,0 +1,6 @@
+"""The contracts of stores as suites for pytest: its author writes a store subclasses them, as the tests of ours do."""
+
+from millstream.engine.testing.stores.log_conformance import LogConformance
+from millstream.engine.testing.stores.snapshot_conformance import SnapshotConformance
+
+__all__ = ["LogConformance", "SnapshotConformance"]

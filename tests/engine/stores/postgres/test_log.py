@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from millstream.engine.stores.postgres.log import PostgresLog
+from millstream.engine.testing.stores.log_conformance import LogConformance
+from tests.postgres import new_address, sql
+
+pytestmark = pytest.mark.anyio
+
+
+class TestPostgresLog(LogConformance):
+    @pytest.fixture(autouse=True)
+    def _address(self) -> None:
+        self.address = new_address()
+        self.schema = self.address.rpartition("=")[2]
+
+    def make(self) -> PostgresLog:
+        return PostgresLog(self.address)
+
+    def break_lock(self) -> None:
+        """As if another writer had taken over, and gone."""
+        sql(self.address, f"UPDATE {self.schema}.leader SET holder = 'another', term = term + 1, pid = 0")
+
+    def traces(self) -> object:
+        there = sql(self.address, f"SELECT count(*) FROM pg_namespace WHERE nspname = '{self.schema}'")
+        if there == [(0,)]:
+            return None
+        tables = ("meta", "commits", "snapshots", "pieces")
+        return [sql(self.address, f"SELECT * FROM {self.schema}.{table} ORDER BY 1") for table in tables]
