@@ -189,8 +189,8 @@ class SqlStorage:
 
     def close(self) -> None:
         with self._ended:  # a question that nothing waits for any more has a connection still
-            for each in self._asked:
-                each.interrupt()
+            for question in self._asked:
+                question.interrupt()
             self._ended.wait_for(lambda: not self._asked, _ENDING_SECONDS_MAX)
         engines, self._engines = self._engines, None
         for each in engines or ():
