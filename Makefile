@@ -39,7 +39,7 @@ wheel: .venv/ready  ## the wheel, in dist, tried in an environment where nothing
 	$(UV) build --quiet --out-dir dist
 	@rm -rf build
 	$(UV) venv --quiet dist/.tried
-	$(UV) pip install --quiet --python dist/.tried/bin/python "$$(ls dist/*.whl)[bench,calendar,cli,effects,tables]" pytest
+	$(UV) pip install --quiet --python dist/.tried/bin/python "$$(ls dist/*.whl)[bench,calendar,cli,effects,tables,telemetry,web]" pytest
 	dist/.tried/bin/python -I .ci/try_wheel.py README.md examples/bank.py
 	@rm -rf dist/.tried
 

@@ -19,11 +19,14 @@ from pathlib import Path
 FACES = (
     "millstream.engine",
     "millstream.engine.client",
+    "millstream.engine.edge",
     "millstream.engine.observers",
     "millstream.engine.server",
+    "millstream.engine.telemetry",
     "millstream.engine.testing",
     "millstream.engine.testing.plugin",
     "millstream.engine.upkeep",
+    "millstream.engine.web",
     "millstream.handlers",
     "millstream.handlers.calendar",
     "millstream.views",
@@ -43,6 +46,13 @@ def see_faces() -> None:
         assert (site / "millstream" / room / "py.typed").is_file(), f"millstream.{room} says nothing of types"
     for bare in ("bench", "engine", "handlers", "program", "views", "tests", "examples"):
         assert not (site / bare).exists(), f"{bare} would lie bare among all packages of a user"
+
+
+def see_console() -> None:
+    """The page for operators is files beside the code."""
+    console = importlib.import_module("millstream.engine.web.console_files")
+    for name in console.FILES.values():
+        assert console.console_response(name).body, f"the wheel has no {name}"
 
 
 def see_readme(readme: str) -> None:
@@ -77,6 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         see_faces()
+        see_console()
         see_readme(readme)
         see_program(bank)
         os.chdir("/")

@@ -38,6 +38,8 @@ from millstream.bench.socket.children import found
 from millstream.bench.systems import (
     ENGINE,
     ENGINE_ALONE,
+    ENGINE_SPANNED,
+    ENGINE_TRACED,
     ENGINE_WATCHED,
     ENGINE_WITH_IDS,
     ENGINE_WITH_VERSIONS,
@@ -68,8 +70,13 @@ class Program(NamedTuple):
     @property
     def missing(self) -> list[str]:
         """Those of them that are not: packages first, as commands may come with them."""
-        packages = [f"the package {package}" for package in self.packages if find_spec(package) is None]
+        packages = [f"the package {package}" for package in self.packages if not _is_there(package)]
         return packages or [command for command in self.needs if found(command) is None]
+
+
+def _is_there(package: str) -> bool:
+    """Whether it can be imported; of ``a.b`` first whether there is an ``a``, which is imported to find that out."""
+    return find_spec(package.partition(".")[0]) is not None and find_spec(package) is not None
 
 
 def _on_loop(run: Callable[[Job], Coroutine[Any, Any, Result]], what: str, durability: str) -> Program:
@@ -127,6 +134,12 @@ PROGRAMS = {
     "engine-callers-with-versions": _on_loop(
         partial(by_callers, ENGINE_WITH_VERSIONS), "an expected version with each", _GROUP
     ),
+    "engine-callers-spanned": _on_loop(
+        partial(by_callers, ENGINE_SPANNED), "metrics, and a span of OpenTelemetry for each commit", _GROUP
+    )._replace(packages=("prometheus_client", "opentelemetry.sdk")),
+    "engine-callers-traced": _on_loop(
+        partial(by_callers, ENGINE_TRACED), "the same, and a span for each command, in a middleware", _GROUP
+    )._replace(packages=("prometheus_client", "opentelemetry.sdk")),
     "engine-callers-watched": _on_loop(
         partial(by_callers, ENGINE_WATCHED), "10,000 watches, each of an account of its own", _GROUP
     ),

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import partial
+from importlib import import_module
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
@@ -19,10 +20,13 @@ from typing import NamedTuple, TypeAlias
 from millstream.bench.bank import AllBalances, BalanceOf, account_name, bank
 from millstream.bench.minimum import minimum
 from millstream.engine import App, Command, Engine, SqliteLog
+from millstream.engine.edge import Edge
 
 __all__ = [
     "ENGINE",
     "ENGINE_ALONE",
+    "ENGINE_SPANNED",
+    "ENGINE_TRACED",
     "ENGINE_WATCHED",
     "ENGINE_WITH_IDS",
     "ENGINE_WITH_VERSIONS",
@@ -83,6 +87,25 @@ async def _engine_alone(path: Path) -> AsyncIterator[System]:
     """A commit of one command is written on the loop's own thread, as long as that takes 4 ms at most."""
     async with Engine(bank, log=SqliteLog(path, alone_ms_max=4.0)) as engine:
         yield _system(engine, engine.execute)
+
+
+@asynccontextmanager
+async def _engine_spanned(path: Path) -> AsyncIterator[System]:
+    """Metrics, and a span for each commit, which is ended and thrown away."""
+    telemetry, sdk = import_module("millstream.engine.telemetry"), import_module("opentelemetry.sdk.trace")
+    observers = [telemetry.Metrics(), telemetry.Spans(sdk.TracerProvider())]
+    async with Engine(bank, log=path, observers=observers) as engine:
+        yield _system(engine, engine.execute)
+
+
+@asynccontextmanager
+async def _engine_traced(path: Path) -> AsyncIterator[System]:
+    """All of it, and a span for each command, each of which is sampled."""
+    telemetry, sdk = import_module("millstream.engine.telemetry"), import_module("opentelemetry.sdk.trace")
+    metrics, provider = telemetry.Metrics(), sdk.TracerProvider()
+    async with Engine(bank, log=path, observers=[metrics, telemetry.Spans(provider)]) as engine:
+        edge = Edge(engine, [telemetry.Traced(provider), telemetry.Measured(metrics)])
+        yield _system(engine, edge.execute)
 
 
 @asynccontextmanager
@@ -168,6 +191,8 @@ _EVENTS = _changes("data", "events")
 
 ENGINE = Adapter(_engine, _EVENTS)
 ENGINE_ALONE = Adapter(_engine_alone, _EVENTS)
+ENGINE_SPANNED = Adapter(_engine_spanned, _EVENTS)
+ENGINE_TRACED = Adapter(_engine_traced, _EVENTS)
 ENGINE_WITH_IDS = Adapter(_engine_with_ids, _EVENTS)
 ENGINE_WITH_VERSIONS = Adapter(_engine_with_versions, _EVENTS)
 ENGINE_WATCHED = Adapter(_engine_watched, _EVENTS)

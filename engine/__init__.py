@@ -81,7 +81,7 @@ from millstream.engine.observers import Observer
 from millstream.engine.read.parked import Parked
 from millstream.engine.recovery.mending import Difference, RebuiltView, RowDifference
 from millstream.engine.replica import Replica
-from millstream.engine.stats import EffectStats, EngineStats, RebuildStats, ReplicaStats, ViewStats, WriterStats
+from millstream.engine.stats import EffectStats, EngineStats, Health, RebuildStats, ReplicaStats, ViewStats, WriterStats
 from millstream.engine.stores.memory import MemoryLog
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.sqlite.log import SqliteLog
@@ -129,6 +129,7 @@ __all__ = [
     "HandlerFailed",
     "Happened",
     "HappenedPage",
+    "Health",
     "ImpureHandler",
     "InvalidMessage",
     "Key",

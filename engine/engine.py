@@ -23,6 +23,7 @@ from millstream.engine.application.validation import checked_metadata, checked_t
 from millstream.engine.commits.commit import FORMAT, Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError
+from millstream.engine.health import health_of
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, require_zone, utc_now
@@ -41,7 +42,7 @@ from millstream.engine.recovery.snapshotter import Snapshotter
 from millstream.engine.recovery.taking import new_parts
 from millstream.engine.snapshots.part import Part
 from millstream.engine.standby.leading import Leading, Opening
-from millstream.engine.stats import EngineStats
+from millstream.engine.stats import EngineStats, Health
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.capabilities import Upgrading
 from millstream.engine.stores.port import Log
@@ -330,6 +331,10 @@ class Engine(Leading):
             snapshot_position=0 if self._snapshotter is None else self._snapshotter.position,
             effects=self.effects.stats(),
         )
+
+    def health(self) -> Health:
+        """Whether it is alive and of use now, and if not, what is missing: what ``/health/ready`` says over HTTP."""
+        return health_of(self)
 
     # Opening and closing.
 

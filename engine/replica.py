@@ -20,6 +20,7 @@ from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
 from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
 from millstream.engine.gateway import AgendaGateway, Gateway
+from millstream.engine.health import health_of
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
@@ -35,7 +36,7 @@ from millstream.engine.read.queries import Queries
 from millstream.engine.read.state import ReadState
 from millstream.engine.recovery.catalog import attached_catalog
 from millstream.engine.recovery.recovery import Recovered, Recovery
-from millstream.engine.stats import ReplicaStats
+from millstream.engine.stats import Health, ReplicaStats
 from millstream.engine.stores.address import log_at
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
@@ -212,6 +213,10 @@ class Replica(Queries):
     def position(self) -> int:
         """The position of the last event that it has read."""
         return self._feed.head.position
+
+    def health(self) -> Health:
+        """Whether it is alive and of use now, and if not, what is missing: what ``/health/ready`` says over HTTP."""
+        return health_of(self)
 
     def stats(self) -> ReplicaStats:
         """Figures of this moment: positions, lags."""

@@ -1,10 +1,10 @@
-"""What `Engine.stats` and `Replica.stats` return: figures of one moment, for metrics and for people."""
+"""What `stats` and `health` return, of an engine, a replica or a client: figures of one moment."""
 
 from __future__ import annotations
 
 import msgspec
 
-__all__ = ["EffectStats", "EngineStats", "RebuildStats", "ReplicaStats", "ViewStats", "WriterStats"]
+__all__ = ["EffectStats", "EngineStats", "Health", "RebuildStats", "ReplicaStats", "ViewStats", "WriterStats"]
 
 
 class WriterStats(msgspec.Struct, frozen=True):
@@ -29,6 +29,8 @@ class WriterStats(msgspec.Struct, frozen=True):
     batch_mean: float
     #: Timers that were to be called off and were not there: sent before, called off already, or never set.
     timers_not_there: int = 0
+    #: How long commits took, all together, from handing them to the store until they were durable.
+    commits_seconds: float = 0.0
     #: How far the log's last commit is ahead of the clock, if by more than ``clock_jump_seconds_max``; else 0. Timers
     #: wait for the clock then, and what is written is recorded as of the time of that commit.
     seconds_ahead: float = 0.0
@@ -104,3 +106,19 @@ class ReplicaStats(msgspec.Struct, frozen=True):
     lag_events: int
     lag_seconds: float
     views: dict[str, ViewStats]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """``live``: the process answers at all; restart it if it does not. ``ready``: it does what it is for; ``reasons``
+    say what is missing. ``role`` is ``writer`` or ``replica``. ``position`` is that of the last event that it knows to
+    be durable, ``lag_events`` how many of those its slowest view has not applied. ``seconds_ahead`` is how far the
+    writer's log is ahead of the clock, where that is worth a word: timers wait for the clock, all else is done.
+    """
+
+    live: bool
+    ready: bool
+    role: str
+    position: int
+    lag_events: int
+    reasons: list[str]
+    seconds_ahead: float = 0.0

@@ -37,3 +37,12 @@ def log_lines() -> Iterator[list[Any]]:
     with structlog.testing.capture_logs() as lines:
         yield lines
     structlog.configure(**configured)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it where nobody can miss it: a green run without a browser has not tried the console."""
+    left_out = [each for each in terminalreporter.stats.get("skipped", ()) if "no browser" in str(each.longrepr)]
+    if left_out:
+        terminalreporter.write_sep(
+            "=", f"{len(left_out)} tests of the console were LEFT OUT: no chromium here", yellow=True
+        )

@@ -39,6 +39,7 @@ import millstream.engine.client
 import millstream.engine.edge
 import millstream.engine.observers
 import millstream.engine.server
+import millstream.engine.telemetry
 import millstream.engine.testing
 import millstream.engine.upkeep
 import millstream.handlers
@@ -56,6 +57,7 @@ from millstream.engine.stores.capabilities import Launching
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.postgres.settings import Settings
 from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.telemetry.names import METRICS
 from millstream.engine.testing import errors as testing_errors
 from millstream.engine.web import WebLimits
 from millstream.engine.web.app import ADDRESSES
@@ -396,6 +398,7 @@ def test_every_limit_that_a_page_names_is_one(page: Path) -> None:
         *Settings._fields,
         *Timeline.__annotations__,
         *vars(TableView),
+        *METRICS,
     }
     fields = {name for error in all_errors() for name in inspect.signature(error.__init__).parameters}
     assert sorted(named - limits - fields) == []
@@ -451,6 +454,12 @@ def test_the_table_of_statuses_has_each_error_with_what_it_is_answered() -> None
 def test_the_tables_of_headers_have_each_with_what_it_is_for() -> None:
     for heading, known in (("Headers of a request", HEADERS), ("Headers of an answer", ANSWER_HEADERS)):
         assert table_below(heading) == [(each.name, ", ".join(each.used_in), each.says) for each in known]
+
+
+def test_the_table_of_metrics_has_each_with_its_kind_labels_and_meaning() -> None:
+    text = (ROOT / "docs/reference/metrics.md").read_text("utf-8")
+    shown = re.findall(r"^\| `([^`]+)` \| (\w+) \| ?([^|]*?) ?\| ([^|]*?) \|$", text, re.MULTILINE)
+    assert shown == [(name, each.kind, ", ".join(each.labels), each.says) for name, each in METRICS.items()]
 
 
 def test_the_table_of_addresses_has_each_with_its_methods() -> None:
@@ -548,6 +557,7 @@ FACES: tuple[ModuleType, ...] = (
     millstream.engine.edge,
     millstream.engine.observers,
     millstream.engine.server,
+    millstream.engine.telemetry,
     millstream.engine.testing,
     millstream.engine.upkeep,
     millstream.engine.web,

@@ -34,6 +34,21 @@ FEATURES = (
         limits=limits("own-accounts", without="engine-callers"),
     ),
     Figure(
+        name="telemetry",
+        title="1,000 callers, with metrics and spans",
+        about=(
+            "What it costs to see what happens: metrics and a span for each commit, which all of its commands share; "
+            "and a span for each command besides, where every one is sampled. Spans are made and thrown away: what "
+            "sending them costs is the exporter's."
+        ),
+        unit="commands/s",
+        subjects=(
+            Entry("a span per commit", "engine-callers-spanned", "many-callers", Goal(bound=0.97, of="without")),
+            Entry("a span per command", "engine-callers-traced", "many-callers"),
+        ),
+        limits=limits("many-callers", without="engine-callers"),
+    ),
+    Figure(
         name="aggregates",
         title="1,000 callers, 1,000 accounts: an instance for each, beside one model with a dict",
         about="What it costs to be given the state of the command's own key, instead of looking it up.",

@@ -23,6 +23,7 @@ from millstream.engine.cli.connection_options import Caller, options_judged
 from millstream.engine.cli.load import load_app
 from millstream.engine.cli.option_groups import grouped
 from millstream.engine.cli.output import log_to_stderr
+from millstream.engine.cli.watching import Watching
 from millstream.engine.client import Client
 from millstream.engine.engine import Engine
 from millstream.engine.errors import CommitsLost, DefinitionError, Fenced, MillstreamError
@@ -161,7 +162,43 @@ class _Entrance(NamedTuple):
         ),
     ] = None
 
-    def servers(self) -> Callable[[Backend], list[AbstractAsyncContextManager[Any]]]:
+    metrics: Annotated[
+        bool,
+        typer.Option(
+            "--metrics",
+            help="Count what happens, for Prometheus: /metrics at each --http. Needs the extra millstream[telemetry].",
+            rich_help_panel=_SERVING,
+        ),
+    ] = False
+    spans: Annotated[
+        bool,
+        typer.Option(
+            "--spans",
+            help="Make spans for OpenTelemetry, as the process is set up for: see opentelemetry-instrument. Needs the "
+            "extra millstream[telemetry].",
+            rich_help_panel=_SERVING,
+        ),
+    ] = False
+
+    @property
+    def telemetry(self) -> Watching:
+        """What is observed, and is put around callers."""
+        if not (self.metrics or self.spans):
+            return Watching()
+        if any(find_spec(name) is None for name in ("prometheus_client", "opentelemetry")):
+            raise typer.BadParameter("--metrics and --spans need the extra millstream[telemetry]")
+        if self.metrics and not self.http:
+            raise typer.BadParameter("--metrics goes with --http: it is where they are asked for")
+        from millstream.engine.telemetry import Measured, Metrics, Spans, Traced  # noqa: PLC0415
+
+        metrics = Metrics() if self.metrics else None
+        return Watching(
+            metrics,
+            [*([] if metrics is None else [metrics]), *([Spans()] if self.spans else [])],
+            [*([Traced()] if self.spans else []), *([] if metrics is None else [Measured(metrics)])],
+        )
+
+    def servers(self, watching: Watching) -> Callable[[Backend], list[AbstractAsyncContextManager[Any]]]:
         """What makes the servers; whatever is wrong with the options is found now."""
         try:
             mode = int(self.unix_mode, 8)
@@ -190,11 +227,16 @@ class _Entrance(NamedTuple):
             limits=replace(ServerLimits(), connections_max=self.connections_max),
             fronts=self.fronts,
         )
-        web = self._web(known, tls, mode) if self.http else None
-        return lambda backend: [server(backend), *([] if web is None else [web(backend)])]
+        web = self._web(known, tls, mode, watching) if self.http else None
+
+        def around(backend: Backend) -> list[AbstractAsyncContextManager[Any]]:
+            edge = watching.around(backend)
+            return [server(edge), *([] if web is None else [web(edge)])]
+
+        return around
 
     def _web(
-        self, tokens: Tokens | None, tls: SSLContext | None, mode: int
+        self, tokens: Tokens | None, tls: SSLContext | None, mode: int, watching: Watching
     ) -> Callable[[Backend], AbstractAsyncContextManager[Any]]:
         if any(find_spec(name) is None for name in ("starlette", "uvicorn")):
             raise typer.BadParameter("--http needs the extra millstream[web]")
@@ -208,7 +250,14 @@ class _Entrance(NamedTuple):
 
         def server(backend: Backend) -> WebServer:
             limits = WebLimits(connections_max=self.connections_max)
-            web = WebApp(backend.app, backend, tokens=tokens, origins=self.http_origin or (), limits=limits)
+            web = WebApp(
+                backend.app,
+                backend,
+                tokens=tokens,
+                origins=self.http_origin or (),
+                limits=limits,
+                meter=watching.metrics,
+            )
             return WebServer(
                 web, listen=listen, tls=tls, unix_mode=mode, insecure=self.insecure, hosts=self.http_host or ()
             )
@@ -263,7 +312,8 @@ def serve(
     --standby, a writer that loses the log to another one ends with exit code 4, to be started again.
     """
     loaded = load_app(app)
-    servers = entrance.servers()
+    watching = entrance.telemetry
+    servers = entrance.servers(watching)
     lost = _Lost()
     with options_judged():
         address = _advertised(advertise, entrance.listen)
@@ -277,7 +327,7 @@ def serve(
             wait_for_lock_seconds=wait_for_lock,
             address=address,
             standby=standby,
-            observers=[lost] if standby else (),
+            observers=[*watching.observers, *([lost] if standby else [])],
         )
         for server in servers(await stack.enter_async_context(engine)):
             await stack.enter_async_context(server)
@@ -350,14 +400,15 @@ def replica(
     The log is only read. Start as many as there are cores.
     """
     loaded = load_app(app)
-    servers = entrance.servers()
+    watching = entrance.telemetry
+    servers = entrance.servers(watching)
 
     async def run(stack: AsyncExitStack) -> None:
         client: Client | None = None
         if writer is not None:
             caller = Caller(writer_token, writer_authorities)
             client = await stack.enter_async_context(Client(writer, token=caller.token, tls=caller.tls, eager=False))
-        follower = Replica(loaded, log=log or f"{loaded.name}.db", writer=client)
+        follower = Replica(loaded, log=log or f"{loaded.name}.db", writer=client, observers=watching.observers)
         for server in servers(await stack.enter_async_context(follower)):
             await stack.enter_async_context(server)
 

@@ -15,6 +15,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+import msgspec
 from msgspec import Raw
 
 from millstream.engine.application.happened import Following
@@ -58,14 +59,18 @@ from millstream.engine.errors import (
     InvalidMessage,
     MillstreamError,
     NotYetVisible,
+    RemoteError,
 )
 from millstream.engine.observers import Observer, Observers
+from millstream.engine.stats import EngineStats, Health, ReplicaStats
 from millstream.engine.wire.address import Address
+from millstream.engine.wire.errors import INTERNAL_ERROR
 
 __all__ = ["Client"]
 
 Answer = TypeVar("Answer")
 Row = TypeVar("Row")
+T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 
@@ -431,6 +436,38 @@ class Client:
             WrongLoop: it was opened on another event loop.
         """
         return following(self.link, after, types, keys)
+
+    # How it is doing.
+
+    async def health(self) -> Health:
+        """Whether what it leads to is alive and of use, as `Engine.health` says there.
+
+        Raises:
+            ConnectionLost: the server is out of reach.
+            EngineClosed: the client is closed.
+            WrongLoop: it was opened on another event loop.
+            RemoteError: what came back is no such answer.
+        """
+        return _read(await self.link.call("health"), Health)
+
+    async def stats(self) -> EngineStats | ReplicaStats:
+        """The figures of what it leads to, as `Engine.stats` or `Replica.stats` says them there.
+
+        Raises:
+            NotAuthenticated, NotPermitted: the server wants a token, or one of another role.
+            and what `health` raises.
+        """
+        told = await self.link.call("stats")
+        if "writer" in _read(told, dict[str, Raw]):
+            return _read(told, EngineStats)
+        return _read(told, ReplicaStats)
+
+
+def _read(told: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(told, type=kind)
+    except msgspec.DecodeError as error:
+        raise RemoteError(INTERNAL_ERROR, f"what came back is no {kind.__name__}: {error}") from error
 
 
 def _json_of_at(at: At) -> bytes:

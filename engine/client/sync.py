@@ -21,6 +21,7 @@ from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.client.client import Client
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.errors import EngineClosed, MillstreamError
+from millstream.engine.stats import EngineStats, Health, ReplicaStats
 from millstream.engine.wire.address import Address
 
 __all__ = ["SyncAgenda", "SyncClient"]
@@ -189,6 +190,14 @@ class SyncClient:
         if self._portal is None:
             raise EngineClosed(self._state)
         return self._portal
+
+    def health(self) -> Health:
+        """Whether what it leads to is alive and of use; see `Client.health`."""
+        return self._run(self._client.health)
+
+    def stats(self) -> EngineStats | ReplicaStats:
+        """The figures of what it leads to; see `Client.stats`."""
+        return self._run(self._client.stats)
 
 
 class SyncAgenda:

@@ -147,6 +147,11 @@ class Sheet:
         """Whether there is nothing to write."""
         return not self.types and not self._lists
 
+    @property
+    def traces(self) -> list[str]:
+        """What commands said of where they stand in a distributed trace, each once."""
+        return list(dict.fromkeys(trace for trace in self._columns.get("traces", ()) if trace is not None))
+
     def note_id(self, command_id: str, payload: str) -> None:
         """The last command's id, and its digest."""
         ids, payloads = self._ids, self._payloads

@@ -28,6 +28,7 @@ from millstream.engine.application.validation import checked_command_ids, checke
 from millstream.engine.edge.middleware import Ask, Asking, Execute, Executing, Middleware
 from millstream.engine.errors import DefinitionError, MillstreamError
 from millstream.engine.gateway import AgendaGateway
+from millstream.engine.health import health_of
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.observers import Observer
@@ -35,6 +36,7 @@ from millstream.engine.read.row_watches import RowWatch
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.backend import Backend, BackendStats
 from millstream.engine.server.caller import role_of_caller
+from millstream.engine.stats import Health
 from millstream.engine.stores.port import Log
 
 __all__ = ["Edge"]
@@ -227,6 +229,11 @@ class Edge:
         return self._backend.agenda
 
     @property
+    def within(self) -> Backend:
+        """What it is put around."""
+        return self._backend
+
+    @property
     def app(self) -> App:
         """What it runs."""
         return self._backend.app
@@ -282,6 +289,10 @@ class Edge:
     def stats(self) -> BackendStats:
         """Figures of this moment."""
         return self._backend.stats()
+
+    def health(self) -> Health:
+        """Whether it is alive and of use now; see `Engine.health`."""
+        return health_of(self._backend)
 
     def answer_now(self, query: Query[Any], after: int, incomplete: bool) -> None:
         """None: a middleware may wait."""

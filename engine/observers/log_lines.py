@@ -18,7 +18,8 @@ __all__ = ["LEVELS", "LogLines", "log_observer_failure"]
 
 _log = structlog.get_logger("millstream")
 
-#: By hook: the level of its line, which has the hook's name. The others, `committed` and `applied`, have none.
+#: By hook: the level of its line, which has the hook's name. The others have none: `committed`, `traced`, `applied` and
+#: `attempted` are called as often as the application works.
 LEVELS: Mapping[str, str] = {
     "opened": "info",
     "closed": "info",

@@ -15,8 +15,8 @@ class Observer:
 
     A hook is called on the loop, between two steps of an actor, and must not take long: it neither awaits nor blocks.
     One that is ``async``, or yields, is a `DefinitionError`.
-    None is ever called per command, and one that is not defined costs nothing. A hook that raises is
-    logged with its traceback (``observer_failed``), and changes nothing else.
+    None is ever called per command (`attempted` is, for each attempt at an effect), and one that is not defined costs
+    nothing. A hook that raises is logged with its traceback (``observer_failed``), and changes nothing else.
 
     Everything is given by keyword. ``log``, ``view`` and ``part`` are names, ``position`` is that of an event,
     ``seconds`` is how long something took, ``error`` is what was raised, as it is.
@@ -62,6 +62,13 @@ class Observer:
             events: how many it holds.
             size_bytes: of its body.
             seconds: from handing it to the store until the writer saw that it is durable.
+        """
+
+    def traced(
+        self, *, commit: int, position: int, commands: int, events: int, seconds: float, traces: Sequence[str]
+    ) -> None:
+        """Called right after `committed`, with ``traces``: where the commands of the commit that say so stand in a
+        distributed trace (`Metadata.trace`), each once, in their order. Empty if none says so.
         """
 
     def slow_commit(self, *, commit: int, ms: int, bytes: int) -> None:  # noqa: A002 - the line has that word
@@ -157,6 +164,29 @@ class Observer:
         """A view could not apply the event at ``position``, and answers no more."""
 
     # What is done to the outside world.
+
+    def attempted(
+        self,
+        *,
+        effect: str,
+        key: str | None,
+        position: int,
+        number: int,
+        seconds: float,
+        error: BaseException | None,
+        trace: str | None,
+    ) -> None:
+        """An attempt at an effect has ended; what came of it is not durable yet.
+
+        Args:
+            effect: the name of its method.
+            key: the event's.
+            position: the event's.
+            number: of the attempt: 1, 2, 3 … since the engine was opened.
+            seconds: how long it took.
+            error: what it failed with, if it has.
+            trace: where the command that led to it stands in a distributed trace, as its caller said.
+        """
 
     def effect_superseded(self, *, effect: str, how: str, commands: Sequence[str], problem: str) -> None:
         """An effect was performed, and is not owed any more: it was dropped meanwhile. What came of it, the types

@@ -23,6 +23,7 @@ from millstream.engine.application.messages import Command, Event
 from millstream.engine.errors import CommitTooLarge, HandlerFailed, MillstreamError
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
+from millstream.engine.observers import Observer, has_hook
 from millstream.engine.outside.lane import Lane
 from millstream.engine.write.entries import Effect, Performed
 
@@ -49,6 +50,7 @@ class Work:
         rest: waits for so many seconds, or raises `CutOff`.
         tell: is called with what the application's code raised: where, on what, and what.
         now: the measuring clock.
+        observer: is called after each attempt.
         ends: whether the engine ends what is performed. Who is cancelled otherwise was so by the application.
     """
 
@@ -59,6 +61,7 @@ class Work:
         rest: Callable[[float], Awaitable[None]],
         tell: Callable[[str, str, BaseException], None],
         now: Callable[[], float],
+        observer: Observer,
         ends: Callable[[], bool],
     ) -> None:
         self._app = app
@@ -66,6 +69,7 @@ class Work:
         self._rest = rest
         self._tell = tell
         self._now = now
+        self._tell_attempted = observer.attempted if has_hook(observer, "attempted") else None
         self._ends = ends
 
     async def perform(self, lane: Lane, effect: Effect, instance: Any) -> Performed:
@@ -143,14 +147,14 @@ class Work:
         if (seconds := lane.reserve(self._now())) > 0:
             await self._rest(seconds)
 
-    async def called(self, lane: Lane, method: Callable[[], Awaitable[Any]], message: str) -> Any:
+    async def called(self, lane: Lane, method: Callable[[], Awaitable[Any]], message: str, attempt: Attempt) -> Any:
         """What one call of a method returned, within its time.
 
         Raises:
             Exception: it failed; it was reported.
             CancelledError: the engine ends it.
         """
-        timeout = asyncio.timeout(lane.terms.timeout_seconds)
+        timeout, began = asyncio.timeout(lane.terms.timeout_seconds), self._now()
         try:
             async with timeout:
                 returned = await method()
@@ -165,11 +169,25 @@ class Work:
                 error = TimeoutError(f"it took more than timeout_seconds={lane.terms.timeout_seconds:g}")
             lane.failed += 1
             self._tell(lane.entry.method.place, message, error)
+            self._ended(lane, attempt, began, error)
             if isinstance(error, Exception):
                 raise error from (None if error is raised else raised)
             raise RuntimeError(said_by(error)) from error
         lane.succeeded += 1
+        self._ended(lane, attempt, began, None)
         return returned
+
+    def _ended(self, lane: Lane, attempt: Attempt, began: float, error: BaseException | None) -> None:
+        if self._tell_attempted is not None:
+            self._tell_attempted(
+                effect=lane.entry.name,
+                key=attempt.key,
+                position=attempt.position,
+                number=attempt.number,
+                seconds=self._now() - began,
+                error=error,
+                trace=attempt.metadata.trace,
+            )
 
     def tell(self, place: str, message: str, error: BaseException) -> None:
         """Tell of what the application's own code did wrong."""
@@ -206,7 +224,7 @@ class _Taken:
             self.attempts += 1
             attempt = self._attempt(attempt_id, number)
             arguments = (event, attempt) if method.wants_attempt else (event,)
-            return await work.called(lane, lambda: function(*arguments), type(event).__name__)
+            return await work.called(lane, lambda: function(*arguments), type(event).__name__, attempt)
 
         try:
             returned = await work.attempted(lane, attempt_id, once)

@@ -73,7 +73,7 @@ class Runner:
         self._writer = writer
         self._observer = observer
         self._work = Work(
-            app, limits, self._rest, Faults(observer, elapsed).tell, elapsed, lambda: self._ending.is_set()
+            app, limits, self._rest, Faults(observer, elapsed).tell, elapsed, observer, lambda: self._ending.is_set()
         )
         self._agenda: Agenda | None = None
         self._tasks: dict[Name, asyncio.Task[None]] = {}

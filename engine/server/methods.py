@@ -10,10 +10,10 @@ from msgspec import Raw
 
 from millstream.engine.application.app import App
 from millstream.engine.errors import NotAuthenticated
+from millstream.engine.health import health_of
 from millstream.engine.server.agenda import AgendaRequests
 from millstream.engine.server.backend import Backend
 from millstream.engine.server.commands import Commands, Forwarding
-from millstream.engine.server.health import health_of
 from millstream.engine.server.limits import ServerLimits
 from millstream.engine.server.output import Batch
 from millstream.engine.server.peer import Handler, Peer

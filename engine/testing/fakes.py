@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from millstream.engine.application.app import App
 from millstream.engine.errors import InvalidMessage, UnknownMessage
 from millstream.engine.limits import Limits
+from millstream.engine.observers import Observer
 from millstream.engine.outside.attempts import Work
 from millstream.engine.outside.lane import Lane
 from millstream.engine.outside.outside import by_class
@@ -106,7 +107,7 @@ class Fakes:
             BaseException: what a fake raised that is entered: in entering, or in a task that it keeps.
         """
         now: Callable[[], float] = lambda: asyncio.get_running_loop().time()  # noqa: E731
-        work = Work(self._app, self._limits, asyncio.sleep, tell, now, lambda: False)
+        work = Work(self._app, self._limits, asyncio.sleep, tell, now, Observer(), lambda: False)
         if self._stage is None or self._stage.is_closed:
             self._require_holder()
             self._stage = Stage(self._instances.values())

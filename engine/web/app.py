@@ -7,7 +7,7 @@ Invariant: every request gets one answer; what an error says is `application/pro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeAlias
@@ -31,10 +31,13 @@ from millstream.engine.server.permitting import require_permitted
 from millstream.engine.server.sockets import is_meant
 from millstream.engine.server.tokens import MAY, Role, Tokens, permitted_methods
 from millstream.engine.web.bodies import Bodies
+from millstream.engine.web.console_files import FILES, console_response
 from millstream.engine.web.headers import ANSWER_HEADERS, Headers
 from millstream.engine.web.health import health
 from millstream.engine.web.limits import WebLimits
+from millstream.engine.web.meter import Meter, Noted
 from millstream.engine.web.openapi import describe_http
+from millstream.engine.web.operating import Operating
 from millstream.engine.web.page import PAGE, PAGE_HEADERS
 from millstream.engine.web.problems import problem_response
 from millstream.engine.web.reading import Messages
@@ -53,12 +56,24 @@ ADDRESSES: Mapping[str, tuple[str, ...]] = {
     "/queries/{name}": ("GET", "POST"),
     "/watch/{name}": ("GET",),
     "/events": ("GET",),
+    "/stats": ("GET",),
+    "/log": ("GET",),
+    "/agenda": ("GET",),
+    "/agenda/{name}": ("POST",),
+    "/effects/{name}": ("POST",),
+    "/views/{name}": ("POST",),
     "/openapi.json": ("GET",),
+    "/console": ("GET",),
+    "/console/console.css": ("GET",),
+    "/console/console.js": ("GET",),
     "/try": ("GET",),
     "/health/live": ("GET",),
     "/health/ready": ("GET",),
+    "/metrics": ("GET",),
 }
 
+#: The methods of the protocol that are about one message: which ones, a role may say.
+_OF_MESSAGES = frozenset({"execute", "ask", "watch"})
 _TAG_BYTES = 16
 _DOCUMENTS_MAX = 8
 _JSON = "application/json"
@@ -79,6 +94,8 @@ class WebApp:
         origins: the web pages that may use it from a browser, as in ``https://shop.example``; none but its own if there
             are none.
         limits: the bounds.
+        meter: what counts its requests, and what ``/metrics`` shows: a `telemetry.Metrics`. Without one there is no
+            such address.
 
     Raises:
         DefinitionError: a role of the tokens is permitted a message that the application does not have.
@@ -92,33 +109,48 @@ class WebApp:
         tokens: Tokens | None = None,
         origins: Sequence[str] = (),
         limits: WebLimits | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.app = app
+        self.meter = meter
         self.tokens = tokens
         self.limits = limits or WebLimits()
         if tokens is not None:
             tokens.require_known(app)
         self._backend = backend
-        self._messages = Messages(app)
-        self._bodies = Bodies(self.limits)
+        self.messages = Messages(app)
+        self.bodies = Bodies(self.limits)
+        operating = Operating(self)
         self._watches = Streams(self.limits, "watches_max", self._failed)
         self._follows = Streams(self.limits, "follows_max", self._failed)
         #: What describes it, by the prefix under which it is asked for.
         self._documents: dict[str, bytes] = {}
-        self._endpoints = {
-            "/commands/{name}": _Endpoint(self, "execute", self._command),
-            "/queries/{name}": _Endpoint(self, "ask", self._query),
-            "/watch/{name}": _Endpoint(self, "watch", self._watch),
-            "/events": _Endpoint(self, "follow", self._events),
-            "/openapi.json": _Endpoint(self, "describe", self._openapi),
-            "/try": _Endpoint(self, None, self._try),
-            "/health/live": _Endpoint(self, None, self._live),
-            "/health/ready": _Endpoint(self, None, self._ready),
+        handlers: dict[str, tuple[str | None, _Handler]] = {
+            "/commands/{name}": ("execute", self._command),
+            "/queries/{name}": ("ask", self._query),
+            "/watch/{name}": ("watch", self._watch),
+            "/events": ("follow", self._events),
+            "/stats": ("stats", operating.figures),
+            "/log": ("follow", operating.log),
+            "/agenda": ("agenda", operating.agenda),
+            "/agenda/{name}": ("settle", operating.settle),
+            "/effects/{name}": ("settle", operating.steer),
+            "/views/{name}": ("settle", operating.mend),
+            "/openapi.json": ("describe", self._openapi),
+            **{path: (None, partial(_file, name)) for path, name in FILES.items()},
+            "/try": (None, self._try),
+            "/health/live": (None, self._live),
+            "/health/ready": (None, self._ready),
+            "/metrics": ("stats", self._metrics),
         }
+        if meter is None:
+            del handlers["/metrics"]
+        self._endpoints = {path: _Endpoint(self, path, *handler) for path, handler in handlers.items()}
         self._answers = Starlette(
             routes=[
                 Route(path.replace("{name}", "{name:path}"), self._endpoints[path], methods=methods)
                 for path, methods in ADDRESSES.items()
+                if path in self._endpoints
             ],
             exception_handlers={HTTPException: lambda _, error: problem_response(error)},
             middleware=[_cors(origins)] if origins else [],
@@ -180,16 +212,22 @@ class WebApp:
         permits = None if self.tokens is None else self.tokens.roles.get(role)
         if method not in (MAY[role] if permits is None else permitted_methods(permits)):
             raise NotPermitted(method, str(role))
-        if permits is not None and "name" in request.path_params:
+        if permits is not None and method in _OF_MESSAGES:
             require_permitted(permits, role, method, request.path_params["name"])
         return role
+
+    def methods_of(self, request: Request) -> Set[str]:
+        """The methods of the protocol that the caller may call, with some message at least."""
+        role = self.role_of(request)
+        permits = None if self.tokens is None or role is None else self.tokens.roles.get(role)
+        return MAY[role] if permits is None else permitted_methods(permits)
 
     # What the addresses do.
 
     async def _command(self, request: Request, send: Send) -> Response:
         headers = Headers(request.scope["headers"])
-        async with self._bodies.body_of(request) as body:
-            command, options = self._messages.command(request.path_params["name"], body), headers.options
+        async with self.bodies.body_of(request) as body:
+            command, options = self.messages.command(request.path_params["name"], body), headers.options
             if options is None:
                 receipt: Receipt[Any] = await self.backend.execute(command)
             else:
@@ -209,10 +247,10 @@ class WebApp:
     async def _query(self, request: Request, send: Send) -> Response:
         name, headers, limit = request.path_params["name"], Headers(request.scope["headers"]), self.limits
         if request.method == "POST":
-            async with self._bodies.body_of(request) as body:
-                query = self._messages.query(name, body)
+            async with self.bodies.body_of(request) as body:
+                query = self.messages.query(name, body)
         else:
-            query = self._messages.query_of(name, request.query_params.multi_items())
+            query = self.messages.query_of(name, request.query_params.multi_items())
         timeout = headers.timeout
         answered: Answered[Any] = await self.backend.answer(
             query,
@@ -231,7 +269,7 @@ class WebApp:
     async def _watch(self, request: Request, send: Send) -> None:
         _require_get(request)
         headers, limits = Headers(request.scope["headers"]), self.limits
-        query = self._messages.query_of(request.path_params["name"], request.query_params.multi_items())
+        query = self.messages.query_of(request.path_params["name"], request.query_params.multi_items())
         after = max(headers.after, headers.last_event_id or 0)
         source = partial(answers, self.backend, query, after, headers.incomplete, limits.answer_seconds_max)
         await self._watches.respond(request.receive, send, source)
@@ -239,7 +277,7 @@ class WebApp:
     async def _events(self, request: Request, send: Send) -> None:
         _require_get(request)
         headers, given = Headers(request.scope["headers"]), request.query_params
-        types, keys = self._messages.events(given.getlist("type")), given.getlist("key") or None
+        types, keys = self.messages.events(given.getlist("type")), given.getlist("key") or None
         last = headers.last_event_id
         source = partial(events, self.backend, types, headers.after if last is None else last, keys)
         await self._follows.respond(request.receive, send, source)
@@ -250,6 +288,11 @@ class WebApp:
     async def _ready(self, request: Request, send: Send) -> Response:
         found = await health(self.backend, names_views=self.role_of(request) is not None)
         return Response(encode(found), 200 if found.ready else 503, {"Cache-Control": "no-store"}, _JSON)
+
+    async def _metrics(self, request: Request, send: Send) -> Response:
+        assert self.meter is not None
+        text, content_type = self.meter.exposition(request.headers.get("accept", ""))
+        return Response(text, 200, {"Cache-Control": "no-store", "Content-Type": content_type})
 
     async def _openapi(self, request: Request, send: Send) -> Response:
         prefix: str = request.scope.get("root_path", "")
@@ -285,20 +328,33 @@ class _Endpoint:
 
     Args:
         web: whose it is.
+        path: the address, as in `ADDRESSES`.
         method: that of the protocol which a caller must be allowed to call; None: every caller may.
         handle: what it does.
     """
 
-    def __init__(self, web: WebApp, method: str | None, handle: _Handler) -> None:
+    def __init__(self, web: WebApp, path: str, method: str | None, handle: _Handler) -> None:
         self._web = web
+        self._path = path
         self._method = method
         self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        meter = self._web.meter
+        if meter is None:
+            await self._respond(scope, receive, send)
+            return
+        noted = Noted(meter, scope["method"], self._path, send)
+        try:
+            await self._respond(scope, receive, noted)
+        finally:
+            noted.ended()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
             role = None if self._method is None else self._web.require(request, self._method)
-            with calling_as(role):
+            with calling_as(role, request.headers.get("traceparent")):
                 response = await self._handle(request, send)
         except ClientDisconnect:
             return
@@ -308,6 +364,10 @@ class _Endpoint:
             response = problem_response(error)
         if response is not None:
             await response(scope, receive, send)
+
+
+async def _file(name: str, request: Request, send: Send) -> Response:
+    return console_response(name)
 
 
 def _require_get(request: Request) -> None:

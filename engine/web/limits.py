@@ -32,6 +32,10 @@ class WebLimits(msgspec.Struct, frozen=True, kw_only=True):
     watches_max: int = 10_000
     #: Streams of events at once: each reads the log.
     follows_max: int = 100
+    #: Pages of the log that are looked for at once, each by reading it.
+    log_pages_max: int = 16
+    #: How many events are looked at for one page; it is shorter then, and says where to go on.
+    log_page_searched_events_max: int = 100_000
     #: How long a stream says nothing before it says that it is there still.
     heartbeat_seconds: float = 15.0
     #: How long who reads may leave what was sent, before the stream, or the connection, is ended.

@@ -20,8 +20,9 @@ from millstream.engine.application.app import App
 from millstream.engine.application.happened import Happened
 from millstream.engine.application.messages import Event, Receipt
 from millstream.engine.application.validation import encode
-from millstream.engine.server.health import Health
+from millstream.engine.stats import Health
 from millstream.engine.web.headers import ANSWER_HEADERS, HEADERS, AnswerHeader, Header, Operation
+from millstream.engine.web.operating import OPERATIONS
 from millstream.engine.web.problems import PROBLEM, STATUSES, Problem
 from millstream.engine.wire.schemas import answers_of, events_of, schemas_of
 
@@ -95,7 +96,8 @@ class _Schemas(NamedTuple):
             for entry in app.commands.values()
         }
         queries = {entry.tag: query for query, entry in app.queries.items()}
-        ours = {"Problem": Problem, "Health": Health, "Happened": Happened[Event]}
+        ours: dict[str, Any] = {"Problem": Problem, "Health": Health, "Happened": Happened[Event]}
+        ours |= {each.__name__: each for operation in OPERATIONS for each in operation[-2:] if each is not None}
         groups = (commands, receipts, queries, answers_of(app), events_of(app), ours)
         found, components = schemas_of([each for group in groups for each in group.values()])
         schemas = iter(found)
@@ -116,7 +118,7 @@ def describe_http(app: App, *, prefix: str = "", has_tokens: bool = False) -> di
     """
     paths: dict[str, Any] = {}
     schemas = _Schemas.of(app)
-    for path, method, operation in (*_described(app, schemas), *_health(schemas)):
+    for path, method, operation in (*_described(app, schemas), *_operations(schemas), *_health(schemas)):
         paths.setdefault(path, {})[method] = operation
     document: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -228,11 +230,39 @@ def _events(schemas: _Schemas) -> dict[str, Any]:
     }
 
 
+def _operations(schemas: _Schemas) -> list[Described]:
+    """What operators do."""
+    found = []
+    for each in OPERATIONS:
+        operation: dict[str, Any] = {"operationId": each.name, "tags": ["operating"], "summary": each.says}
+        fields = {} if each.asked is None else msgspec.json.schema_components([each.asked])[1][each.asked.__name__]
+        parameters = [
+            {"name": name, "in": "query", "schema": schema} for name, schema in fields.get("properties", {}).items()
+        ]
+        if "{name}" in each.path:
+            parameters.append({"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
+        if parameters:
+            operation["parameters"] = parameters
+        if each.body is not None:
+            schema = schemas.ours[each.body.__name__]
+            operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
+        answer = {_JSON: {"schema": schemas.ours[each.answer.__name__]}}
+        operation["responses"] = {
+            "200": {"description": "It.", "content": answer},
+            "default": {"description": "An error.", "content": {PROBLEM: {"schema": schemas.ours["Problem"]}}},
+        }
+        found.append(Described(each.path, each.method, operation))
+    return found
+
+
 def _health(schemas: _Schemas) -> list[Described]:
     ready = {_JSON: {"schema": schemas.ours["Health"]}}
     live = {"operationId": "health.live", "tags": ["health"], "summary": "Whether the process answers.", "security": []}
     state = {"operationId": "health.ready", "tags": ["health"], "summary": "Whether it is of use.", "security": []}
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    metrics = {"operationId": "metrics", "tags": ["health"], "summary": "Metrics for Prometheus, where they are kept."}
     return [
+        Described("/metrics", "get", {**metrics, "responses": {"200": {"description": "They.", "content": text}}}),
         Described("/health/live", "get", {**live, "responses": {"200": {"description": "It does."}}}),
         Described(
             "/health/ready",

@@ -33,6 +33,7 @@ def writer_stats(writer: Writer, limits: Limits) -> WriterStats:
         batch_max=counts.batch_max,
         batch_mean=counts.commands / counts.commits if counts.commits else 0.0,
         timers_not_there=counts.not_timed,
+        commits_seconds=round(counts.seconds, 6),
         seconds_ahead=_seconds_ahead(writer, limits),
     )
 

@@ -12,9 +12,10 @@ from millstream.engine.commits.commit import Commit
 from millstream.engine.commits.decoded import DecodedCommit
 from millstream.engine.commits.record import Body
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.observers import Observer, has_hook
 from millstream.engine.write.batch import Draft
 
-__all__ = ["Counts", "Flight", "tell_committed"]
+__all__ = ["Counts", "Flight", "Tellers"]
 
 
 class Counts(msgspec.Struct):
@@ -28,10 +29,13 @@ class Counts(msgspec.Struct):
     batch_max: int = 0
     #: Timers that were to be called off, and were not there.
     not_timed: int = 0
+    #: How long commits took, all together.
+    seconds: float = 0.0
 
-    def committed(self, commands: int) -> None:
-        """One more commit, of so many commands."""
+    def committed(self, commands: int, seconds: float) -> None:
+        """One more commit, of so many commands, which took so long."""
         self.commits += 1
+        self.seconds += seconds
         self.commands += commands
         self.batch_last = commands
         self.batch_max = max(self.batch_max, commands)
@@ -40,6 +44,42 @@ class Counts(msgspec.Struct):
         """The outcomes of a draft's callers stand."""
         self.refused += draft.refused
         self.not_timed += len(draft.not_timed)
+
+
+class Tellers:
+    """Those who want to be called at each commit: asked once, so that without them a commit pays for two looks at None.
+
+    Args:
+        observer: whom.
+    """
+
+    __slots__ = ("_committed", "_traced")
+
+    def __init__(self, observer: Observer) -> None:
+        self._committed = observer.committed if has_hook(observer, "committed") else None
+        self._traced = observer.traced if has_hook(observer, "traced") else None
+
+    def committed(self, draft: Draft, decoded: DecodedCommit, seconds: float) -> None:
+        """A commit is durable."""
+        head, events = decoded.head, decoded.head.position - decoded.start
+        if self._committed is not None:
+            self._committed(
+                commit=head.number,
+                position=head.position,
+                commands=draft.accepted,
+                events=events,
+                size_bytes=decoded.size_bytes,
+                seconds=seconds,
+            )
+        if self._traced is not None:
+            self._traced(
+                commit=head.number,
+                position=head.position,
+                commands=draft.accepted,
+                events=events,
+                seconds=seconds,
+                traces=draft.sheet.traces,
+            )
 
 
 class Flight:
@@ -80,15 +120,3 @@ class Flight:
         """The commit for those who follow the log. Its body is read, as it is written, if one of them asks for more."""
         draft, commit = self.draft, self.commit
         return DecodedCommit.of(commit, draft.position - draft.start, draft.events, read=lambda: read(commit.body))
-
-
-def tell_committed(tell: Callable[..., None], draft: Draft, decoded: DecodedCommit, seconds: float) -> None:
-    """Tell an observer, by its hook ``committed``, of a commit that is durable."""
-    tell(
-        commit=decoded.head.number,
-        position=decoded.head.position,
-        commands=draft.accepted,
-        events=decoded.head.position - decoded.start,
-        size_bytes=decoded.size_bytes,
-        seconds=seconds,
-    )

@@ -42,14 +42,14 @@ from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed, utc_now
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.steady import SteadyClock
-from millstream.engine.observers import Faults, Observer, has_hook
+from millstream.engine.observers import Faults, Observer
 from millstream.engine.stores.capabilities import Launching
 from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import meaning_of, settle, write
 from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue, tell_faults
-from millstream.engine.write.flight import Counts, Flight, tell_committed
+from millstream.engine.write.flight import Counts, Flight, Tellers
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.owed import Owed
 from millstream.engine.write.patience import Patience
@@ -119,7 +119,7 @@ class Writer:
         self._followers = followers
         self._observer = observer
         self._faults = Faults(observer, elapsed)
-        self._tell_committed = observer.committed if has_hook(observer, "committed") else None
+        self._tellers = Tellers(observer)
         self._slicer = Slicer(limits.slice_ms_max)
         self._sealed = Head()
         self._draft: Draft | None = None
@@ -398,10 +398,9 @@ class Writer:
             self._flight = None
             self._queue_outcomes(draft)
         self._has_said_who(self._term + 1)
-        self.counts.committed(draft.accepted)
         seconds = elapsed() - flight.since
-        if self._tell_committed is not None:
-            tell_committed(self._tell_committed, draft, decoded, seconds)
+        self.counts.committed(draft.accepted, seconds)
+        self._tellers.committed(draft, decoded, seconds)
         if (ms := seconds * 1e3) > self._limits.slow_commit_ms:
             self._observer.slow_commit(commit=decoded.head.number, ms=round(ms), bytes=decoded.size_bytes)
 

@@ -294,13 +294,13 @@ class World:
             assert asked.json() == 0
         assert len(self.server.connections) <= LIMITS.connections_max + 1  # one more is told so
         assert self.app.streams <= LIMITS.watches_max + LIMITS.follows_max
-        assert self.app._bodies.size_bytes <= LIMITS.bodies_bytes_max + LIMITS.body_bytes_max
+        assert self.app.bodies.size_bytes <= LIMITS.bodies_bytes_max + LIMITS.body_bytes_max
 
     async def all_gone(self) -> None:
         for number in list(self.peers):
             self.end(number, "vanish" if number % 2 else "close")
         with anyio.fail_after(SECONDS_MAX):
-            while len(self.server.connections) > 1 or self.app.streams or self.app._bodies.size_bytes:
+            while len(self.server.connections) > 1 or self.app.streams or self.app.bodies.size_bytes:
                 self.server.sweep(elapsed() + 60)
                 await anyio.lowlevel.checkpoint()
             while any(view.watches for view in self.engine.stats().views.values()):

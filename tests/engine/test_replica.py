@@ -35,8 +35,9 @@ from millstream.engine import (
     ViewFaulted,
     ViewStats,
 )
+from millstream.engine.health import health_of
 from millstream.engine.server.backend import Backend
-from millstream.engine.server.health import Health, health_of
+from millstream.engine.stats import Health
 from millstream.engine.stores.capabilities import snapshots_of
 from millstream.engine.stores.memory import MemoryStore
 from millstream.views import View, answers, applies

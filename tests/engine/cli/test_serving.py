@@ -124,6 +124,7 @@ def test_where_it_listens_may_come_from_the_environment(millstream: Millstream, 
         (["--http", "somewhere"], 2, "an address for HTTP is HOST:PORT"),
         (["--http", "0.0.0.0:0", "--listen", "unix://x.sock"], 2, "can be reached from other machines and has no"),
         (["--http", "https://127.0.0.1:0", "--listen", "unix://x.sock"], 2, "give a certificate"),
+        (["--metrics"], 2, "--metrics goes with --http"),
         (["--log", "nowhere/bank.db"], 3, "there is no folder"),
     ],
 )
@@ -156,6 +157,18 @@ def test_http_is_served_beside_the_socket_and_ends_with_it_though_somebody_watch
             assert next(lines) == "id: 1"
             assert served.end() == ["server_stopped", "server_stopped", "closed"]
             assert list(lines) == ["data: 0", ""]
+
+
+def test_metrics_are_at_http_and_know_what_is_served(tmp_path: Path) -> None:
+    options = ("--listen", f"unix://{tmp_path}/bank.sock", "--http", "127.0.0.1:0", "--metrics", "--spans")
+    with running("serve", BANK, "--log", "memory:", *options, cwd=tmp_path) as served:
+        assert served.child.stderr is not None
+        (url,) = json.loads(served.child.stderr.readline())["addresses"]
+        assert httpx2.post(f"{url}/commands/Open", json={"account": "ann"}).status_code == 200
+        lines = httpx2.get(f"{url}/metrics").text.splitlines()
+        assert "millstream_position 1.0" in lines
+        assert 'millstream_command_duration_seconds_count{command="Open",outcome="done"} 1.0' in lines
+        assert served.end() == ["server_stopped", "server_stopped", "closed"]
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ HOOKS = {name for name, value in vars(Observer).items() if inspect.isfunction(va
 
 
 def test_every_hook_is_a_log_line_but_what_happens_at_each_commit() -> None:
-    assert HOOKS - LEVELS.keys() == {"committed", "applied"}
+    assert HOOKS - LEVELS.keys() == {"committed", "traced", "applied", "attempted"}
     assert LEVELS.keys() - HOOKS == {"observer_failed"}
 
 

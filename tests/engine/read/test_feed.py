@@ -27,7 +27,7 @@ from millstream.engine import (
     ViewFaulted,
 )
 from millstream.engine.commits.commit import Commit
-from millstream.engine.server.health import health_of
+from millstream.engine.health import health_of
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Faults, Simulation, simulate
 from tests.shop import Add, Everything, Note, Notes, Shelf, Stock, StockOf, shop

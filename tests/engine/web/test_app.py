@@ -239,7 +239,7 @@ async def test_a_body_is_refused_while_it_comes_in() -> None:
             await raw.send(b"POST /commands/Note HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
             await raw.send(b"transfer-encoding: chunked\r\n\r\n" + b"200\r\n%b\r\n" % (b"x" * 512) * 3)  # and no end
             assert b" 413 " in (await raw.until_closed()).partition(b"\r\n")[0]
-        assert web.app._bodies.size_bytes == 0
+        assert web.app.bodies.size_bytes == 0
 
 
 async def test_a_body_that_takes_too_long_is_given_up() -> None:
@@ -254,12 +254,12 @@ async def test_all_bodies_together_are_bounded_and_what_is_answered_counts_no_mo
     async with over_http(limits=limits) as web, connected(web) as raw:
         head = b"POST /commands/Note HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         await raw.send(head + b"content-length: 999\r\n\r\n" + b'{"text":"' + b"x" * 980)
-        await until(lambda: web.app._bodies.size_bytes == 989)
+        await until(lambda: web.app.bodies.size_bytes == 989)
         told = await web.execute("Note", {"text": "y" * 300}, 429)
         assert (told.json()["data"]["limit"], told.headers["retry-after"]) == ("bodies_bytes_max", "1")
         await raw.send(b'y"}' + b" " * 7)
         await raw.until(b"\r\n")
-        await until(lambda: web.app._bodies.size_bytes == 0)
+        await until(lambda: web.app.bodies.size_bytes == 0)
         await web.execute("Note", {"text": "y" * 300})
 
 
