@@ -98,6 +98,7 @@ class Callers:
         self._count = count
         self.acknowledged: dict[str, int] = {}
         self.errors: Counter[str] = Counter()
+        self._wanted, self._reached = 0, anyio.Event()
         self.is_over = False
 
     async def run(self) -> None:
@@ -120,12 +121,14 @@ class Callers:
                 await anyio.lowlevel.checkpoint()
                 continue
             self.acknowledged[name] = receipt.position
+            if len(self.acknowledged) == self._wanted:
+                self._reached.set()
             number += 1
 
     async def more(self, count: int) -> float:
         """Wait for so many more receipts; in how many seconds they came."""
-        began, until = elapsed(), len(self.acknowledged) + count
+        began = elapsed()
+        self._wanted, self._reached = len(self.acknowledged) + count, anyio.Event()
         with anyio.fail_after(60):
-            while len(self.acknowledged) < until:
-                await anyio.lowlevel.checkpoint()
+            await self._reached.wait()
         return elapsed() - began

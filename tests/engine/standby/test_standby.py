@@ -20,6 +20,7 @@ from millstream.engine import (
     SqliteLog,
     WriterUnavailable,
 )
+from millstream.engine.read.feed import Feed
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.postgres import PostgresLog
 from tests.postgres import new_address
@@ -194,3 +195,23 @@ async def test_snapshots_of_the_old_writer_are_where_a_standby_begins(new_log: N
     async with Engine(shop, log=new_log()) as again:
         assert await again.ask(StockOf("a")) == 52
     assert told(log_lines, "snapshots_unavailable", "snapshot_set_aside", "snapshot_failed") == []
+
+
+async def test_what_it_had_not_read_when_its_turn_came_is_read_then(
+    new_log: NewLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_: Feed) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Feed, "run", nothing)
+    writer = await Engine(shop, log=new_log(), snapshots=False).__aenter__()
+    async with Engine(shop, log=new_log(), standby=True, snapshots=False) as standby:
+        await writer.execute_many([Add("a", 5), Take("a", 2)], command_ids=["1", "2"])
+        live = engine_state(writer)
+        assert standby.position == 0
+        await writer.__aexit__(None, None, None)
+        with anyio.fail_after(20):
+            await until(lambda: not standby.not_ready)
+        assert (await standby.execute(Add("a", 5), command_id="1")).repeated
+        assert engine_state(standby) == live
+        assert await standby.ask(StockOf("a"), after=2) == 3
