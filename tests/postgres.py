@@ -109,6 +109,8 @@ class Server:
             found.bind(("127.0.0.1", 0))
             self.port: int = found.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
+        #: Ends the server when this process is gone, however that came.
+        self._leash: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -131,6 +133,9 @@ class Server:
                 start_new_session=True,
                 **_as_nobody(),
             )
+        self._leash = subprocess.Popen(
+            ["sh", "-c", f"read _; kill -QUIT {self._process.pid}"], stdin=subprocess.PIPE, start_new_session=True
+        )
         ready = [str(self.programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         for _ in range(_LOOKS_MAX):
             if subprocess.run(ready, check=False, capture_output=True).returncode == 0:
@@ -144,7 +149,7 @@ class Server:
         if self._process is not None:
             self._process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[how])
             self._process.wait(_START_SECONDS_MAX)
-            self._process = None
+            self._let_loose()
 
     def kill(self) -> None:
         """End it without a word, and wait for its children, or the next start is refused."""
@@ -156,7 +161,13 @@ class Server:
         for child in children:  # they notice by themselves
             select.select([child], [], [], _START_SECONDS_MAX)
             os.close(child)
-        self._process = None
+        self._let_loose()
+
+    def _let_loose(self) -> None:
+        leash, self._process, self._leash = self._leash, None, None
+        if leash is not None:
+            leash.kill()
+            leash.communicate()
 
     def address(self, schema: str, port: int | None = None, **more: str) -> str:
         """Where a log is on this server."""

@@ -220,7 +220,7 @@ def _import(
             metavar="LOG",
             envvar="MILLSTREAM_LOG",
             help="The log: a path, sqlite:PATH or postgresql://HOST/DATABASE?schema=NAME. New, or a beginning of the "
-            "export; nobody may have it open.",
+            "export; no process may have it open.",
             show_default=False,
         ),
     ],

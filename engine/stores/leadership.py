@@ -1,6 +1,6 @@
 """The time for which a log is one writer's: what opening a log gives.
 
-Here: who holds it, and how it gets to know that it is over. Not here: how a store finds out (`port`), what a writer does
+Here: who holds it, and how it learns that it is over. Not here: how a store finds out (`port`), what a writer does
 then (`write`).
 """
 
@@ -14,7 +14,7 @@ __all__ = ["Leadership"]
 class Leadership:
     """A log that is open for writing, and is so until it is closed, or until it is lost to another writer.
 
-    That it is lost keeps no writer from doing harm: the log's rule does, at the next append. It is a word of it in time.
+    That it is lost stops no writer: the log's rule does, at the next append. It is a word of it in time.
 
     Args:
         address: where the writer says that it can be reached.
@@ -33,7 +33,7 @@ class Leadership:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is certain that no other process writes at this moment: to be asked before what can't be undone."""
+        """Whether it is certain that no other process writes just now: to be asked before what can't be undone."""
         return not self._is_lost and self._is_sure()
 
     @property

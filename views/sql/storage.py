@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
-from threading import Lock
+from threading import Condition, Lock
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -29,6 +29,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    func,
     insert,
     select,
     text,
@@ -48,6 +49,8 @@ __all__ = ["Look", "SqlStorage"]
 
 #: How long a statement waits for another program's lock, in SQLite.
 _BUSY_SECONDS = 1.0
+#: How long closing waits for questions that were interrupted.
+_ENDING_SECONDS_MAX = 5.0
 #: PostgreSQL has names of so many bytes at most.
 _NAME_CHARS_MAX = 63
 
@@ -109,6 +112,9 @@ class SqlStorage:
         self._batches = Batches()
         self._executor = Executor()
         self._trying: tuple[Connection, RootTransaction] | None = None
+        #: Questions that are under way, and what tells that one has ended.
+        self._asked: set[_Question] = set()
+        self._ended = Condition()
 
     # As the port says.
 
@@ -182,6 +188,10 @@ class SqlStorage:
         return _Question(self, answer, query)
 
     def close(self) -> None:
+        with self._ended:  # a question that nothing waits for any more has a connection still
+            for question in self._asked:
+                question.interrupt()
+            self._ended.wait_for(lambda: not self._asked, _ENDING_SECONDS_MAX)
         engines, self._engines = self._engines, None
         for each in engines or ():
             each.dispose()
@@ -202,6 +212,18 @@ class SqlStorage:
             if found is None:
                 raise StorageUnknown("its head has gone")
             yield connection, found.position
+
+    @contextmanager
+    def asking(self, question: _Question) -> Iterator[None]:
+        """A block in which a question is under way."""
+        with self._ended:
+            self._asked.add(question)
+        try:
+            yield
+        finally:
+            with self._ended:
+                self._asked.discard(question)
+                self._ended.notify_all()
 
     def look(self, connection: Connection) -> Look:
         """What an answering method is called with."""
@@ -259,7 +281,8 @@ class SqlStorage:
         connection.commit()
 
     def _make_schema(self, connection: Connection) -> None:
-        if connection.dialect.name == "postgresql":
+        if connection.dialect.name == "postgresql":  # two that make it at once would meet in its catalogue
+            connection.execute(select(func.pg_advisory_xact_lock(int(self._fingerprint[:15], 16))))
             connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"'))
 
 
@@ -274,7 +297,7 @@ class _Question:
         self._asked: Any = None
 
     def run(self) -> tuple[Any, int]:
-        with self._storage.looking() as (connection, position):
+        with self._storage.asking(self), self._storage.looking() as (connection, position):
             with self._lock:
                 self._asked = connection.connection.driver_connection
             try:

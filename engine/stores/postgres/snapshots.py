@@ -101,6 +101,9 @@ class PostgresSnapshots:
     async def drop(self, snapshots: Iterable[Snapshot]) -> None:
         await self._run(partial(self._drop, checksums=[each.checksum for each in snapshots], but=0))
 
+    async def rest(self) -> None:
+        """Nothing to do: a connection to a server is worth keeping."""
+
     def doubt(self, problem: str) -> None:
         """Nothing to do: whether its pages are whole is the server's to know."""
 

@@ -18,7 +18,7 @@ _ADDRESS_BYTES_MAX = 4_096
 
 
 def say_leader(path: Path, address: str | None) -> bool:
-    """Say where the writer can be reached, if it can be. Returns True if the one before had not taken back its own word.
+    """Say where the writer can be reached, if it can be. True if the one before had not taken back its word.
 
     Where it can't be said it is not: a full disk keeps no writer from beginning.
     """

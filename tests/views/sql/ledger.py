@@ -156,7 +156,7 @@ class Ledger(SqlView):
     def sums(self, query: Sums, db: Connection) -> tuple[int, int, int]:
         all_accounts = db.scalar(select(func.coalesce(func.sum(accounts.c.amount), 0)))
         total, count = db.execute(select(func.coalesce(func.sum(entries.c.amount), 0), func.count())).one()
-        return all_accounts or 0, total, count
+        return int(all_accounts or 0), int(total), count
 
     @answers
     def seen_in(self, query: SeenIn, db: Connection) -> int:
@@ -168,6 +168,8 @@ class Ledger(SqlView):
 
     @answers
     def slow(self, query: Slow, db: Connection) -> int:
+        if db.dialect.name == "postgresql":
+            db.exec_driver_sql("SELECT pg_sleep(60)")
         endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
         return int(db.exec_driver_sql(endless).scalar_one())
 
