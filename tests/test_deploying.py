@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -97,7 +98,7 @@ async def test_a_new_version_takes_over_under_load_and_each_command_happens_once
     options = ("serve", "examples.bank:app", "--log", str(tmp_path / "bank.db"), "--wait-for-lock", "60")
     command = [sys.executable, "-m", "millstream.engine.cli", *options, "--listen", addresses[1]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    receipts: list[Receipt[None]] = []
+    receipts: list[Receipt[Any]] = []
     half = anyio.Event()
     with running(*options, "--listen", addresses[0], cwd=tmp_path) as old:
         async with Client(addresses, name_commands=True) as client:
