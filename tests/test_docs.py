@@ -550,6 +550,18 @@ def test_the_table_of_log_lines_has_each_with_its_level() -> None:
     assert sorted(shown) == sorted(LEVELS.items())
 
 
+def test_each_line_that_is_no_info_says_what_to_do() -> None:
+    text = (ROOT / "docs/reference/log-lines.md").read_text("utf-8").partition("## What to do\n")[2]
+    shown = [
+        name for cell in re.findall(r"^\| (`[^|]*`) \| [^|]+ \|$", text, re.MULTILINE) for name in mentioned_in(cell)
+    ]
+    assert sorted(shown) == sorted(name for name, level in LEVELS.items() if level != "info")
+
+
+def mentioned_in(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
 #: What users import: all of each face is in the reference. `Rejected` and `applies` have two doors.
 FACES: tuple[ModuleType, ...] = (
     millstream.engine,
