@@ -63,7 +63,7 @@ toc_object_entries_show_parents = "hide"
 
 #: The pages by kind, in the order of the sidebar. A page that is missing here fails the build.
 KINDS = {
-    "Tutorial": ["docs/tutorial/ticket-shop", "docs/tutorial/one-page"],
+    "Tutorial": ["docs/tutorial/first-page", "docs/tutorial/ticket-shop", "docs/tutorial/one-page"],
     "How to": [
         "docs/how-to/deciding",
         "docs/how-to/context",
@@ -82,6 +82,7 @@ KINDS = {
         "docs/how-to/telemetry",
         "docs/how-to/postgres",
         "docs/how-to/standby",
+        "docs/how-to/deploying",
         "docs/how-to/changing",
         "docs/how-to/upkeep",
         "docs/how-to/measuring",

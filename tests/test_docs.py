@@ -271,6 +271,8 @@ def check_command(command: str) -> None:
             name = "." if requirement.endswith(" @ git+URL") and name == "millstream" else name
             assert name == ".", f"{command}: until it is published, it is installed from a checkout"
             assert set(filter(None, extra.split(","))) <= set(project["optional-dependencies"]), command
+        case ["python", "-m", "pytest"] | ["curl", *_]:
+            pass  # `tests/test_deploying.py` runs them
         case ["python", "-m", program]:
             file = ROOT.joinpath(*program.removeprefix("millstream.").split("."))
             assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), command
@@ -546,6 +548,18 @@ def test_the_table_of_log_lines_has_each_with_its_level() -> None:
     text = (ROOT / "docs/reference/log-lines.md").read_text("utf-8")
     shown = re.findall(r"^\| `(\w+)` \| (info|warning|error|critical) \|", text, re.MULTILINE)
     assert sorted(shown) == sorted(LEVELS.items())
+
+
+def test_each_line_that_is_no_info_says_what_to_do() -> None:
+    text = (ROOT / "docs/reference/log-lines.md").read_text("utf-8").partition("## What to do\n")[2]
+    shown = [
+        name for cell in re.findall(r"^\| (`[^|]*`) \| [^|]+ \|$", text, re.MULTILINE) for name in mentioned_in(cell)
+    ]
+    assert sorted(shown) == sorted(name for name, level in LEVELS.items() if level != "info")
+
+
+def mentioned_in(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
 
 
 #: What users import: all of each face is in the reference. `Rejected` and `applies` have two doors.
