@@ -66,6 +66,7 @@ STATUSES: Mapping[str, Status] = {
     "LogRefused": Status(500),
     "LogLocked": Status(500),
     "Fenced": Status(500),
+    "CommitsLost": Status(500),
     "StorageError": Status(500),
     "DefinitionError": Status(500),
     "HandlerFailed": Status(500),
