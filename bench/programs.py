@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
 from millstream.bench import (
@@ -85,6 +86,17 @@ def _on_loop(run: Callable[[Job], Coroutine[Any, Any, Result]], what: str, durab
 
 def _plain(run: Callable[[Job], Result], what: str, durability: str) -> Program:
     return Program(run, what, durability, on_loop=False)
+
+
+def _in_sql(name: str, what: str) -> Program:
+    """A run of `bench.sql`, which needs SQLAlchemy: it is imported to run it."""
+
+    def run(job: Job) -> Result:
+        found = getattr(import_module("millstream.bench.sql"), name)
+        result: Result = loops.run(partial(found, job), job.loop) if iscoroutinefunction(found) else found(job)
+        return result
+
+    return Program(run, what, "a page a transaction, WAL, synchronous=NORMAL", on_loop=True, packages=("sqlalchemy",))
 
 
 def _served(run: Callable[[Job], Result], what: str, durability: str) -> Program:
@@ -193,6 +205,8 @@ PROGRAMS = {
     "engine-asks": _on_loop(engine_runs.asks, "the engine, its view up to date", _NOTHING),
     "engine-asks-beside-callers": _on_loop(engine_runs.asks_beside_callers, "the engine with everything on", _GROUP),
     "asks-beside-past": _on_loop(past.beside, "one earlier state after another is made of the log", "reads only"),
+    "sql-view": _in_sql("catching_up", "a replica with a view in SQL: digests checked, pages with their head"),
+    "sql-by-hand": _in_sql("by_hand", "json, and executemany of a page of commits")._replace(on_loop=False),
     "asks-alone": _on_loop(past.alone, "the same engine, and no caller asks of yesterday", "reads only"),
     "engine-history": _on_loop(engine_runs.write_history, "the engine, writing the log that is replayed", _GROUP),
     "engine-replay": _on_loop(

@@ -87,6 +87,10 @@ WORKLOADS = {
         Workload(commands=1_000_000, warmup=0, asks=3_000),
         Workload(commands=2_000, warmup=0, asks=50, accounts=10),
     ),
+    "sql": Sizes(
+        Workload(commands=500_000, warmup=0),
+        Workload(commands=2_000, warmup=0, accounts=10),
+    ),
     "own-accounts": Sizes(
         Workload(callers=1_000, commands=300_000, warmup=50_000, own_accounts=True),
         Workload(callers=1_000, commands=2_000, warmup=1_000, own_accounts=True),

@@ -104,6 +104,15 @@ STATES = (
         prepare=Entry("history", "engine-history", "past"),
     ),
     Figure(
+        name="sql-catch-up",
+        title="from a log of 500,000 events into a new database of a view in SQL",
+        about="Beside it a loop by hand that reads the same log, and gives the same rows to executemany, page by page.",
+        unit="events/s",
+        subjects=(Entry("SqlView", "sql-view", "sql", Goal(bound=0.7, of="by_hand")),),
+        limits=limits("sql", by_hand="sql-by-hand"),
+        prepare=Entry("history", "engine-history", "sql"),
+    ),
+    Figure(
         name="table-lookup",
         title="a row of 1,000,000 in a TableView, by its key",
         about="A view that keeps rows, with indexes over them; and the same rows in SQLite, and in dicts by hand.",

@@ -30,8 +30,8 @@ pytestmark = pytest.mark.anyio
 
 SMALL = Workload(accounts=7, callers=5, commands=100, warmup=20)
 RIGHT = fingerprint(totals(SMALL, [*streams(SMALL).warmup, *streams(SMALL).measured]))
-#: What stands beside HTTP is no peer: it keeps no history.
-LIBRARIES = [name for name, program in PROGRAMS.items() if program.packages and not name.startswith("http-")]
+#: What stands beside HTTP, and views in SQL, are no peers: they keep no history.
+LIBRARIES = [name for name, program in PROGRAMS.items() if program.packages and not name.startswith(("http-", "sql-"))]
 
 needs = {
     name: pytest.mark.skipif(
