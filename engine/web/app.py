@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from millstream.engine.application.app import App
 from millstream.engine.application.messages import Answered, Receipt
 from millstream.engine.application.validation import encode
-from millstream.engine.errors import AnswerFailed, EngineClosed, NotAuthenticated, NotPermitted
+from millstream.engine.errors import AnswerFailed, EngineClosed, InvalidMessage, NotAuthenticated, NotPermitted
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.server.caller import calling_as
 from millstream.engine.server.permitting import require_permitted
@@ -277,6 +277,8 @@ class WebApp:
     async def _events(self, request: Request, send: Send) -> None:
         _require_get(request)
         headers, given = Headers(request.scope["headers"]), request.query_params
+        if unknown := sorted(set(given) - {"type", "key"}):
+            raise InvalidMessage("the query string", f"/events has type and key, not {unknown[0]!r:.80}")
         types, keys = self.messages.events(given.getlist("type")), given.getlist("key") or None
         last = headers.last_event_id
         source = partial(events, self.backend, types, headers.after if last is None else last, keys)
@@ -381,5 +383,5 @@ def _cors(origins: Sequence[str]) -> Middleware:
         allow_origins=list(origins),
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
-        expose_headers=[header.name for header in ANSWER_HEADERS],
+        expose_headers=[*(header.name for header in ANSWER_HEADERS), "Retry-After"],
     )

@@ -43,7 +43,8 @@ class Bodies:
             LimitReached: all bodies together are as large as they may be.
             ClientDisconnect: the caller is gone.
         """
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        kinds = {kind.partition(";")[0].strip().lower() for kind in request.headers.getlist("content-type")}
+        if kinds != {"application/json"}:
             raise HTTPException(415, "a message is sent as Content-Type: application/json", _CLOSE)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > self._limits.body_bytes_max:

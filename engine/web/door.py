@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millstream.engine.web.problems import problem_response
 
@@ -38,7 +38,8 @@ class Door:
         """As ASGI 3 has it."""
         refused = self._too_long(scope) or self._misdirected(scope)
         if refused is None:
-            await self._app(scope, receive, send)
+            is_chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+            await self._app(scope, receive, _closing(send) if is_chunked else send)
         else:
             await problem_response(refused)(scope, receive, send)
 
@@ -58,3 +59,16 @@ class Door:
         if name in self._names:
             return None
         return HTTPException(421, f"it is not served under the name {name!r:.80}: give WebServer(hosts=…) its names")
+
+
+def _closing(send: Send) -> Send:
+    """What a request with a chunked body is answered by: the connection ends with it. It may have said a length, too,
+    which h11 leaves out, and which what stands in front of this server may have believed (RFC 9112, 6.1).
+    """
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+        await send(message)
+
+    return sending

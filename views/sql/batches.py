@@ -33,6 +33,13 @@ class Batch:
         self.statement = statement
         self.parameters = parameters
 
+    def takes(self, statement: Executable, parameters: Mapping[str, Any]) -> bool:
+        """Whether it may be executed together: it is the same statement, and has values for the same names. Of rows
+        with different names all but those of the first one would be dropped.
+        """
+        rows = self.parameters
+        return bool(rows) and rows[0].keys() == parameters.keys() and _is_same(self.statement, statement)
+
 
 class Batches:
     """Gathers statements. One instance goes on from page to page, since it knows the statements by then."""
@@ -51,9 +58,10 @@ class Batches:
         last: dict[Table, Batch] = {}
         latest: Any = None
         more: Any = None
+        names: Any = None
         for each in statements:
             statement, parameters = each if isinstance(each, tuple) else (each, None)
-            if statement is latest and parameters:  # most are like this: 0.1 µs instead of 1
+            if statement is latest and parameters and parameters.keys() == names:  # most: 0.2 µs instead of 1
                 more(parameters)
                 continue
             latest = None
@@ -63,14 +71,14 @@ class Batches:
                 found.append(Batch(statement, [] if parameters is None else [parameters]))
                 continue
             before = last.get(table)
-            if before is not None and before.parameters and parameters and _is_same(before.statement, statement):
+            if before is not None and parameters and before.takes(statement, parameters):
                 before.parameters.append(parameters)
-                latest, more = statement, before.parameters.append
+                latest, more, names = statement, before.parameters.append, parameters.keys()
                 continue
             last[table] = batch = Batch(statement, [] if parameters is None else [parameters])
             found.append(batch)
             if parameters:
-                latest, more = statement, batch.parameters.append
+                latest, more, names = statement, batch.parameters.append, parameters.keys()
         return found
 
     def _table_of(self, statement: Executable) -> Table | None:

@@ -69,7 +69,7 @@ def _compiled(connection: Connection, statement: Any, row: Mapping[str, Any]) ->
     if compiled.post_compile_params or not set(row) <= set(compiled.positiontup):
         return None
     places = [(name, compiled.binds[name]) for name in compiled.positiontup]
-    if any(bind.callable is not None for _, bind in places):
+    if any(bind.callable is not None or (bind.required and name not in row) for name, bind in places):
         return None
     processors = [bind.type.dialect_impl(connection.dialect).bind_processor(connection.dialect) for _, bind in places]
     return _Compiled(str(compiled), len(row), _rows_by(places, processors, row))

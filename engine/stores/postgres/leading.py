@@ -10,6 +10,7 @@ runs out. Its term is over then, so whatever it has sent, or sends when it wakes
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -24,8 +25,9 @@ from millstream.engine.stores.postgres.settings import Settings
 
 __all__ = ["Keeper", "Taken", "is_free", "leader_of", "let_go", "take", "term_anew"]
 
-_FREE = """(
-    holder IS NULL OR expires_at < clock_timestamp() OR NOT EXISTS (
+_GIVEN_UP = "(holder IS NULL OR expires_at < clock_timestamp())"
+_FREE = f"""(
+    {_GIVEN_UP} OR NOT EXISTS (
         SELECT FROM pg_stat_activity AS a
         WHERE a.pid = leader.pid AND (a.backend_start IS NULL OR a.backend_start = leader.started)
     )
@@ -85,9 +87,10 @@ async def term_anew(connection: Connection, settings: Settings, holder: str) -> 
     return term
 
 
-async def is_free(connection: Connection, settings: Settings) -> bool:
-    """Whether the lease may be taken."""
-    return bool(await connection.fetchval(f"SELECT {_FREE} FROM {settings.place}.leader"))
+async def is_free(connection: Connection, settings: Settings) -> tuple[bool, bool]:
+    """Whether the lease may be taken; and whether it was given up or has run out, not only lost its session."""
+    row = await connection.fetchrow(f"SELECT {_FREE} AS free, {_GIVEN_UP} AS given_up FROM {settings.place}.leader")
+    return (False, False) if row is None else (bool(row["free"]), bool(row["given_up"]))
 
 
 async def leader_of(connection: Connection, settings: Settings) -> str | None:
@@ -117,17 +120,27 @@ class Keeper:
         channel: where those who follow listen.
         address: where the writer is.
         since: before the lease was taken, by `elapsed`.
+        restore: makes the connection that appends again, after `cut`: without one the writer looks dead to others.
     """
 
     def __init__(
-        self, settings: Settings, session: Session, taken: Taken, channel: str, address: str | None, since: float
+        self,
+        settings: Settings,
+        session: Session,
+        taken: Taken,
+        channel: str,
+        address: str | None,
+        since: float,
+        restore: Callable[[], Awaitable[object]],
     ) -> None:
         self._settings = settings
         self._session = session
         self._holder = taken.holder
         self._channel = channel
         self._sure_until = since + settings.lease_seconds
-        self._appended = asyncio.Event()
+        self._restore = restore
+        self._woken = asyncio.Event()
+        self._has_appended = self._is_cut = False
         #: What opening gives.
         self.leadership = Leadership(address, took_over=taken.took_over, is_sure=lambda: elapsed() < self._sure_until)
         self._task = asyncio.create_task(self._run(), name="millstream-lease")
@@ -138,7 +151,13 @@ class Keeper:
 
     def tell(self) -> None:
         """Something was appended."""
-        self._appended.set()
+        self._has_appended = True
+        self._woken.set()
+
+    def cut(self) -> None:
+        """The connection that appends is gone."""
+        self._is_cut = True
+        self._woken.set()
 
     async def close(self) -> None:
         """Let the lease run out."""
@@ -151,10 +170,15 @@ class Keeper:
         due = elapsed() + every
         while not self.leadership.is_lost:
             with anyio.move_on_after(max(0.0, due - elapsed())):
-                await self._appended.wait()
+                await self._woken.wait()
+            self._woken.clear()
             try:
-                if self._appended.is_set():
-                    self._appended.clear()
+                if self._is_cut:
+                    with anyio.fail_after(every):
+                        await self._restore()
+                    self._is_cut = False
+                if self._has_appended:
+                    self._has_appended = False
                     await self._session.run(self._notify)
                     await anyio.sleep(_TELL_SECONDS)
                 if elapsed() >= due:

@@ -48,6 +48,8 @@ __all__ = ["PostgresLog"]
 #: How often a lease that another writer has is looked at.
 _TURN_SECONDS = 0.1
 _TURN_AGAIN_SECONDS = 0.2
+#: After so many looks a session that is gone is a writer that died; one that lives has another by then.
+_TURN_LOOKS = 3
 _NO_WAIT_ENDED = "canceling"
 
 
@@ -130,7 +132,7 @@ class PostgresLog:
         await self._reader.open(beside_writer=True)
         connect = connector(self._settings, self._password, writes=True)
         kept = Session(connect, _not_waiting, seconds_max=self._settings.lease_seconds)
-        self._keeper = Keeper(self._settings, kept, self._taken, channel_of(self._meta), address, since)
+        self._keeper = Keeper(self._settings, kept, self._taken, channel_of(self._meta), address, since, self._restored)
         return self._keeper.leadership
 
     async def _made(self, connection: Connection, application: str) -> Meta:
@@ -146,12 +148,16 @@ class PostgresLog:
     async def wait_for_turn(self) -> None:
         connect = connector(self._settings, self._password, writes=True)
         session = Session(connect, seconds_max=self._settings.answer_seconds_max)
+        looks = 0
         try:
             while True:
                 try:
-                    if await session.run(partial(is_free, settings=self._settings)):
+                    free, given_up = await session.run(partial(is_free, settings=self._settings))
+                    looks = looks + 1 if free else 0
+                    if given_up or looks == _TURN_LOOKS:
                         return
                 except ERRORS:
+                    looks = 0
                     await anyio.sleep(_TURN_AGAIN_SECONDS)
                 await anyio.sleep(_TURN_SECONDS)
         finally:
@@ -276,10 +282,20 @@ class PostgresLog:
         if await connection.fetchval("SHOW synchronous_commit") == "off":
             await connection.execute("SET synchronous_commit = on")
         connection.add_log_listener(self._told)
+        connection.add_termination_listener(self._cut)
         if self._taken is not None:
             term = await term_anew(connection, self._settings, self._taken.holder)
             if term is not None:
                 self._taken.term = term
+
+    def _cut(self, _: Any) -> None:
+        """The connection has ended: by the server, by what lies between, or because it was given up."""
+        if self._keeper is not None:
+            self._keeper.cut()
+
+    async def _restored(self) -> None:
+        if self._writer is not None:
+            await self._writer.run(_nothing)
 
     def _told(self, _: Any, message: Any) -> None:
         """A warning of the server: an append, or a new term, is not on the standby that it was to be on."""
@@ -312,6 +328,10 @@ class PostgresLog:
                     await writer.run(partial(let_go, settings=self._settings, holder=taken.holder))
             await writer.close()
         await self._reader.close()
+
+
+async def _nothing(connection: Connection) -> None:
+    """To have a connection."""
 
 
 async def _not_waiting(connection: Connection) -> None:

@@ -140,6 +140,10 @@ CROSS JOIN LATERAL jsonb_array_elements(CASE WHEN jsonb_typeof(b.body) = 'array'
 CROSS JOIN LATERAL jsonb_array_elements(r.command -> 'events') WITH ORDINALITY AS e (event, place);
 """
 
+_IS_THERE = """
+SELECT count(*) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = 'meta'
+"""
 _TAKEN = """
 SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 LIMIT 1
 """
@@ -167,7 +171,8 @@ def _tables_of(settings: Settings) -> str:
 
 async def is_there(connection: Connection, settings: Settings) -> bool:
     """Whether the schema has the tables of a log."""
-    return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{settings.place}.meta"))
+    # Not by `to_regclass`: that may remember, in the transaction that waited for the one that made it, that it was not.
+    return bool(await connection.fetchval(_IS_THERE, settings.schema))
 
 
 async def create(connection: Connection, settings: Settings, application: str) -> None:

@@ -21,6 +21,10 @@ _SCHEMA = "millstream"
 _SCHEMA_BYTES_MAX = 63
 _LEASE_SECONDS = 3.0
 _LEASE_SECONDS_MIN = 0.5
+#: The first ends a text, the second a block of statements.
+_NOT_IN_NAMES = ("\0", "$$")
+#: A day.
+_SECONDS_MAX = 86_400
 _ANSWER_SECONDS_MAX = 10.0
 
 
@@ -67,10 +71,21 @@ def settings_of(address: str) -> Settings:
         raise _refused(address, str(error) or repr(error)) from error
     hosts = ",".join(host.rpartition("@")[2] for host in parts.netloc.split(","))
     name = f"postgresql://{hosts}{parts.path}?schema={schema}"
-    if not schema or len(schema.encode()) > _SCHEMA_BYTES_MAX or "\0" in schema or schema.startswith("pg_"):
+    try:
+        _ = [urlsplit(f"//{host}").port for host in parts.netloc.split(",")]
+    except ValueError as error:
+        raise _refused(name, str(error)) from error
+    if (
+        not schema
+        or len(schema.encode()) > _SCHEMA_BYTES_MAX
+        or "\0" in schema
+        or "$$" in schema
+        or schema.startswith("pg_")
+    ):
         raise _refused(name, f"{schema!r} can't be the name of a schema")
-    if not (lease >= _LEASE_SECONDS_MIN and answer > 0):
-        raise _refused(name, f"lease_seconds is at least {_LEASE_SECONDS_MIN:g}, and answer_seconds_max above 0")
+    if not (_LEASE_SECONDS_MIN <= lease <= _SECONDS_MAX and 0 < answer <= _SECONDS_MAX):
+        problem = f"lease_seconds is {_LEASE_SECONDS_MIN:g} to {_SECONDS_MAX:,}, answer_seconds_max above 0 and no more"
+        raise _refused(name, problem)
     dsn = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{urlencode(query)}"
     return Settings(dsn, name, schema, lease, answer, pooled, "target_session_attrs" in query)
 

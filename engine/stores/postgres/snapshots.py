@@ -127,7 +127,8 @@ class PostgresSnapshots:
             self._has_swept = True
         elif left is not None:
             await self._fetch("DELETE FROM {s}.pieces WHERE attempt = $1", left)
-        ((attempt,),) = await self._fetch("SELECT nextval('{s}.attempts')")
+        place = self._settings.place.replace("'", "''")
+        ((attempt,),) = await self._fetch(f"SELECT nextval('{place}.attempts')")
         self._attempts[part] = attempt
 
     async def _finish(self, connection: Connection, attempt: int, snapshot: Snapshot) -> None:

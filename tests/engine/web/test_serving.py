@@ -183,6 +183,25 @@ async def test_what_is_no_http_is_told_so_and_closed_without_a_line_in_the_log(
     assert [line["reason"] for line in log_lines if line["event"] == "connections_dropped"] == ["no_http"]
 
 
+NEXT = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        (b"content-length: 4\r\ntransfer-encoding: chunked", b'16\r\n{"item":"a","count":1}\r\n0\r\n\r\n', b"200"),
+        (b"content-type: text/plain\r\ncontent-length: 22", b'{"item":"a","count":1}', b"415"),
+    ],
+)
+async def test_after_a_head_that_means_two_things_nothing_else_is_read(head: bytes, body: bytes, status: bytes) -> None:
+    async with over_http() as web, connected(web) as raw:
+        said = b"POST /commands/Add HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" + head
+        await raw.send(said + b"\r\n\r\n" + body + NEXT)
+        answer = await raw.until_closed()
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
 async def test_an_upgrade_to_another_protocol_is_not_made() -> None:
     async with over_http() as web, connected(web) as raw:
         await raw.send(

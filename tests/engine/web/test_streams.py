@@ -66,6 +66,7 @@ async def test_events_are_chosen_by_type_and_by_key_and_what_is_left_out_moves_t
         async with web.stream("/events?type=Added&type=Taken&key=b") as blocks:
             assert (await anext(blocks)).id == 2
         assert (await web.client.get("/events?type=Nope")).status_code == 404
+        assert (await web.client.get("/events?types=Added")).status_code == 422
         await web.engine.execute_many([Note("y")] * 1_200)
         async with web.stream("/events?type=Taken", Last_Event_ID="2") as blocks:
             found = await anext(blocks)

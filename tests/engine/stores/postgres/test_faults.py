@@ -13,9 +13,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from millstream.engine import CommitFailed, Engine, Fenced, Limits, MillstreamError, OutcomeUnknown
+from millstream.engine import CommitFailed, Engine, Fenced, Limits, LogLocked, MillstreamError, OutcomeUnknown
 from millstream.engine.commits.commit import Head
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.stores.postgres.connecting import Session
 from millstream.engine.stores.postgres.log import PostgresLog
 from millstream.engine.testing.stores.written import APP, append_all, commits, head_of, read_all
 from tests.postgres import Server, new_server, server, sql
@@ -258,3 +259,63 @@ async def test_a_log_that_is_closed_while_its_server_is_away_is_closed_in_time(o
     await log.open(APP)
     assert await log.head() != Head()
     await log.close()
+
+
+@pytest.mark.parametrize("standby", [False, True])
+async def test_of_many_that_make_one_log_at_once_one_writes_and_the_others_find_it_locked_or_stand_by(
+    standby: bool,
+) -> None:
+    address = server().address(schema())
+    opened: list[Engine] = []
+    refused: list[MillstreamError] = []
+
+    async def open_one() -> None:
+        try:
+            async with Engine(shop, log=address, standby=standby) as engine:
+                opened.append(engine)
+                await until(lambda: len(opened) + len(refused) == 6)
+        except LogLocked as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(open_one)
+    assert (len(opened), len(refused)) == ((6, 0) if standby else (1, 5))
+
+
+async def test_a_writer_whose_connection_is_cut_while_it_is_idle_keeps_the_log() -> None:
+    address = server().address(schema())
+    async with Engine(shop, log=address) as engine:
+        await engine.execute(Add("a", 1))
+        writer = writer_of(engine)
+        for generation in (1, 2, 3):
+            sql(address, f"SELECT pg_terminate_backend(pid) FROM {place_of(engine)}.leader")
+            await until(lambda before=generation: writer.generation > before)  # type: ignore[misc]
+        with pytest.raises(LogLocked):
+            async with Engine(shop, log=address):
+                pass
+        await engine.execute(Add("a", 1))
+
+
+def writer_of(engine: Engine) -> Session:
+    """The connection that appends."""
+    assert isinstance(engine.log, PostgresLog)
+    assert engine.log._writer is not None
+    return engine.log._writer
+
+
+def place_of(engine: Engine) -> str:
+    """The schema, as it stands in a statement."""
+    assert isinstance(engine.log, PostgresLog)
+    return engine.log._settings.place
+
+
+async def test_a_schema_may_have_a_quote_in_its_name() -> None:
+    address = server().address(f"o'{secrets.token_hex(4)}")
+    for life in (1, 2):
+        async with Engine(shop, log=address) as engine:
+            await engine.execute(Add("a", 1))
+            assert await engine.ask(Everything(), after=engine.position) == {"a": life}
+            snapshots = engine.log.snapshots
+            assert snapshots is not None
+            assert bool(await snapshots.kept()) == (life == 2)

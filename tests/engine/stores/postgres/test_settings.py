@@ -40,6 +40,10 @@ def test_an_address_names_one_schema(address: str, dsn: str, schema: str) -> Non
         "postgresql://ann:secret@h/shop?lease_seconds=0.1",
         "postgresql://ann:secret@h/shop?lease_seconds=long",
         "postgresql://ann:secret@h/shop?pooled=maybe",
+        "postgresql://ann:secret@h:port/shop",
+        "postgresql://ann:secret@h/shop?lease_seconds=inf",
+        "postgresql://ann:secret@h/shop?answer_seconds_max=nan",
+        "postgresql://ann:secret@h/shop?schema=a$$b",
     ],
 )
 def test_an_address_that_says_nothing_sensible_is_refused_without_its_password(address: str) -> None:
