@@ -390,8 +390,8 @@ class Engine(Leading):
             parts = [*write.all, *self._states]
             recovered = await recovery.recover(parts, Slicer(self.limits.slice_ms_max))
         head = recovered.head
-        for view in self._views:
-            view.start(head)
+        for follower in self.followers:
+            follower.start(head)
         await self._lead(catalog, write, head, recovered.saved)
         self.observers.opened(
             log=self.log.name,

@@ -89,8 +89,8 @@ def _reachable_binaries(root: Path) -> Path:
         return found
     package = found.parent.parent
     for part in package.parent.glob(f"{package.name}*"):  # the libraries that they need are beside the package
-        if part.is_dir():
-            shutil.copytree(part, root / part.name, dirs_exist_ok=True, symlinks=True)
+        if part.is_dir() and not (root / part.name).exists():  # else another worker has, and may run it already
+            shutil.copytree(part, root / part.name, symlinks=True)
     return root / found.relative_to(package.parent)
 
 

@@ -108,7 +108,7 @@ STATES = (
         title="from a log of 500,000 events into a new database of a view in SQL",
         about="Beside it a loop by hand that reads the same log, and gives the same rows to executemany, page by page.",
         unit="events/s",
-        subjects=(Entry("SqlView", "sql-view", "sql", Goal(bound=0.7, of="by_hand")),),
+        subjects=(Entry("SqlView", "sql-view", "sql", Goal(bound=0.7, of="by hand")),),
         limits=limits("sql", by_hand="sql-by-hand"),
         prepare=Entry("history", "engine-history", "sql"),
     ),

@@ -6,10 +6,11 @@ import gc
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import anyio.to_thread
@@ -135,7 +136,11 @@ async def failovers_on_sqlite(job: Job) -> Result:
 
 async def _failovers(job: Job, log: str) -> Result:
     """Each time the standby takes over, and the one that was killed is started again as the next standby."""
-    addresses = [f"unix://{job.directory}/{name}" for name in "ab"]
+    with TemporaryDirectory(prefix="ms-") as short:  # the name of a socket has a hundred bytes
+        return await _failed_over(job, log, [f"unix://{short}/{name}" for name in "ab"])
+
+
+async def _failed_over(job: Job, log: str, addresses: Sequence[str]) -> Result:
     running = {address: _serving(log, address) for address in addresses}
     taken: list[float] = []
     try:

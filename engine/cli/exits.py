@@ -9,6 +9,7 @@ from millstream.engine.errors import (
     AuthorError,
     CallerError,
     CommandIdReused,
+    CommitsLost,
     LogCorrupt,
     LogLocked,
     LogRefused,
@@ -58,6 +59,7 @@ MEANINGS: dict[ExitCode, str] = {
 #: The first one that an error is an instance of counts.
 _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (LogCorrupt, ExitCode.DAMAGED),
+    (CommitsLost, ExitCode.DAMAGED),
     (BackupFailed, ExitCode.STORE_FAILED),
     (LogRefused, ExitCode.NOT_OPENED),
     (LogLocked, ExitCode.NOT_OPENED),

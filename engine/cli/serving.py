@@ -26,7 +26,7 @@ from millstream.engine.cli.output import log_to_stderr
 from millstream.engine.cli.watching import Watching
 from millstream.engine.client import Client
 from millstream.engine.engine import Engine
-from millstream.engine.errors import CommitsLost, DefinitionError, Fenced, MillstreamError
+from millstream.engine.errors import CommitsLost, DefinitionError, Fenced
 from millstream.engine.observers import Observer
 from millstream.engine.replica import Replica
 from millstream.engine.server import Server, ServerLimits, Tokens, roles_from, tls_context
@@ -336,11 +336,11 @@ def serve(
 
 
 class _Lost(Observer):
-    """Notes that the writer has stopped because the log is another's."""
+    """Notes that the writer has stopped: the log is another's, has lost commits, or could not be taken over."""
 
     def __init__(self) -> None:
         self.happened = anyio.Event()
-        self.error: MillstreamError | None = None
+        self.error: BaseException | None = None
 
     def fenced(self, *, log: str, commit: int, head: int) -> None:
         self._note(Fenced(log, commit, head))
@@ -348,8 +348,11 @@ class _Lost(Observer):
     def commits_lost(self, *, log: str, commit: int, head: int) -> None:
         self._note(CommitsLost(log, commit, head))
 
-    def _note(self, error: MillstreamError) -> None:
-        self.error = error
+    def writer_stopped(self, *, log: str, commit: int, error: BaseException) -> None:
+        self._note(error)
+
+    def _note(self, error: BaseException) -> None:
+        self.error = self.error or error
         self.happened.set()
 
 

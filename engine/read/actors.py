@@ -7,6 +7,7 @@ from collections.abc import Callable
 from millstream.engine.application.app import App
 from millstream.engine.application.sides import ReadSide, keeps_elsewhere
 from millstream.engine.commits.commit import Head
+from millstream.engine.errors import DefinitionError
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Observer
 from millstream.engine.read.actor import ViewActor
@@ -41,5 +42,11 @@ def actors_of(
 
 
 def _storage_of(view: type[ReadSide], log: Log) -> ViewStorage:
-    storage: ViewStorage = getattr(view, "__storage__")(log.name if isinstance(log, Reachable) else None)  # noqa: B009
+    file = None
+    if isinstance(log, Reachable):
+        scheme, _, file = log.address.partition(":")
+        if scheme != "sqlite" and getattr(view, "database", None) is None:
+            problem = "its database is a file beside the log, and this log is none: name one in its class, `database`"
+            raise DefinitionError(problem, view.__name__)
+    storage: ViewStorage = getattr(view, "__storage__")(file)  # noqa: B009
     return storage

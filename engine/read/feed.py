@@ -98,6 +98,8 @@ class Feed:
         self._followers = followers
         #: What keeps it from following.
         self.problem: str | None = None
+        #: What it has stopped with.
+        self.error: MillstreamError | None = None
         #: The last commit that was read and offered.
         self.head = Head()
         self._app = app
@@ -236,7 +238,7 @@ class Feed:
 
     def _stop(self, error: MillstreamError) -> None:
         self._life.on(FeedEvent.ENDED)
-        self.problem = str(error)
+        self.problem, self.error = str(error), error
         self._observer.replica_stopped(log=self._log.name, position=self.head.position, error=error)
         for view in self._views:
             view.fault(error, self.head.position + 1)

@@ -93,7 +93,9 @@ class StoredState(ReadState):
         def apply(event: Any) -> None:
             before = len(statements)
             try:
-                statements.extend(bound(event, self._about()) if wants_about else bound(event))
+                for each in bound(event, self._about()) if wants_about else bound(event):
+                    # A copy: what it goes on with may be the same dict.
+                    statements.append((each[0], {**each[1]}) if isinstance(each, tuple) else each)
             except BaseException:
                 del statements[before:]
                 raise

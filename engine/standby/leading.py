@@ -117,6 +117,7 @@ class Leading(Mending):
             except Exception as error:
                 self.observers.writer_stopped(log=self.log.name, commit=standby.head.number, error=error)
                 self._mailbox.close(partial(WriterUnavailable, f"it could not take over: {error}"))
+                await to_the_end(self.log.close())  # another one may
                 raise
             self._opening.standby = None
             self._tasks[-1:-1] = [asyncio.create_task(each.run()) for each in self.followers[behind:]]

@@ -80,8 +80,8 @@ class Standby:
     @property
     def problem(self) -> str:
         """Why it takes no commands, in words."""
-        if self._states.fault is not None:
-            return f"it can't take over: {self._states.fault}"
+        if (error := self._states.fault or self._feed.error) is not None:
+            return f"it can't take over: {error}"
         where = "" if self.leader is None else f" at {self.leader}"
         return f"it stands by for the writer{where}"
 
@@ -114,7 +114,7 @@ class Standby:
 
     async def _try_turn(self, address: str | None) -> Leadership | None:
         """Follow until it may be one's turn, and try to take the log."""
-        following = asyncio.create_task(self._feed.run(), name="millstream-feed")
+        following = asyncio.create_task(self._follow(), name="millstream-feed")
         try:
             await self._log.wait_for_turn()
             while self._states.fault is not None or self._feed.status is FeedStatus.STOPPED:
@@ -133,6 +133,11 @@ class Standby:
         await to_the_end(self._log.close())
         await self._attach()
         return None
+
+    async def _follow(self) -> None:
+        await self._feed.run()
+        if (error := self._feed.error) is not None:
+            self._observer.standby_failed(log=self._log.name, position=self.head.position, error=error)
 
     async def _attach(self) -> None:
         """Go on reading; the feed finds out what is wrong if that can't be."""

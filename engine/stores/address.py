@@ -81,13 +81,20 @@ def _unknown(address: str) -> Log:
     raise LogRefused(_shown(address), "no store knows this address", next_step)
 
 
+#: What an address may have in its query that is not shown.
+_SECRETS = frozenset({"user", "password", "passfile", "sslpassword"})
+
+
 def shown_address(address: str) -> str:
     """An address for people to read: without the user's name and password that it may have."""
     scheme, slashes, rest = address.partition("://")
     if not slashes:
         return address
     hosts, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{','.join(host.rpartition('@')[2] for host in hosts.split(','))}{slash}{path}"
+    where, question, query = path.partition("?")
+    kept = "&".join(each for each in query.split("&") if each.partition("=")[0] not in _SECRETS)
+    shown = ",".join(host.rpartition("@")[2] for host in hosts.split(","))
+    return f"{scheme}{slashes}{shown}{slash}{where}{question if kept else ''}{kept}"
 
 
 def _shown(address: str) -> str:

@@ -181,6 +181,12 @@ class WebApp:
         return self._watches.count + self._follows.count
 
     @property
+    def observer(self) -> Observer:
+        """Who gets what happens in it: the observers of what it serves; the log lines until it serves anything."""
+        found: Observer | None = getattr(self._backend, "observers", None)
+        return found or Observers(())
+
+    @property
     def backend(self) -> Served:
         """What it serves.
 
@@ -321,8 +327,7 @@ class WebApp:
     def _failed(self, error: BaseException) -> None:
         """A request failed; worth a line if it was not raised on purpose."""
         if not is_meant(error):
-            observer: Observer | None = getattr(self._backend, "observers", None)
-            (observer or Observers(())).request_failed(error=error)
+            self.observer.request_failed(error=error)
 
 
 class _Endpoint:

@@ -102,6 +102,7 @@ class _Schemas(NamedTuple):
         found, components = schemas_of([each for group in groups for each in group.values()])
         schemas = iter(found)
         named = [{name: next(schemas) for name in group} for group in groups]
+        _meant(named[5]["Happened"], components)["properties"]["event"] = {"anyOf": list(named[4].values())}
         for tag, schema in (*named[0].items(), *named[2].items()):
             _let_out_the_type(tag, _meant(schema, components))
         found_by_group: tuple[Any, ...] = (*named, components)

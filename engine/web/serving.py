@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 
 from millstream.engine.errors import DefinitionError, EngineClosed
 from millstream.engine.loop.uncancelled import to_the_end
-from millstream.engine.observers import Observer, Observers
+from millstream.engine.observers import Observer
 from millstream.engine.server.listening import Listener, listen
 from millstream.engine.server.sockets import cancelled, keep_sweeping, tell_dropped
 from millstream.engine.web.addresses import DEFAULT_HTTP, HttpAddress, parse_http
@@ -91,7 +91,7 @@ class WebServer:
         self._unix_mode = unix_mode
         self._insecure = insecure
         self._hosts = tuple(hosts)
-        self._observer: Observer = getattr(web.backend, "observers", None) or Observers(())
+        self._observer: Observer = web.observer
         self._listeners: list[Listener] = []
         self._servers: list[_Uvicorn] = []
         self._tasks: list[asyncio.Task[None]] = []

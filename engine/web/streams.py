@@ -15,11 +15,13 @@ that stopping a server does not wait for readers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 
 import anyio
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Send
 
 from millstream.engine.errors import EngineClosed, LimitReached
@@ -96,15 +98,7 @@ class Streams:
             self._begun -= 1
 
     async def _respond(self, receive: Receive, send: Send, source: Source) -> None:
-        first = b""
-        with anyio.CancelScope() as opening:
-            self._scopes.add(opening)
-            try:
-                first = await anext(source)
-            finally:
-                self._scopes.discard(opening)
-        if opening.cancelled_caught:
-            raise EngineClosed("closing")
+        first = await self._first(receive, source)
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         async with anyio.create_task_group() as tasks:
             self._scopes.add(tasks.cancel_scope)
@@ -120,6 +114,33 @@ class Streams:
         if not stream.is_gone:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _first(self, receive: Receive, source: Source) -> bytes:
+        """The first block, for as long as the reader is there.
+
+        Raises:
+            ClientDisconnect: it is not any more.
+            EngineClosed: the server stops.
+        """
+        first = b""
+        with anyio.CancelScope() as opening:
+            leaving = asyncio.create_task(_until_left(receive), name="millstream-reader")
+
+            def left(_: object) -> None:
+                opening.cancel()
+
+            leaving.add_done_callback(left)
+            self._scopes.add(opening)
+            try:
+                first = await anext(source)
+            finally:
+                self._scopes.discard(opening)
+                leaving.remove_done_callback(left)
+                has_left = leaving.done()
+                leaving.cancel()
+        if opening.cancelled_caught:
+            raise ClientDisconnect if has_left else EngineClosed("closing")
+        return first
+
     async def _say_all(self, stream: _Stream, first: bytes, source: Source) -> None:
         try:
             await stream.say(first)
@@ -128,6 +149,11 @@ class Streams:
         except Exception as error:  # noqa: BLE001 - sent to the reader
             self._failed(error)
             await stream.say(problem_event(error))
+
+
+async def _until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Stream:

@@ -38,7 +38,7 @@ def connector(settings: Settings, password: Password | None, *, writes: bool) ->
     if writes and not settings.chooses_server:
         more["target_session_attrs"] = "read-write"
     if password is not None:
-        more["password"] = password
+        more["password"] = _asked(password)
     if settings.pooled and not writes:
         more["statement_cache_size"] = 0
 
@@ -47,6 +47,19 @@ def connector(settings: Settings, password: Password | None, *, writes: bool) ->
         return connection
 
     return connect
+
+
+def _asked(password: Password) -> Callable[[], Awaitable[str]]:
+    """What gives the password; whatever it raises is a connection that can't be made now."""
+
+    async def ask() -> str:
+        try:
+            found = password()
+            return found if isinstance(found, str) else await found
+        except Exception as error:
+            raise OSError(f"no password could be had: {error!r}") from error
+
+    return ask
 
 
 class Session:

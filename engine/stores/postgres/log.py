@@ -279,7 +279,7 @@ class PostgresLog:
 
     async def _prepare(self, connection: Connection) -> None:
         """With each connection that appends: what is acknowledged is durable; a new term, if there was one before."""
-        if await connection.fetchval("SHOW synchronous_commit") == "off":
+        if await connection.fetchval("SHOW synchronous_commit") in ("off", "local"):
             await connection.execute("SET synchronous_commit = on")
         connection.add_log_listener(self._told)
         connection.add_termination_listener(self._cut)

@@ -23,6 +23,7 @@ _LEASE_SECONDS = 3.0
 _LEASE_SECONDS_MIN = 0.5
 #: The first ends a text, the second a block of statements.
 _NOT_IN_NAMES = ("\0", "$$")
+_UNREAD = "a port is a number, and a # or @ in a password is written %23 or %40"
 #: A day.
 _SECONDS_MAX = 86_400
 _ANSWER_SECONDS_MAX = 10.0
@@ -69,19 +70,16 @@ def settings_of(address: str) -> Settings:
         pooled = {"true": True, "false": False}[query.pop("pooled", "false")]
     except (ValueError, KeyError) as error:
         raise _refused(address, str(error) or repr(error)) from error
+    if parts.fragment:
+        raise _refused("postgresql", _UNREAD)
     hosts = ",".join(host.rpartition("@")[2] for host in parts.netloc.split(","))
     name = f"postgresql://{hosts}{parts.path}?schema={schema}"
     try:
         _ = [urlsplit(f"//{host}").port for host in parts.netloc.split(",")]
-    except ValueError as error:
-        raise _refused(name, str(error)) from error
-    if (
-        not schema
-        or len(schema.encode()) > _SCHEMA_BYTES_MAX
-        or "\0" in schema
-        or "$$" in schema
-        or schema.startswith("pg_")
-    ):
+    except ValueError:  # its text may hold a part of a password
+        raise _refused("postgresql", _UNREAD) from None
+    is_ours = 0 < len(schema.encode()) <= _SCHEMA_BYTES_MAX and not schema.startswith("pg_")
+    if not is_ours or "\0" in schema or "$$" in schema:
         raise _refused(name, f"{schema!r} can't be the name of a schema")
     if not (_LEASE_SECONDS_MIN <= lease <= _SECONDS_MAX and 0 < answer <= _SECONDS_MAX):
         problem = f"lease_seconds is {_LEASE_SECONDS_MIN:g} to {_SECONDS_MAX:,}, answer_seconds_max above 0 and no more"

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from millstream.engine import (
+    App,
     Engine,
     Limits,
     Log,
@@ -24,7 +25,7 @@ from millstream.engine.read.feed import Feed
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.stores.postgres import PostgresLog
 from tests.postgres import new_address
-from tests.shop import Add, Everything, Note, StockOf, Take, shop
+from tests.shop import Add, Everything, Note, Stock, StockOf, Take, shop
 from tests.support import engine_state, until
 
 pytestmark = pytest.mark.anyio
@@ -162,6 +163,18 @@ def _broken(_: object) -> None:
     raise ValueError("older code")
 
 
+async def test_a_standby_of_older_code_that_meets_an_event_it_does_not_know_says_so(
+    new_log: NewLog, log_lines: list[Any]
+) -> None:
+    older = App(models=[Stock], views=shop.views[:1], name="shop")
+    async with Engine(shop, log=new_log(), snapshots=False) as writer:
+        await writer.execute(Add("a", 1))
+        async with Engine(older, log=new_log(), standby=True, snapshots=False) as standby:
+            await writer.execute(Note("news"))
+            await until(lambda: standby.not_ready[0].startswith("it can't take over: "))
+            assert told(log_lines, "standby_failed") == ["standby_failed"]
+
+
 async def test_a_log_that_lost_its_tail_is_not_taken_over(log_lines: list[Any]) -> None:
     store = MemoryStore()
     writer = await Engine(shop, log=MemoryLog(store), snapshots=False).__aenter__()
@@ -176,6 +189,8 @@ async def test_a_log_that_lost_its_tail_is_not_taken_over(log_lines: list[Any]) 
     with pytest.raises(WriterUnavailable, match="could not take over: log memory: ends at commit 1, and commit 2 was"):
         await standby.execute(Add("a", 1))
     assert await standby.ask(StockOf("a")) == 2
+    async with Engine(shop, log=MemoryLog(store), snapshots=False):
+        pass  # the log is free, as it could not be taken over
     with pytest.raises(Exception, match="the store has lost what it had taken"):
         await standby.__aexit__(None, None, None)
 

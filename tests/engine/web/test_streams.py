@@ -18,6 +18,7 @@ from millstream.engine.web.streams import Source, Streams
 from tests.engine.server.caller import until
 from tests.engine.web.asking import SECONDS_MAX, connected, over_http, serving
 from tests.shop import Add, Break, Note, Take, shop
+from tests.support import views_held
 
 pytestmark = pytest.mark.anyio
 
@@ -194,6 +195,20 @@ async def test_a_thousand_who_watch_all_hear_of_a_change_and_others_are_answered
                 await web.ask("StockOf?item=a")
 
 
+LATER = b"GET /watch/StockOf?item=a HTTP/1.1\r\nhost: localhost\r\nmillstream-after: 1\r\n\r\n"
+
+
+async def test_a_reader_that_leaves_before_there_is_an_answer_frees_its_place() -> None:
+    async with over_http(limits=WebLimits(watches_max=3)) as web, views_held(web.engine):
+        await web.engine.execute(Add("a", 1))
+        for _ in range(2):
+            async with connected(web) as first, connected(web) as second, connected(web) as third:
+                for raw in (first, second, third):
+                    await raw.send(LATER)
+                await until(lambda: web.app.streams == 3)
+            await until(lambda: web.app.streams == 0)
+
+
 async def test_a_source_that_never_begins_ends_with_the_server() -> None:
     """What is waited for before an answer begins does not keep the server from stopping."""
     waits = anyio.Event()
@@ -206,11 +221,11 @@ async def test_a_source_that_never_begins_ends_with_the_server() -> None:
     streams, errors = Streams(WebLimits(), "watches_max", lambda _: None), list[Any]()
 
     async def ask() -> None:
-        async def nowhere(_: Any = None) -> Any:
+        async def nowhere(_: Any) -> Any:
             raise AssertionError("nothing is sent")
 
         try:
-            await streams.respond(nowhere, nowhere, nothing)
+            await streams.respond(anyio.sleep_forever, nowhere, nothing)  # type: ignore[arg-type]
         except EngineClosed as error:
             errors.append(error)
 

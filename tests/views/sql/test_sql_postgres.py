@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millstream.engine import AnswerFailed, App, Engine, Limits, Replica, ViewFaulted, ViewIncomplete
+from millstream.engine import AnswerFailed, App, DefinitionError, Engine, Limits, Replica, ViewFaulted, ViewIncomplete
 from tests.engine.server.caller import until
 from tests.postgres import Server, new_server, script, server, sql
 from tests.views.sql.ledger import RAISES, REFUSED, Balance, Move, Of, OfMemory, Richer, Slow, Sums, app_of, made
@@ -133,3 +133,12 @@ def test_random_histories_give_what_a_plain_model_says(lived: list[list[tuple[st
 
     with TemporaryDirectory() as folder:
         anyio.run(run, Path(folder) / "log.db")
+
+
+async def test_where_the_log_is_no_file_a_view_names_its_database() -> None:
+    with pytest.raises(DefinitionError, match="this log is none: name one in its class, `database`"):
+        Engine(app(), log=server().address(f"log_{secrets.token_hex(6)}"))
+    ledger = app(database=database())
+    async with Engine(ledger, log=server().address(f"log_{secrets.token_hex(6)}")) as engine:
+        await moved(engine, [("ann", 1)])
+        assert await engine.ask(Of("ann"), after=1) == 1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import MetaData
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, select
 
 from millstream.engine import (
+    About,
     AnswerFailed,
     DefinitionError,
     Engine,
@@ -26,13 +27,15 @@ from millstream.engine import (
     ViewUnavailable,
 )
 from millstream.engine.testing import Scenario
-from millstream.views.sql import SqlView
+from millstream.views import answers, applies
+from millstream.views.sql import SqlView, Statement
 from tests.engine.server.caller import until
 from tests.views.sql.ledger import (
     RAISES,
     REFUSED,
     Balance,
     Move,
+    Moved,
     Of,
     OfMemory,
     Richer,
@@ -158,6 +161,31 @@ def test_a_scenario_asks_only_views_in_memory() -> None:
         assert scenario.ask(OfMemory("ann")) == 1
         with pytest.raises(NotKept, match="has no simulation: ask a real engine"):
             scenario.ask(Of("ann"))
+
+
+class Reused(SqlView):
+    """Fills one dict again and again."""
+
+    metadata = MetaData()
+    rows = Table("rows", metadata, Column("n", Integer, primary_key=True), Column("account", Text))
+    row = insert(rows)
+
+    @applies
+    def moved(self, event: Moved, about: About) -> Iterator[Statement]:
+        values: dict[str, Any] = {"account": event.account}
+        for n in range(3):
+            values["n"] = about.position * 10 + n
+            yield self.row, values
+
+    @answers
+    def of(self, query: Of, db: Connection) -> int:
+        return len(set(db.scalars(select(self.rows.c.n))))
+
+
+async def test_values_are_those_of_the_moment_in_which_they_were_yielded(tmp_path: Path) -> None:
+    async with Engine(app_of(Reused), log=tmp_path / "log.db") as engine:
+        await moved(engine, [("ann", 1)] * 5)
+        assert await engine.ask(Of("ann"), after=5) == 15
 
 
 # What fails.

@@ -41,6 +41,7 @@ def test_an_address_names_one_schema(address: str, dsn: str, schema: str) -> Non
         "postgresql://ann:secret@h/shop?lease_seconds=long",
         "postgresql://ann:secret@h/shop?pooled=maybe",
         "postgresql://ann:secret@h:port/shop",
+        "postgresql://ann:secret#more@h/shop",
         "postgresql://ann:secret@h/shop?lease_seconds=inf",
         "postgresql://ann:secret@h/shop?answer_seconds_max=nan",
         "postgresql://ann:secret@h/shop?schema=a$$b",
@@ -60,6 +61,8 @@ def test_an_address_that_says_nothing_sensible_is_refused_without_its_password(a
         ("sqlite:bank.db", "sqlite:bank.db"),
         ("postgresql://ann:p@ss@one,ann:x@two/shop?schema=a", "postgresql://one,two/shop?schema=a"),
         ("postgresql://h/shop?schema=a", "postgresql://h/shop?schema=a"),
+        ("postgresql://h/shop?schema=a&user=ann&password=secret", "postgresql://h/shop?schema=a"),
+        ("postgresql://h/shop?password=secret", "postgresql://h/shop"),
     ],
 )
 def test_an_address_is_shown_without_who_uses_it(address: str, shown: str) -> None:
