@@ -34,11 +34,11 @@ _MOVED = (
 )
 
 
-class InTables(Query[dict[str, int]]):
+class _InTables(Query[dict[str, int]]):
     """All balances, as the tables have them."""
 
 
-class Accounts(SqlView):
+class _Accounts(SqlView):
     """Balances in a table."""
 
     metadata = _tables
@@ -52,23 +52,23 @@ class Accounts(SqlView):
         yield _MOVED, {"of": event.account, "by": event.amount}
 
     @answers
-    def in_tables(self, query: InTables, db: Connection) -> dict[str, int]:
+    def in_tables(self, query: _InTables, db: Connection) -> dict[str, int]:
         return {row.account: row.balance for row in db.execute(select(_accounts))}
 
 
-_app = App(models=[Branch], views=[Accounts], name=bank.name)
+_app = App(models=[Branch], views=[_Accounts], name=bank.name)
 
 
 async def catching_up(job: Job) -> Result:
     """Events a second from the log into a new database of SQLite, in a replica that has nothing else."""
     log = Path(job.directory) / LOG_NAME
-    for old in log.parent.glob(f"{LOG_NAME}-Accounts-*"):
+    for old in log.parent.glob(f"{LOG_NAME}-_Accounts-*"):
         old.unlink()
     gc.collect()
     started = elapsed()
     async with Replica(_app, log=log) as replica:
         events = replica.position
-        answered = await replica.ask(InTables(), after=events)
+        answered = await replica.ask(_InTables(), after=events)
         seconds = elapsed() - started
     return Result(value=events / seconds, details={"events": events}, state=fingerprint(answered))
 

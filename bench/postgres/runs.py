@@ -6,7 +6,7 @@ import gc
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -140,7 +140,7 @@ async def _failovers(job: Job, log: str) -> Result:
         return await _failed_over(job, log, [f"unix://{short}/{name}" for name in "ab"])
 
 
-async def _failed_over(job: Job, log: str, addresses: Sequence[str]) -> Result:
+async def _failed_over(job: Job, log: str, addresses: list[str]) -> Result:
     running = {address: _serving(log, address) for address in addresses}
     taken: list[float] = []
     try:

@@ -96,9 +96,10 @@ def test_a_value_that_is_missing_is_an_error_however_many_rows_there_are(rows: i
 
 
 def test_what_is_no_statement_is_refused() -> None:
-    for wrong in ("INSERT INTO one", 7, ("INSERT", {})):
+    several: list[Any] = ["INSERT INTO one", 7, ("INSERT", {})]
+    for wrong in several:
         with pytest.raises(TypeError, match="an event yields statements of SQLAlchemy, not"):
-            Batches().of([wrong])  # type: ignore[list-item]
+            Batches().of([wrong])
 
 
 def test_values_are_bound_by_their_types(tmp_path: Path) -> None:
