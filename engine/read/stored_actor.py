@@ -256,7 +256,14 @@ class StoredActor(ViewActor):
             await self._write(commits, slicer)
             return True
         except StorageMoved:
-            await self._open()
+            try:
+                await self._open()
+            except StorageAway:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised for every caller
+                self._is_open = False
+                self.fault(error)
+                return False
             self._moved()
             self.watches.changed()
             return False
@@ -300,7 +307,7 @@ class StoredActor(ViewActor):
 
     async def _write_one_by_one(self, decoded: DecodedCommit) -> None:
         """Write a commit, one event after another; what fails is left out, or faults the view."""
-        read, storage, raised = self.read, self._storage, None
+        read, storage, raised, before = self.read, self._storage, None, self.read.head
         await self._in_thread(storage.begin, self._saved[0])
         try:
             events = read.one_by_one(decoded)
@@ -314,6 +321,11 @@ class StoredActor(ViewActor):
                 after, notes = read.head, read.notes()
                 await self._in_thread(storage.commit, self._saved[0], after, notes)
                 self._saved = after, notes
+        except (StorageAway, StorageMoved):
+            raise
+        except Exception as error:  # noqa: BLE001 - a constraint that is looked at with the commit: it is no event's alone
+            read.rewind(before, self._saved[1])
+            read.fault = decoded.start + 1, error
         finally:
             await to_the_end(self._in_thread(storage.rollback))
 

@@ -12,11 +12,24 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Column, Connection, ForeignKey, Integer, MetaData, Table, insert, select
 
-from millstream.engine import AnswerFailed, App, DefinitionError, Engine, Limits, Replica, ViewFaulted, ViewIncomplete
+from millstream.engine import (
+    About,
+    AnswerFailed,
+    App,
+    DefinitionError,
+    Engine,
+    Limits,
+    Replica,
+    ViewFaulted,
+    ViewIncomplete,
+)
+from millstream.views import answers, applies
+from millstream.views.sql import SqlView, Statement
 from tests.engine.server.caller import until
 from tests.postgres import Server, new_server, script, server, sql
-from tests.views.sql.ledger import RAISES, REFUSED, Balance, Move, Of, OfMemory, Richer, Slow, Sums, app_of, made
+from tests.views.sql.ledger import RAISES, REFUSED, Balance, Move, Moved, Of, OfMemory, Richer, Slow, Sums, app_of, made
 from tests.views.sql.test_sql_crashes import lives, plain
 from tests.views.sql.test_sql_view import moved
 
@@ -142,3 +155,35 @@ async def test_where_the_log_is_no_file_a_view_names_its_database() -> None:
     async with Engine(ledger, log=server().address(f"log_{secrets.token_hex(6)}")) as engine:
         await moved(engine, [("ann", 1)])
         assert await engine.ask(Of("ann"), after=1) == 1
+
+
+class Pairs(SqlView):
+    """Its constraint is looked at when a transaction ends."""
+
+    metadata = MetaData()
+    rows = Table(
+        "rows",
+        metadata,
+        Column("position", Integer, primary_key=True),
+        Column("of", Integer, ForeignKey("rows.position", deferrable=True, initially="DEFERRED")),
+    )
+    row = insert(rows)
+
+    @applies
+    def moved(self, event: Moved, about: About) -> Iterator[Statement]:
+        yield self.row, {"position": about.position, "of": event.amount}
+
+    @answers
+    def of(self, query: Of, db: Connection) -> int:
+        return len(db.execute(select(self.rows)).all())
+
+
+async def test_a_constraint_that_is_looked_at_with_the_commit_stops_the_view_before_it(tmp_path: Path) -> None:
+    pairs = app_of(type("Pairs", (Pairs,), {"metadata": Pairs.metadata, "database": database()}))
+    async with Engine(pairs, log=tmp_path / "log.db", limits=Limits(batch_commands_max=2)) as engine:
+        await moved(engine, [("a", 2), ("b", 1)])  # each of them needs the other
+        assert await engine.ask(Of("a"), after=2) == 2
+        await moved(engine, [("a", 3), ("b", 99)])
+        with pytest.raises(ViewFaulted, match="position 3"):
+            await engine.ask(Of("a"), after=4)
+        assert await engine.ask(OfMemory("b"), after=4) == 100
