@@ -43,9 +43,11 @@ def killed_under_load(log: Path, lines: int) -> int:
     return said
 
 
-def counted(database: Path) -> tuple[int, int]:
+def counted(log: Path) -> tuple[int, int]:
     """The head's position, and how many events are in the tables; if it was killed before there were any, none."""
-    with sqlite3.connect(database) as connection:
+    if not list(log.parent.glob(f"{log.name}-Ledger-????????")):
+        return 0, 0
+    with sqlite3.connect(database_of(log)) as connection:
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return 0, 0
         found: tuple[int, int] = connection.execute(
@@ -58,7 +60,7 @@ async def test_killed_in_the_middle_of_a_page_each_event_counts_once(tmp_path: P
     log, dice, behind = tmp_path / "log.db", random.Random(7), 0
     for _ in range(KILLS):
         said = await anyio.to_thread.run_sync(killed_under_load, log, dice.randint(1, 12))
-        position, entries = counted(database_of(log))
+        position, entries = counted(log)
         assert position == entries  # a page is there whole, with its head, or not at all
         behind += position < said
         async with Engine(ledger, log=log) as engine:

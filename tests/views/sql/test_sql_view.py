@@ -52,7 +52,7 @@ pytestmark = pytest.mark.anyio
 
 def database_of(log: Path) -> Path:
     """The file of the view's database beside a log."""
-    (found,) = (each for each in log.parent.glob(f"{log.name}-Ledger-*") if each.name[-4:] not in ("-wal", "-shm"))
+    (found,) = log.parent.glob(f"{log.name}-Ledger-????????")  # and not its -wal, -shm or -journal
     return found
 
 
