@@ -5,7 +5,7 @@ Here: the chain, and everything that passes it by. Not here: what a middleware i
     passes the middleware                                 passes it by
     ---------------------                                 ------------
     `execute`, each command of an `execute_many`          what reactions, timers and outcomes of effects send
-    `ask`, `answer`, the beginning of a watch             `follow`, the agenda, `stats`, `health`: roles are for these
+    `ask`, `answer`, each question of an `ask_all`        `follow`, the agenda, `stats`, `health`: roles are for these
 
 A server is given the edge instead of the engine, and so is a `WebApp`: the chain is the same wherever a caller is. The
 engine itself knows nothing of it, so an application without middleware pays nothing.
@@ -17,15 +17,16 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 from millstream.engine.application.app import App
 from millstream.engine.application.happened import Following
 from millstream.engine.application.messages import Answered, At, Command, Event, Metadata, Query, Receipt, Token
 from millstream.engine.application.row_changes import RowChanges
+from millstream.engine.application.together import AsksTogether
 from millstream.engine.application.validation import checked_command_ids, checked_timeout
-from millstream.engine.edge.middleware import Ask, Asking, Execute, Executing, Middleware
+from millstream.engine.edge.joint import Joint
+from millstream.engine.edge.middleware import Ask, Asking, Execute, Executing, Middleware, chained
 from millstream.engine.errors import DefinitionError, MillstreamError
 from millstream.engine.gateway import AgendaGateway
 from millstream.engine.health import health_of
@@ -49,7 +50,7 @@ E = TypeVar("E", bound=Event)
 _AT_ONCE = 1_000
 
 
-class Edge:
+class Edge(AsksTogether):
     """An engine or a replica with middleware around it: ``edge = Edge(engine, [Tenants(), Quotas()])``.
 
     It has the calls of a `Gateway`, and is what `Server` and `WebApp` are given in the engine's place. The first
@@ -69,12 +70,8 @@ class Edge:
         for each in self._middleware:
             if not isinstance(each, Middleware):
                 raise DefinitionError(f"a middleware is an instance of Middleware, not {each!r:.80}", "Edge")
-        execute: Execute = self._execute
-        ask: Ask = self._answer
-        for each in reversed(self._middleware):
-            execute, ask = partial(_around, each.execute, execute), partial(_around, each.ask, ask)
-        self._run: Execute = execute
-        self._ask: Ask = ask
+        self._run: Execute = chained([each.execute for each in self._middleware], self._execute)
+        self._ask: Ask = chained([each.ask for each in self._middleware], self._answer)
 
     # What passes the middleware.
 
@@ -164,6 +161,27 @@ class Edge:
             as `Engine.answer`, and what a middleware raises.
         """
         return await self._ask(Asking(query, after, at, timeout, incomplete, role_of_caller()))
+
+    async def answer_all(
+        self,
+        queries: Iterable[Query[Any]],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answered[tuple[Any, ...]]:
+        """The answers to several questions, with the position at which all are true; see `Engine.answer_all`.
+
+        Each question passes the middleware by itself. They are asked together once all have passed it: with the
+        latest ``after``, the shortest ``timeout``, and ``incomplete`` if that will do for all.
+
+        Raises:
+            as `Engine.answer_all`, and what a middleware raises.
+            DefinitionError: a middleware asks for another time, or has given an answer without asking.
+        """
+        role = role_of_caller()
+        wanted = [Asking(query, after, None, timeout, incomplete, role) for query in queries]
+        return await Joint(self._backend, self._middleware).ask(wanted)
 
     @asynccontextmanager
     async def watch(
@@ -333,9 +351,7 @@ class Edge:
             let_through.append((asked, await self._answer(asked)))
             return let_through[-1][1]
 
-        ask: Ask = innermost
-        for each in reversed(self._middleware):
-            ask = partial(_around, each.ask, ask)
+        ask: Ask = chained([each.ask for each in self._middleware], innermost)
         wanted = Asking(query, after, None, None, incomplete, role_of_caller(), True)
         given = await ask(wanted)
         if not let_through or given is not let_through[-1][1]:
@@ -349,10 +365,6 @@ class Edge:
 
 
 _handed: ContextVar[asyncio.Event | None] = ContextVar("millstream_handed", default=None)
-
-
-async def _around(method: Any, proceed: Any, asked: Any) -> Any:
-    return await method(asked, proceed)
 
 
 def _outcome(found: Receipt[Any] | BaseException) -> Receipt[Any] | MillstreamError:

@@ -1,18 +1,19 @@
 """What a middleware is: two methods around a command and a question, and the values that they are given.
 
-Here: no behaviour. Not here: who calls them, and in which order (`edge`).
+Here: how they are put around each other. Not here: around what, and who calls them (`edge`, `joint`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 
 from millstream.engine.application.messages import Answered, At, Command, Metadata, Query, Receipt, Token
 
-__all__ = ["Ask", "Asking", "Execute", "Executing", "Middleware"]
+__all__ = ["Ask", "Asking", "Execute", "Executing", "Middleware", "chained"]
 
 
 class Executing(msgspec.Struct, frozen=True):
@@ -46,6 +47,23 @@ class Asking(msgspec.Struct, frozen=True):
 #: What comes next: another middleware, or the engine.
 Execute: TypeAlias = Callable[[Executing], Awaitable[Receipt[Any]]]
 Ask: TypeAlias = Callable[[Asking], Awaitable[Answered[Any]]]
+
+
+def chained(methods: Sequence[Any], innermost: Any) -> Any:
+    """One call out of several, each of which is around the next one.
+
+    Args:
+        methods: of middleware, the outermost first.
+        innermost: what is in the middle.
+    """
+    call = innermost
+    for method in reversed(methods):
+        call = partial(_around, method, call)
+    return call
+
+
+async def _around(method: Any, proceed: Any, asked: Any) -> Any:
+    return await method(asked, proceed)
 
 
 class Middleware:

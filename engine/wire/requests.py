@@ -294,6 +294,11 @@ class Requests:
                 wrong = self._wrong_message(kind, messages, given)
                 if wrong is not None:
                     return wrong
+        queries = params.get("queries")
+        if method == "ask_all" and isinstance(queries, list):
+            for each in queries:
+                if isinstance(each, dict) and (wrong := self._wrong_message("query", self._app.queries, each)):
+                    return wrong
         try:
             msgspec.convert(params, self._params[method])
         except Exception as error:  # noqa: BLE001 - its text is what the caller gets
@@ -347,6 +352,7 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
         "ask": _params(
             "ask", ("query", _any_of(app.queries)), after, timeout, incomplete, ("at", Count | str | None, None)
         ),
+        "ask_all": _params("ask_all", ("queries", _some_of(app.queries)), after, timeout, incomplete),
         "watch": _params(
             "watch",
             ("query", _any_of(app.queries)),
@@ -437,6 +443,10 @@ class _Never(msgspec.Struct, tag="", tag_field="type"):
     """Stands where an application has no message of a kind: there is none like this either."""
 
     never: Annotated[int, Meta(ge=1, le=0)]
+
+
+def _some_of(messages: Iterable[type[Any]]) -> Any:
+    return Annotated[list[_any_of(messages)], Meta(min_length=1)]  # type: ignore[misc]
 
 
 def _any_of(messages: Iterable[type[Any]]) -> Any:

@@ -27,6 +27,7 @@ __all__ = ["FrontConnection"]
 _SEQUENCE = (1 << NUMBER_BITS) - 1
 #: Replies to these are always taken into a batch: what they ask for is decided.
 _COMMANDS = frozenset(("execute", "execute_many", "settle"))
+_QUESTIONS = frozenset(("ask", "ask_all"))
 _STREAMS = frozenset(("watch", "follow"))
 _RESULT = b',"result"'
 
@@ -86,7 +87,7 @@ class FrontConnection(Connection):
         self._sequence = sequence = (self._sequence + 1) & _SEQUENCE
         self._passed[sequence] = (request, batch)
         self.in_flight += request.requests
-        if method == "ask":
+        if method in _QUESTIONS:
             self.questions += 1
         elif method in _STREAMS:
             self._streams_open += 1
@@ -117,7 +118,7 @@ class FrontConnection(Connection):
         else:
             self._owed_bytes += owed_bytes
         method = request.__class__.__name__
-        if method == "ask":
+        if method in _QUESTIONS:
             self.questions -= 1
         self._answer(request.id, rest, batch, method)
         self.settled(request.requests)

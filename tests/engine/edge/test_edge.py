@@ -273,3 +273,47 @@ async def test_what_is_no_middleware_is_refused(wrong: Any) -> None:
     async with Engine(shop, log="memory:") as engine:
         with pytest.raises(DefinitionError, match="a middleware is an instance of Middleware"):
             Edge(engine, [wrong])
+
+
+async def test_several_questions_pass_one_by_one_and_are_asked_together() -> None:
+    seen: list[Any] = []
+    async with Engine(shop, log="memory:") as engine:
+        edge = Edge(engine, [Seen("s", seen), Tenant(), Doubled()])
+        await engine.execute(Add("north/a", 3))
+        receipt = await engine.execute(Add("north/b", 1))
+        assert await edge.ask_all(StockOf("a"), StockOf("b"), after=receipt) == (6, 2)
+        assert [each[1] for each in seen] == ["StockOf", "StockOf"]
+        assert await edge.answer_all([StockOf("a")]) == Answered((6,), 2)
+        assert await edge.ask_all() == ()
+        with pytest.raises(Rejected, match="too_much"):
+            await edge.ask_all(StockOf("a"), Everything())
+        with pytest.raises(InvalidMessage, match="above the head"):
+            await edge.ask_all(StockOf("a"), StockOf("b"), after=9)
+
+
+async def test_of_several_none_is_answered_by_a_middleware_nor_asked_of_yesterday() -> None:
+    class Kept(Middleware):
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            return Answered(7, 0) if asked.query == StockOf("kept") else await proceed(asked)
+
+    class Yesterday(Middleware):
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            return await proceed(replace(asked, at=0))
+
+    class Impatient(Middleware):
+        """Waits no longer for its own than it likes."""
+
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            if asked.query == StockOf("late"):
+                with anyio.move_on_after(0):
+                    return await proceed(asked)
+                raise Rejected("too_late")
+            return await proceed(asked)
+
+    async with Engine(shop, log="memory:") as engine:
+        with pytest.raises(DefinitionError, match="StockOf was answered by a middleware"):
+            await Edge(engine, [Kept()]).ask_all(StockOf("a"), StockOf("kept"))
+        with pytest.raises(DefinitionError, match="asks for another time"):
+            await Edge(engine, [Yesterday()]).ask_all(StockOf("a"), StockOf("b"))
+        with pytest.raises(Rejected, match="too_late"):
+            await Edge(engine, [Impatient()]).ask_all(StockOf("late"), StockOf("a"))
