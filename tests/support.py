@@ -36,6 +36,11 @@ Step = Literal["ok", "refused", "lost", "written"]
 AT_ONCE = 1e-9
 
 
+def remarkable(lines: Iterable[dict[str, Any]]) -> list[str]:
+    """The names of log lines above ``info``, but for the one that says how busy the machine is."""
+    return [line["event"] for line in lines if line["log_level"] != "info" and line["event"] != "slow_commit"]
+
+
 class StoreBroke(OSError):
     """What the scripted log raises: an error that millstream does not know."""
 
