@@ -37,6 +37,7 @@ from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.home import Home
+from millstream.engine.observers import Fault
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.past import PastStates
@@ -467,7 +468,7 @@ def _failed(
     """
     if isinstance(error, (MillstreamError, *INTERRUPTS)):
         raise error
-    view.faults.tell(f"{view.name}.{_name_of(answer)}", type(query).__name__, error)
+    view.faults.tell(Fault(f"{view.name}.{_name_of(answer)}", type(query).__name__, error))
     return AnswerFailed(view.name, type(query).__name__, said_by(error))
 
 

@@ -216,7 +216,8 @@ class ReadState:
         cause, parks = text_of(error), self._poison == "park"
         tell = self._observer.event_parked if parks else self._observer.event_skipped
         kind, key = type(event).__name__, self._key_of(event)
-        tell(view=self.view, position=position, event_type=kind, key=key, error=cause, raised=error)
+        told = applied.about.correlation
+        tell(view=self.view, position=position, event_type=kind, key=key, error=cause, raised=error, correlation=told)
         if parks:
             self._park(applied, cause)
         else:
