@@ -5,13 +5,16 @@ Here: how they are put around each other. Not here: around what, and who calls t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Answered, At, Command, Metadata, Query, Receipt, Token
+from millstream.engine.errors.said import said_by
 
 __all__ = ["Ask", "Asking", "Execute", "Executing", "Middleware", "chained"]
 
@@ -63,7 +66,16 @@ def chained(methods: Sequence[Any], innermost: Any) -> Any:
 
 
 async def _around(method: Any, proceed: Any, asked: Any) -> Any:
-    return await method(asked, proceed)
+    try:
+        return await method(asked, proceed)
+    except (Exception, *INTERRUPTS):
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+            raise
+        # Nothing has cancelled the caller, who waits for an answer.
+        raise RuntimeError(f"a middleware has raised {said_by(error)}") from error
 
 
 class Middleware:

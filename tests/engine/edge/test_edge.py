@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from millstream.engine import (
     Metadata,
     Receipt,
     Rejected,
+    RemoteError,
     Replica,
 )
 from millstream.engine.client import Client
@@ -317,3 +319,44 @@ async def test_of_several_none_is_answered_by_a_middleware_nor_asked_of_yesterda
             await Edge(engine, [Yesterday()]).ask_all(StockOf("a"), StockOf("b"))
         with pytest.raises(Rejected, match="too_late"):
             await Edge(engine, [Impatient()]).ask_all(StockOf("late"), StockOf("a"))
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError("by hand"), GeneratorExit(), KeyError("a bug")])
+async def test_whatever_a_middleware_raises_the_caller_is_answered(raised: BaseException, tmp_path: Path) -> None:
+    class Failing(Middleware):
+        async def execute(self, asked: Executing, proceed: Execute) -> Receipt[Any]:
+            raise raised
+
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            raise raised
+
+    async with Engine(shop, log="memory:") as engine:
+        edge = Edge(engine, [Failing()])
+        async with (
+            Server(edge, listen=[f"unix://{tmp_path}/shop.sock"]),
+            Client(f"unix://{tmp_path}/shop.sock") as client,
+            serving(WebApp(shop, edge), engine) as web,
+        ):
+            for call in (
+                client.execute(Add("a", 1)),
+                client.ask(StockOf("a")),
+                client.ask_all(StockOf("a"), StockOf("b")),
+            ):
+                with anyio.fail_after(10), pytest.raises(RemoteError):
+                    await call
+            with anyio.fail_after(10):
+                assert [type(outcome) for outcome in await client.execute_many([Add("a", 1)])] == [RemoteError]
+            await web.execute("Note", {"text": "x"}, 500)
+            await web.ask("StockOf?item=a", 500)
+            with pytest.raises(KeyError if isinstance(raised, KeyError) else RuntimeError):
+                await edge.execute(Add("a", 1))
+        assert engine.position == 0
+
+
+async def test_a_caller_that_is_cancelled_is_cancelled() -> None:
+    async with Engine(shop, log="memory:") as engine:
+        edge = Edge(engine, [Middleware()])
+        with anyio.move_on_after(0) as scope:
+            await edge.ask(StockOf("a"), after=0)
+            await anyio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
