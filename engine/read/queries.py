@@ -468,12 +468,8 @@ def _failed(
     """
     if isinstance(error, (MillstreamError, *INTERRUPTS)):
         raise error
-    view.faults.tell(Fault(f"{view.name}.{_name_of(answer)}", type(query).__name__, error))
+    view.faults.tell(Fault(f"{view.name}.{getattr(answer, '__name__', 'answer')}", type(query).__name__, error))
     return AnswerFailed(view.name, type(query).__name__, said_by(error))
-
-
-def _name_of(answer: Callable[..., Any]) -> str:
-    return getattr(answer, "__name__", "answer")
 
 
 def _promised(query: type[Query[Any]]) -> Any:
