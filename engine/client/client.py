@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from types import TracebackType
@@ -327,13 +327,20 @@ class Client(AsksTogether):
             NotYetVisible: also where the views did not meet within the server's ``ask_all_ms_max``.
             ProtocolViolated: also where the server answers fewer at once.
         """
-        if not (todo := tuple(queries)):
-            return Answered((), 0 if after is None else position_of(after))
+        todo = tuple(queries)
+        if not todo:
+            deadline_in(timeout)
+            return Answered((), max(0, position_of(after)))
         call = questions(todo, self.link.new_promise(), after, timeout, incomplete)
         try:
             return self._answers.read_all(todo, await self._outcome(call))
-        except NotYetVisible as error:
-            raise as_asked(error, call.deadline) from error.__cause__
+        except MillstreamError as error:
+            raise self._mended(self._meant(todo, error), call, error) from error.__cause__
+
+    def _meant(self, queries: Sequence[Query[Any]], error: MillstreamError) -> Query[Any]:
+        """The question that an error is about, where it says which."""
+        name = getattr(error, "query", None)
+        return next((query for query in queries if type(query).__name__ == name), queries[0])
 
     def _outcome(self, call: Call) -> Awaitable[Raw]:
         """What is to be waited for: the promise itself where there is no deadline, which saves a coroutine."""

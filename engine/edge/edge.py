@@ -21,11 +21,20 @@ from typing import Any, Literal, TypeVar
 
 from millstream.engine.application.app import App
 from millstream.engine.application.happened import Following
-from millstream.engine.application.messages import Answered, At, Command, Event, Metadata, Query, Receipt, Token
+from millstream.engine.application.messages import (
+    Answered,
+    At,
+    Command,
+    Event,
+    Metadata,
+    Query,
+    Receipt,
+    Token,
+    position_of,
+)
 from millstream.engine.application.row_changes import RowChanges
 from millstream.engine.application.together import AsksTogether
 from millstream.engine.application.validation import checked_command_ids, checked_timeout
-from millstream.engine.edge.joint import Joint
 from millstream.engine.edge.middleware import Ask, Asking, Execute, Executing, Middleware, chained
 from millstream.engine.errors import DefinitionError, MillstreamError
 from millstream.engine.gateway import AgendaGateway
@@ -114,9 +123,8 @@ class Edge(AsksTogether):
         tasks: list[asyncio.Task[Receipt[Any]]] = []
         try:
             for index, command in enumerate(todo):
-                left = None if until is None else max(0.0, until - elapsed())
                 handed = asyncio.Event()
-                asked = Executing(command, ids[index], None, metadata, left, True, role)
+                asked = Executing(command, ids[index], None, metadata, _left(until), True, role)
                 task = asyncio.get_running_loop().create_task(self._one(asked, handed))
                 tasks.append(task)
                 task.add_done_callback(lambda _, handed=handed: handed.set())  # type: ignore[misc]
@@ -172,16 +180,24 @@ class Edge(AsksTogether):
     ) -> Answered[tuple[Any, ...]]:
         """The answers to several questions, with the position at which all are true; see `Engine.answer_all`.
 
-        Each question passes the middleware by itself. They are asked together once all have passed it: with the
-        latest ``after``, the shortest ``timeout``, and ``incomplete`` if that will do for all.
+        Each question passes the middleware by itself, one after another, and is answered there: with
+        ``asked.is_joint``. What the middleware made of them is then asked together. So all are answered twice.
 
         Raises:
             as `Engine.answer_all`, and what a middleware raises.
-            DefinitionError: a middleware asks for another time, or has given an answer without asking.
+            DefinitionError: a middleware has changed an answer.
         """
-        role = role_of_caller()
-        wanted = [Asking(query, after, None, timeout, incomplete, role) for query in queries]
-        return await Joint(self._backend, self._middleware).ask(wanted)
+        until = None if timeout is None else elapsed() + checked_timeout(timeout)
+        let_through: list[Asking] = []
+        for query in queries:
+            asked = Asking(query, after, None, _left(until), incomplete, role_of_caller(), is_joint=True)
+            let_through.append(await self._admitted(asked))
+        return await self._backend.answer_all(
+            [each.query for each in let_through],
+            after=max((position_of(each.after) for each in let_through), default=position_of(after)),
+            timeout=_left(until),
+            incomplete=bool(let_through) and all(each.incomplete for each in let_through),
+        )
 
     @asynccontextmanager
     async def watch(
@@ -197,7 +213,7 @@ class Edge(AsksTogether):
         Raises (on entering, or while iterating):
             as `Engine.watch`, and what a middleware raises.
         """
-        asked = await self._admitted(query, after, incomplete)
+        asked = await self._admitted(_watching(query, after, incomplete))
         watch = self._backend.watch(asked.query, after=asked.after, every=every, incomplete=asked.incomplete)
         async with watch as answers:
             yield answers
@@ -216,7 +232,7 @@ class Edge(AsksTogether):
         Raises (on entering, or while iterating):
             as `Engine.watch_rows`, and what a middleware raises.
         """
-        asked = await self._admitted(query, after, incomplete)
+        asked = await self._admitted(_watching(query, after, incomplete))
         watch = self._backend.watch_rows(asked.query, key=key, after=asked.after, incomplete=asked.incomplete)
         async with watch as changes:
             yield changes
@@ -225,14 +241,14 @@ class Edge(AsksTogether):
         self, query: Query[Any], *, after: int = 0, every: bool = False, incomplete: bool = False
     ) -> Watch:
         """A watch whose answers come as JSON; see `watch`."""
-        asked = await self._admitted(query, after, incomplete)
+        asked = await self._admitted(_watching(query, after, incomplete))
         return await self._backend.open_watch(asked.query, after=after, every=every, incomplete=asked.incomplete)
 
     async def open_row_watch(
         self, query: Query[Any], *, key: str | None = None, after: int = 0, incomplete: bool = False
     ) -> RowWatch:
         """A watch of rows whose changes come as JSON; see `watch_rows`."""
-        asked = await self._admitted(query, after, incomplete)
+        asked = await self._admitted(_watching(query, after, incomplete))
         return await self._backend.open_row_watch(asked.query, key=key, after=after, incomplete=asked.incomplete)
 
     # What passes it by.
@@ -339,8 +355,8 @@ class Edge(AsksTogether):
             asked.query, after=asked.after, at=asked.at, timeout=asked.timeout, incomplete=asked.incomplete
         )
 
-    async def _admitted(self, query: Query[Any], after: Token | None, incomplete: bool) -> Asking:
-        """What is asked when a watch begins, as the middleware lets it through.
+    async def _admitted(self, wanted: Asking) -> Asking:
+        """What is asked when a watch begins, or with others, as the middleware lets it through.
 
         Raises:
             DefinitionError: a middleware has changed the answer.
@@ -352,19 +368,25 @@ class Edge(AsksTogether):
             return let_through[-1][1]
 
         ask: Ask = chained([each.ask for each in self._middleware], innermost)
-        wanted = Asking(query, after, None, None, incomplete, role_of_caller(), True)
         given = await ask(wanted)
-        if not let_through or given is not let_through[-1][1]:
+        if not let_through or given is not let_through[-1][1] or let_through[-1][0].at is not None:
             names = [type(each).__name__ for each in self._middleware]
-            raise DefinitionError(
-                f"the answer of a watch of {type(query).__name__} was changed, and later ones would not be: refuse it, "
-                "by asked.is_watch",
-                *names,
-            )
+            what, other, by = ("a watch of ", "later ones", "is_watch") if wanted.is_watch else ("", "that", "is_joint")
+            name = type(wanted.query).__name__
+            problem = f"the answer of {what}{name} was changed, and {other} would not be: refuse it, by asked.{by}"
+            raise DefinitionError(problem, *names)
         return let_through[-1][0]
 
 
 _handed: ContextVar[asyncio.Event | None] = ContextVar("millstream_handed", default=None)
+
+
+def _watching(query: Query[Any], after: Token | None, incomplete: bool) -> Asking:
+    return Asking(query, after, None, None, incomplete, role_of_caller(), is_watch=True)
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - elapsed())
 
 
 def _outcome(found: Receipt[Any] | BaseException) -> Receipt[Any] | MillstreamError:

@@ -1,6 +1,6 @@
 """What a middleware is: two methods around a command and a question, and the values that they are given.
 
-Here: how they are put around each other. Not here: around what, and who calls them (`edge`, `joint`).
+Here: how they are put around each other. Not here: around what, and who calls them (`edge`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ class Executing(msgspec.Struct, frozen=True):
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """A question at the edge, as `Engine.answer` takes it. ``is_watch`` says that it begins a watch."""
+    """A question at the edge, as `Engine.answer` takes it.
+
+    ``is_watch`` says that it begins a watch, ``is_joint`` that it is one of an `ask_all`, to be asked again with the
+    others.
+    """
 
     query: Query[Any]
     after: Token | None = None
@@ -45,6 +49,7 @@ class Asking(msgspec.Struct, frozen=True):
     incomplete: bool = False
     role: str | None = None
     is_watch: bool = False
+    is_joint: bool = False
 
 
 #: What comes next: another middleware, or the engine.
@@ -94,6 +99,6 @@ class Middleware:
 
         A watch asks once, when it begins: what is refused then is refused, what is changed in the question holds for
         all its answers. A middleware that changes the answer of a watch is a `DefinitionError`, as later ones would not
-        be changed: refuse it, by ``asked.is_watch``.
+        be changed: refuse it, by ``asked.is_watch``. So with each question of an `ask_all`, by ``asked.is_joint``.
         """
         return await proceed(asked)

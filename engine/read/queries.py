@@ -141,7 +141,7 @@ class Queries(Together):
         except BaseException as error:
             raise _failed(view, answer, query, error) from error
         if read.is_incomplete and not incomplete:
-            raise read.incomplete(answered)
+            raise read.incomplete(query, answered)
         return answered
 
     async def answer(
@@ -354,7 +354,7 @@ class Queries(Together):
         except BaseException as error:
             raise _failed(view, answer, query, error) from error
         if read.is_incomplete and not incomplete:
-            raise read.incomplete(answered)
+            raise read.incomplete(query, answered)
         return answered
 
     async def _answer_stored(
@@ -365,7 +365,7 @@ class Queries(Together):
         except Exception as error:
             raise _failed(view, answer, query, error) from error
         if view.read.is_incomplete and not incomplete:
-            raise view.read.incomplete(answered)
+            raise view.read.incomplete(query, answered)
         return Answered(answered, position)
 
     async def _answer_at(

@@ -79,19 +79,20 @@ class Together(Follows, AsksTogether):
         self._home.require()
         asked = [(*self._asked(query), query) for query in queries]
         views = list(dict.fromkeys(view for view, _, _ in asked))
-        await _meet(views, position_of(after), None if timeout is None else checked_timeout(timeout))
+        over = None if timeout is None else elapsed() + checked_timeout(timeout)
+        await _meet(views, position_of(after), _left(over))
         with ExitStack() as held:
             if not _stand_together(views):
-                seconds = self.limits.ask_all_ms_max / 1_000
+                most = self.limits.ask_all_ms_max / 1_000
                 async with AsyncExitStack() as stills:
                     for view in views:
                         if isinstance(view, StoredActor):  # what it writes just now may go beyond what it shows
                             await stills.enter_async_context(view.still)
-                    await _meet(views, 0, seconds)  # and no await from here on: nothing is half applied
+                    await _meet(views, 0, _left(over, most))  # and no await from here on: nothing is half applied
                     position = max(view.position for view in views)
                     for view in views:
                         held.enter_context(view.hold(position))
-                await _meet(views, position, seconds)
+                await _meet(views, position, _left(over, most))
             stored = {
                 index: await self._at_one_position(view, answer, query, incomplete)
                 for index, (view, answer, query) in enumerate(asked)
@@ -101,7 +102,7 @@ class Together(Follows, AsksTogether):
                 stored[index] if index in stored else self._answer(view, view.read, answer, query, incomplete)
                 for index, (view, answer, query) in enumerate(asked)
             )
-            return Answered(answers, views[0].position if views else position_of(after))
+            return Answered(answers, views[0].position if views else max(0, position_of(after)))
 
     async def _at_one_position(
         self, view: StoredActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool
@@ -112,6 +113,12 @@ class Together(Follows, AsksTogether):
         if answered.position != position:  # another process, whose database it is, too, does not wait
             raise NotYetVisible(view.name, answered.position, position, self.limits.ask_all_ms_max / 1_000)
         return answered.answer
+
+
+def _left(over: float | None, most: float | None = None) -> float | None:
+    """How many seconds there are until a moment, and so many at most."""
+    left = None if over is None else max(0.0, over - elapsed())
+    return left if most is None else most if left is None else min(left, most)
 
 
 async def _meet(views: Iterable[ViewActor], position: int, timeout: float | None) -> None:

@@ -269,7 +269,8 @@ class Watch:
         view, group = self._watches.view, self._group
         if group.is_incomplete and not self._incomplete:
             answer, left_out = self.decode(group.data), view.read.left_out
-            raise ViewIncomplete(view.name, group.position, left_out.count, left_out.skipped, answer)
+            name = type(group.question.query).__name__
+            raise ViewIncomplete(view.name, name, group.position, left_out.count, left_out.skipped, answer)
 
     def _require_more(self) -> None:
         view, group = self._watches.view, self._group

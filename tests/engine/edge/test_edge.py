@@ -18,6 +18,7 @@ from millstream.engine import (
     InvalidMessage,
     Limits,
     Metadata,
+    NotYetVisible,
     Receipt,
     Rejected,
     RemoteError,
@@ -278,14 +279,23 @@ async def test_what_is_no_middleware_is_refused(wrong: Any) -> None:
 
 
 async def test_several_questions_pass_one_by_one_and_are_asked_together() -> None:
+    class Narrow(Middleware):
+        """One question at a time."""
+
+        limiter = anyio.Semaphore(1)
+
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            async with self.limiter:
+                return await proceed(asked)
+
     seen: list[Any] = []
     async with Engine(shop, log="memory:") as engine:
-        edge = Edge(engine, [Seen("s", seen), Tenant(), Doubled()])
+        edge = Edge(engine, [Seen("s", seen), Tenant(), Narrow()])
         await engine.execute(Add("north/a", 3))
         receipt = await engine.execute(Add("north/b", 1))
-        assert await edge.ask_all(StockOf("a"), StockOf("b"), after=receipt) == (6, 2)
+        assert await edge.ask_all(StockOf("a"), StockOf("b"), after=receipt) == (3, 1)
         assert [each[1] for each in seen] == ["StockOf", "StockOf"]
-        assert await edge.answer_all([StockOf("a")]) == Answered((6,), 2)
+        assert await edge.answer_all([StockOf("a")]) == Answered((3,), 2)
         assert await edge.ask_all() == ()
         with pytest.raises(Rejected, match="too_much"):
             await edge.ask_all(StockOf("a"), Everything())
@@ -293,7 +303,7 @@ async def test_several_questions_pass_one_by_one_and_are_asked_together() -> Non
             await edge.ask_all(StockOf("a"), StockOf("b"), after=9)
 
 
-async def test_of_several_none_is_answered_by_a_middleware_nor_asked_of_yesterday() -> None:
+async def test_an_answer_that_is_changed_can_not_be_asked_with_others() -> None:
     class Kept(Middleware):
         async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
             return Answered(7, 0) if asked.query == StockOf("kept") else await proceed(asked)
@@ -302,23 +312,30 @@ async def test_of_several_none_is_answered_by_a_middleware_nor_asked_of_yesterda
         async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
             return await proceed(replace(asked, at=0))
 
-    class Impatient(Middleware):
-        """Waits no longer for its own than it likes."""
-
+    class Refusing(Doubled):
         async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
-            if asked.query == StockOf("late"):
-                with anyio.move_on_after(0):
-                    return await proceed(asked)
-                raise Rejected("too_late")
-            return await proceed(asked)
+            if asked.is_joint:
+                raise Rejected("by_itself")
+            return await super().ask(asked, proceed)
 
     async with Engine(shop, log="memory:") as engine:
-        with pytest.raises(DefinitionError, match="StockOf was answered by a middleware"):
-            await Edge(engine, [Kept()]).ask_all(StockOf("a"), StockOf("kept"))
-        with pytest.raises(DefinitionError, match="asks for another time"):
-            await Edge(engine, [Yesterday()]).ask_all(StockOf("a"), StockOf("b"))
-        with pytest.raises(Rejected, match="too_late"):
-            await Edge(engine, [Impatient()]).ask_all(StockOf("late"), StockOf("a"))
+        await engine.execute(Add("a", 3))
+        for middleware in (Doubled(), Kept(), Yesterday()):
+            with pytest.raises(
+                DefinitionError, match=r"the answer of StockOf was changed, .*refuse it, by asked\.is_joint"
+            ):
+                await Edge(engine, [middleware]).ask_all(StockOf("a"), StockOf("kept"))
+        with pytest.raises(Rejected, match="by_itself"):
+            await Edge(engine, [Refusing()]).ask_all(StockOf("a"))
+
+
+async def test_several_questions_share_one_timeout_also_where_the_middleware_waits(tmp_path: Path) -> None:
+    log = tmp_path / "log.db"
+    async with Engine(shop, log=log) as engine, Replica(shop, log=log) as replica:
+        edge = Edge(replica, [Middleware()])
+        await engine.execute(Add("a", 3))
+        with anyio.fail_after(10), pytest.raises(NotYetVisible):
+            await edge.ask_all(StockOf("a"), StockOf("b"), after=50, timeout=0.05)
 
 
 @pytest.mark.parametrize("raised", [asyncio.CancelledError("by hand"), GeneratorExit(), KeyError("a bug")])

@@ -39,7 +39,7 @@ from millstream.engine.errors import (
     WatchesFull,
 )
 from millstream.engine.gateway import Gateway
-from tests.desk import Put, Seen, desk
+from tests.desk import Counted, Put, Seen, desk
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
 from tests.support import Outcome, ScriptedLog, start
 from tests.views.table_rows import Free, Place, Sell
@@ -481,6 +481,11 @@ class GatewayConformance(ABC):
             assert (error.view, error.position, error.parked, error.skipped) == ("Shelves", 2, 0, 1)
             assert error.answer == ("a good",)
             assert await gateway.ask(Seen(), after=receipt, incomplete=True) == ("a good",)
+            error = await error_of(gateway.ask_all(Counted(), Seen()))
+            assert isinstance(error, ViewIncomplete)
+            assert (error.view, error.query, error.answer) == ("Shelves", "Seen", ("a good",))
+            count, seen = await gateway.ask_all(Counted(), Seen(), incomplete=True)
+            assert (count > 0, seen) == (True, ("a good",))
 
     # Watches.
 

@@ -261,6 +261,7 @@ async def test_an_answer_of_a_view_that_left_something_out_comes_as_data_of_the_
             {
                 "error": "ViewIncomplete",
                 "view": "Shelves",
+                "query": "Seen",
                 "position": 2,
                 "parked": 0,
                 "skipped": 1,
