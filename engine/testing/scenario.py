@@ -393,7 +393,7 @@ class Scenario:
             raise view.fault[1]
         answer: Answer = own(entry.method.function(view.state, query))
         if view.is_incomplete and not incomplete:
-            raise view.incomplete(answer)
+            raise view.incomplete(query, answer)
         return answer
 
     def state(self, model: type[Any], key: str | None = None) -> Any:
