@@ -13,10 +13,19 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from millstream.engine import CommitFailed, Engine, Fenced, Limits, LogLocked, MillstreamError, OutcomeUnknown
+from millstream.engine import (
+    CommitFailed,
+    Engine,
+    Fenced,
+    Limits,
+    LogLocked,
+    LogRefused,
+    MillstreamError,
+    OutcomeUnknown,
+)
 from millstream.engine.commits.commit import Head
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.stores.postgres.connecting import Session
+from millstream.engine.stores.postgres.connecting import Connection, Session
 from millstream.engine.stores.postgres.log import PostgresLog
 from millstream.engine.testing.stores.written import APP, append_all, commits, head_of, read_all
 from tests.postgres import Server, new_server, server, sql
@@ -248,6 +257,45 @@ async def test_a_database_that_lost_its_tail_is_no_rewind(own_server: Server) ->
         assert engine.stats().writer.status == "stopped"
 
 
+async def test_a_session_that_the_server_ended_unseen_is_made_again_before_anybody_hears_of_it(proxy: Proxy) -> None:
+    """What lies between keeps the connection: the driver has read the server's last words, and sees no end."""
+    proxy.is_keeping = True
+    name = schema()
+    async with Engine(shop, log=server().address(name, port=proxy.port)) as engine:
+        assert isinstance(engine.log, PostgresLog)
+        await engine.execute(Add("a", 1))
+        for session in (writer_of(engine), reader_of(engine)):
+            pid, kept = await session.run(_pid), proxy.kept
+            sql(server().address(name), f"SELECT pg_terminate_backend({pid}, 5000)")
+            await until(lambda before=kept: proxy.kept > before)  # type: ignore[misc]
+            await anyio.wait_all_tasks_blocked()
+            assert session.is_connected
+        receipt = await engine.execute(Add("a", 1))
+        assert (await engine.log.head()).number == receipt.commit == 2
+        proxy.is_keeping = False  # or closing waits for an end that does not come
+
+
+async def _pid(connection: Connection) -> int:
+    return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+
+async def test_a_server_that_waits_for_a_standby_that_is_away_is_not_taken_for_one_that_is_gone(
+    own_server: Server,
+) -> None:
+    address = own_server.address(schema(), answer_seconds_max="0.5")
+    async with Engine(shop, log=address):
+        pass
+    sql(address, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    sql(address, "SELECT pg_reload_conf()")
+    await until(lambda: sql(address, "SHOW synchronous_standby_names") == [("nobody",)])
+    with pytest.raises(LogRefused) as refused:
+        await Engine(shop, log=address).__aenter__()
+    assert str(refused.value).endswith(
+        "the server can't be used: the server gave no answer within 0.5 s; "
+        "see that it runs, and so does the synchronous standby that it waits for, if it has one"
+    )
+
+
 async def test_a_log_that_is_closed_while_its_server_is_away_is_closed_in_time(own_server: Server) -> None:
     log = PostgresLog(own_server.address(schema()))
     await log.open(APP)
@@ -302,6 +350,13 @@ def writer_of(engine: Engine) -> Session:
     assert isinstance(engine.log, PostgresLog)
     assert engine.log._writer is not None
     return engine.log._writer
+
+
+def reader_of(engine: Engine) -> Session:
+    """The connection that reads."""
+    assert isinstance(engine.log, PostgresLog)
+    assert engine.log._reader._session is not None
+    return engine.log._reader._session
 
 
 def place_of(engine: Engine) -> str:
