@@ -146,7 +146,7 @@ class Keeper:
         self._woken = asyncio.Event()
         self._has_appended = self._is_cut = False
         #: What opening gives.
-        self.leadership = Leadership(address, took_over=taken.took_over, is_sure=lambda: elapsed() < self._sure_until)
+        self.leadership = Leadership(address, took_over=taken.took_over, is_sure=self._is_sure)
         self._task = asyncio.create_task(self._run(), name="millstream-lease")
 
     def kept(self, since: float) -> None:
@@ -162,6 +162,10 @@ class Keeper:
         """The connection that appends is gone."""
         self._is_cut = True
         self._woken.set()
+
+    def _is_sure(self) -> bool:
+        """Without its connection the writer looks dead to others, who need not wait for the lease to run out."""
+        return not self._is_cut and elapsed() < self._sure_until
 
     async def close(self) -> None:
         """Let the lease run out."""

@@ -17,10 +17,12 @@ from millstream.engine import (
     CommitFailed,
     Engine,
     Fenced,
+    InvalidMessage,
     Limits,
     LogLocked,
     LogRefused,
     MillstreamError,
+    NotYetVisible,
     OutcomeUnknown,
 )
 from millstream.engine.commits.commit import Head
@@ -214,6 +216,43 @@ async def test_a_writer_that_was_cut_off_is_taken_over_when_its_lease_ends_and_i
     finally:
         await stale.close()
         await fresh.close()
+
+
+async def test_a_writer_that_was_replaced_unawares_takes_no_token_of_the_new_one_for_a_wrong_one(proxy: Proxy) -> None:
+    name = schema()
+    address = server().address(name, port=proxy.port, lease_seconds="0.5")
+    async with Engine(shop, log=server().address(name), standby=True) as standby:
+        await standby.execute(Add("a", 1))  # it made the log, and lets go of it
+    stale = await Engine(shop, log=address).__aenter__()
+    with pytest.raises(InvalidMessage, match="above the head of the log"):
+        await stale.ask(Everything(), after=2)
+    async with Engine(shop, log=server().address(name), standby=True) as standby:
+        proxy.hold()
+        await until(lambda: not standby.not_ready)
+        receipt = await standby.execute(Add("a", 1))
+        with pytest.raises(NotYetVisible):
+            await stale.ask(Everything(), after=receipt, timeout=0.05)
+        proxy.flow()
+        await until(lambda: stale.stats().writer.status == "stopped")
+    await stale.__aexit__(None, None, None)
+
+
+async def test_a_writer_that_is_replaced_while_its_connection_is_cut_knows_when_it_is_back(proxy: Proxy) -> None:
+    name = schema()
+    dead, fresh = PostgresLog(server().address(name, port=proxy.port)), PostgresLog(server().address(name))
+    leadership = await dead.open(APP)
+    assert leadership.is_held
+    proxy.is_refusing = True
+    proxy.cut()
+    await until(lambda: not leadership.is_held)  # of a lease of 3 s: others need not wait for that
+    assert not leadership.is_lost
+    with anyio.fail_after(10):
+        await fresh.wait_for_turn()
+        await fresh.open(APP)
+    proxy.is_refusing = False
+    await until(lambda: leadership.is_lost)
+    await dead.close()
+    await fresh.close()
 
 
 async def test_a_writer_that_died_is_taken_over_at_once(proxy: Proxy) -> None:
