@@ -94,7 +94,7 @@ class Client(AsksTogether):
         name_commands: give each command without an id a unique one, so that all are safe to send again.
             The server keeps ids with the commands, and remembers as many as its ``receipts_max``.
         eager: connect on entering; otherwise with the first call, so that a server may start later.
-        limits: the bounds.
+        limits: the bounds. Without, where several addresses are given, ``quiet_seconds_max`` is 1.
         observers: are called when the connection is lost and there again, beside the log lines.
 
     Raises:

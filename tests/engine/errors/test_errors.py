@@ -303,12 +303,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         TryAgainLater,
         NotLeader("tcp://127.0.0.1:7411"),
-        "this is a replica and takes no commands: send them to the writer, at tcp://127.0.0.1:7411",
+        "this process does not write, and takes no commands: send them to the writer, at tcp://127.0.0.1:7411",
     ),
     (
         TryAgainLater,
         NotLeader(None),
-        "this is a replica and takes no commands: send them to the writer, whose address it was not given",
+        "this process does not write, and takes no commands: send them to the writer, whose address it was not given",
     ),
     (
         TryAgainLater,
