@@ -91,7 +91,8 @@ class Batches:
         names: Any = None
         for each in statements:
             if isinstance(each, tuple):
-                statement, parameters = each
+                statement: Any = each[0]
+                parameters: Mapping[str, Any] | None = each[1]
                 if statement is latest and parameters and parameters.keys() == names:  # most: 0.2 µs instead of 1
                     more(parameters)
                     continue

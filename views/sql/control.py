@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from sqlalchemy import Executable, TextClause
 from sqlalchemy.schema import DDL
@@ -36,9 +37,8 @@ def control_in(statement: Executable) -> str | None:
 
 
 def _texts_of(statement: Executable) -> Iterator[str]:
-    if isinstance(statement, TextualSelect):
-        statement = statement.element  # type: ignore[assignment]
-    if isinstance(statement, TextClause):
-        yield statement.text
+    clause: Any = statement.element if isinstance(statement, TextualSelect) else statement
+    if isinstance(clause, TextClause):
+        yield clause.text
     elif isinstance(statement, DDL):
         yield str(statement.statement)

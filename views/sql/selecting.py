@@ -24,7 +24,7 @@ class Stretch(NamedTuple):
     """Rows that are equal in some fields, and between bounds in others."""
 
     #: Which ordered index gives them.
-    index: int
+    number: int
     #: By what they are ordered, up to the key.
     order: tuple[str, ...]
     #: What is true of each.
@@ -108,7 +108,7 @@ def found(
     )
 
 
-def counted(shape: Shape, conditions: Sequence[ColumnElement[bool]]) -> Select[tuple[int]]:
+def counted(shape: Shape, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
     """How many there are."""
     return select(func.count()).select_from(shape.table).where(and_(True, *conditions))
 

@@ -3,7 +3,7 @@
 Here: the class. Not here: its columns (`columns`, `shape`), what an event does (`row_steps`), and how a question
 becomes a statement (`selecting`).
 
-Whoever knows one of both knows the other: the same class of rows, the same names, the same answers. Where they differ
+One who knows one of both knows the other: the same class of rows, the same names, the same answers. Where they differ
 it is because rows are elsewhere: what changes them is yielded, and is done with its page.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, MetaData, Select, Table
@@ -35,7 +35,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 #: On a page, by default.
 _PAGE_ROWS = 50
-#: Rows that are fetched at once where somebody walks over all of them.
+#: Rows that are fetched at once where all of them are walked over.
 _ROWS_AT_ONCE = 1_000
 
 
@@ -149,7 +149,7 @@ class SqlTable(SqlView, Generic[R]):
         ``new`` one (`LookupError`); the row would have another key (`ValueError`); what `put` raises, or ``how``.
         """
         self._made += 1
-        return cast(RowStep, change(_shape_of(type(self)), key, how, new))
+        return change(_shape_of(type(self)), key, how, new)
 
     def remove(self, key: object) -> RowStep:
         """Remove a row, if there is one."""
@@ -289,7 +289,7 @@ class SqlTable(SqlView, Generic[R]):
         shape, _ = self._asked
         stretch = stretch_of(shape, by, where, {"low": low, "above": above, "high": high, "below": below})
         most = self._most(limit)
-        index = shape.plan.ordered[stretch.index]
+        index = shape.plan.ordered[stretch.number]
         cursors, query = Cursors(shape.plan, index), (*stretch.query, descending)
         ended = None if after is None else cursors.entry(query, after)[len(index.entry) - len(stretch.order) :]
         wanted = found(shape, stretch.conditions, stretch.order, descending=descending, limit=most + 1, after=ended)

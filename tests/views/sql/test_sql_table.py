@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
 from types import new_class
 from typing import Any, ClassVar
@@ -172,7 +173,7 @@ async def test_other_fields_make_the_table_anew(tmp_path: Path) -> None:
 
 
 def storage_of(view: type[SqlView], place: str | None) -> Any:
-    made = type(view.__name__, (view,), {"database": place, "__module__": __name__})
+    made: type[SqlView] = type(view.__name__, (view,), {"database": place, "__module__": __name__})
     return made.__storage__(None)
 
 
@@ -216,9 +217,7 @@ def test_values_of_every_type_come_back_as_they_were(place: str | None) -> None:
         assert view.find(kind=Kind.FANCY) == view.find(level=Level.HIGH) == view.find(flag=True) == (full,)
         assert view.find(local=full.local) == view.find(choice="y") == (full,)
         for by in ("moment", "day", "clock", "duration", "raw", "real", "text"):
-            in_python = sorted([full, plain, *many], key=lambda row, by=by: (getattr(row, by), row.whole, row.key))
-            if by != "text":
-                in_python.sort(key=lambda row, by=by: (getattr(row, by), row.key))
+            in_python = sorted([full, plain, *many], key=attrgetter(by, "whole" if by == "text" else "key", "key"))
             assert view.between(by) == tuple(in_python)
             page = view.page(by, limit=1)
             assert view.page(by, after=page.next).rows == tuple(in_python[1:])

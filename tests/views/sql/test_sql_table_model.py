@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hypothesis import settings
@@ -104,7 +105,7 @@ class Same(RuleBasedStateMachine):
     @rule(kind=_KINDS, size=_SIZES, key=_KEYS, owner=st.sampled_from((None, "ann", "bob")))
     def find(self, kind: str, size: float, key: int, owner: str | None) -> None:
         for equal in ({"kind": kind}, {"kind": kind, "size": size}, {"size": size}, {"key": key}, {"owner": owner}):
-            self.both(lambda table, equal=equal: (table.find(**equal), table.count(**equal)))
+            self.both(partial(_found, equal))
         self.both(lambda table: table.get(key))
 
     @rule(
@@ -145,11 +146,19 @@ class Same(RuleBasedStateMachine):
         page: Page[Thing] = self.both(lambda table: table.page(by, **asked, **how))
         while page.next is not None:
             after = page.next
-            page = self.both(lambda table, after=after: table.page(by, after=after, **asked, **how))
+            page = self.both(partial(_page, by, {**asked, **how, "after": after}))
 
     @rule(text=st.sampled_from(("some", "thing", "some th", "b", "thing b", "a", "nowhere", "", "cafe t")))
     def search(self, text: str) -> None:
         self.both(lambda table: sorted(table.search(text), key=lambda row: row.key))
+
+
+def _found(equal: dict[str, Any], table: Any) -> Any:
+    return table.find(**equal), table.count(**equal)
+
+
+def _page(by: Any, asked: dict[str, Any], table: Any) -> Any:
+    return table.page(by, **asked)
 
 
 def _bound(by: str | tuple[str, ...], thing: Thing | None, first: int) -> Any:
