@@ -12,7 +12,15 @@ from typing import Any, Protocol
 
 from millstream.engine.commits.commit import Head
 
-__all__ = ["Asked", "StorageAway", "StorageMoved", "StorageUnknown", "ViewStorage"]
+__all__ = [
+    "Asked",
+    "StorageAway",
+    "StorageMoved",
+    "StorageUnknown",
+    "TransactionControl",
+    "TransactionEnded",
+    "ViewStorage",
+]
 
 
 class StorageAway(Exception):
@@ -25,6 +33,14 @@ class StorageMoved(Exception):
 
 class StorageUnknown(Exception):
     """The storage is at a commit that the log does not have: it followed another history."""
+
+
+class TransactionControl(Exception):
+    """A statement was not executed, since it would begin or end a transaction. Its event can never be applied."""
+
+
+class TransactionEnded(Exception):
+    """A statement has ended the transaction that it was part of. Nothing was written, and nothing goes on in it."""
 
 
 class Asked(Protocol):
@@ -84,6 +100,8 @@ class ViewStorage(Protocol):
 
         Raises:
             StorageAway: the transaction is over.
+            TransactionEnded: the same, and one of these statements has ended it.
+            TransactionControl: one of them would have.
             Exception: a statement failed.
         """
         ...

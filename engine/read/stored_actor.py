@@ -9,6 +9,7 @@ Here: what goes out together, what is done about what fails, and who is asked in
     another process has written               its head is read, and what it has written is passed over
     a statement of a page                     the page again, one commit after another
     a statement of a commit                   the commit again, one event after another, as the view's `poison` says
+    a statement has ended the transaction     the view faults there, whatever its `poison` says
     the head is none that the log has         the view faults: its database followed another history
 
 Invariants: each commit counts once, whichever process dies when; the writer never waits for any of this; no answer
@@ -33,7 +34,13 @@ from millstream.engine.loop.threads import in_thread
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
 from millstream.engine.read.actor import ViewActor, ViewEvent
-from millstream.engine.read.storage import StorageAway, StorageMoved, StorageUnknown, ViewStorage
+from millstream.engine.read.storage import (
+    StorageAway,
+    StorageMoved,
+    StorageUnknown,
+    TransactionEnded,
+    ViewStorage,
+)
 from millstream.engine.read.stored_state import StoredState
 from millstream.engine.read.stored_watches import StoredWatches
 from millstream.engine.read.watches import Question
@@ -308,6 +315,7 @@ class StoredActor(ViewActor):
     async def _write_one_by_one(self, decoded: DecodedCommit) -> None:
         """Write a commit, one event after another; what fails is left out, or faults the view."""
         read, storage, raised, before = self.read, self._storage, None, self.read.head
+        position = decoded.start + 1
         await self._in_thread(storage.begin, self._saved[0])
         try:
             events = read.one_by_one(decoded)
@@ -316,6 +324,7 @@ class StoredActor(ViewActor):
                     statements = next(events) if raised is None else events.throw(raised)
                 except StopIteration:
                     break
+                position = read.applied_position
                 raised = await self._tried(statements)
             if read.fault is None:
                 after, notes = read.head, read.notes()
@@ -323,6 +332,9 @@ class StoredActor(ViewActor):
                 self._saved = after, notes
         except (StorageAway, StorageMoved):
             raise
+        except TransactionEnded as error:  # nothing can go on in it, so that neither parking nor skipping is left
+            read.rewind(before, self._saved[1])
+            read.fault = position, error
         except Exception as error:  # noqa: BLE001 - a constraint that is looked at with the commit: it is no event's alone
             read.rewind(before, self._saved[1])
             read.fault = decoded.start + 1, error
@@ -332,7 +344,7 @@ class StoredActor(ViewActor):
     async def _tried(self, statements: list[Any]) -> Exception | None:
         try:
             await self._in_thread(self._storage.try_these, statements)
-        except (StorageAway, StorageMoved):
+        except (StorageAway, StorageMoved, TransactionEnded):
             raise
         except Exception as error:  # noqa: BLE001 - the view's policy is asked
             return error
@@ -361,7 +373,7 @@ class StoredActor(ViewActor):
             skipped = 0 if without is None else left_out.skip(without)
             try:
                 applied, notes = await self._in_thread(self._try_again, left_out)
-            except (StorageAway, StorageMoved) as error:
+            except (StorageAway, StorageMoved, TransactionEnded) as error:
                 raise ViewUnavailable(self.name, str(error)) from error
             self._saved = self.read.head, notes
             self.read.rewind(self.read.head, notes)

@@ -29,6 +29,12 @@ class StoredState(ReadState):
         self._statements: list[Any] = []
         super().reset()
 
+    @property
+    def applied_position(self) -> int:
+        """The position of the event whose statements were given last."""
+        assert self._applied is not None, "an event is applied"
+        return self._applied.position
+
     def taken(self) -> list[Any]:
         """The statements since the last call, in order."""
         taken = self._statements[:]

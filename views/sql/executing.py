@@ -7,6 +7,7 @@ values by place the statement is compiled once, and its rows are handed over as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -14,10 +15,14 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from millstream.views.sql.batches import Batch
+from millstream.engine.read.storage import TransactionControl
+from millstream.views.sql.batches import Batch, Gathered, Rows
+from millstream.views.sql.row_steps import execute_steps
 
 __all__ = ["Executor"]
 
+#: What a function that is given a connection may not do with it.
+_ENDING = ("commit", "rollback", "close", "invalidate")
 #: Fewer rows are not worth compiling a statement for.
 _ROWS_MIN = 8
 
@@ -46,9 +51,27 @@ class Executor:
     def __init__(self) -> None:
         self._compiled: WeakKeyDictionary[Executable, _Compiled | None] = WeakKeyDictionary()
 
-    def execute(self, connection: Connection, batch: Batch) -> None:
-        """Execute a statement with each of its values, in order."""
-        rows, statement = batch.parameters, batch.statement
+    def execute(self, connection: Connection, batch: Gathered) -> None:
+        """Execute a statement with each of its values, in order; or what else was gathered.
+
+        Raises:
+            TransactionControl: the application's function would end the transaction.
+            Exception: what the database, or that function, raised.
+        """
+        if isinstance(batch, Batch):
+            self._execute(connection, batch.statement, batch.parameters)
+        elif isinstance(batch, Rows):
+            execute_steps(connection, batch.steps, partial(self._execute, connection))
+        else:
+            own = vars(connection)
+            own.update(dict.fromkeys(_ENDING, _refused))
+            try:
+                batch.function(connection)
+            finally:
+                for name in _ENDING:
+                    own.pop(name)
+
+    def _execute(self, connection: Connection, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
         if len(rows) >= _ROWS_MIN:
             if statement not in self._compiled:
                 self._compiled[statement] = _compiled(connection, statement, rows[0])
@@ -57,6 +80,10 @@ class Executor:
                 connection.exec_driver_sql(quick.sql, values)
                 return
         connection.execute(statement, rows or None)
+
+
+def _refused(*_: object) -> None:
+    raise TransactionControl("what an event does is part of its page's transaction, and may not end it")
 
 
 def _compiled(connection: Connection, statement: Any, row: Mapping[str, Any]) -> _Compiled | None:

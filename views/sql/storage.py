@@ -39,9 +39,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import QueuePool
 
 from millstream.engine.commits.commit import GENESIS, Head
-from millstream.engine.read.storage import StorageMoved, StorageUnknown
+from millstream.engine.read.storage import StorageMoved, StorageUnknown, TransactionEnded
 from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like
-from millstream.views.sql.batches import Batches, Statement
+from millstream.views.sql.batches import Batches, Rows, Statement
 from millstream.views.sql.executing import Executor
 from millstream.views.sql.failures import judged
 
@@ -162,12 +162,20 @@ class SqlStorage:
     def try_these(self, statements: Sequence[Statement]) -> None:
         assert self._trying is not None, "begin was called"
         connection, _ = self._trying
-        with _judging(), connection.begin_nested():
-            self._execute(connection, statements)
+        self._require_within(connection)
+        try:
+            with _judging(), connection.begin_nested():
+                self._execute(connection, statements)
+        except TransactionEnded:
+            raise
+        except Exception as error:
+            self._require_within(connection, error)
+            raise
 
     def commit(self, before: Head, after: Head, notes: bytes) -> None:
         assert self._trying is not None, "begin was called"
         connection, transaction = self._trying
+        self._require_within(connection)
         with _judging():
             self._swap(connection, before, after, notes)
             transaction.commit()
@@ -227,11 +235,25 @@ class SqlStorage:
 
     def look(self, connection: Connection) -> Look:
         """What an answering method is called with."""
-        return Look(self._view, connection)
+        return Look(self._view.__asked__(connection), connection)
 
     def _execute(self, connection: Connection, statements: Sequence[Statement]) -> None:
         for batch in self._batches.of(statements):
             self._executor.execute(connection, batch)
+            if not isinstance(batch, Rows) and getattr(batch, "is_free", True):
+                self._require_within(connection)
+
+    @staticmethod
+    def _require_within(connection: Connection, error: Exception | None = None) -> None:
+        """See that the transaction goes on: what is executed after its end would be a transaction of its own.
+
+        Raises:
+            TransactionEnded: it does not.
+        """
+        if not _is_within(connection):
+            raise TransactionEnded(
+                f"a statement has ended the transaction of its page: {error or 'a COMMIT'}"
+            ) from error
 
     def _head(self, connection: Connection, *, locked: bool = False) -> Any:
         wanted = select(_HEADS).where(_HEADS.c.view == self._name)
@@ -260,7 +282,8 @@ class SqlStorage:
             path = self._file or Path(self._folder or ".") / "view"
             make_like(str(path), self._like or path, OWNER_ONLY)
             url = URL.create("sqlite", database=str(path))
-        return _sqlite(url, "BEGIN IMMEDIATE", only_reads=False), _sqlite(url, "BEGIN", only_reads=True)
+        writing = _sqlite(url, "BEGIN IMMEDIATE", only_reads=False)
+        return writing, _sqlite(url, "BEGIN", only_reads=True)
 
     def _elsewhere(self) -> tuple[Engine, Engine]:
         assert self._url is not None
@@ -324,6 +347,16 @@ def _judging() -> Iterator[None]:
         if found is error:
             raise
         raise found from error
+
+
+def _is_within(connection: Connection) -> bool:
+    """Whether the driver's connection is in a transaction still, as far as it says so."""
+    if connection.closed or connection.invalidated:
+        return True  # that is an error of its own
+    driver: Any = connection.connection.driver_connection
+    if (info := getattr(driver, "info", None)) is not None and hasattr(info, "transaction_status"):
+        return bool(info.transaction_status)  # psycopg: 0 is idle
+    return bool(getattr(driver, "in_transaction", True))
 
 
 def _sqlite(url: URL, begin: str, *, only_reads: bool) -> Engine:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from sqlalchemy import MetaData, make_url
+from sqlalchemy import Connection, MetaData, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -55,6 +55,8 @@ class SqlView:
     #: is executed.
     poison: ClassVar[Poison] = "stop"
 
+    #: Whether a method that answers must take the connection: it could see nothing otherwise.
+    __needs_db__: ClassVar[bool] = True
     __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
     __answerers__: ClassVar[Mapping[type[Any], Method]] = {}
 
@@ -71,7 +73,7 @@ class SqlView:
         cls.__answerers__ = answerers = dict(declared(cls, "answers", Query, more="db"))
         for query, method in answerers.items():
             promised = answer_type(query)
-            if not method.wants_more:
+            if not method.wants_more and cls.__needs_db__:
                 problem = "a view in SQL answers with (self, query, db: sqlalchemy.Connection)"
                 raise DefinitionError(problem, method.place)
             if method.returns != promised:
@@ -80,7 +82,7 @@ class SqlView:
                     method.place,
                     place_of(query),
                 )
-            answerers[query] = method._replace(function=answering(_looking(method.function), promised))
+            answerers[query] = method._replace(function=answering(_looking(method), promised))
 
     @classmethod
     def __storage__(cls, log: str | None) -> SqlStorage:
@@ -94,6 +96,15 @@ class SqlView:
         file = Path(f"{log}-{cls.__name__}-{fingerprint[:8]}")
         return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata, file=file, like=Path(log))
 
+    def __asked__(self, connection: Connection) -> Self:
+        """The view as a method that answers sees it."""
+        return self
+
+    @classmethod
+    def __told__(cls) -> str:
+        """What the tables follow from beside what they are."""
+        return ""
+
     def snapshot(self) -> Iterator[bytes] | None:
         """None: the database is what is put aside."""
         return None
@@ -103,10 +114,13 @@ class SqlView:
         raise TypeError("a view in SQL has no snapshots")
 
 
-def _looking(function: Callable[..., Any]) -> Callable[[Look, Any], Any]:
+def _looking(method: Method) -> Callable[[Look, Any], Any]:
+    function: Callable[..., Any] = method.function
+
     @wraps(function)
     def answer(look: Look, query: Any) -> Any:
-        return function(look.view, query, look.connection)
+        more = (look.connection,) if method.wants_more else ()
+        return function(look.view, query, *more)
 
     return answer
 
@@ -116,4 +130,5 @@ def _fingerprint(view: type[SqlView]) -> str:
     tables = [str(CreateTable(table)) for table in view.metadata.sorted_tables]
     indexes = sorted(str(CreateIndex(each)) for table in view.metadata.sorted_tables for each in table.indexes)
     events = sorted(tag_of(event) for event in view.__appliers__)
-    return blake2b(repr((tables, indexes, events, view.code_version)).encode(), digest_size=16).hexdigest()
+    told = repr((tables, indexes, events, view.code_version)) + view.__told__()
+    return blake2b(told.encode(), digest_size=16).hexdigest()
