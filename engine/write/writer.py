@@ -175,9 +175,8 @@ class Writer:
         one that is being written, and of one that failed and may be there all the same. Where another process may write
         by now, callers may have been given a position there.
         """
-        if self.status is WriterStatus.STOPPED or not self.leadership.is_held:
-            return None
-        return self._sealed.position
+        is_known = self.status is not WriterStatus.STOPPED and self.leadership.is_held
+        return self._sealed.position if is_known else None
 
     @property
     def settled(self) -> WriteState | None:
