@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -90,7 +91,8 @@ class Processes:
 
     async def kill(self, address: str) -> None:
         process = self._running.pop(address)
-        process.kill()
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            process.kill()
         await process.wait()
 
     def stop(self, address: str) -> None:

@@ -148,6 +148,11 @@ class Link:
         """
         self._home.require()
 
+    @property
+    def connections(self) -> int:
+        """How many connections there were so far, one after another."""
+        return self._reach.connections
+
     async def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Raw:
         """Call any method of the protocol; returns its result as JSON.
 

@@ -39,6 +39,7 @@ RAISED: Mapping[Operation, Sequence[str]] = {
     "commands": (
         "Rejected",
         "VersionConflict",
+        "WrongShard",
         "CommandIdReused",
         "CommitTooLarge",
         "AnswerTooLarge",

@@ -274,10 +274,10 @@ class Cascade:
             raise _Stop from LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
         try:
             command = state.app.own_command(command)
+            handler, wants_context, tag, key_of, is_keyed, promise = state.handlers[type(command)]
+            key = key_of(command)
         except MillstreamError as error:
             raise _Stop from error
-        handler, wants_context, tag, key_of, is_keyed, promise = state.handlers[type(command)]
-        key = key_of(command)
         yielded: list[Event] = []
         scope = UNSET if place.timer is None or place.scope == key else place.scope
         origin = Origin(len(rows.sheet.types), *place[:4], scope, place.effect)

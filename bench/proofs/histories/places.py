@@ -32,7 +32,7 @@ class Store(StrEnum):
 
 
 class Place(NamedTuple):
-    """A log: what an engine is given, and how its commits are read when no process writes it any more."""
+    """A log: the address that an engine gets, and how its commits are read when no process writes it any more."""
 
     log: str
     commits: Callable[[], list[Commit]]

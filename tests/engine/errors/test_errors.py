@@ -57,6 +57,7 @@ from millstream.engine.errors import (
     WatchOverrun,
     WriterUnavailable,
     WrongLoop,
+    WrongShard,
 )
 
 #: Every error with its branch and its text: the thing, the state, the limit, the next step.
@@ -64,6 +65,7 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (CallerError, Rejected("no_funds", "only 3 left", {"left": 3}), "no_funds: only 3 left"),
     (CallerError, Rejected("no_funds"), "no_funds"),
     (CallerError, InvalidMessage("Deposit", "Expected `int`"), "Deposit is not valid: Expected `int`"),
+    (CallerError, WrongShard("key 'a'", "it is not here"), "key 'a' is at the wrong shard: it is not here"),
     (
         CallerError,
         UnknownMessage("command", "Steal", "bank", ("Open", "Deposit"), "commit 3"),
@@ -348,6 +350,7 @@ FIELDS: list[tuple[MillstreamError, dict[str, object]]] = [
     (AnswerTooLarge("Hold", 9, 8), {"command": "Hold", "size_bytes": 9, "answer_bytes_max": 8}),
     (AnswerUnreadable("Hold", "why", None), {"command": "Hold", "problem": "why", "receipt": None, "position": None}),
     (AgendaUnreadable("log", "app", {"A": 1}), {"log": "log", "app": "app", "commands": {"A": 1}}),
+    (WrongShard("it", "why"), {"what": "it", "problem": "why"}),
     (WrongLoop("it", "one", "two"), {"what": "it", "opened_on": "one", "used_on": "two"}),
 ]
 
