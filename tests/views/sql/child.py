@@ -8,11 +8,11 @@ import anyio
 import structlog
 
 from millstream.engine import Engine, Limits
-from tests.views.sql.ledger import Move, ledger
+from tests.views.sql.ledger import Move, app_of, made
 
 
-async def main(log: str) -> None:
-    async with Engine(ledger, log=log, limits=Limits(batch_commands_max=20)) as engine:
+async def main(log: str, database: str | None = None) -> None:
+    async with Engine(app_of(made(database=database)), log=log, limits=Limits(batch_commands_max=20)) as engine:
         while True:
             await engine.execute_many([Move(account, 1) for account in "abcde" * 20])
             sys.stdout.write(f"{engine.position}\n")
@@ -21,4 +21,4 @@ async def main(log: str) -> None:
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    anyio.run(main, sys.argv[1])
+    anyio.run(main, *sys.argv[1:])

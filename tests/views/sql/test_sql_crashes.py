@@ -26,11 +26,11 @@ KILLS = 100 if os.environ.get("MILLSTREAM_TORTURE") else 5
 ROOT = Path(__file__).parents[3]
 
 
-def killed_under_load(log: Path, lines: int) -> int:
+def killed_under_load(log: Path, lines: int, database: str | None = None) -> int:
     """Run a process until it has said so many lines, and kill it; the last position that it has said."""
     said = 0
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.views.sql.child", str(log)],
+        [sys.executable, "-m", "tests.views.sql.child", str(log), *([database] if database else [])],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
