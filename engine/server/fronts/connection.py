@@ -77,7 +77,11 @@ class FrontConnection(Connection):
     # What is passed on.
 
     def pass_on(self, request: Passing, batch: Batch | None) -> None:
-        """Send a request to the writer's process, or wait until that takes more."""
+        """Send a request to the writer's process, or wait until that takes more, or until fewer are in flight."""
+        if self.in_flight and self.in_flight + request.requests > self._limits.in_flight_max:
+            self.go_on(request, batch)
+            self.hold_for("in flight", True)
+            return
         if self._uplink.is_full:
             self.go_on(request, batch)
             self.hold_for("stream", True)
@@ -104,6 +108,12 @@ class FrontConnection(Connection):
         self.is_held = bool(self._holds)
         if not held:
             self.work()
+
+    def settled(self, requests: int = 1) -> None:
+        """So many requests less in flight: one with several commands may fit in by now."""
+        super().settled(requests)
+        if "in flight" in self._holds:
+            self.hold_for("in flight", False)
 
     # What comes back.
 
