@@ -85,8 +85,8 @@ class ComparedAnswer(msgspec.Struct, frozen=True):
 
     @property
     def differs(self) -> bool:
-        """Whether the two are not equal."""
-        return bool(self.server != self.here)
+        """Whether the two are not equal. A NaN is the same as a NaN here."""
+        return bool(self.server != self.here) and repr(self.server) != repr(self.here)  # NaN is the same as NaN
 
 
 async def make_views(
