@@ -369,7 +369,7 @@ class StoredActor(ViewActor):
         return self._storage
 
     def beside(self) -> StoredActor:
-        """One whose database is new, for the same view: what brings it on is `bring`, and nobody asks it.
+        """One whose database is new, for the same view: what brings it on is `bring`, and no caller asks it.
 
         Raises:
             StorageAway: not now.

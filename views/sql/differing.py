@@ -25,11 +25,11 @@ def differing(
     """How many rows differ, and the first of them: their key, and what is in the first one and in the second.
 
     Args:
-        view: an instance of the view. Rows of its ``table`` are told as its rows are, others as dicts, under a key that
+        view: an instance of the view. Rows of its ``table`` come as its rows, others as dicts, under a key that
             begins with the table's name.
         metadata: the tables.
         engines: of both.
-        most: how many are told.
+        most: how many are named.
     """
     count, told = 0, list[tuple[Any, Any, Any]]()
     shape = getattr(view, "__shape__", None)
@@ -42,10 +42,10 @@ def differing(
                 if len(told) < most:
                     if shape is not None and table is shape.table:
                         rows = [None if row is None else shape.rows([row])[0] for row in (here, there)]
-                        told.append((key[0], *rows))
+                        told.append((key[0], rows[0], rows[1]))
                     else:
                         plain = [None if row is None else row._asdict() for row in (here, there)]
-                        told.append(((table.name, *key), *plain))
+                        told.append(((table.name, *key), plain[0], plain[1]))
     return count, told
 
 

@@ -243,7 +243,7 @@ class SqlStorage:
     # Inside.
 
     def _move_to_current(self) -> None:
-        """Let go of a database in whose place another one is current by now."""
+        """Close a database in whose place another one is current by now."""
         if self._fixed is None and self._engines is not None and self.place.current() != self._generation:
             engines, self._engines, self._generation = self._engines, None, None
             for each in engines:

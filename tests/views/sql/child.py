@@ -21,4 +21,4 @@ async def main(log: str, database: str | None = None) -> None:
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main, sys.argv[1], sys.argv[2] if sys.argv[2:] else None)
