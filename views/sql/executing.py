@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Executable
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from millstream.engine.read.storage import TransactionControl
@@ -77,9 +78,24 @@ class Executor:
                 self._compiled[statement] = _compiled(connection, statement, rows[0])
             quick = self._compiled[statement]
             if quick is not None and (values := quick.values_of(rows)) is not None:
-                connection.exec_driver_sql(quick.sql, values)
+                _execute_many(connection, quick.sql, values)
                 return
         connection.execute(statement, rows or None)
+
+
+def _execute_many(connection: Connection, sql: str, values: list[tuple[Any, ...]]) -> None:
+    """By the driver's own cursor, which spares SQLAlchemy a look at each row: 3 % of a catch-up."""
+    driver = connection.connection
+    cursor = driver.cursor()
+    try:
+        cursor.executemany(sql, values)
+    except Exception as error:
+        error_class = connection.dialect.loaded_dbapi.Error
+        if not isinstance(error, error_class):
+            raise
+        raise DBAPIError.instance(sql, values[0], error, error_class) from error
+    finally:
+        cursor.close()
 
 
 def _refused(*_: object) -> None:
