@@ -6,8 +6,9 @@ values by place the statement is compiled once, and its rows are handed over as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -80,7 +81,16 @@ class Executor:
             if quick is not None and (values := quick.values_of(rows)) is not None:
                 _execute_many(connection, quick.sql, values)
                 return
-        connection.execute(statement, rows or None)
+        for alike in _alike(rows) if rows else [None]:
+            connection.execute(statement, alike)
+
+
+def _alike(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """The rows, in order, parted where the names of the values change: SQLAlchemy takes those of the first row for all,
+    and drops the others.
+    """
+    for _, alike in groupby(rows, Mapping.keys):
+        yield list(alike)
 
 
 def _execute_many(connection: Connection, sql: str, values: list[tuple[Any, ...]]) -> None:
