@@ -40,6 +40,12 @@ from tests.views.sql.things import Every, Kind, Level, Nested, SqlEvery, SqlThin
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """On one loop: what is looked at are databases."""
+    return "asyncio", {"use_uvloop": False}
+
+
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def place(request: pytest.FixtureRequest) -> str | None:
     """The `database` of a view: None is a file beside the log."""

@@ -174,6 +174,6 @@ class SameInPostgres(Same):
 
 
 TestSame = Same.TestCase
-TestSame.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
+TestSame.settings = settings(max_examples=6, stateful_step_count=10, deadline=None)
 TestSameInPostgres = SameInPostgres.TestCase
-TestSameInPostgres.settings = settings(max_examples=3, stateful_step_count=10, deadline=None)
+TestSameInPostgres.settings = settings(max_examples=2, stateful_step_count=8, deadline=None)
