@@ -275,6 +275,18 @@ async def test_what_is_made_and_not_yielded_is_an_error(tmp_path: Path) -> None:
             await engine.ask(One("ann"), after=1)
 
 
+def test_what_makes_a_row_sees_its_variables_as_they_were_when_it_was_yielded() -> None:
+    storage, table = storage_of(SqlThings, None), SqlThings()
+    head, _ = storage.open()
+    steps = []
+    for key in range(1, 4):
+        steps.append(table.change(key, lambda row: replace(row, seen=key), new=Thing(key)))  # noqa: B023 - as it is now
+    storage.write(steps, head, Head(1, 1, "", bytes(32)), b"")
+    seen, _ = storage.question(lambda look, _: [(row.key, row.seen) for row in look.view.rows()], None).run()
+    assert seen == [(1, 1), (2, 2), (3, 3)]
+    storage.close()
+
+
 async def test_an_event_reads_no_rows(tmp_path: Path) -> None:
     class Reading(Accounts):
         @applies
