@@ -83,6 +83,7 @@ KINDS = {
         "docs/how-to/telemetry",
         "docs/how-to/postgres",
         "docs/how-to/standby",
+        "docs/how-to/several-logs",
         "docs/how-to/deploying",
         "docs/how-to/changing",
         "docs/how-to/upkeep",

@@ -73,6 +73,7 @@ from millstream.engine.errors import (
     WatchOverrun,
     WriterUnavailable,
     WrongLoop,
+    WrongShard,
 )
 from millstream.engine.errors.unreadable import UnreadableEvent
 from millstream.engine.gateway import Gateway
@@ -185,4 +186,5 @@ __all__ = [
     "WriterStats",
     "WriterUnavailable",
     "WrongLoop",
+    "WrongShard",
 ]

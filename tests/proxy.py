@@ -37,6 +37,10 @@ class Proxy:
         self.is_refusing = False
         #: New connections pass nothing on.
         self.is_holding = False
+        #: A connection whose server has gone stays open, as what lies between may have it.
+        self.is_keeping = False
+        #: Of how many connections that are kept the server has gone.
+        self.kept = 0
         #: How many connections were made.
         self.made = 0
         self._lines: set[_Line] = set()
@@ -108,6 +112,9 @@ class Proxy:
         self._tasks.update(both)
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if self.is_keeping and not both[0].done():
+                self.kept += 1
+                await both[0]
         finally:
             line.cut()
             self._lines.discard(line)

@@ -29,6 +29,7 @@ _USER = "postgres"
 _LOOKS_MAX = 3_000
 _LOOK_SECONDS = 0.01
 _END_SECONDS_MAX = 30
+_LEASH = 'read _; kill -QUIT "$1" && tail --pid="$1" -f /dev/null; rm -rf "$2"'
 
 
 @contextmanager
@@ -61,12 +62,20 @@ def _running(programs: Path, data: Path, folder: Path) -> Iterator[int]:
     server = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True, **_as_nobody()
     )
+    # Ends the server, and removes what it has left, when this process is gone, however that came.
+    leash = subprocess.Popen(
+        ["sh", "-c", _LEASH, "sh", str(server.pid), folder],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         _wait(programs, port, server)
         yield port
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(_END_SECONDS_MAX)
+        leash.kill()
+        leash.communicate()
 
 
 def _wait(programs: Path, port: int, server: subprocess.Popen[bytes]) -> None:

@@ -6,6 +6,7 @@ Here: every check that needs more than one class, and the tables that the engine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
@@ -22,6 +23,7 @@ from millstream.engine.application.messages import Command, Event, Message, Quer
 from millstream.engine.application.methods import Method, key_field, may_time, place_of, yielded_by
 from millstream.engine.application.promises import Promise, promise_of, require_kept
 from millstream.engine.application.reactions import by_name, places_of, reactions_in
+from millstream.engine.application.shards import Shard
 from millstream.engine.application.sides import (
     Poison,
     ReadSide,
@@ -106,6 +108,9 @@ class App:
         ChangingEventWarning: an event holds what can change, and is copied for each side; how to spell it instead.
     """
 
+    #: Its place, where it is for one of several logs; see `sharded`.
+    shard: Shard | None = None
+
     def __init__(
         self,
         *,
@@ -176,6 +181,29 @@ class App:
         #: The same for what the log has already, or what that means today: it passed another door.
         self._read_today: Callable[[bytes], list[Event]] = msgspec.json.Decoder(list[union_of(self.events)]).decode  # type: ignore[misc]
         warn_of_changing(self.events, level=2)
+
+    def sharded(self, place: int, of: int) -> App:
+        """The same application for one of several logs, apart by key: for that of one place.
+
+        The log is kept under the name ``NAME-PLACE-of-OF`` and opens for no other place. A command whose key belongs to
+        another one is refused with `WrongShard`, also where a timer or a reaction sends it.
+
+        Args:
+            place: from 1 on.
+            of: how many logs there are, 1,024 at most. That can't be changed later.
+
+        Raises:
+            DefinitionError: there is no such place, or this is one of several already.
+        """
+        if self.shard is not None:
+            raise DefinitionError(f"application {self.name!r} is shard {self.shard} already")
+        made = copy(self)
+        made.shard = Shard(place, of)
+        made.name = made.shard.owner(self.name)
+        made.commands = {
+            command: entry._replace(key_of=made.shard.guarded(entry.key_of)) for command, entry in self.commands.items()
+        }
+        return made
 
     @cached_property
     def views_in_memory(self) -> Sequence[type[ReadSide]]:

@@ -27,5 +27,9 @@ SnapshotsKept: TypeAlias = Annotated[
 
 AppArgument: TypeAlias = Annotated[
     str,
-    typer.Argument(metavar="APP", help="The application, as module:attribute, like shop.main:app.", show_default=False),
+    typer.Argument(
+        metavar="APP",
+        help="The application, as module:attribute, like shop.main:app; shop.main:app#2/4 for the second of four logs.",
+        show_default=False,
+    ),
 ]

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from millstream.engine.application.app import App
+from millstream.engine.application.shards import Shard
 from millstream.engine.errors import DefinitionError, MillstreamError
 
 __all__ = ["load_app"]
@@ -19,12 +20,17 @@ def load_app(name: str, folder: Path | None = None) -> App:
     """Import an application.
 
     Args:
-        name: ``module:attribute``, as in ``examples.bank:app``; the attribute may have dots, too.
+        name: ``module:attribute``, as in ``examples.bank:app``; the attribute may have dots, too. With ``#2/4`` behind
+            it, it is the application for the second of four logs.
         folder: where modules are looked for first; default: the current one.
 
     Raises:
         DefinitionError: the name is no such name, the module can't be imported, or what it names is no `App`.
     """
+    whole, sharp, place = name.partition("#")
+    if sharp:
+        shard = Shard.read(place)
+        return load_app(whole, folder).sharded(shard.place, shard.of)
     module_name, colon, attributes = name.partition(":")
     if not (module_name and colon and attributes):
         raise DefinitionError(f"{name!r} names no application: write module:attribute, as in shop.main:app")

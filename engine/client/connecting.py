@@ -29,6 +29,10 @@ from millstream.engine.wire.address import Address, parse_address
 
 __all__ = ["Reach"]
 
+#: For how many ``quiet_seconds_max`` a server that said nothing is not gone back to; it was left after as many, or one
+#: more.
+_SILENCES = 2
+
 
 class Reach:
     """Connects to one of some servers, again and again: to the one that was there last, as long as that is.
@@ -55,6 +59,9 @@ class Reach:
         #: The one that is tried next, and those after it.
         self._next = [*addresses]
         self._name = ", ".join(map(str, addresses))
+        #: The one that was left as it said nothing, and until when no other one's word leads back there.
+        self._silent: Address | None = None
+        self._silent_until = 0.0
         self._token = token
         self._tls = (tls or client_tls()) if any(address.kind == "tls" for address in addresses) else None
         self._limits = limits
@@ -73,12 +80,23 @@ class Reach:
     def move(self, error: MillstreamError | None = None) -> None:
         """The server that is connected is not the one to ask, for what it said, or as it says nothing: try another one
         next.
+
+        One that said nothing may be stopped, or cut off, and keeps the log until its lease runs out. Those that stand
+        by name it so long. They are asked again meanwhile, as each connection to a stopped server costs that time anew.
         """
-        told = self._told(error)
+        told, silent = self._told(error), None
         here, *others = self._next
+        if error is None:
+            self._silent, self._silent_until = here, elapsed() + _SILENCES * self._limits.quiet_seconds_max
+        elif elapsed() < self._silent_until and self._silent != here:
+            silent = self._silent
+            if told == silent:
+                return
         self._next = [*others, here] if here in self._given else others
         if told is not None and told != here:
             self._next = [told, *(each for each in self._next if each != told)]
+        if silent in self._next:
+            self._next = [*(each for each in self._next if each != silent), silent]
 
     def _told(self, error: MillstreamError | None) -> Address | None:
         """Where the server says that the writer is: by an address of a kind that the client was given."""

@@ -54,6 +54,9 @@ _CHANGING = frozenset({"execute", "execute_many", "settle"})
 _read = msgspec.json.Decoder(Notification).decode
 _read_number = msgspec.json.Decoder(Watching).decode
 
+#: Where there is another server to go to, one that says nothing is noticed soon.
+_OF_SEVERAL = ClientLimits(quiet_seconds_max=1.0)
+
 
 class Link:
     """A connection to a server that comes back: ``async with Link("tcp://127.0.0.1:7411") as link``.
@@ -84,8 +87,8 @@ class Link:
         limits: ClientLimits | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self.limits = limits or ClientLimits()
         addresses = addresses_of(address)
+        self.limits = limits or (ClientLimits() if len(addresses) == 1 else _OF_SEVERAL)
         self.name = ", ".join(map(str, addresses))
         #: What comes on this connection unasked, by the number that the server gave it.
         self.running: dict[int, Subscription] = {}
@@ -144,6 +147,11 @@ class Link:
             WrongLoop: it is not.
         """
         self._home.require()
+
+    @property
+    def connections(self) -> int:
+        """How many connections there were so far, one after another."""
+        return self._reach.connections
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Raw:
         """Call any method of the protocol; returns its result as JSON.

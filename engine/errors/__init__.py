@@ -11,6 +11,7 @@
     │   ├── AnswerTooLarge           one command's answer exceeds what one may have
     │   ├── NotOnAgenda              nothing of that name is owed or parked
     │   ├── NotKept                  a view in a database has no such thing
+    │   ├── WrongShard               of several logs, apart by key, this is not the one
     │   ├── NotAuthenticated         the server wants a token that it knows
     │   ├── NotPermitted             the token's role may not do this
     │   └── ProtocolViolated         what was sent is no request of the protocol
@@ -80,6 +81,7 @@ from millstream.engine.errors.caller import (
     Rejected,
     UnknownMessage,
     VersionConflict,
+    WrongShard,
 )
 from millstream.engine.errors.later import (
     ConnectionLost,
@@ -163,4 +165,5 @@ __all__ = [
     "WatchesFull",
     "WriterUnavailable",
     "WrongLoop",
+    "WrongShard",
 ]

@@ -23,6 +23,7 @@ __all__ = [
     "Rejected",
     "UnknownMessage",
     "VersionConflict",
+    "WrongShard",
 ]
 
 #: A place in the log: what comes from elsewhere is not believed to be below 0.
@@ -101,6 +102,21 @@ class InvalidMessage(CallerError):
 
     def __str__(self) -> str:
         return f"{self.message_type} is not valid: {self.problem}"
+
+
+class WrongShard(CallerError):
+    """Of several logs of one application, apart by key, this is not the one. Nothing was done.
+
+    ``what`` is a key that belongs to another one, or a server, or a token, that stands for another one.
+    """
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what = what
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.what} is at the wrong shard: {self.problem}"
 
 
 class UnknownMessage(CallerError):

@@ -178,7 +178,7 @@ class NotLeader(TryAgainLater):
 
     def __str__(self) -> str:
         where = "whose address it was not given" if self.address is None else f"at {self.address}"
-        return f"this is a replica and takes no commands: send them to the writer, {where}"
+        return f"this process does not write, and takes no commands: send them to the writer, {where}"
 
 
 class ViewUnavailable(TryAgainLater):

@@ -41,7 +41,7 @@ _SCHEMES: Mapping[str, Callable[[str], Log]] = {
 }
 
 #: Of one letter are the drives of Windows.
-_SCHEME = re.compile(r"([a-z][a-z0-9+]+):")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+]+):")
 
 
 def log_at(address: str | Path | Log) -> Log:
@@ -61,7 +61,8 @@ def log_at(address: str | Path | Log) -> Log:
     if address == ":memory:":
         return MemoryLog()
     if found := _SCHEME.match(address):
-        return (_SCHEMES.get(found[1]) or _added(found[1], address))(address)
+        scheme = found[1].lower()
+        return (_SCHEMES.get(scheme) or _added(scheme, address))(f"{scheme}{address[found.end(1) :]}")
     return SqliteLog(address) if address else _unknown(address)
 
 

@@ -38,6 +38,7 @@ STATUSES: Mapping[str, Status] = {
     "InvalidMessage": Status(422),
     "UnknownMessage": Status(404),
     "VersionConflict": Status(412),
+    "WrongShard": Status(421),
     "CommandIdReused": Status(422),
     "CommitTooLarge": Status(422),
     "AnswerTooLarge": Status(422),

@@ -52,6 +52,7 @@ CODES: Mapping[str, int] = {
     "NotOnAgenda": 1009,
     "AnswerTooLarge": 1010,
     "NotKept": 1011,
+    "WrongShard": 1012,
     "Overloaded": 2001,
     "DeadlineExceeded": 2002,
     "ViewBehind": 2003,

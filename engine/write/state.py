@@ -37,6 +37,7 @@ from millstream.engine.errors import (
     Rejected,
     UnknownMessage,
     VersionConflict,
+    WrongShard,
 )
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
@@ -54,6 +55,7 @@ _AS_THEY_ARE = (
     Rejected,
     VersionConflict,
     CommandIdReused,
+    WrongShard,
     CommitTooLarge,
     AnswerTooLarge,
     AnswerUnreadable,

@@ -48,7 +48,7 @@ from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import meaning_of, settle, write
 from millstream.engine.write.batch import Draft, fill
-from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue, tell_faults
+from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue
 from millstream.engine.write.flight import Counts, Flight, Tellers
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.owed import Owed
@@ -172,9 +172,10 @@ class Writer:
         """The highest position that a caller can have been given; None if that can't be known any more.
 
         No caller gets a receipt before its commit is durable here, but a replica may have read that commit by then: of
-        one that is being written, and of one that failed and may be there all the same.
+        one that is being written, and of one that failed and may be there all the same. Another process may write too.
         """
-        return None if self.status is WriterStatus.STOPPED else self._sealed.position
+        is_known = self.status is not WriterStatus.STOPPED and self.leadership.is_held
+        return self._sealed.position if is_known else None
 
     @property
     def settled(self) -> WriteState | None:
@@ -307,14 +308,13 @@ class Writer:
             draft = self._draft = Draft(self._sealed, max(clock, moment_of(self._sealed)), clock)
         elif draft.is_full(self._limits):
             return False
-        decided, refused = len(draft.outcomes), draft.refused
         fill(draft, queue, self.state, self._limits, self._timetable.due if self._is_time else None)
         for timer, is_measured in draft.timed:
             self._timetable.add(timer, is_measured=is_measured)
         draft.timed.clear()
-        if draft.refused > refused or draft.faults:
-            tell_faults(self._faults, draft.outcomes[decided:], draft.faults)
-            draft.faults.clear()
+        for fault in draft.faults:
+            self._faults.tell(fault)
+        draft.faults.clear()
         self.mailbox.skipped.extend(draft.skipped)
         draft.skipped.clear()
         self.mailbox.admit()

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 from random import Random
+from typing import TypeAlias
 
 import anyio
 
@@ -57,14 +58,19 @@ _GRACE_SECONDS = 20.0
 _LIMITS = ClientLimits(quiet_seconds_max=0.3, retry_seconds_max=0.2)
 
 
+#: One address of a server, or several of which the client finds the one that writes.
+_Where: TypeAlias = str | Sequence[str]
+
+
 class Clients:
     """All clients.
 
     Args:
         record: gets everything.
         seed: of all that is random.
-        writers: the writer's addresses.
+        writers: the writer's addresses, each an address or several that a client is given together.
         replicas: the replica's; empty if there is none.
+        at_the_end: what is asked for every account when all is over.
         older: commands that lay in the log before all clients, to be sent again.
         older_operations_max: after so many operations of all clients the log may have forgotten their ids, and none is.
     """
@@ -73,8 +79,9 @@ class Clients:
         self,
         record: Record,
         seed: int,
-        writers: Sequence[str],
-        replicas: Sequence[str],
+        writers: Sequence[_Where],
+        replicas: Sequence[_Where],
+        at_the_end: Sequence[_Where],
         older: Sequence[Again] = (),
         older_operations_max: int = 0,
     ) -> None:
@@ -82,6 +89,7 @@ class Clients:
         self._seed = seed
         self._writers = writers
         self._replicas = replicas
+        self._at_the_end = at_the_end
         self._older = older
         self._older_operations_max = older_operations_max
         self._generations = [0] * _HOT
@@ -97,9 +105,9 @@ class Clients:
                 grace.deadline = anyio.current_time() + _GRACE_SECONDS
 
     async def look_at_all(self) -> None:
-        """Ask for every account there ever was, of the writer and of the replica."""
-        for addresses in filter(None, (self._writers, self._replicas)):
-            async with _client(addresses[0]) as client, asyncio.TaskGroup() as group:
+        """Ask for every account there ever was, of each server."""
+        for where in self._at_the_end:
+            async with _client(where) as client, asyncio.TaskGroup() as group:
                 for account in sorted({each.key for each in self._record.history}):
                     group.create_task(self._ask("at the end", client, account))
 
@@ -194,8 +202,8 @@ def _account(slot: int, generation: int) -> str:
     return f"{slot}.{generation}"
 
 
-def _client(address: str) -> Client:
-    return Client(address, eager=False, limits=_LIMITS)
+def _client(where: _Where) -> Client:
+    return Client(where, eager=False, limits=_LIMITS)
 
 
 def _timeout(random: Random) -> float | None:

@@ -6,6 +6,7 @@ import argparse
 
 from millstream.bench.arguments import count
 from millstream.bench.proofs.command import begin, end, parsed, parser, seconds
+from millstream.bench.proofs.histories.places import Store
 from millstream.bench.proofs.histories.run import Histories, run
 
 __all__ = ["main", "options"]
@@ -29,10 +30,13 @@ def main(options: argparse.Namespace) -> int:
         replica=options.replica,
         tokens=not options.without_tokens,
         begins_in_format_1=options.format_1,
+        failovers=None if options.failovers is None else Store(options.failovers),
     )
     out = look.console()
-    what = f"{histories.clients} clients{', a replica' if histories.replica else ''}, {histories.crashes} crashes"
+    beside = ", a standby" if histories.failovers else ", a replica" if histories.replica else ""
+    what = f"{histories.clients} clients{beside}, {histories.crashes} crashes"
     on = " on a log of 0.1" if histories.begins_in_format_1 else ""
+    on = on if histories.failovers is None else f" on {histories.failovers}"
     out.print(f"{what} in {histories.seconds:g} s{on}, seed {histories.seed}")
     with progress(out, "crashes", histories.crashes + 1, so_far) as tell:
         tally = run(histories, tell)
@@ -49,4 +53,12 @@ def options(arguments: list[str]) -> argparse.Namespace:
     made.add_argument("--replica", action="store_true", help="a replica answers too, and forwards commands")
     made.add_argument("--without-tokens", action="store_true", help="ask without, to see that stale answers are found")
     made.add_argument("--format-1", action="store_true", help="the log begins in the format of millstream 0.1")
-    return parsed(made, arguments)
+    made.add_argument(
+        "--failovers",
+        choices=[*Store],
+        help="two processes, of which one takes over, on SQLite or in a PostgreSQL server that is made for it",
+    )
+    found = parsed(made, arguments)
+    if found.failovers and (found.replica or found.format_1):
+        made.error("--failovers goes with neither --replica nor --format-1")
+    return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from millstream.bench.proofs.histories.child import READY, Order
+from millstream.bench.proofs.histories.child import READY, REPLACED, Order
 
 __all__ = ["PROGRAM", "Served", "ServerFailed"]
 
@@ -50,6 +50,8 @@ class Served:
         self.order = order
         #: How many of its processes were ended by SIGKILL.
         self.kills = 0
+        #: How many of them had ended by themselves, as another one writes.
+        self.replaced = 0
         self._errors = errors
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
@@ -96,6 +98,9 @@ class Served:
         if self._process is None:
             return
         code = await self._end()
+        if code == REPLACED and self.order.standby:
+            self.replaced += 1
+            return
         if code != -signal.SIGKILL:
             raise self._failed(f"ended with {code}, and was not killed")
         self.kills += 1

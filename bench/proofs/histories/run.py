@@ -19,21 +19,24 @@ import anyio
 import msgspec
 
 from millstream.bench import loops
-from millstream.bench.proofs.files import DATABASE, read_commits
+from millstream.bench.proofs.files import DATABASE
 from millstream.bench.proofs.histories.accounts import accounts
 from millstream.bench.proofs.histories.beginning import Beginning, beginning, not_upgraded
 from millstream.bench.proofs.histories.by_position import check_places, read_log
 from millstream.bench.proofs.histories.child import Order
 from millstream.bench.proofs.histories.clients import Clients, first_accounts
 from millstream.bench.proofs.histories.linear import Linearizable, Undecided, Violation, check_each
+from millstream.bench.proofs.histories.places import Place, Store, placed
 from millstream.bench.proofs.histories.plan import Crash, Whom, crashes
 from millstream.bench.proofs.histories.process import PROGRAM, Served, ServerFailed
 from millstream.bench.proofs.histories.record import Record
 from millstream.bench.proofs.histories.spec import Accepted, Account, Again, Call, Denied, Refused, Repeated, Shown
 from millstream.bench.proofs.older import write_in_format_1
 from millstream.bench.proofs.problems import PROBLEMS_KEPT_MAX, Verdict, evidence_of
-from millstream.engine import Limits
+from millstream.engine import Limits, MillstreamError
+from millstream.engine.commits.commit import Commit
 from millstream.engine.loop.clock import elapsed
+from millstream.engine.stores.address import log_at
 
 __all__ = ["Histories", "Tally", "run"]
 
@@ -61,6 +64,9 @@ class Histories(msgspec.Struct, frozen=True, kw_only=True):
     tokens: bool = True
     #: The log is one of millstream 0.1, which the first server upgrades. Its commands are a part of the history.
     begins_in_format_1: bool = False
+    #: Two processes have the log of this store, of which one writes and the other stands by; None for one process, on
+    #: SQLite. It goes without a replica, and without a log of 0.1.
+    failovers: Store | None = None
 
 
 class Tally(Verdict, kw_only=True):
@@ -69,6 +75,8 @@ class Tally(Verdict, kw_only=True):
     clients: int
     #: SIGKILLs: those of the plan, those while a process began anew, and the last one.
     kills: int = 0
+    #: Writers that were stopped for so long that another one took over, and which ended by themselves when they woke.
+    replaced: int = 0
     #: Operations, all of them and by what came of them. Those left open are commands of which it is not known whether
     #: they happened, and questions without an answer.
     operations: int = 0
@@ -98,10 +106,11 @@ class Tally(Verdict, kw_only=True):
         """How many things are wrong."""
         return self.violations + self.undecided + self.misplaced + self.otherwise
 
-    def note(self, record: Record, kills: int) -> None:
+    def note(self, record: Record, kills: int, replaced: int) -> None:
         """Count what has happened so far."""
         outputs = Counter(type(each.output) for each in islice(record.history, record.before, None))
-        self.kills, self.operations, self.repeated = kills, outputs.total(), record.repeated
+        self.kills, self.replaced = kills, replaced
+        self.operations, self.repeated = outputs.total(), record.repeated
         self.older, self.older_repeated = record.before, outputs[Repeated]
         self.accepted, self.refused, self.answers = outputs[Accepted], outputs[Refused], outputs[Shown]
         self.denied, self.left_open = outputs[Denied], outputs[type(None)]
@@ -123,18 +132,22 @@ def run(
     record = Record(tokens=histories.tokens, before=begun.history)
     started = elapsed()
     with evidence_of(tally, "histories", histories.directory) as base:
-        with TemporaryDirectory(prefix="millstream-") as sockets:  # the path of a Unix socket must be short
+        with (
+            placed(histories.failovers or Store.SQLITE, base) as place,
+            TemporaryDirectory(prefix="millstream-") as sockets,  # the path of a Unix socket must be short
+        ):
             if begun.commits:
                 write_in_format_1(base / DATABASE, accounts, begun.commits)
-            play = _Play(histories, base, Path(sockets), record, program, begun.again)
+            play = _Play(histories, base, Path(sockets), record, program, place, begun.again)
             try:
                 asyncio.run(play.run(lambda: _hand_out(tally, record, play, tell)))
             except* ServerFailed as failed:
                 _found(tally, [str(error) for error in failed.exceptions])
             finally:
                 _hand_out(tally, record, play, tell)
+            commits = place.commits()
         tally.seconds = elapsed() - started
-        _judge(tally, record, base / DATABASE)
+        _judge(tally, record, commits)
         tally.checking_seconds = elapsed() - started - tally.seconds
         if tally.wrong:
             _keep(tally, record.history, base)
@@ -151,25 +164,34 @@ class _Play:
         sockets: Path,
         record: Record,
         program: Sequence[str],
+        place: Place,
         older: Sequence[Again],
     ) -> None:
         self._histories = histories
         self._record = record
-        ports, log = _free_ports(), str(base / DATABASE)
-        listen = {
-            name: [f"unix://{sockets / name}", f"tcp://127.0.0.1:{next(ports)}"] for name in ("writer", "replica")
-        }
-        order = Order(log=log, listen=listen["writer"], receipts_max=_receipts_max(histories))
+        self._log = place.log
+        ports, failovers = _free_ports(), histories.failovers is not None
+        first, second = (
+            [f"unix://{sockets / name}", f"tcp://127.0.0.1:{next(ports)}"] for name in ("writer", "replica")
+        )
+        if failovers:  # where the writer is others say by the first one, and clients follow a word of tcp:// anywhere
+            first, second = first[::-1], second[::-1]
+        order = Order(log=place.log, listen=first, receipts_max=_receipts_max(histories), standby=failovers)
         self._writer = Served("the writer", order, base / "writer errors.txt", program)
         self._servers = [self._writer]
-        if histories.replica:
-            order = Order(log=log, listen=listen["replica"], writer=listen["writer"][0])
+        if failovers:
+            order = msgspec.structs.replace(order, listen=second)
+            self._servers.append(Served("the standby", order, base / "standby errors.txt", program))
+        elif histories.replica:
+            order = Order(log=place.log, listen=second, writer=first[0])
             self._servers.append(Served("the replica", order, base / "replica errors.txt", program))
+        either = [[one, other] for one, other in zip(first + second, second + first, strict=True)]
         self._clients = Clients(
             record,
             histories.seed,
-            listen["writer"],
-            listen["replica"] if histories.replica else [],
+            either if failovers else first,
+            [first[0], second[0]] if failovers else second if histories.replica else [],
+            [server.order.listen[0] for server in self._servers],
             older,
             _RECEIPTS_MAX,
         )
@@ -178,6 +200,11 @@ class _Play:
     def kills(self) -> int:
         """How many processes were killed so far."""
         return sum(server.kills for server in self._servers)
+
+    @property
+    def replaced(self) -> int:
+        """How many processes ended by themselves so far, as another one writes."""
+        return sum(server.replaced for server in self._servers)
 
     async def run(self, tell: Callable[[], None]) -> None:
         """From the first process to the death of the last one."""
@@ -189,7 +216,8 @@ class _Play:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._clients.run(plan.clients, stop))
                 until = elapsed() + plan.seconds
-                for crash in crashes(plan.seed, plan.crashes, plan.seconds, replica=plan.replica):
+                both = plan.replica or plan.failovers is not None
+                for crash in crashes(plan.seed, plan.crashes, plan.seconds, replica=both):
                     await self._crash(crash)
                     tell()
                 await anyio.sleep(max(0.0, until - elapsed()))
@@ -202,10 +230,11 @@ class _Play:
                 await server.gone()
 
     async def _crash(self, crash: Crash) -> None:
+        writer = self._writer if self._histories.failovers is None else await self._leader()
         victims = [
             server
             for server in self._servers
-            if crash.whom is Whom.BOTH or (crash.whom is Whom.WRITER) == (server is self._writer)
+            if crash.whom is Whom.BOTH or (crash.whom is Whom.WRITER) == (server is writer)
         ]
         loop = crash.loop if crash.loop in loops.available() else "asyncio"
         if crash.stopped_ms:
@@ -223,6 +252,18 @@ class _Play:
             _rise(victims, loop)
         for server in victims:
             await server.ready()
+
+    async def _leader(self) -> Served:
+        """The one that writes, as the log says; any, where it does not."""
+        address, log = None, log_at(self._log)
+        try:
+            await log.attach()
+            address = await log.leader()
+        except (MillstreamError, OSError):
+            pass
+        finally:
+            await log.close()
+        return next((each for each in self._servers if each.order.listen[0] == address), self._writer)
 
     async def _at_an_answer(self, victims: Sequence[Served]) -> None:
         """Kill at the moment at which a client gets an answer; go on without if none does."""
@@ -278,13 +319,12 @@ def _free_ports() -> Iterator[int]:
 
 
 def _hand_out(tally: Tally, record: Record, play: _Play, tell: Callable[[Tally], None]) -> None:
-    tally.note(record, play.kills)
+    tally.note(record, play.kills, play.replaced)
     tell(tally)
 
 
-def _judge(tally: Tally, record: Record, log: Path) -> None:
+def _judge(tally: Tally, record: Record, commits: Sequence[Commit]) -> None:
     """Everything that can be said of a history and its log."""
-    commits = read_commits(log)
     written, problems = read_log(commits)
     problems += check_places(record.history, written)
     verdicts = check_each(Account(), record.history)

@@ -20,6 +20,7 @@ def show_tally(out: Console, tally: Tally) -> None:
     done = [
         ("clients", f"{tally.clients:,}"),
         ("kills", f"{tally.kills:,}"),
+        *([("replaced", f"{tally.replaced:,}")] if tally.replaced else []),
         ("operations", f"{tally.operations:,}"),
         ("accepted", f"{tally.accepted:,}"),
         ("refused", f"{tally.refused:,}"),

@@ -10,11 +10,13 @@ waited for, by whichever task it was begun.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
+from millstream.engine.stores.postgres.errors import ERRORS
 from millstream.engine.stores.postgres.settings import Password, Settings
 
 __all__ = ["Connection", "Session", "connector"]
@@ -24,6 +26,10 @@ T = TypeVar("T")
 #: A text, as the class takes its parameter in its stubs only.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _Connect: TypeAlias = Callable[[], Awaitable[Connection]]
+
+#: What the driver says of a connection over which the server has ended the session while it was idle, and whose end it
+#: has not seen yet: nothing of the statement was sent.
+_ENDED_UNSEEN = "cannot switch to state"
 
 
 def connector(settings: Settings, password: Password | None, *, writes: bool) -> _Connect:
@@ -85,6 +91,8 @@ class Session:
         self._turn = asyncio.Lock()
         self._underway: set[asyncio.Task[Any]] = set()
         self._is_closed = False
+        #: The connection that was given up, as a piece of work took too long.
+        self._given_up: Connection | None = None
         #: How often it has connected.
         self.generation = 0
 
@@ -96,8 +104,11 @@ class Session:
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Do something with the connection, after all that was begun before. It goes on if the caller is cancelled.
 
+        Of a connection that the server has ended unseen, it is done once more with a new one.
+
         Raises:
-            asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: as the driver does.
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: as the driver does.
+            TimeoutError: there was no answer in time.
         """
         if self._is_closed:
             raise ConnectionError("the connection is closed")
@@ -116,24 +127,45 @@ class Session:
             connection = self._connection
             if connection is None or connection.is_closed():
                 connection = await self._connected()
-            timer = asyncio.get_running_loop().call_later(self._seconds_max, connection.terminate)
             try:
+                with self._in_time(connection):
+                    return await work(connection)
+            except asyncpg.InternalClientError as error:
+                if not str(error).startswith(_ENDED_UNSEEN):
+                    raise
+            connection.terminate()
+            connection = await self._connected()
+            with self._in_time(connection):
                 return await work(connection)
-            finally:
-                timer.cancel()
+
+    @contextmanager
+    def _in_time(self, connection: Connection) -> Iterator[None]:
+        """Give the connection up if what is done takes too long, and say that it was that."""
+
+        def give_up() -> None:
+            self._given_up = connection
+            connection.terminate()
+
+        timer = asyncio.get_running_loop().call_later(self._seconds_max, give_up)
+        try:
+            yield
+        except ERRORS as error:
+            if self._given_up is connection:
+                raise TimeoutError(f"the server gave no answer within {self._seconds_max:g} s") from error
+            raise
+        finally:
+            timer.cancel()
 
     async def _connected(self) -> Connection:
         self._connection = None
         connection = await self._connect()
         if self._prepare is not None:
-            timer = asyncio.get_running_loop().call_later(self._seconds_max, connection.terminate)
             try:
-                await self._prepare(connection)
+                with self._in_time(connection):
+                    await self._prepare(connection)
             except BaseException:
                 connection.terminate()
                 raise
-            finally:
-                timer.cancel()
         self._connection = connection
         self.generation += 1
         return connection

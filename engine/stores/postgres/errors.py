@@ -61,4 +61,7 @@ def refusal(log: str, error: Exception) -> Exception:
         return LogRefused(log, "the server takes no changes: it is a standby", "name the primary, or attach to read it")
     if state in STATE_GONE:
         return LogRefused(log, "there is no log in this schema", "let an engine open it first")
-    return LogRefused(log, f"the server can't be used: {text_of(error)}", "see that it runs and lets this role in")
+    next_step = "see that it runs and lets this role in"
+    if isinstance(error, TimeoutError):
+        next_step = "see that it runs, and so does the synchronous standby that it waits for, if it has one"
+    return LogRefused(log, f"the server can't be used: {text_of(error)}", next_step)

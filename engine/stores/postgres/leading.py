@@ -58,8 +58,9 @@ class Taken:
 async def take(connection: Connection, settings: Settings, address: str | None) -> Taken | None:
     """Take the lease; None if another writer has it."""
     holder = new_log_id()
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_MS_MAX}")
+    # In no transaction: where its end would wait for a standby, so does the statement, and says so itself.
+    await connection.execute(f"SET lock_timeout = {_LOCK_MS_MAX}")
+    try:
         row = await connection.fetchrow(
             f"""
             WITH before AS (SELECT holder AS one_before FROM {settings.place}.leader FOR UPDATE)
@@ -70,6 +71,9 @@ async def take(connection: Connection, settings: Settings, address: str | None) 
             settings.lease_seconds,
             address,
         )
+    finally:
+        if not connection.is_closed():
+            await connection.execute("RESET lock_timeout")
     return None if row is None else Taken(holder, row["term"], took_over=row["one_before"] is not None)
 
 
@@ -142,7 +146,7 @@ class Keeper:
         self._woken = asyncio.Event()
         self._has_appended = self._is_cut = False
         #: What opening gives.
-        self.leadership = Leadership(address, took_over=taken.took_over, is_sure=lambda: elapsed() < self._sure_until)
+        self.leadership = Leadership(address, took_over=taken.took_over, is_sure=self._is_sure)
         self._task = asyncio.create_task(self._run(), name="millstream-lease")
 
     def kept(self, since: float) -> None:
@@ -158,6 +162,10 @@ class Keeper:
         """The connection that appends is gone."""
         self._is_cut = True
         self._woken.set()
+
+    def _is_sure(self) -> bool:
+        """Without its connection the writer looks dead to others, who need not wait for the lease to run out."""
+        return not self._is_cut and elapsed() < self._sure_until
 
     async def close(self) -> None:
         """Let the lease run out."""

@@ -287,6 +287,8 @@ class PostgresLog:
             term = await term_anew(connection, self._settings, self._taken.holder)
             if term is not None:
                 self._taken.term = term
+            elif self._keeper is not None:
+                self._keeper.leadership.lose()
 
     def _cut(self, _: Any) -> None:
         """The connection has ended: by the server, by what lies between, or because it was given up."""

@@ -30,6 +30,12 @@ def test_an_application_is_found_by_its_module_and_attribute(folder: Path) -> No
     assert load_app("mine:config.app", folder) is shop
 
 
+def test_an_application_is_made_for_one_of_several_logs(folder: Path) -> None:
+    assert load_app("tests.shop:shop#2/4").name == "shop-2-of-4"
+    assert problem_with("tests.shop:shop#5/4", folder).args[0].startswith("there is no shard 5 of 4")
+    assert problem_with("tests.shop:shop#", folder).args[0].startswith("'' is no place of a shard: write 2/4")
+
+
 def test_the_current_folder_is_looked_at_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "antigravity.py").write_text("from tests.shop import shop\n", "utf-8")
     monkeypatch.chdir(folder)

@@ -219,7 +219,7 @@ def test_a_replica_without_a_writer_answers_and_refuses_commands(millstream: Mil
         with running("replica", BANK, "--listen", replica, cwd=tmp_path):
             assert millstream("ask", "BalanceOf", "account=ann", "--address", replica, "--after", "1").out == "0\n"
             ran = millstream("execute", "Open", "account=bob", "--address", replica)
-            assert (ran.code, "this is a replica and takes no commands" in ran.err) == (7, True)
+            assert (ran.code, "this process does not write, and takes no commands" in ran.err) == (7, True)
 
 
 def test_a_replica_of_a_log_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 import anyio
 import pytest
@@ -14,7 +16,7 @@ from millstream.engine.client import Client, ClientLimits
 from millstream.engine.errors import ConnectionLost
 from millstream.engine.server import Server
 from millstream.engine.stores.memory import MemoryStore
-from millstream.engine.wire.address import Address, addresses_of
+from millstream.engine.wire.address import Address, addresses_of, parse_address
 from tests.shop import Add, StockOf, shop
 from tests.support import until
 
@@ -108,6 +110,81 @@ async def test_where_no_server_writes_a_command_waits_until_one_does_and_not_for
                 await client.execute(Add("x", 1))
             assert not lost.value.sent
         assert held.position == 0
+
+
+class Mute:
+    """A server that takes connections and says nothing, as one does that is stopped."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.connections = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._on_client, parse_address(self.address).path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while await reader.read(4_096):
+                pass
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize("says_where", [True, False])
+async def test_a_writer_that_says_nothing_is_not_gone_back_to_at_the_word_of_those_who_stand_by(
+    tmp_path: Path, says_where: bool
+) -> None:
+    limits = ClientLimits(quiet_seconds_max=0.3, retry_seconds_max=0.05)
+    async with site(tmp_path) as there, Mute(there.address("a")) as mute:
+        store = MemoryLog(there._store)
+        await store.open("shop", mute.address if says_where else None)
+        await there.begin("b", says_where=says_where)
+        async with (
+            Client([mute.address, there.address("b")], limits=limits) as client,
+            anyio.create_task_group() as group,
+        ):
+            receipts: list[Receipt] = []
+
+            async def execute() -> None:
+                receipts.append(await client.execute(Add("x", 1), command_id="1"))
+
+            group.start_soon(execute)
+            await until(lambda: client.link._reach._silent is not None)
+            await store.close()  # its lease has run out
+            await there.is_written_by("b")
+            with anyio.fail_after(0.3):  # less than it takes to leave a server that says nothing
+                await until(lambda: receipts)
+        assert mute.connections == 1
+
+
+async def test_a_server_that_said_nothing_is_tried_again_after_a_while(tmp_path: Path) -> None:
+    limits = ClientLimits(quiet_seconds_max=0.1, retry_seconds_max=0.05)
+    async with site(tmp_path) as there:
+        await there.begin("b")  # writes, and nobody reaches it
+        await there.begin("c")
+        store = there._store
+        async with Mute(there.address("a")) as mute:
+            store.leader = mute.address  # as c says
+            addresses = [mute.address, there.address("c")]
+            async with Client(addresses, limits=limits) as client, anyio.create_task_group() as group:
+                group.start_soon(_refused, client)
+                await until(lambda: mute.connections == 2)
+                group.cancel_scope.cancel()
+
+
+async def _refused(client: Client) -> None:
+    await client.execute(Add("x", 1), command_id="1")
+
+
+def test_with_several_addresses_a_client_notices_soon_that_one_says_nothing() -> None:
+    assert Client("tcp://a:1").link.limits.quiet_seconds_max == 30
+    assert Client("tcp://a:1,tcp://b:1").link.limits.quiet_seconds_max == 1
+    assert Client("tcp://a:1,tcp://b:1", limits=ClientLimits()).link.limits.quiet_seconds_max == 30
 
 
 def test_addresses_are_given_one_by_one_or_in_one_text() -> None:

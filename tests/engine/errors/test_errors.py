@@ -57,6 +57,7 @@ from millstream.engine.errors import (
     WatchOverrun,
     WriterUnavailable,
     WrongLoop,
+    WrongShard,
 )
 
 #: Every error with its branch and its text: the thing, the state, the limit, the next step.
@@ -64,6 +65,7 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (CallerError, Rejected("no_funds", "only 3 left", {"left": 3}), "no_funds: only 3 left"),
     (CallerError, Rejected("no_funds"), "no_funds"),
     (CallerError, InvalidMessage("Deposit", "Expected `int`"), "Deposit is not valid: Expected `int`"),
+    (CallerError, WrongShard("key 'a'", "it is not here"), "key 'a' is at the wrong shard: it is not here"),
     (
         CallerError,
         UnknownMessage("command", "Steal", "bank", ("Open", "Deposit"), "commit 3"),
@@ -230,7 +232,7 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         AuthorError,
-        ViewIncomplete("Balances", 1_200, 3, 1_001, {"ann": 5}),
+        ViewIncomplete("Balances", "BalanceOf", 1_200, 3, 1_001, {"ann": 5}),
         "view Balances at position 1,200 has left out 3 parked and 1,001 skipped events; "
         "take its answer with ask(…, incomplete=True), or mend the view and replay_parked()",
     ),
@@ -303,12 +305,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         TryAgainLater,
         NotLeader("tcp://127.0.0.1:7411"),
-        "this is a replica and takes no commands: send them to the writer, at tcp://127.0.0.1:7411",
+        "this process does not write, and takes no commands: send them to the writer, at tcp://127.0.0.1:7411",
     ),
     (
         TryAgainLater,
         NotLeader(None),
-        "this is a replica and takes no commands: send them to the writer, whose address it was not given",
+        "this process does not write, and takes no commands: send them to the writer, whose address it was not given",
     ),
     (
         TryAgainLater,
@@ -341,13 +343,14 @@ FIELDS: list[tuple[MillstreamError, dict[str, object]]] = [
     (CommandIdReused("pay-7", "Deposit", 9), {"command_id": "pay-7", "command": "Deposit", "commit": 9}),
     (SnapshotMismatch("ledger", "why"), {"part": "ledger", "problem": "why"}),
     (
-        ViewIncomplete("Balances", 12, 3, 1, "answer"),
-        {"view": "Balances", "position": 12, "parked": 3, "skipped": 1, "answer": "answer"},
+        ViewIncomplete("Balances", "BalanceOf", 12, 3, 1, "answer"),
+        {"view": "Balances", "query": "BalanceOf", "position": 12, "parked": 3, "skipped": 1, "answer": "answer"},
     ),
     (EventsUnreadable("bank.db", "bank", []), {"log": "bank.db", "app": "bank", "events": []}),
     (AnswerTooLarge("Hold", 9, 8), {"command": "Hold", "size_bytes": 9, "answer_bytes_max": 8}),
     (AnswerUnreadable("Hold", "why", None), {"command": "Hold", "problem": "why", "receipt": None, "position": None}),
     (AgendaUnreadable("log", "app", {"A": 1}), {"log": "log", "app": "app", "commands": {"A": 1}}),
+    (WrongShard("it", "why"), {"what": "it", "problem": "why"}),
     (WrongLoop("it", "one", "two"), {"what": "it", "opened_on": "one", "used_on": "two"}),
 ]
 

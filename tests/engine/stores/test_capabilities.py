@@ -150,11 +150,22 @@ def test_our_own_schemes_are_not_anybody_elses() -> None:
     assert isinstance(log_at("C:/bank.db"), SqliteLog)
 
 
+async def test_a_scheme_may_be_written_in_upper_case() -> None:
+    assert isinstance(log_at("MEMORY:"), MemoryLog)
+    assert log_at("SQLite:Bank.db").name.endswith("Bank.db")
+    postgres = log_at("PostgreSQL://ann:secret@h/Shop?schema=Orders")
+    assert postgres.name == "postgresql://h/Shop?schema=Orders"
+    await filled()
+    async with Engine(shop, log="Shelf:one") as engine:
+        assert await engine.ask(StockOf("a")) == 3
+
+
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
         ("", "no store knows this address"),
         ("nats://somewhere", "no store knows this address"),
+        ("NATS://somewhere", "no store knows this address"),
         ("memory:mine", "no store knows this address"),
         ("gone:one", "the store of 'gone', no_such_module:Log, can't be loaded: No module named 'no_such_module'"),
         ("nameless:one", "the store of 'nameless', .*, can't be loaded: .*no_such_name"),

@@ -59,6 +59,7 @@ from millstream.engine.errors import (
     WatchOverrun,
     WriterUnavailable,
     WrongLoop,
+    WrongShard,
 )
 from millstream.engine.upkeep.errors import DigestMissing
 from millstream.engine.wire import ErrorObject, error_from, error_object
@@ -81,6 +82,7 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
         1003,
         {"kind": "command", "message_type": "Ad", "app": "shop", "known": ["Add", "Take"], "place": "here"},
     ),
+    (WrongShard("key 'a'", "why"), 1012, {"what": "key 'a'", "problem": "why"}),
     (VersionConflict("a", 3, 4, 9), 1004, {"key": "a", "expected": 3, "actual": 4, "position": 9}),
     (CommandIdReused("id", "Add", 7, 9), 1005, {"command_id": "id", "command": "Add", "commit": 7, "position": 9}),
     (CommitTooLarge("Add", 9, 8), 1006, {"command": "Add", "size_bytes": 9, "commit_bytes_max": 8}),
@@ -151,9 +153,9 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
     (ViewFaulted("Shelf", 3, KeyError("a")), 4006, {"view": "Shelf", "position": 3, "cause": "KeyError('a')"}),
     (SnapshotMismatch("ledger", "why"), 4007, {"part": "ledger", "problem": "why"}),
     (
-        ViewIncomplete("Shelf", 3, 2, 1, {"a": [1]}),
+        ViewIncomplete("Shelf", "StockOf", 3, 2, 1, {"a": [1]}),
         4008,
-        {"view": "Shelf", "position": 3, "parked": 2, "skipped": 1, "answer": {"a": [1]}},
+        {"view": "Shelf", "query": "StockOf", "position": 3, "parked": 2, "skipped": 1, "answer": {"a": [1]}},
     ),
     (
         EventsUnreadable("bank.db", "shop", [UnreadableEvent("Paid", 2, 3, 4, False, "why")]),

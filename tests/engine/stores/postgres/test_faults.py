@@ -13,10 +13,21 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from millstream.engine import CommitFailed, Engine, Fenced, Limits, LogLocked, MillstreamError, OutcomeUnknown
+from millstream.engine import (
+    CommitFailed,
+    Engine,
+    Fenced,
+    InvalidMessage,
+    Limits,
+    LogLocked,
+    LogRefused,
+    MillstreamError,
+    NotYetVisible,
+    OutcomeUnknown,
+)
 from millstream.engine.commits.commit import Head
 from millstream.engine.loop.clock import elapsed
-from millstream.engine.stores.postgres.connecting import Session
+from millstream.engine.stores.postgres.connecting import Connection, Session
 from millstream.engine.stores.postgres.log import PostgresLog
 from millstream.engine.testing.stores.written import APP, append_all, commits, head_of, read_all
 from tests.postgres import Server, new_server, server, sql
@@ -207,6 +218,43 @@ async def test_a_writer_that_was_cut_off_is_taken_over_when_its_lease_ends_and_i
         await fresh.close()
 
 
+async def test_a_writer_that_was_replaced_unawares_takes_no_token_of_the_new_one_for_a_wrong_one(proxy: Proxy) -> None:
+    name = schema()
+    address = server().address(name, port=proxy.port, lease_seconds="0.5")
+    async with Engine(shop, log=server().address(name), standby=True) as standby:
+        await standby.execute(Add("a", 1))  # it made the log, and lets go of it
+    stale = await Engine(shop, log=address).__aenter__()
+    with pytest.raises(InvalidMessage, match="above the head of the log"):
+        await stale.ask(Everything(), after=2)
+    async with Engine(shop, log=server().address(name), standby=True) as standby:
+        proxy.hold()
+        await until(lambda: not standby.not_ready)
+        receipt = await standby.execute(Add("a", 1))
+        with pytest.raises(NotYetVisible):
+            await stale.ask(Everything(), after=receipt, timeout=0.05)
+        proxy.flow()
+        await until(lambda: stale.stats().writer.status == "stopped")
+    await stale.__aexit__(None, None, None)
+
+
+async def test_a_writer_that_is_replaced_while_its_connection_is_cut_knows_when_it_is_back(proxy: Proxy) -> None:
+    name = schema()
+    dead, fresh = PostgresLog(server().address(name, port=proxy.port)), PostgresLog(server().address(name))
+    leadership = await dead.open(APP)
+    assert leadership.is_held
+    proxy.is_refusing = True
+    proxy.cut()
+    await until(lambda: not leadership.is_held)  # of a lease of 3 s: others need not wait for that
+    assert not leadership.is_lost
+    with anyio.fail_after(10):
+        await fresh.wait_for_turn()
+        await fresh.open(APP)
+    proxy.is_refusing = False
+    await until(lambda: leadership.is_lost)
+    await dead.close()
+    await fresh.close()
+
+
 async def test_a_writer_that_died_is_taken_over_at_once(proxy: Proxy) -> None:
     name = schema()
     dead, fresh = PostgresLog(server().address(name, port=proxy.port)), PostgresLog(server().address(name))
@@ -246,6 +294,45 @@ async def test_a_database_that_lost_its_tail_is_no_rewind(own_server: Server) ->
         with pytest.raises(MillstreamError, match="ends at commit 1, and commit 3 was durable: the store has lost"):
             await engine.execute(Add("a", 1))
         assert engine.stats().writer.status == "stopped"
+
+
+async def test_a_session_that_the_server_ended_unseen_is_made_again_before_anybody_hears_of_it(proxy: Proxy) -> None:
+    """What lies between keeps the connection: the driver has read the server's last words, and sees no end."""
+    proxy.is_keeping = True
+    name = schema()
+    async with Engine(shop, log=server().address(name, port=proxy.port)) as engine:
+        assert isinstance(engine.log, PostgresLog)
+        await engine.execute(Add("a", 1))
+        for session in (writer_of(engine), reader_of(engine)):
+            pid, kept = await session.run(_pid), proxy.kept
+            sql(server().address(name), f"SELECT pg_terminate_backend({pid}, 5000)")
+            await until(lambda before=kept: proxy.kept > before)  # type: ignore[misc]
+            await anyio.wait_all_tasks_blocked()
+            assert session.is_connected
+        receipt = await engine.execute(Add("a", 1))
+        assert (await engine.log.head()).number == receipt.commit == 2
+        proxy.is_keeping = False  # or closing waits for an end that does not come
+
+
+async def _pid(connection: Connection) -> int:
+    return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+
+async def test_a_server_that_waits_for_a_standby_that_is_away_is_not_taken_for_one_that_is_gone(
+    own_server: Server,
+) -> None:
+    address = own_server.address(schema(), answer_seconds_max="0.5")
+    async with Engine(shop, log=address):
+        pass
+    sql(address, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    sql(address, "SELECT pg_reload_conf()")
+    await until(lambda: sql(address, "SHOW synchronous_standby_names") == [("nobody",)])
+    with pytest.raises(LogRefused) as refused:
+        await Engine(shop, log=address).__aenter__()
+    assert str(refused.value).endswith(
+        "the server can't be used: the server gave no answer within 0.5 s; "
+        "see that it runs, and so does the synchronous standby that it waits for, if it has one"
+    )
 
 
 async def test_a_log_that_is_closed_while_its_server_is_away_is_closed_in_time(own_server: Server) -> None:
@@ -302,6 +389,13 @@ def writer_of(engine: Engine) -> Session:
     assert isinstance(engine.log, PostgresLog)
     assert engine.log._writer is not None
     return engine.log._writer
+
+
+def reader_of(engine: Engine) -> Session:
+    """The connection that reads."""
+    assert isinstance(engine.log, PostgresLog)
+    assert engine.log._reader._session is not None
+    return engine.log._reader._session
 
 
 def place_of(engine: Engine) -> str:
