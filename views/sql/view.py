@@ -26,6 +26,9 @@ from millstream.views.sql.storage import Look, SqlStorage
 
 __all__ = ["SqlView"]
 
+#: What a view's database may be, as SQLAlchemy names it.
+_KINDS = ("sqlite", "postgresql")
+
 
 class SqlView:
     """The base of views whose state lies in tables: larger than memory, and readable by anything that reads SQL.
@@ -41,7 +44,7 @@ class SqlView:
     Raises (when the class is made):
         DefinitionError: it has no ``metadata``; a decorated method has no usable annotation, two are for the same
             message, or the return type is not the query's answer; a method that answers takes no connection; or
-            ``database`` is no address.
+            ``database`` is no address, or one of another database than SQLite and PostgreSQL.
     """
 
     #: The tables. What else lies in the database is not touched.
@@ -67,9 +70,12 @@ class SqlView:
             raise DefinitionError("a view in SQL has its tables in `metadata`, a sqlalchemy.MetaData", place_of(cls))
         if cls.database is not None:
             try:
-                make_url(cls.database)
+                kind = make_url(cls.database).get_backend_name()
             except ArgumentError:
                 raise DefinitionError("its `database` is no address that SQLAlchemy reads", place_of(cls)) from None
+            if kind not in _KINDS:
+                problem = f"a view in SQL lies in {' or '.join(_KINDS)}, and its `database` is of {kind}"
+                raise DefinitionError(problem, place_of(cls))
         cls.__appliers__ = declared(cls, "applies", Event, more="about", yields=True)
         cls.__answerers__ = answerers = dict(declared(cls, "answers", Query, more="db"))
         for query, method in answerers.items():

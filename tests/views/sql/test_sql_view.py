@@ -341,6 +341,10 @@ async def test_code_that_was_not_meant_for_a_database_is_refused(tmp_path: Path)
         ({}, "has its tables in `metadata`"),
         ({"metadata": {}}, "has its tables in `metadata`"),
         ({"metadata": MetaData(), "database": "nonsense"}, "is no address that SQLAlchemy reads"),
+        (
+            {"metadata": MetaData(), "database": "mysql://host/db"},
+            "lies in sqlite or postgresql, and its `database` is of mysql",
+        ),
     ],
 )
 def test_a_class_that_contradicts_itself_is_refused(attributes: dict[str, Any], problem: str) -> None:
