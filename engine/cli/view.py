@@ -235,6 +235,7 @@ def _drop(
     application: AppArgument,
     log: LogArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The database, as list shows it.", show_default=False)],
+    json: Json = False,
 ) -> None:
     """Remove a database of a view in SQL that is not current.
 
@@ -248,7 +249,10 @@ def _drop(
         anyio.run(work, load_app(application))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    show_note(f"{name} was removed")
+    if json:
+        show_json({"removed": name})
+    else:
+        show_note(f"{name} was removed")
 
 
 def _stored_row(stored: StoredAs) -> tuple[str, ...]:

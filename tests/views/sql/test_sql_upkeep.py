@@ -99,8 +99,8 @@ def test_what_is_old_is_dropped_by_its_name_and_what_is_current_is_not(millstrea
     assert (ran.code, "is current" in ran.err) == (2, True)
     ran = millstream("view", "drop", app, "log.db", "nothing")
     assert ran.code == 2
-    ran = millstream("view", "drop", app, "log.db", listed[False])
-    assert (ran.code, ran.err) == (0, "")
+    ran = millstream("view", "drop", app, "log.db", listed[False], "--json")
+    assert (ran.code, ran.err, ran.values) == (0, "", {"removed": listed[False]})
     assert not Path(listed[False]).exists()
     assert [each["name"] for each in millstream("view", "list", app, "log.db", "--json").lines] == [listed[True]]
 
