@@ -14,14 +14,14 @@ from pathlib import Path
 from millstream.engine.application.app import App
 from millstream.engine.application.sides import keeps_elsewhere
 from millstream.engine.commits.commit import Head
-from millstream.engine.errors import UnknownMessage, ViewFaulted
+from millstream.engine.errors import UnknownMessage, ViewFaulted, ViewUnavailable
 from millstream.engine.limits import Limits
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
 from millstream.engine.read.actors import storage_of
-from millstream.engine.read.storage import StorageUnknown, StoredAs
+from millstream.engine.read.storage import StorageAway, StorageUnknown, StoredAs
 from millstream.engine.read.stored_actor import StoredActor
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
@@ -43,7 +43,7 @@ async def stored_views(log: str | Path | Log, app: App) -> list[StoredAs]:
 
     Raises:
         LogRefused: the log is not there, or is another application's.
-        StorageAway: a database can't be looked at now.
+        ViewUnavailable: a database can't be looked at now.
     """
     found: list[StoredAs] = []
     async with attached(log) as (opened, owner):
@@ -52,6 +52,8 @@ async def stored_views(log: str | Path | Log, app: App) -> list[StoredAs]:
             storage = storage_of(view, opened)
             try:
                 found += await in_thread(storage.databases)
+            except StorageAway as error:
+                raise ViewUnavailable(view.__name__, str(error)) from error
             finally:
                 await to_the_end(in_thread(storage.close))
     return found
@@ -70,7 +72,7 @@ async def drop_stored_view(log: str | Path | Log, app: App, name: str) -> None:
         LogRefused: the log is not there, or is another application's.
         UnknownMessage: there is none of that name.
         ValueError: it is current.
-        StorageAway: it can't be removed now.
+        ViewUnavailable: it can't be removed now.
     """
     names: list[str] = []
     async with attached(log) as (opened, owner):
@@ -83,6 +85,8 @@ async def drop_stored_view(log: str | Path | Log, app: App, name: str) -> None:
                 if name in there:
                     await in_thread(storage.drop, name)
                     return
+            except StorageAway as error:
+                raise ViewUnavailable(view.__name__, str(error)) from error
             finally:
                 await to_the_end(in_thread(storage.close))
     raise UnknownMessage("database of a view", name, app.name, tuple(names))

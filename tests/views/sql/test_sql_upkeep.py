@@ -12,12 +12,12 @@ import anyio
 import pytest
 from sqlalchemy import Connection, select
 
-from millstream.engine import Engine
+from millstream.engine import Engine, ViewUnavailable
 from millstream.engine.client import Client
-from millstream.engine.upkeep import ComparedAnswer, make_views
+from millstream.engine.upkeep import ComparedAnswer, drop_stored_view, make_views, stored_views
 from millstream.views import answers
 from tests.engine.cli.running import Millstream, program, served
-from tests.views.sql.ledger import Ledger, Move, Of, Sums, accounts, app_of, ledger, tables
+from tests.views.sql.ledger import Ledger, Move, Of, Sums, accounts, app_of, ledger, made, tables
 from tests.views.sql.test_sql_view import moved
 
 ROOT = Path(__file__).parents[3]
@@ -105,15 +105,29 @@ def test_what_is_old_is_dropped_by_its_name_and_what_is_current_is_not(millstrea
     assert [each["name"] for each in millstream("view", "list", app, "log.db", "--json").lines] == [listed[True]]
 
 
+def test_a_database_that_is_away_is_said_in_a_line(tmp_path: Path) -> None:
+    away = app_of(made(database="postgresql+psycopg://nobody@127.0.0.1:1/none"))
+
+    async def run() -> None:
+        async with Engine(ledger, log=tmp_path / "log.db"):
+            pass
+        with pytest.raises(ViewUnavailable, match=r"view Ledger.*refused"):
+            await stored_views(tmp_path / "log.db", away)
+        with pytest.raises(ViewUnavailable, match=r"view Ledger.*refused"):
+            await drop_stored_view(tmp_path / "log.db", away, "some")
+
+    anyio.run(run)
+
+
 def test_by_default_a_view_in_sql_is_brought_on_where_it_is_behind(tmp_path: Path) -> None:
     async def run() -> list[tuple[str, int, int]]:
         async with Engine(ledger, log=tmp_path / "log.db") as engine:
             await moved(engine, [("ann", 1)] * 3)
             await engine.ask(Sums(), after=3)
-        made: list[Any] = []
+        found: list[Any] = []
         for _ in range(2):
-            made += await make_views(tmp_path / "log.db", newer)
-        return [(each.view, each.began_after, each.position) for each in made if each.view == "Ledger"]
+            found += await make_views(tmp_path / "log.db", newer)
+        return [(each.view, each.began_after, each.position) for each in found if each.view == "Ledger"]
 
     assert anyio.run(run) == [("Ledger", 0, 3)]
 
