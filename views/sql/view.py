@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import Connection, MetaData, make_url
+from sqlalchemy import URL, Connection, MetaData, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -21,9 +21,13 @@ from millstream.engine.application.messages import Event, Query
 from millstream.engine.application.methods import Method, answer_type, declared, place_of
 from millstream.engine.application.sides import Poison
 from millstream.engine.errors import DefinitionError
+from millstream.views.sql.places import FilePlace, Place, SchemaPlace
 from millstream.views.sql.storage import Look, SqlStorage
 
 __all__ = ["SqlView"]
+
+#: What a view's database may be, as SQLAlchemy names it.
+_KINDS = ("sqlite", "postgresql")
 
 
 class SqlView:
@@ -40,7 +44,7 @@ class SqlView:
     Raises (when the class is made):
         DefinitionError: it has no ``metadata``; a decorated method has no usable annotation, two are for the same
             message, or the return type is not the query's answer; a method that answers takes no connection; or
-            ``database`` is no address.
+            ``database`` is no address, or one of another database than SQLite and PostgreSQL.
     """
 
     #: The tables. What else lies in the database is not touched.
@@ -66,9 +70,12 @@ class SqlView:
             raise DefinitionError("a view in SQL has its tables in `metadata`, a sqlalchemy.MetaData", place_of(cls))
         if cls.database is not None:
             try:
-                make_url(cls.database)
+                kind = make_url(cls.database).get_backend_name()
             except ArgumentError:
                 raise DefinitionError("its `database` is no address that SQLAlchemy reads", place_of(cls)) from None
+            if kind not in _KINDS:
+                problem = f"a view in SQL lies in {' or '.join(_KINDS)}, and its `database` is of {kind}"
+                raise DefinitionError(problem, place_of(cls))
         cls.__appliers__ = declared(cls, "applies", Event, more="about", yields=True)
         cls.__answerers__ = answerers = dict(declared(cls, "answers", Query, more="db"))
         for query, method in answerers.items():
@@ -88,13 +95,7 @@ class SqlView:
     def __storage__(cls, log: str | None) -> SqlStorage:
         """The database, not open yet; ``log`` is the path of the log's file."""
         fingerprint = _fingerprint(cls)
-        if cls.database is not None:
-            url = make_url(cls.database)
-            return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata, url=url)
-        if log is None:
-            return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata)
-        file = Path(f"{log}-{cls.__name__}-{fingerprint[:8]}")
-        return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata, file=file, like=Path(log))
+        return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata, _place_of(cls, fingerprint, log))
 
     def __asked__(self, connection: Connection) -> Self:
         """The view as a method that answers sees it."""
@@ -123,6 +124,18 @@ def _looking(method: Method) -> Callable[[Look, Any], Any]:
         return function(look.view, query, *more)
 
     return answer
+
+
+def _place_of(view: type[SqlView], fingerprint: str, log: str | None) -> Place:
+    if view.database is not None:
+        url = make_url(view.database)
+        if url.get_backend_name() != "sqlite":
+            return SchemaPlace(url, view.__name__, fingerprint)
+        return FilePlace(url)
+    if log is None:
+        return FilePlace(None)
+    url = URL.create("sqlite", database=f"{log}-{view.__name__}-{fingerprint[:8]}")
+    return FilePlace(url, Path(log), f"{Path(log).name}-{view.__name__}-")
 
 
 def _fingerprint(view: type[SqlView]) -> str:

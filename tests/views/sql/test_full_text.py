@@ -15,6 +15,13 @@ from tests.views.sql.places import new_database
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """On one loop: what is looked at are databases."""
+    return "asyncio", {"use_uvloop": False}
+
+
 PAGE = ROOT / "docs/how-to/sql-reading.md"
 
 

@@ -25,7 +25,7 @@ from tests.views.sql.test_sql_view import moved
 pytestmark = pytest.mark.anyio
 
 #: How often a server is killed, and a process that writes to one.
-RESTARTS = 100 if os.environ.get("MILLSTREAM_TORTURE") else 3
+RESTARTS = 100 if os.environ.get("MILLSTREAM_TORTURE") else 2
 KILLS = 100 if os.environ.get("MILLSTREAM_TORTURE") else 1
 
 

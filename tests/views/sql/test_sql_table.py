@@ -35,9 +35,15 @@ from millstream.views.sql import SqlTable, SqlView, Statement
 from tests.views.sql.ledger import Account, InMemory, Move, Moved, OfMemory
 from tests.views.sql.places import new_database
 from tests.views.sql.test_sql_view import moved
-from tests.views.sql.things import Every, Kind, Level, Nested, SqlEvery, SqlThings
+from tests.views.sql.things import Every, Kind, Level, Nested, SqlEvery, SqlThings, Thing
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """On one loop: what is looked at are databases."""
+    return "asyncio", {"use_uvloop": False}
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
@@ -267,6 +273,16 @@ async def test_what_is_made_and_not_yielded_is_an_error(tmp_path: Path) -> None:
         await moved(engine, [("ann", 1)])
         with pytest.raises(ViewFaulted, match="1 changes were made and not yielded"):
             await engine.ask(One("ann"), after=1)
+
+
+def test_what_makes_a_row_sees_its_variables_as_they_were_when_it_was_yielded() -> None:
+    storage, table = storage_of(SqlThings, None), SqlThings()
+    head, _ = storage.open()
+    steps = [table.change(key, lambda row: replace(row, seen=key), new=Thing(key)) for key in range(1, 4)]  # noqa: B023 - as it is now
+    storage.write(steps, head, Head(1, 1, "", bytes(32)), b"")
+    seen, _ = storage.question(lambda look, _: [(row.key, row.seen) for row in look.view.rows()], None).run()
+    assert seen == [(1, 1), (2, 2), (3, 3)]
+    storage.close()
 
 
 async def test_an_event_reads_no_rows(tmp_path: Path) -> None:

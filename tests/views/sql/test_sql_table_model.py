@@ -174,6 +174,6 @@ class SameInPostgres(Same):
 
 
 TestSame = Same.TestCase
-TestSame.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
+TestSame.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
 TestSameInPostgres = SameInPostgres.TestCase
-TestSameInPostgres.settings = settings(max_examples=3, stateful_step_count=10, deadline=None)
+TestSameInPostgres.settings = settings(max_examples=4, stateful_step_count=10, deadline=None)
