@@ -172,7 +172,7 @@ class Writer:
         """The highest position that a caller can have been given; None if that can't be known any more.
 
         No caller gets a receipt before its commit is durable here, but a replica may have read that commit by then: of
-        one that is being written, and of one that failed and may be there all the same. Another process may write by now.
+        one that is being written, and of one that failed and may be there all the same. Or another process writes now.
         """
         is_known = self.status is not WriterStatus.STOPPED and self.leadership.is_held
         return self._sealed.position if is_known else None
