@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 __all__ = ["tls_before"]
 
@@ -56,9 +57,9 @@ async def tls_before(port: int, certificate: Path) -> AsyncIterator[int]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _both(*works: object) -> None:
+async def _both(*works: Coroutine[Any, Any, None]) -> None:
     """Until one of them ends."""
-    begun = [asyncio.ensure_future(work) for work in works]  # type: ignore[arg-type]
+    begun = [asyncio.create_task(work) for work in works]
     try:
         await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import anyio
@@ -203,7 +205,7 @@ def _bouncer(folder: Path) -> Iterator[int]:
         "default_pool_size = 3\nserver_round_robin = 1\nignore_startup_parameters = extra_float_digits,search_path\n"
     )
     folder.chmod(0o755)
-    user = {"user": "nobody", "group": "nogroup"} if shutil.os.geteuid() == 0 else {}  # type: ignore[attr-defined]
+    user: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
     process = subprocess.Popen([program, "-q", str(folder / "pgbouncer.ini")], stderr=subprocess.PIPE, cwd="/", **user)
     try:
         while True:
@@ -220,8 +222,6 @@ def _bouncer(folder: Path) -> Iterator[int]:
 @pytest.fixture
 def bouncer() -> Iterator[int]:
     """A PgBouncer before the server that gives each transaction another session; its port."""
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory(prefix="bouncer-", dir="/tmp") as folder:
         yield from _bouncer(Path(folder))
 
