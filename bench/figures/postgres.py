@@ -34,6 +34,32 @@ POSTGRES = (
         limits=limits("appends", plain_INSERT="postgres-inserts"),
     ),
     Figure(
+        name="four-logs",
+        title="four logs in one database, appended to at once, with one follower of each",
+        about="Followers are notified beside the appends, as a notification within one waits for those of all others.",
+        unit="commits/s",
+        subjects=(Entry("followed", "four-logs-followed", "four-logs", Goal(bound=0.9, of="alone")),),
+        limits=limits("four-logs", alone="four-logs"),
+    ),
+    Figure(
+        name="hearing",
+        title="from an append until a follower in another session has it, the longest",
+        unit="ms",
+        subjects=(
+            Entry("by notification", "hearing-of-appends", "hearing", Goal(bound=20, at_most=True)),
+            Entry("by looking", "hearing-by-looking", "hearing", Goal(bound=600, at_most=True)),
+        ),
+        limits=(),
+    ),
+    Figure(
+        name="failovers-large",
+        title="from the death of the process that writes to the next receipt, with a million keys, the longest",
+        about="The standby has the state already, so its size does not matter.",
+        unit="s",
+        subjects=(Entry("PostgreSQL", "failovers", "failovers-large", Goal(bound=1, at_most=True)),),
+        limits=(),
+    ),
+    Figure(
         name="failovers",
         title="from the death of the process that writes to the next receipt, the longest",
         about="A standby takes over when the process that writes is killed. A caller waits for so long.",

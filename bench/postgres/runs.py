@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import anyio
 import anyio.to_thread
 
-from millstream.bench.bank import AllBalances, Deposit, Open, account_name, bank
+from millstream.bench.bank import AllBalances, BalanceOf, Deposit, Open, account_name, bank
 from millstream.bench.drivers import by_callers
 from millstream.bench.job import Job, Result, WorkerFailed
 from millstream.bench.postgres.server import postgres_server
@@ -146,7 +146,7 @@ async def _failed_over(job: Job, log: str, addresses: list[str]) -> Result:
     try:
         limits = ClientLimits(reconnect_seconds_max=_TAKEOVER_SECONDS_MAX, retry_seconds_max=0.05)
         async with Client(addresses, limits=limits, eager=False, name_commands=True) as client:
-            await client.execute(Open(account_name(0)))
+            await client.execute_many([Open(account_name(number)) for number in range(job.workload.accounts)])
             for _ in range(job.workload.commands):
                 await _standing_by(addresses)
                 leader = await _leader(log)
@@ -176,7 +176,7 @@ async def _standing_by(addresses: list[str]) -> None:
     with anyio.fail_after(_TAKEOVER_SECONDS_MAX):
         for address in addresses:
             async with Client(address, eager=False) as one:
-                await one.ask(AllBalances())
+                await one.ask(BalanceOf(account_name(0)))
 
 
 async def _leader(log: str) -> str:

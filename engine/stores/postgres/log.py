@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from millstream.engine.commits.columns import needs_of
 from millstream.engine.commits.commit import Commit, Head
-from millstream.engine.errors import CommitFailed, Fenced, LogLocked, MillstreamError
+from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused, MillstreamError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.owner import require_owner
@@ -109,6 +109,9 @@ class PostgresLog:
         return schema_sql(self._settings)
 
     async def open(self, application: str, address: str | None = None) -> Leadership:
+        if self._settings.pooled:
+            problem = "it is reached through a pooler, and a writer needs sessions of its own"
+            raise LogRefused(self.name, problem, "leave pooled out, and name the server itself")
         connect = connector(self._settings, self._password, writes=True)
         self._writer = Session(connect, self._prepare, seconds_max=self._settings.answer_seconds_max)
         try:
