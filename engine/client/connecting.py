@@ -6,9 +6,10 @@ Here: which of several servers is tried, and how often. Not here: what is sent (
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
+from msgspec import Raw
 
 from millstream.engine.client.backoff import Outage
 from millstream.engine.client.connection import Connection, Host
@@ -22,6 +23,7 @@ from millstream.engine.errors import (
     MillstreamError,
     NotAuthenticated,
     NotLeader,
+    WrongShard,
 )
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.observers import Observer
@@ -67,6 +69,9 @@ class Reach:
         self._limits = limits
         #: How many there were.
         self.connections = 0
+        #: Is called with a server's address and what it says of its application, before it is used; raises `WrongShard`
+        #: where that is not the one that is wanted.
+        self.require: Callable[[str, Raw], None] | None = None
 
     def leads_on(self, error: MillstreamError) -> bool:
         """Whether a server that refuses a command so is not the one that takes it, and there is another to ask.
@@ -116,6 +121,7 @@ class Reach:
         Raises:
             ConnectionLost: no server was in reach for too long, or at the first attempt at each if there is only one.
             NotAuthenticated: one does not know the token.
+            WrongShard: one has another log than the one that is wanted.
         """
         outage = self.outage
         self._given, self._next = [*map(settled, self._given)], [*map(settled, self._next)]
@@ -126,7 +132,7 @@ class Reach:
                 address = self._next[0]
                 try:
                     connection = await self._attempt(host, address)
-                except NotAuthenticated:
+                except (NotAuthenticated, WrongShard):
                     raise
                 except MillstreamError as error:
                     if len(self._next) == 1:  # the server's own word: it is there
@@ -155,6 +161,8 @@ class Reach:
                 connection = await dial(address, lambda: Connection(host, self._limits), tls)
                 if self._token is not None:
                     await connection.authenticate(self._token)
+                if self.require is not None:
+                    self.require(str(address), await connection.ask("describe"))
                 if connection.closed.done():
                     raise ConnectionResetError(connection.problem)
                 return connection

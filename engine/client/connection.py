@@ -169,15 +169,24 @@ class Connection(asyncio.Protocol):
             MillstreamError: what the server says to that.
             OSError: the connection was lost.
         """
+        await self.ask("authenticate", b'"token":' + encode(token))
+
+    async def ask(self, method: str, params: bytes = b"") -> Raw:
+        """Ask something before others' calls are sent; returns the result as JSON.
+
+        Raises:
+            MillstreamError: what the server says to that.
+            OSError: the connection was lost.
+        """
         self._greeting = asyncio.get_running_loop().create_future()
-        self.say("authenticate", b'"token":' + encode(token), OWN_ID)
-        await self._greeting
+        self.say(method, params, OWN_ID)
+        return await self._greeting
 
     def answered(self, reply: Reply) -> None:
         """The server has replied to the connection's own question."""
         if self._greeting is not None and not self._greeting.done():
             if reply.error is UNSET:
-                self._greeting.set_result(None)
+                self._greeting.set_result(Raw(b"null") if reply.result is UNSET else reply.result)
             else:
                 self._greeting.set_exception(error_of(reply.error))
 

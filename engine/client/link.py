@@ -148,10 +148,14 @@ class Link:
         """
         self._home.require()
 
-    @property
-    def connections(self) -> int:
-        """How many connections there were so far, one after another."""
-        return self._reach.connections
+    def only(self, require: Callable[[str, Raw], None]) -> None:
+        """Use no server before it was looked at, with each new connection.
+
+        Args:
+            require: is called with its address and what `describe` says there; raises `WrongShard` for one that is not
+                to be used.
+        """
+        self._reach.require = require
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Raw:
         """Call any method of the protocol; returns its result as JSON.

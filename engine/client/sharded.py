@@ -10,10 +10,12 @@ import asyncio
 import ssl
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from millstream.engine.application.messages import Command, Metadata, Query
 from millstream.engine.application.validation import checked_command_ids
@@ -74,19 +76,16 @@ class ShardedClient:
         if not self.clients:
             raise DefinitionError("there is no address")
         self.routing = Routing(len(self.clients))
-        self._eager = eager
-        #: By place, at which connection its server was looked at.
-        self._looked_at: dict[int, int] = {}
-        self._name: str | None = None
+        #: By place: the application whose log its server had when it was connected last.
+        self._names: dict[int, str] = {}
+        for place, client in enumerate(self.clients, 1):
+            client.link.only(partial(self._require, place))
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             for client in self.clients:
                 await stack.enter_async_context(client)
-            if self._eager:
-                for place in range(1, self.routing.shards + 1):
-                    await self._right(place)
             self._open = stack.pop_all()
         return self
 
@@ -124,7 +123,7 @@ class ShardedClient:
             command_id: happens once in that log; another log does not know of it.
             expected_version: as there, and so are the others.
             metadata: is kept with it.
-            timeout: seconds, without the time that it takes to look whose server it is.
+            timeout: seconds for all of it, waiting for a connection included.
             wait: for room in the mailbox.
 
         Raises:
@@ -133,8 +132,7 @@ class ShardedClient:
             and what `Client.execute` raises.
         """
         place = self.routing.of(command, key)
-        client = await self._right(place)
-        receipt = await client.execute(
+        receipt = await self._client_of(place).execute(
             command,
             command_id=command_id,
             expected_version=expected_version,
@@ -165,7 +163,6 @@ class ShardedClient:
 
         Raises:
             InvalidMessage: one has no key, or ids, metadata or timeout are not what they should be.
-            WrongShard: a server has the log of another place; the commands of other logs may stand.
             and what `Client.execute_many` raises.
         """
         todo = list(commands)
@@ -176,8 +173,7 @@ class ShardedClient:
         outcomes: dict[int, ShardReceipt[Answer] | MillstreamError] = {}
 
         async def send(place: int, indexes: Sequence[int]) -> None:
-            client = await self._right(place)
-            told = await client.execute_many(
+            told = await self._client_of(place).execute_many(
                 [todo[index] for index in indexes],
                 command_ids=None if ids is None else [str(ids[index]) for index in indexes],
                 metadata=metadata,
@@ -272,27 +268,24 @@ class ShardedClient:
         self, place: int, query: Query[Answer], after: ShardToken | None, timeout: float | None, incomplete: bool
     ) -> ShardAnswered[Answer]:
         self.routing.require_from(after, place)
-        client = await self._right(place)
         position = None if after is None else after.position
-        answered = await client.answer(query, after=position, timeout=timeout, incomplete=incomplete)
+        answered = await self._client_of(place).answer(query, after=position, timeout=timeout, incomplete=incomplete)
         return ShardAnswered.of(answered, place)
 
-    async def _right(self, place: int) -> Client:
-        """The client of a place, once its server was seen to have that place's log: with each new connection."""
-        client = self.clients[place - 1]
-        if self._looked_at.get(place) == client.link.connections and client.link.connections:
-            return client
-        told = await client.link.call("describe")
+    def _client_of(self, place: int) -> Client:
+        return self.clients[place - 1]
+
+    def _require(self, place: int, address: str, described: Raw) -> None:
+        """See that a server has the log of a place, of the same application as the others."""
         try:
-            owner = msgspec.json.decode(told, type=_Description).info.title
+            owner = msgspec.json.decode(described, type=_Description).info.title
         except msgspec.MsgspecError as error:
             raise RemoteError(INTERNAL_ERROR, f"the server does not say what it serves: {error}") from error
-        name = self.routing.require_server(client.link.name, owner, place)
-        if self._name not in (None, name):
-            raise WrongShard(client.link.name, f"it serves {name!r}, and others in the list serve {self._name!r}")
-        self._name = name
-        self._looked_at[place] = client.link.connections
-        return client
+        name = self.routing.require_server(address, owner, place)
+        others = {each for where, each in self._names.items() if where != place}
+        if others - {name}:
+            raise WrongShard(address, f"it serves {name!r}, and others in the list serve {others.pop()!r}")
+        self._names[place] = name
 
 
 class _Info(msgspec.Struct):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from millstream.engine.client import (
     SyncShardedClient,
     shard_of,
 )
-from millstream.engine.errors import ConnectionLost, EngineClosed
+from millstream.engine.errors import DeadlineExceeded, EngineClosed
 from millstream.engine.server import Server
 from millstream.engine.stores.memory import MemoryStore
 from tests.shop import Add, Everything, Note, Notes, StockOf, shop
@@ -135,10 +135,43 @@ async def test_servers_that_change_places_later_are_found_out(tmp_path: Path) ->
         await client.execute(Add("a", 1))
         await first.aclose()
         await stack.enter_async_context(serving(shards(2)[::-1], tmp_path))
-        with pytest.raises((WrongShard, ConnectionLost)):
-            await client.execute(Add("a", 1))
         with pytest.raises(WrongShard):
             await client.ask(StockOf("a"))
+        with pytest.raises(WrongShard):
+            await client.answer_each(Everything())
+        with pytest.raises(WrongShard):
+            await client.execute(Note("lost?"), key="a")
+        (outcome,) = await client.execute_many([Add("a", 1)])
+        assert isinstance(outcome, WrongShard)
+
+
+async def test_where_one_is_away_the_others_are_answered_and_a_timeout_holds(tmp_path: Path) -> None:
+    async with serving(shards(2)[:1], tmp_path) as addresses:
+        away = f"unix://{tmp_path}/away.sock"
+        async with ShardedClient([*addresses, away], eager=False) as client:
+            here, there = (next(key for key in "abcdefgh" if shard_of(key, 2) == place) for place in (1, 2))
+            one, other = await client.execute_many([Add(here, 1), Add(there, 1)], timeout=0.2)
+            assert isinstance(one, ShardReceipt)
+            assert isinstance(other, DeadlineExceeded)
+            assert await client.ask(StockOf(here), after=one) == 1
+            with pytest.raises(DeadlineExceeded):
+                await client.ask(StockOf(there), timeout=0.1)
+
+
+async def test_a_server_that_was_the_wrong_one_is_forgotten_when_the_right_one_is_there(tmp_path: Path) -> None:
+    other = App(models=shop.models, views=shop.views, name="other")
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(AsyncExitStack())
+        addresses = await first.enter_async_context(serving([other.sharded(1, 2), shop.sharded(2, 2)], tmp_path))
+        client = await stack.enter_async_context(ShardedClient(addresses, eager=False))
+        with pytest.raises(WrongShard, match="others in the list serve"):
+            await client.answer_each(Everything())
+        await first.aclose()
+        await stack.enter_async_context(serving(shards(2), tmp_path))
+        for _ in range(2):
+            with suppress(WrongShard):  # the one that was right is held to the other until that is connected again
+                await client.answer_each(Everything())
+        assert [each.answer for each in await client.answer_each(Everything())] == [{}, {}]
 
 
 async def test_a_client_of_another_kind_is_refused_by_the_log_itself() -> None:
