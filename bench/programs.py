@@ -89,7 +89,7 @@ def _plain(run: Callable[[Job], Result], what: str, durability: str) -> Program:
     return Program(run, what, durability, on_loop=False)
 
 
-def _in_sql(name: str, what: str) -> Program:
+def _in_sql(name: str, what: str, durability: str = "a page a transaction, WAL, synchronous=NORMAL") -> Program:
     """A run of `bench.sql`, which needs SQLAlchemy: it is imported to run it."""
 
     def run(job: Job) -> Result:
@@ -97,7 +97,12 @@ def _in_sql(name: str, what: str) -> Program:
         result: Result = loops.run(partial(found, job), job.loop) if iscoroutinefunction(found) else found(job)
         return result
 
-    return Program(run, what, "a page a transaction, WAL, synchronous=NORMAL", on_loop=True, packages=("sqlalchemy",))
+    return Program(run, what, durability, on_loop=True, packages=("sqlalchemy",))
+
+
+def _in_sql_postgres(name: str, what: str) -> Program:
+    """The same on a PostgreSQL server of its own."""
+    return _in_sql(name, what, "a page a transaction")._replace(packages=("sqlalchemy", "psycopg", PACKAGE))
 
 
 def _served(run: Callable[[Job], Result], what: str, durability: str) -> Program:
@@ -212,6 +217,8 @@ PROGRAMS = {
     "asks-beside-past": _on_loop(past.beside, "one earlier state after another is made of the log", "reads only"),
     "sql-view": _in_sql("catching_up", "a replica with a view in SQL: digests checked, pages with their head"),
     "sql-by-hand": _in_sql("by_hand", "json, and executemany of a page of commits")._replace(on_loop=False),
+    "sql-view-postgres": _in_sql_postgres("catching_up_in_postgres", "a replica with a view in SQL, by psycopg"),
+    "sql-by-hand-postgres": _in_sql_postgres("by_hand_in_postgres", "json, and executemany")._replace(on_loop=False),
     "asks-alone": _on_loop(past.alone, "the same engine, and no caller asks of yesterday", "reads only"),
     "engine-history": _on_loop(engine_runs.write_history, "the engine, writing the log that is replayed", _GROUP),
     "engine-replay": _on_loop(

@@ -6,6 +6,7 @@ import gc
 import json
 import sqlite3
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, bindparam, insert, select, update
@@ -13,12 +14,13 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, bindp
 from millstream.bench.bank import Branch, Deposited, Opened, bank, fingerprint
 from millstream.bench.engine_runs import LOG_NAME
 from millstream.bench.job import Job, Result
+from millstream.bench.postgres.server import postgres_server
 from millstream.engine import App, Query, Replica
 from millstream.engine.loop.clock import elapsed
 from millstream.views import answers, applies
 from millstream.views.sql import SqlView, Statement
 
-__all__ = ["by_hand", "catching_up"]
+__all__ = ["by_hand", "by_hand_in_postgres", "catching_up", "catching_up_in_postgres"]
 
 _PAGE_COMMITS = 256
 
@@ -59,14 +61,30 @@ class _Accounts(SqlView):
 _app = App(models=[Branch], views=[_Accounts], name=bank.name)
 
 
+def _without_old(directory: Path) -> None:
+    for old in directory.glob(f"{LOG_NAME}-_Accounts-*"):
+        old.unlink()
+
+
 async def catching_up(job: Job) -> Result:
     """Events a second from the log into a new database of SQLite, in a replica that has nothing else."""
+    _without_old(Path(job.directory))
+    return await _caught_up(job, _app)
+
+
+async def catching_up_in_postgres(job: Job) -> Result:
+    """The same into a database of PostgreSQL, on a server of its own."""
+    with postgres_server() as server:
+        address = server.replace("postgresql://", "postgresql+psycopg://")
+        view = type("_Accounts", (_Accounts,), {"metadata": _tables, "database": address})
+        return await _caught_up(job, App(models=[Branch], views=[view], name=bank.name))
+
+
+async def _caught_up(job: Job, app: App) -> Result:
     log = Path(job.directory) / LOG_NAME
-    for old in log.parent.glob(f"{LOG_NAME}-_Accounts-*"):
-        old.unlink()
     gc.collect()
     started = elapsed()
-    async with Replica(_app, log=log) as replica:
+    async with Replica(app, log=log) as replica:
         events = replica.position
         answered = await replica.ask(_InTables(), after=events)
         seconds = elapsed() - started
@@ -99,4 +117,35 @@ def by_hand(job: Job) -> Result:
     balances = dict(database.execute("SELECT account, balance FROM accounts"))
     source.close()
     database.close()
+    return Result(value=events / seconds, details={"events": events}, state=fingerprint(balances))
+
+
+def by_hand_in_postgres(job: Job) -> Result:
+    """The same as `by_hand`, by psycopg."""
+    psycopg = import_module("psycopg")  # a driver that the program chooses: no extra has it
+    events = 0
+    with postgres_server() as server, psycopg.connect(server) as database:
+        gc.collect()
+        started = elapsed()
+        source = sqlite3.connect(Path(job.directory) / LOG_NAME)
+        cursor = database.cursor()
+        cursor.execute("CREATE TABLE head (number bigint)")
+        cursor.execute("INSERT INTO head VALUES (0)")
+        cursor.execute("CREATE TABLE accounts (account text PRIMARY KEY, balance bigint NOT NULL)")
+        database.commit()
+        commits = source.execute("SELECT number, body FROM commits ORDER BY number")
+        while page := commits.fetchmany(_PAGE_COMMITS):
+            happened = [event for _, body in page for event in json.loads(body)["events"]]
+            opened = [(event["account"],) for event in happened if event["type"] == "Opened"]
+            moved = [(event["amount"], event["account"]) for event in happened if event["type"] == "Deposited"]
+            events += len(happened)
+            if opened:
+                cursor.executemany("INSERT INTO accounts VALUES (%s, 0)", opened)
+            cursor.executemany("UPDATE accounts SET balance = balance + %s WHERE account = %s", moved)
+            cursor.execute("UPDATE head SET number = %s", (page[-1][0],))
+            database.commit()
+        seconds = elapsed() - started
+        cursor.execute("SELECT account, balance FROM accounts")
+        balances = dict(cursor.fetchall())
+        source.close()
     return Result(value=events / seconds, details={"events": events}, state=fingerprint(balances))

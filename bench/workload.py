@@ -91,6 +91,10 @@ WORKLOADS = {
         Workload(commands=500_000, warmup=0),
         Workload(commands=2_000, warmup=0, accounts=10),
     ),
+    "sql-postgres": Sizes(
+        Workload(commands=50_000, warmup=0),
+        Workload(commands=2_000, warmup=0, accounts=10),
+    ),
     "own-accounts": Sizes(
         Workload(callers=1_000, commands=300_000, warmup=50_000, own_accounts=True),
         Workload(callers=1_000, commands=2_000, warmup=1_000, own_accounts=True),

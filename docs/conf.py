@@ -72,6 +72,7 @@ KINDS = {
         "docs/how-to/answering",
         "docs/how-to/tables",
         "docs/how-to/sql-views",
+        "docs/how-to/sql-reading",
         "docs/how-to/testing",
         "docs/how-to/running",
         "docs/how-to/serving",

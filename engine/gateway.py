@@ -13,6 +13,7 @@ from millstream.engine.application.agenda import PAGE_ENTRIES, AgendaPage, Entry
 from millstream.engine.application.happened import Following
 from millstream.engine.application.messages import Answered, At, Command, Event, Metadata, Query, Receipt, Token
 from millstream.engine.application.row_changes import RowChanges
+from millstream.engine.application.together import AsksTogether
 from millstream.engine.errors import MillstreamError
 
 __all__ = ["AgendaGateway", "Gateway"]
@@ -42,7 +43,7 @@ class AgendaGateway(Protocol):
         ...
 
 
-class Gateway(Protocol):
+class Gateway(AsksTogether, Protocol):
     """What can be done with an application, wherever it runs. `Engine` says what each call promises, and its errors.
 
     Where the application runs elsewhere there is one more error: `ConnectionLost`, which says whether what was sent may

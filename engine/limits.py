@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_bytes_max: int = 64 * 1024 * 1024
     #: Commands in one commit, at most `BATCH_COMMANDS_MAX`.
     batch_commands_max: int = 500
+    #: How long a commit may wait for the next commands of those who were just answered, where these come back soon.
+    gather_ms_max: float = 1.0
     #: Encoded bytes at which a batch closes.
     batch_bytes_max: int = 256 * 1024
     #: Encoded bytes that one command's events may have.

@@ -18,7 +18,7 @@ from millstream.engine.application.interrupts import Interrupted
 from millstream.engine.application.messages import Command, Metadata, Receipt
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.follower import Follower
-from millstream.engine.errors import EngineClosed, MillstreamError, NotLeader
+from millstream.engine.errors import DefinitionError, EngineClosed, MillstreamError, NotLeader
 from millstream.engine.gateway import AgendaGateway, Gateway
 from millstream.engine.health import health_of
 from millstream.engine.lifecycle import OPENED_ONCE, LifeCycle, Phase, Turn
@@ -73,7 +73,7 @@ class Replica(Queries):
         observers: are called with what happens, beside the log lines, which are always written.
 
     Raises:
-        DefinitionError: an observer is a class, or has a hook that is async or yields.
+        DefinitionError: an observer is a class, or has a hook that is async or yields; the writer is an address.
 
     Raises (on entering):
         LogRefused, LogCorrupt: the log is not there, or can't be used.
@@ -94,6 +94,8 @@ class Replica(Queries):
         freeze_gc: bool = False,
         observers: Iterable[Observer] = (),
     ) -> None:
+        if isinstance(writer, str):
+            raise DefinitionError(f"the writer of a replica is a Gateway, such as Client({writer!r}), not a text")
         limits = limits or Limits()
         #: Tells all observers. A server of this replica tells them, too.
         self.observers: Observer = Observers(observers)

@@ -21,6 +21,11 @@ settings.register_profile(
 settings.load_profile("millstream")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: tests wait for disks and for processes more than they compute."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(params=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Every async test runs on both loops."""

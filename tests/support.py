@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -34,6 +34,11 @@ Step = Literal["ok", "refused", "lost", "written"]
 
 #: A `store_retry_seconds` for which nothing is asked twice: whoever waits hears of the first failure.
 AT_ONCE = 1e-9
+
+
+def remarkable(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of log lines above ``info``, but for the one that says how busy the machine is."""
+    return [line["event"] for line in lines if line["log_level"] != "info" and line["event"] != "slow_commit"]
 
 
 class StoreBroke(OSError):

@@ -113,6 +113,15 @@ STATES = (
         prepare=Entry("history", "engine-history", "sql"),
     ),
     Figure(
+        name="sql-catch-up-postgres",
+        title="from a log of 50,000 events into a new database of a view in PostgreSQL",
+        about="Beside it a loop by hand that gives the same rows to executemany of psycopg, page by page.",
+        unit="events/s",
+        subjects=(Entry("SqlView", "sql-view-postgres", "sql-postgres", Goal(bound=0.7, of="by hand")),),
+        limits=limits("sql-postgres", by_hand="sql-by-hand-postgres"),
+        prepare=Entry("history", "engine-history", "sql-postgres"),
+    ),
+    Figure(
         name="table-lookup",
         title="a row of 1,000,000 in a TableView, by its key",
         about="A view that keeps rows, with indexes over them; and the same rows in SQLite, and in dicts by hand.",

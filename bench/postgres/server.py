@@ -64,14 +64,7 @@ def _running(programs: Path, data: Path, folder: Path) -> Iterator[int]:
     )
     # Ends the server, and removes what it has left, when this process is gone, however that came.
     leash = subprocess.Popen(
-        [
-            "sh",
-            "-c",
-            'read _; kill -QUIT "$1" && tail --pid="$1" -f /dev/null; rm -rf "$2"',
-            "sh",
-            str(server.pid),
-            folder,
-        ],
+        ["sh", "-c", _LEASH, "sh", str(server.pid), folder],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

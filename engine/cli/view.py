@@ -39,7 +39,17 @@ from millstream.engine.engine import Engine
 from millstream.engine.limits import Limits
 from millstream.engine.read.parked import Parked
 from millstream.engine.stores.owner import require_owner
-from millstream.engine.upkeep import ComparedAnswer, MadeView, attached, compare_answers, make_views, parked_in
+from millstream.engine.upkeep import (
+    ComparedAnswer,
+    MadeView,
+    StoredAs,
+    attached,
+    compare_answers,
+    drop_stored_view,
+    make_views,
+    parked_in,
+    stored_views,
+)
 from millstream.engine.wire.address import DEFAULT_ADDRESS
 
 __all__ = ["app"]
@@ -198,6 +208,56 @@ def _diff(
                 show_figures({"server": _text(each.server), "here": _text(each.here)})
     if any(each.differs for each in compared):
         raise typer.Exit(ExitCode.DAMAGED)
+
+
+@app.command("list")
+def _list(application: AppArgument, log: LogArgument, json: Json = False) -> None:
+    """Show the databases of views in SQL: of the code here, which of them is current, and of other code.
+
+    The log may be in use. A database without a position has been replaced, or was not finished.
+    """
+
+    async def work(loaded: App) -> list[StoredAs]:
+        return await stored_views(log, loaded)
+
+    found = anyio.run(work, load_app(application))
+    if json:
+        for each in found:
+            show_json(each)
+    elif not found:
+        show_note("no view has a database")
+    else:
+        show_table(("view", "database", "position#", "state"), map(_stored_row, found))
+
+
+@app.command("drop")
+def _drop(
+    application: AppArgument,
+    log: LogArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The database, as list shows it.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Remove a database of a view in SQL that is not current.
+
+    One of other code is removed, too: see that nothing runs that code any more.
+    """
+
+    async def work(loaded: App) -> None:
+        await drop_stored_view(log, loaded, name)
+
+    try:
+        anyio.run(work, load_app(application))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if json:
+        show_json({"removed": name})
+    else:
+        show_note(f"{name} was removed")
+
+
+def _stored_row(stored: StoredAs) -> tuple[str, ...]:
+    state = "current" if stored.is_current else "old" if stored.is_of_this_code else "of other code"
+    return stored.view, stored.name, "" if stored.position is None else f"{stored.position:,}", state
 
 
 def _made_row(made: MadeView) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ __all__ = ["Call", "Calls", "Promise", "error_of"]
 #: What a line has beside a call's params, at most: the method, an id, a timeout.
 _ENVELOPE_BYTES = 160
 #: The methods that are given how long their caller waits.
-_TIMED = frozenset({b"execute", b"execute_many", b"ask"})
+_TIMED = frozenset({b"execute", b"execute_many", b"ask", b"ask_all"})
 
 
 class Promise(Protocol):

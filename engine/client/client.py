@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -32,7 +31,8 @@ from millstream.engine.application.messages import (
 )
 from millstream.engine.application.options import Options
 from millstream.engine.application.row_changes import RowChanges, changes_reader
-from millstream.engine.application.validation import checked_command_ids, checked_metadata, encode
+from millstream.engine.application.together import AsksTogether
+from millstream.engine.application.validation import checked_command_ids, checked_metadata
 from millstream.engine.client.agenda import ClientAgenda
 from millstream.engine.client.calls import Call
 from millstream.engine.client.decoding import Answers, RowsTold
@@ -49,6 +49,7 @@ from millstream.engine.client.following import following
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.link import Link
 from millstream.engine.client.parcels import parcels_of
+from millstream.engine.client.questions import question, questions
 from millstream.engine.client.randomness import command_ids as new_command_ids
 from millstream.engine.client.sending import Sending
 from millstream.engine.client.subscriptions import Policy
@@ -56,7 +57,6 @@ from millstream.engine.errors import (
     AnswerUnreadable,
     ConnectionLost,
     DeadlineExceeded,
-    InvalidMessage,
     MillstreamError,
     NotYetVisible,
     RemoteError,
@@ -74,7 +74,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 
-class Client:
+class Client(AsksTogether):
     """Uses an application that a server runs: ``async with Client("tcp://127.0.0.1:7411") as engine``.
 
     It is used as an `Engine` is: the same calls, the same types, the same errors, from as many tasks as there are. They
@@ -261,7 +261,7 @@ class Client:
             LimitReached: too many calls wait.
             EngineClosed: the client, or what the server serves, is closed.
         """
-        call = self._question(query, after, at, timeout, incomplete)
+        call = question(query, self.link.new_promise(), after, at, timeout, incomplete)
         try:
             answered = self._answers.read(query, await self._outcome(call))
         except MillstreamError as error:
@@ -300,24 +300,47 @@ class Client:
             LimitReached: too many calls wait.
             EngineClosed: the client, or what the server serves, is closed.
         """
-        call = self._question(query, after, at, timeout, incomplete)
+        call = question(query, self.link.new_promise(), after, at, timeout, incomplete)
         try:
             return cast("Answered[Answer]", self._answers.read(query, await self._outcome(call)))
         except MillstreamError as error:
             raise self._mended(query, call, error) from error.__cause__
 
-    def _question(
-        self, query: Query[Any], after: Token | None, at: At | None, timeout: float | None, incomplete: bool
-    ) -> Call:
-        params = b'"query":' + json_of(query)
-        if after is not None:
-            params += b',"after":%d' % max(0, position_of(after))
-        if at is not None:
-            params += b',"at":%b' % _json_of_at(at)
-        if incomplete:
-            params += b',"incomplete":true'
-        deadline = None if timeout is None else deadline_in(timeout)
-        return Call(b"ask", params, self.link.new_promise(), name=type(query).__name__, deadline=deadline)
+    async def answer_all(
+        self,
+        queries: Iterable[Query[Any]],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answered[tuple[Any, ...]]:
+        """The answers to several questions, with the position at which all are true; see `Engine.answer_all`.
+
+        Args:
+            queries: the questions, in one request: as many as the server's ``turn_requests_max``.
+            after: as `ask` takes it, and so are the others.
+            timeout: seconds.
+            incomplete: whether incomplete answers will do.
+
+        Raises:
+            as `ask`, and:
+            NotYetVisible: also where the views did not meet within the server's ``ask_all_ms_max``.
+            ProtocolViolated: also where the server answers fewer at once.
+        """
+        todo = tuple(queries)
+        if not todo:
+            deadline_in(timeout)
+            return Answered((), max(0, position_of(after)))
+        call = questions(todo, self.link.new_promise(), after, timeout, incomplete)
+        try:
+            return self._answers.read_all(todo, await self._outcome(call))
+        except MillstreamError as error:
+            raise self._mended(self._meant(todo, error), call, error) from error.__cause__
+
+    def _meant(self, queries: Sequence[Query[Any]], error: MillstreamError) -> Query[Any]:
+        """The question that an error is about, where it says which."""
+        name = getattr(error, "query", None)
+        return next((query for query in queries if type(query).__name__ == name), queries[0])
 
     def _outcome(self, call: Call) -> Awaitable[Raw]:
         """What is to be waited for: the promise itself where there is no deadline, which saves a coroutine."""
@@ -468,13 +491,3 @@ def _read(told: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(told, type=kind)
     except msgspec.DecodeError as error:
         raise RemoteError(INTERNAL_ERROR, f"what came back is no {kind.__name__}: {error}") from error
-
-
-def _json_of_at(at: At) -> bytes:
-    if not isinstance(at, datetime):
-        if (position := position_of(at, "at")) < 0:
-            raise InvalidMessage("at", f"position {position:,} is before the log: 0 is before its first event")
-        return b"%d" % position
-    if at.tzinfo is None:
-        raise InvalidMessage("at", f"{at.isoformat()} is a time without a zone: say which, as UTC")
-    return encode(at.isoformat())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -13,9 +13,13 @@ from millstream.engine.application.messages import Answered, Query
 from millstream.engine.application.methods import answer_type
 from millstream.engine.application.row_changes import RowChanges
 from millstream.engine.client.subscriptions import Subscription
-from millstream.engine.errors import AnswerFailed, DefinitionError, MillstreamError, ViewIncomplete
+from millstream.engine.errors import AnswerFailed, DefinitionError, MillstreamError, RemoteError, ViewIncomplete
+from millstream.engine.wire.errors import INTERNAL_ERROR
+from millstream.engine.wire.messages import AnsweredAll
 
 __all__ = ["Answers", "RowsTold"]
+
+_read_all = msgspec.json.Decoder(AnsweredAll[list[Raw]]).decode
 
 
 class Answers:
@@ -34,6 +38,21 @@ class Answers:
             return (self._readers.get(type(query)) or self._reader(query))(result)  # type: ignore[no-any-return]
         except msgspec.DecodeError as error:
             raise _failed(query, f"its answer is not what the query promises: {error}") from error
+
+    def read_all(self, queries: Sequence[Query[Any]], result: Raw) -> Answered[tuple[Any, ...]]:
+        """What `ask_all` gave.
+
+        Raises:
+            AnswerFailed: an answer is not what its query promises.
+            RemoteError: it is no answer to each query.
+        """
+        try:
+            found = _read_all(result)
+            pairs = list(zip(queries, found.answers, strict=True))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise RemoteError(INTERNAL_ERROR, f"what came back has no answer for each query: {error}") from error
+        position = found.position
+        return Answered(tuple(self.answered(query, bytes(raw), position).answer for query, raw in pairs), position)
 
     def mend(self, query: Query[Any], error: MillstreamError) -> None:
         """Give an error that holds an answer the one that the query promises; as it came, if it is not that."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast, overload
 from warnings import warn
 from weakref import WeakSet
 
@@ -27,6 +27,11 @@ from millstream.engine.wire.address import Address
 __all__ = ["SyncAgenda", "SyncClient"]
 
 Answer = TypeVar("Answer")
+Answer1 = TypeVar("Answer1")
+Answer2 = TypeVar("Answer2")
+Answer3 = TypeVar("Answer3")
+Answer4 = TypeVar("Answer4")
+Answer5 = TypeVar("Answer5")
 Result = TypeVar("Result")
 Row = TypeVar("Row")
 
@@ -143,6 +148,96 @@ class SyncClient:
         return self._run(
             partial(self._client.answer, query, after=after, at=at, timeout=timeout, incomplete=incomplete)
         )
+
+    @overload
+    def ask_all(
+        self,
+        query1: Query[Answer1],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1]: ...
+    @overload
+    def ask_all(
+        self,
+        query1: Query[Answer1],
+        query2: Query[Answer2],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1, Answer2]: ...
+    @overload
+    def ask_all(
+        self,
+        query1: Query[Answer1],
+        query2: Query[Answer2],
+        query3: Query[Answer3],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1, Answer2, Answer3]: ...
+    @overload
+    def ask_all(
+        self,
+        query1: Query[Answer1],
+        query2: Query[Answer2],
+        query3: Query[Answer3],
+        query4: Query[Answer4],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1, Answer2, Answer3, Answer4]: ...
+    @overload
+    def ask_all(
+        self,
+        query1: Query[Answer1],
+        query2: Query[Answer2],
+        query3: Query[Answer3],
+        query4: Query[Answer4],
+        query5: Query[Answer5],
+        /,
+        *,
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Answer1, Answer2, Answer3, Answer4, Answer5]: ...
+    @overload
+    def ask_all(
+        self,
+        *queries: Query[Any],
+        after: Token | None = ...,
+        timeout: float | None = ...,
+        incomplete: bool = ...,
+    ) -> tuple[Any, ...]: ...
+    def ask_all(
+        self,
+        *queries: Query[Any],
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> tuple[Any, ...]:
+        """The answers to several questions, all true at one position; see `Client.ask_all`."""
+        return self.answer_all(queries, after=after, timeout=timeout, incomplete=incomplete).answer
+
+    def answer_all(
+        self,
+        queries: Iterable[Query[Any]],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answered[tuple[Any, ...]]:
+        """The same, with the position at which they are true; see `Client.answer_all`."""
+        asked = partial(self._client.answer_all, list(queries), after=after, timeout=timeout, incomplete=incomplete)
+        return self._run(asked)
 
     @contextmanager
     def watch(

@@ -5,7 +5,7 @@ Here: the chain, and everything that passes it by. Not here: what a middleware i
     passes the middleware                                 passes it by
     ---------------------                                 ------------
     `execute`, each command of an `execute_many`          what reactions, timers and outcomes of effects send
-    `ask`, `answer`, the beginning of a watch             `follow`, the agenda, `stats`, `health`: roles are for these
+    `ask`, `answer`, each question of an `ask_all`        `follow`, the agenda, `stats`, `health`: roles are for these
 
 A server is given the edge instead of the engine, and so is a `WebApp`: the chain is the same wherever a caller is. The
 engine itself knows nothing of it, so an application without middleware pays nothing.
@@ -17,15 +17,25 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 from millstream.engine.application.app import App
 from millstream.engine.application.happened import Following
-from millstream.engine.application.messages import Answered, At, Command, Event, Metadata, Query, Receipt, Token
+from millstream.engine.application.messages import (
+    Answered,
+    At,
+    Command,
+    Event,
+    Metadata,
+    Query,
+    Receipt,
+    Token,
+    position_of,
+)
 from millstream.engine.application.row_changes import RowChanges
+from millstream.engine.application.together import AsksTogether
 from millstream.engine.application.validation import checked_command_ids, checked_timeout
-from millstream.engine.edge.middleware import Ask, Asking, Execute, Executing, Middleware
+from millstream.engine.edge.middleware import Ask, Asking, Execute, Executing, Middleware, chained
 from millstream.engine.errors import DefinitionError, MillstreamError
 from millstream.engine.gateway import AgendaGateway
 from millstream.engine.health import health_of
@@ -49,7 +59,7 @@ E = TypeVar("E", bound=Event)
 _AT_ONCE = 1_000
 
 
-class Edge:
+class Edge(AsksTogether):
     """An engine or a replica with middleware around it: ``edge = Edge(engine, [Tenants(), Quotas()])``.
 
     It has the calls of a `Gateway`, and is what `Server` and `WebApp` are given in the engine's place. The first
@@ -69,12 +79,8 @@ class Edge:
         for each in self._middleware:
             if not isinstance(each, Middleware):
                 raise DefinitionError(f"a middleware is an instance of Middleware, not {each!r:.80}", "Edge")
-        execute: Execute = self._execute
-        ask: Ask = self._answer
-        for each in reversed(self._middleware):
-            execute, ask = partial(_around, each.execute, execute), partial(_around, each.ask, ask)
-        self._run: Execute = execute
-        self._ask: Ask = ask
+        self._run: Execute = chained([each.execute for each in self._middleware], self._execute)
+        self._ask: Ask = chained([each.ask for each in self._middleware], self._answer)
 
     # What passes the middleware.
 
@@ -117,9 +123,8 @@ class Edge:
         tasks: list[asyncio.Task[Receipt[Any]]] = []
         try:
             for index, command in enumerate(todo):
-                left = None if until is None else max(0.0, until - elapsed())
                 handed = asyncio.Event()
-                asked = Executing(command, ids[index], None, metadata, left, True, role)
+                asked = Executing(command, ids[index], None, metadata, _left(until), True, role)
                 task = asyncio.get_running_loop().create_task(self._one(asked, handed))
                 tasks.append(task)
                 task.add_done_callback(lambda _, handed=handed: handed.set())  # type: ignore[misc]
@@ -165,6 +170,35 @@ class Edge:
         """
         return await self._ask(Asking(query, after, at, timeout, incomplete, role_of_caller()))
 
+    async def answer_all(
+        self,
+        queries: Iterable[Query[Any]],
+        *,
+        after: Token | None = None,
+        timeout: float | None = None,
+        incomplete: bool = False,
+    ) -> Answered[tuple[Any, ...]]:
+        """The answers to several questions, with the position at which all are true; see `Engine.answer_all`.
+
+        Each question passes the middleware by itself, one after another, and is answered there: with
+        ``asked.is_joint``. What the middleware made of them is then asked together. So all are answered twice.
+
+        Raises:
+            as `Engine.answer_all`, and what a middleware raises.
+            DefinitionError: a middleware has changed an answer.
+        """
+        until = None if timeout is None else elapsed() + checked_timeout(timeout)
+        let_through: list[Asking] = []
+        for query in queries:
+            asked = Asking(query, after, None, _left(until), incomplete, role_of_caller(), is_joint=True)
+            let_through.append(await self._admitted(asked))
+        return await self._backend.answer_all(
+            [each.query for each in let_through],
+            after=max((position_of(each.after) for each in let_through), default=position_of(after)),
+            timeout=_left(until),
+            incomplete=bool(let_through) and all(each.incomplete for each in let_through),
+        )
+
     @asynccontextmanager
     async def watch(
         self,
@@ -179,7 +213,7 @@ class Edge:
         Raises (on entering, or while iterating):
             as `Engine.watch`, and what a middleware raises.
         """
-        asked = await self._admitted(query, after, incomplete)
+        asked = await self._admitted(_watching(query, after, incomplete))
         watch = self._backend.watch(asked.query, after=asked.after, every=every, incomplete=asked.incomplete)
         async with watch as answers:
             yield answers
@@ -198,7 +232,7 @@ class Edge:
         Raises (on entering, or while iterating):
             as `Engine.watch_rows`, and what a middleware raises.
         """
-        asked = await self._admitted(query, after, incomplete)
+        asked = await self._admitted(_watching(query, after, incomplete))
         watch = self._backend.watch_rows(asked.query, key=key, after=asked.after, incomplete=asked.incomplete)
         async with watch as changes:
             yield changes
@@ -207,14 +241,14 @@ class Edge:
         self, query: Query[Any], *, after: int = 0, every: bool = False, incomplete: bool = False
     ) -> Watch:
         """A watch whose answers come as JSON; see `watch`."""
-        asked = await self._admitted(query, after, incomplete)
+        asked = await self._admitted(_watching(query, after, incomplete))
         return await self._backend.open_watch(asked.query, after=after, every=every, incomplete=asked.incomplete)
 
     async def open_row_watch(
         self, query: Query[Any], *, key: str | None = None, after: int = 0, incomplete: bool = False
     ) -> RowWatch:
         """A watch of rows whose changes come as JSON; see `watch_rows`."""
-        asked = await self._admitted(query, after, incomplete)
+        asked = await self._admitted(_watching(query, after, incomplete))
         return await self._backend.open_row_watch(asked.query, key=key, after=after, incomplete=asked.incomplete)
 
     # What passes it by.
@@ -321,8 +355,8 @@ class Edge:
             asked.query, after=asked.after, at=asked.at, timeout=asked.timeout, incomplete=asked.incomplete
         )
 
-    async def _admitted(self, query: Query[Any], after: Token | None, incomplete: bool) -> Asking:
-        """What is asked when a watch begins, as the middleware lets it through.
+    async def _admitted(self, wanted: Asking) -> Asking:
+        """What is asked when a watch begins, or with others, as the middleware lets it through.
 
         Raises:
             DefinitionError: a middleware has changed the answer.
@@ -333,26 +367,26 @@ class Edge:
             let_through.append((asked, await self._answer(asked)))
             return let_through[-1][1]
 
-        ask: Ask = innermost
-        for each in reversed(self._middleware):
-            ask = partial(_around, each.ask, ask)
-        wanted = Asking(query, after, None, None, incomplete, role_of_caller(), True)
+        ask: Ask = chained([each.ask for each in self._middleware], innermost)
         given = await ask(wanted)
-        if not let_through or given is not let_through[-1][1]:
+        if not let_through or given is not let_through[-1][1] or let_through[-1][0].at is not None:
             names = [type(each).__name__ for each in self._middleware]
-            raise DefinitionError(
-                f"the answer of a watch of {type(query).__name__} was changed, and later ones would not be: refuse it, "
-                "by asked.is_watch",
-                *names,
-            )
+            what, other, by = ("a watch of ", "later ones", "is_watch") if wanted.is_watch else ("", "that", "is_joint")
+            name = type(wanted.query).__name__
+            problem = f"the answer of {what}{name} was changed, and {other} would not be: refuse it, by asked.{by}"
+            raise DefinitionError(problem, *names)
         return let_through[-1][0]
 
 
 _handed: ContextVar[asyncio.Event | None] = ContextVar("millstream_handed", default=None)
 
 
-async def _around(method: Any, proceed: Any, asked: Any) -> Any:
-    return await method(asked, proceed)
+def _watching(query: Query[Any], after: Token | None, incomplete: bool) -> Asking:
+    return Asking(query, after, None, None, incomplete, role_of_caller(), is_watch=True)
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - elapsed())
 
 
 def _outcome(found: Receipt[Any] | BaseException) -> Receipt[Any] | MillstreamError:

@@ -1,18 +1,22 @@
 """What a middleware is: two methods around a command and a question, and the values that they are given.
 
-Here: no behaviour. Not here: who calls them, and in which order (`edge`).
+Here: how they are put around each other. Not here: around what, and who calls them (`edge`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 
+from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Answered, At, Command, Metadata, Query, Receipt, Token
+from millstream.engine.errors.said import said_by
 
-__all__ = ["Ask", "Asking", "Execute", "Executing", "Middleware"]
+__all__ = ["Ask", "Asking", "Execute", "Executing", "Middleware", "chained"]
 
 
 class Executing(msgspec.Struct, frozen=True):
@@ -32,7 +36,11 @@ class Executing(msgspec.Struct, frozen=True):
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """A question at the edge, as `Engine.answer` takes it. ``is_watch`` says that it begins a watch."""
+    """A question at the edge, as `Engine.answer` takes it.
+
+    ``is_watch`` says that it begins a watch, ``is_joint`` that it is one of an `ask_all`, to be asked again with the
+    others.
+    """
 
     query: Query[Any]
     after: Token | None = None
@@ -41,11 +49,38 @@ class Asking(msgspec.Struct, frozen=True):
     incomplete: bool = False
     role: str | None = None
     is_watch: bool = False
+    is_joint: bool = False
 
 
 #: What comes next: another middleware, or the engine.
 Execute: TypeAlias = Callable[[Executing], Awaitable[Receipt[Any]]]
 Ask: TypeAlias = Callable[[Asking], Awaitable[Answered[Any]]]
+
+
+def chained(methods: Sequence[Any], innermost: Any) -> Any:
+    """One call out of several, each of which is around the next one.
+
+    Args:
+        methods: of middleware, the outermost first.
+        innermost: what is in the middle.
+    """
+    call = innermost
+    for method in reversed(methods):
+        call = partial(_around, method, call)
+    return call
+
+
+async def _around(method: Any, proceed: Any, asked: Any) -> Any:
+    try:
+        return await method(asked, proceed)
+    except (Exception, *INTERRUPTS):
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+            raise
+        # Nothing has cancelled the caller, who waits for an answer.
+        raise RuntimeError(f"a middleware has raised {said_by(error)}") from error
 
 
 class Middleware:
@@ -64,6 +99,6 @@ class Middleware:
 
         A watch asks once, when it begins: what is refused then is refused, what is changed in the question holds for
         all its answers. A middleware that changes the answer of a watch is a `DefinitionError`, as later ones would not
-        be changed: refuse it, by ``asked.is_watch``.
+        be changed: refuse it, by ``asked.is_watch``. So with each question of an `ask_all`, by ``asked.is_joint``.
         """
         return await proceed(asked)

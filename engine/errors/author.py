@@ -147,11 +147,14 @@ class SnapshotMismatch(AuthorError):
 
 
 class ViewIncomplete(AuthorError):
-    """The view has parked or skipped events that it could not apply. ``answer`` is its answer without them."""
+    """The view has parked or skipped events that it could not apply. ``answer`` is its answer without them, to
+    ``query``.
+    """
 
-    def __init__(self, view: str, position: int, parked: int, skipped: int, answer: Any) -> None:
-        super().__init__(view, position, parked, skipped, answer)
+    def __init__(self, view: str, query: str, position: int, parked: int, skipped: int, answer: Any) -> None:
+        super().__init__(view, query, position, parked, skipped, answer)
         self.view = view
+        self.query = query
         self.position = position
         self.parked = parked
         self.skipped = skipped

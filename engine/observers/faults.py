@@ -6,13 +6,25 @@ Here: how many are reported in a second. Not here: what becomes of what failed (
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from millstream.engine.observers.observer import Observer
 
-__all__ = ["Faults"]
+__all__ = ["Fault", "Faults"]
 
 #: A handler that fails for every command would otherwise write more than anybody reads.
 _TOLD_PER_SECOND = 10
+
+
+class Fault(NamedTuple):
+    """Code of the application has raised: which method, the type of what it was given, what it has raised, or what is
+    wrong with what it gave; and the correlation of the command that led to it, where there is one.
+    """
+
+    place: str
+    message: str
+    error: BaseException
+    correlation: str | None = None
 
 
 class Faults:
@@ -30,14 +42,8 @@ class Faults:
         self._told = 0
         self._left_out = 0
 
-    def tell(self, place: str, message: str, error: BaseException) -> None:
-        """Report one, unless so many were reported within a second.
-
-        Args:
-            place: the method that has raised.
-            message: the type of what it was given.
-            error: what it has raised, or what is wrong with what it gave.
-        """
+    def tell(self, fault: Fault) -> None:
+        """Report one, unless so many were reported within a second."""
         now = self._clock()
         if now - self._since >= 1:
             self._since, self._told = now, 0
@@ -46,4 +52,10 @@ class Faults:
             return
         self._told += 1
         left_out, self._left_out = self._left_out, 0
-        self._observer.application_failed(place=place, message=message, error=error, left_out=left_out)
+        self._observer.application_failed(
+            place=fault.place,
+            message=fault.message,
+            error=fault.error,
+            left_out=left_out,
+            correlation=fault.correlation,
+        )

@@ -92,6 +92,8 @@ def _line(hook: str) -> Callable[..., None]:
         elif "raised" in facts:
             del shown["raised"]
             shown |= _traceback_of(facts["raised"])
+        if shown.get("correlation", "") is None:
+            del shown["correlation"]
         getattr(_log, LEVELS[hook])(hook, **shown)
 
     return write

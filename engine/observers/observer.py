@@ -109,7 +109,9 @@ class Observer:
 
     # The application's own code.
 
-    def application_failed(self, *, place: str, message: str, error: BaseException, left_out: int) -> None:
+    def application_failed(
+        self, *, place: str, message: str, error: BaseException, left_out: int, correlation: str | None
+    ) -> None:
         """A handler, an applier of a write model, or an answer has raised. Ten are reported in a second at most.
 
         Args:
@@ -117,6 +119,7 @@ class Observer:
             message: the type of the command, event or query that it was given.
             error: what it has raised; or what is wrong with what it gave.
             left_out: how many were not reported since the last one that was.
+            correlation: what the caller has given whose command led to it; None for a question.
         """
 
     # Its views.
@@ -128,12 +131,28 @@ class Observer:
         """
 
     def event_parked(
-        self, *, view: str, position: int, event_type: str, key: str | None, error: str, raised: BaseException
+        self,
+        *,
+        view: str,
+        position: int,
+        event_type: str,
+        key: str | None,
+        error: str,
+        raised: BaseException,
+        correlation: str | None,
     ) -> None:
         """A view could not apply an event, and keeps it."""
 
     def event_skipped(
-        self, *, view: str, position: int, event_type: str, key: str | None, error: str, raised: BaseException
+        self,
+        *,
+        view: str,
+        position: int,
+        event_type: str,
+        key: str | None,
+        error: str,
+        raised: BaseException,
+        correlation: str | None,
     ) -> None:
         """A view could not apply an event, and goes on without it."""
 
@@ -188,7 +207,9 @@ class Observer:
             trace: where the command that led to it stands in a distributed trace, as its caller said.
         """
 
-    def effect_superseded(self, *, effect: str, how: str, commands: Sequence[str], problem: str) -> None:
+    def effect_superseded(
+        self, *, effect: str, how: str, commands: Sequence[str], problem: str, correlation: str | None
+    ) -> None:
         """An effect was performed, and is not owed any more: it was dropped meanwhile. What came of it, the types
         of its commands or the problem, is not decided.
         """

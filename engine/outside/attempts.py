@@ -19,11 +19,11 @@ import msgspec
 from millstream.engine.application.app import App
 from millstream.engine.application.effects import Attempt
 from millstream.engine.application.interrupts import INTERRUPTS
-from millstream.engine.application.messages import Command, Event
+from millstream.engine.application.messages import Command, Event, Metadata
 from millstream.engine.errors import CommitTooLarge, HandlerFailed, MillstreamError
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
-from millstream.engine.observers import Observer, has_hook
+from millstream.engine.observers import Fault, Observer, has_hook
 from millstream.engine.outside.lane import Lane
 from millstream.engine.write.entries import Effect, Performed
 
@@ -48,7 +48,7 @@ class Work:
         app: whose they are.
         limits: ``commit_bytes_max`` bounds what an outcome may be.
         rest: waits for so many seconds, or raises `CutOff`.
-        tell: is called with what the application's code raised: where, on what, and what.
+        tell: is called with what the application's code raised.
         now: the measuring clock.
         observer: is called after each attempt.
         ends: whether the engine ends what is performed. Who is cancelled otherwise was so by the application.
@@ -59,7 +59,7 @@ class Work:
         app: App,
         limits: Limits,
         rest: Callable[[float], Awaitable[None]],
-        tell: Callable[[str, str, BaseException], None],
+        tell: Callable[[Fault], None],
         now: Callable[[], float],
         observer: Observer,
         ends: Callable[[], bool],
@@ -99,7 +99,7 @@ class Work:
                 if self._ends():
                     raise
                 lane.failed += 1
-                self._tell(lane.entry.method.place, lane.entry.method.event.__name__, error)
+                self.tell(lane.entry.method.place, lane.entry.method.event.__name__, error, effect.metadata)
             return _parked(effect, taken.attempts, error)
         return Performed(effect.name, how if events else "void", taken.attempts, tuple(commands))
 
@@ -112,7 +112,7 @@ class Work:
         try:
             return self._app.today(effect.event.encode())
         except (msgspec.DecodeError, HandlerFailed) as error:
-            self._tell(f"effect {effect.id}", "its event", error)
+            self.tell(f"effect {effect.id}", "its event", error, effect.metadata)
             raise _Ours from error
 
     def own(self, returned: Any) -> Command:
@@ -168,7 +168,7 @@ class Work:
             if timeout.expired():
                 error = TimeoutError(f"it took more than timeout_seconds={lane.terms.timeout_seconds:g}")
             lane.failed += 1
-            self._tell(lane.entry.method.place, message, error)
+            self.tell(lane.entry.method.place, message, error, attempt.metadata)
             self._ended(lane, attempt, began, error)
             if isinstance(error, Exception):
                 raise error from (None if error is raised else raised)
@@ -189,9 +189,9 @@ class Work:
                 trace=attempt.metadata.trace,
             )
 
-    def tell(self, place: str, message: str, error: BaseException) -> None:
-        """Tell of what the application's own code did wrong."""
-        self._tell(place, message, error)
+    def tell(self, place: str, message: str, error: BaseException, metadata: Metadata) -> None:
+        """Tell of what the application's own code did wrong, and of which caller's command that comes."""
+        self._tell(Fault(place, message, error, metadata.correlation))
 
 
 class _Taken:
@@ -239,7 +239,7 @@ class _Taken:
         try:
             return how, work.own(returned)
         except MillstreamError as error:
-            work.tell(method.place, type(event).__name__, error)
+            work.tell(method.place, type(event).__name__, error, attempt.metadata)
             raise _Ours from error
 
     def _given_up(self, event: Event, attempt: Attempt, error: Exception) -> Any:
@@ -250,7 +250,7 @@ class _Taken:
         except INTERRUPTS:
             raise
         except BaseException as ours:
-            self._work.tell(gave_up.place, type(event).__name__, ours)
+            self._work.tell(gave_up.place, type(event).__name__, ours, attempt.metadata)
             raise _Ours from ours
 
     def _attempt(self, attempt_id: str, number: int) -> Attempt:

@@ -267,6 +267,7 @@ class Runner:
             how=performed.how,
             commands=[type(each).__name__ for each in performed.commands],
             problem=problem,
+            correlation=handed.effect.metadata.correlation,
         )
 
     def _settled(self, handed: _HandedIn) -> None:

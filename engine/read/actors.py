@@ -17,7 +17,7 @@ from millstream.engine.stores.capabilities import Reachable
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 
-__all__ = ["actors_of"]
+__all__ = ["actors_of", "storage_of"]
 
 
 def actors_of(
@@ -34,14 +34,19 @@ def actors_of(
         DefinitionError: a view's class names a database that is none.
     """
     return [
-        StoredActor(app, index, limits, reader, observer, wanted, _storage_of(view, log), lambda: log)
+        StoredActor(app, index, limits, reader, observer, wanted, storage_of(view, log), lambda: log)
         if keeps_elsewhere(view)
         else ViewActor(app, index, limits, reader, observer, wanted)
         for index, view in enumerate(app.views)
     ]
 
 
-def _storage_of(view: type[ReadSide], log: Log) -> ViewStorage:
+def storage_of(view: type[ReadSide], log: Log) -> ViewStorage:
+    """Where a view keeps its state.
+
+    Raises:
+        DefinitionError: it names no database, and its log is no file.
+    """
     file = None
     if isinstance(log, Reachable):
         scheme, _, file = log.address.partition(":")

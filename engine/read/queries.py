@@ -37,6 +37,7 @@ from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import Clock, elapsed
 from millstream.engine.loop.home import Home
+from millstream.engine.observers import Fault
 from millstream.engine.read.actor import ViewActor
 from millstream.engine.read.parked import Parked
 from millstream.engine.read.past import PastStates
@@ -140,7 +141,7 @@ class Queries(Together):
         except BaseException as error:
             raise _failed(view, answer, query, error) from error
         if read.is_incomplete and not incomplete:
-            raise read.incomplete(answered)
+            raise read.incomplete(query, answered)
         return answered
 
     async def answer(
@@ -353,7 +354,7 @@ class Queries(Together):
         except BaseException as error:
             raise _failed(view, answer, query, error) from error
         if read.is_incomplete and not incomplete:
-            raise read.incomplete(answered)
+            raise read.incomplete(query, answered)
         return answered
 
     async def _answer_stored(
@@ -364,7 +365,7 @@ class Queries(Together):
         except Exception as error:
             raise _failed(view, answer, query, error) from error
         if view.read.is_incomplete and not incomplete:
-            raise view.read.incomplete(answered)
+            raise view.read.incomplete(query, answered)
         return Answered(answered, position)
 
     async def _answer_at(
@@ -467,12 +468,8 @@ def _failed(
     """
     if isinstance(error, (MillstreamError, *INTERRUPTS)):
         raise error
-    view.faults.tell(f"{view.name}.{_name_of(answer)}", type(query).__name__, error)
+    view.faults.tell(Fault(f"{view.name}.{getattr(answer, '__name__', 'answer')}", type(query).__name__, error))
     return AnswerFailed(view.name, type(query).__name__, said_by(error))
-
-
-def _name_of(answer: Callable[..., Any]) -> str:
-    return getattr(answer, "__name__", "answer")
 
 
 def _promised(query: type[Query[Any]]) -> Any:

@@ -28,7 +28,7 @@ from millstream.engine.application.about import About, own_about
 from millstream.engine.application.app import App
 from millstream.engine.application.applying import apply_all
 from millstream.engine.application.interrupts import INTERRUPTS
-from millstream.engine.application.messages import Event
+from millstream.engine.application.messages import Event, Query
 from millstream.engine.application.methods import Method
 from millstream.engine.application.sides import ReadSide, code_version_of, poison_of
 from millstream.engine.commits.applied import Applied
@@ -131,9 +131,10 @@ class ReadState:
         self.is_whole, self.is_incomplete = True, bool(self.left_out)
         return applied
 
-    def incomplete(self, answer: Any) -> ViewIncomplete:
+    def incomplete(self, query: Query[Any], answer: Any) -> ViewIncomplete:
         """The error for a caller that wants an answer of all events: the one that there is, and how many it lacks."""
-        return ViewIncomplete(self.view, self.head.position, self.left_out.count, self.left_out.skipped, answer)
+        name, left_out = type(query).__name__, self.left_out
+        return ViewIncomplete(self.view, name, self.head.position, left_out.count, left_out.skipped, answer)
 
     def skip_parked(self, position: int) -> int:
         """Leave out for good what is parked of the event at a position; returns how many that were."""
@@ -216,7 +217,8 @@ class ReadState:
         cause, parks = text_of(error), self._poison == "park"
         tell = self._observer.event_parked if parks else self._observer.event_skipped
         kind, key = type(event).__name__, self._key_of(event)
-        tell(view=self.view, position=position, event_type=kind, key=key, error=cause, raised=error)
+        told = applied.about.correlation
+        tell(view=self.view, position=position, event_type=kind, key=key, error=cause, raised=error, correlation=told)
         if parks:
             self._park(applied, cause)
         else:

@@ -10,9 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from millstream.engine.commits.commit import Head
 
-__all__ = ["Asked", "StorageAway", "StorageMoved", "StorageUnknown", "ViewStorage"]
+__all__ = [
+    "Asked",
+    "StorageAway",
+    "StorageMoved",
+    "StorageUnknown",
+    "StoredAs",
+    "TransactionControl",
+    "TransactionEnded",
+    "ViewStorage",
+]
 
 
 class StorageAway(Exception):
@@ -25,6 +36,27 @@ class StorageMoved(Exception):
 
 class StorageUnknown(Exception):
     """The storage is at a commit that the log does not have: it followed another history."""
+
+
+class TransactionControl(Exception):
+    """A statement was not executed, since it would begin or end a transaction. Its event can never be applied."""
+
+
+class TransactionEnded(Exception):
+    """A statement has ended the transaction that it was part of. Nothing was written, and nothing goes on in it."""
+
+
+class StoredAs(msgspec.Struct, frozen=True):
+    """One of a view's databases: its name, which code made it, how far it is, and whether it is in use by this code.
+
+    ``position`` is None where it has no head any more: another one has taken its place, or it was not finished.
+    """
+
+    view: str
+    name: str
+    is_current: bool
+    is_of_this_code: bool
+    position: int | None
 
 
 class Asked(Protocol):
@@ -84,6 +116,8 @@ class ViewStorage(Protocol):
 
         Raises:
             StorageAway: the transaction is over.
+            TransactionEnded: the same, and one of these statements has ended it.
+            TransactionControl: one of them would have.
             Exception: a statement failed.
         """
         ...
@@ -104,6 +138,49 @@ class ViewStorage(Protocol):
         """A question that is to be asked: ``answer`` is called with what it may look at, and the query."""
         ...
 
-    def close(self) -> None:
-        """Close all connections. Never raises."""
+    def beside(self) -> ViewStorage:
+        """A new one for the same view, which is empty, and not current.
+
+        Raises:
+            StorageAway: not now.
+        """
+        ...
+
+    def differing(self, other: Any, most: int) -> tuple[int, list[tuple[Any, Any, Any]]]:
+        """What another one of the same view has otherwise: how many rows, and the first ones: key, row here,
+        row there.
+
+        Raises:
+            StorageAway: not now.
+        """
+        ...
+
+    def take_place(self, before: Any, head: Head, notes: bytes) -> None:
+        """Be current instead of another one, at this head, in one transaction. Those that use the other one move on.
+
+        Raises:
+            StorageAway: not now: the other one is current still.
+        """
+        ...
+
+    def databases(self) -> list[StoredAs]:
+        """All that there are of this view, also of other code.
+
+        Raises:
+            StorageAway: not now.
+        """
+        ...
+
+    def drop(self, name: str | None = None) -> None:
+        """Remove one of `databases` that is not current; itself by default, when it was closed.
+
+        Raises:
+            StorageAway: not now.
+            LookupError: there is none of that name.
+            ValueError: it is current.
+        """
+        ...
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Close all connections. Questions that are under way are interrupted, after that time. Never raises."""
         ...

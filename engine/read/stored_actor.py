@@ -9,6 +9,7 @@ Here: what goes out together, what is done about what fails, and who is asked in
     another process has written               its head is read, and what it has written is passed over
     a statement of a page                     the page again, one commit after another
     a statement of a commit                   the commit again, one event after another, as the view's `poison` says
+    a statement has ended the transaction     the view faults there, whatever its `poison` says
     the head is none that the log has         the view faults: its database followed another history
 
 Invariants: each commit counts once, whichever process dies when; the writer never waits for any of this; no answer
@@ -26,14 +27,21 @@ import anyio
 from millstream.engine.application.app import App
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.decoded import DecodedCommit
-from millstream.engine.errors import AnswerFailed, EngineClosed, ViewBehind, ViewUnavailable
+from millstream.engine.errors import AnswerFailed, EngineClosed, ViewBehind, ViewFaulted, ViewUnavailable
 from millstream.engine.limits import Limits
+from millstream.engine.loop.collector import collecting_young_only
 from millstream.engine.loop.slices import Slicer
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
-from millstream.engine.read.actor import ViewActor, ViewEvent
-from millstream.engine.read.storage import StorageAway, StorageMoved, StorageUnknown, ViewStorage
+from millstream.engine.read.actor import ViewActor, ViewEvent, ViewStatus
+from millstream.engine.read.storage import (
+    StorageAway,
+    StorageMoved,
+    StorageUnknown,
+    TransactionEnded,
+    ViewStorage,
+)
 from millstream.engine.read.stored_state import StoredState
 from millstream.engine.read.stored_watches import StoredWatches
 from millstream.engine.read.watches import Question
@@ -81,6 +89,8 @@ class StoredActor(ViewActor):
         log: Callable[[], Log],
     ) -> None:
         super().__init__(app, index, limits, reader, observer, wanted)
+        self._app = app
+        self._index = index
         self._storage = storage
         self._log = log
         self._is_open = False
@@ -135,6 +145,10 @@ class StoredActor(ViewActor):
                 return answered, max(position, seen)
         except StorageAway as error:
             raise ViewUnavailable(self.name, str(error)) from error
+        except StorageUnknown as error:  # its file was removed
+            self._is_open = False
+            self.fault(error)
+            raise ViewFaulted(self.name, *self.read.fault or (0, error)) from error
         finally:
             self._asking -= 1
             asked.interrupt()
@@ -205,7 +219,8 @@ class StoredActor(ViewActor):
                     await slicer.rest()
                 if events >= _PAGE_EVENTS:
                     break
-            await self._apply_page(page, slicer)
+            with collecting_young_only():  # what a page gathers dies with it: a third of the time went to looking at it
+                await self._apply_page(page, slicer)
 
     async def _apply_page(self, page: Sequence[DecodedCommit], slicer: Slicer) -> None:
         """Apply whole commits. Those that the database has already are passed over.
@@ -267,6 +282,11 @@ class StoredActor(ViewActor):
             self._moved()
             self.watches.changed()
             return False
+        except StorageUnknown as error:  # its file was removed
+            self.read.rewind(*self._saved)
+            self._is_open = False
+            self.fault(error, self.read.head.position + 1)
+            return False
         except BaseException:
             self.read.rewind(before if before.number >= self._saved[0].number else self._saved[0], self._saved[1])
             raise
@@ -299,7 +319,7 @@ class StoredActor(ViewActor):
         """Write a page. Returns False if one of its statements fails: which one is found where they stand alone."""
         try:
             await self._in_thread(self._storage.write, statements, saved, after, notes)
-        except (StorageAway, StorageMoved):
+        except (StorageAway, StorageMoved, StorageUnknown):
             raise
         except Exception:  # noqa: BLE001 - it is raised again for its event
             return False
@@ -308,6 +328,7 @@ class StoredActor(ViewActor):
     async def _write_one_by_one(self, decoded: DecodedCommit) -> None:
         """Write a commit, one event after another; what fails is left out, or faults the view."""
         read, storage, raised, before = self.read, self._storage, None, self.read.head
+        position = decoded.start + 1
         await self._in_thread(storage.begin, self._saved[0])
         try:
             events = read.one_by_one(decoded)
@@ -316,6 +337,7 @@ class StoredActor(ViewActor):
                     statements = next(events) if raised is None else events.throw(raised)
                 except StopIteration:
                     break
+                position = read.applied_position
                 raised = await self._tried(statements)
             if read.fault is None:
                 after, notes = read.head, read.notes()
@@ -323,6 +345,9 @@ class StoredActor(ViewActor):
                 self._saved = after, notes
         except (StorageAway, StorageMoved):
             raise
+        except TransactionEnded as error:  # nothing can go on in it, so that neither parking nor skipping is left
+            read.rewind(before, self._saved[1])
+            read.fault = position, error
         except Exception as error:  # noqa: BLE001 - a constraint that is looked at with the commit: it is no event's alone
             read.rewind(before, self._saved[1])
             read.fault = decoded.start + 1, error
@@ -332,11 +357,89 @@ class StoredActor(ViewActor):
     async def _tried(self, statements: list[Any]) -> Exception | None:
         try:
             await self._in_thread(self._storage.try_these, statements)
-        except (StorageAway, StorageMoved):
+        except (StorageAway, StorageMoved, TransactionEnded):
             raise
         except Exception as error:  # noqa: BLE001 - the view's policy is asked
             return error
         return None
+
+    # Beside a live view.
+
+    @property
+    def storage(self) -> ViewStorage:
+        """Where its state is."""
+        return self._storage
+
+    def beside(self) -> StoredActor:
+        """One whose database is new, for the same view: what brings it on is `bring`, and no caller asks it.
+
+        Raises:
+            StorageAway: not now.
+        """
+        storage, log, app, index = self._storage.beside(), self._log, self._app, self._index
+        return StoredActor(app, index, self._limits, self._reader, Observer(), None, storage, log)
+
+    async def bring(self, until: int, slicer: Slicer, on_page: Callable[[], None] = lambda: None) -> None:
+        """Bring the database from the log to the commit of that number; if it is there or beyond, open it.
+
+        Raises:
+            ViewUnavailable: the database can't be written now.
+            Exception: the log can't be read, or the database can't be used.
+        """
+        try:
+            if not self._is_open:
+                await self._open()
+                self._is_open = True
+                self._moved()
+            reader = self._reader(self.read.head)
+            while self.read.head.number < until and self.read.fault is None:
+                page = await reader.page()
+                if page is None:
+                    return
+                await self._apply_all([each for each in page if each.head.number <= until], slicer)
+                on_page()
+        except (StorageAway, StorageMoved) as error:
+            raise ViewUnavailable(self.name, str(error)) from error
+
+    async def told(self, answer: Callable[[Any, Any], Any], query: Any) -> Any:
+        """What the database answers to a question, now.
+
+        Raises:
+            Exception: what answering raised.
+        """
+        return (await in_thread(self._storage.question(answer, query).run, limiter=self._questions, leave=True))[0]
+
+    async def differing(self, other: StoredActor, most: int) -> tuple[int, list[tuple[Any, Any, Any]]]:
+        """What another one has otherwise; see `ViewStorage.differing`.
+
+        Raises:
+            ViewUnavailable: one of them can't be read now.
+        """
+        try:
+            return await in_thread(self._storage.differing, other.storage, most)
+        except StorageAway as error:
+            raise ViewUnavailable(self.name, str(error)) from error
+
+    async def take(self, made: StoredActor) -> ViewStorage:
+        """Go on with the database of one that was made beside it, at the same commit; returns the one before. The
+        caller holds `still`.
+
+        Raises:
+            ViewUnavailable: not now: the live one stays.
+        """
+        before, is_faulted = self._storage, self.status is ViewStatus.FAULTED
+        head, notes = made.read.head, made.read.notes()
+        try:
+            await to_the_end(self._in_thread(made.storage.take_place, before, head, notes))
+        except StorageAway as error:
+            raise ViewUnavailable(self.name, str(error)) from error
+        self._storage, self._saved, self._is_open = made.storage, (head, notes), True
+        self.read.rewind(head, notes)
+        if is_faulted and self._life.on(ViewEvent.MENDED):
+            self._signal()
+        self._moved()
+        self.watches.changed()
+        return before
 
     async def replay_parked(self, keep: object, *, without: int | None = None) -> int:
         """Try again what is parked, between two commits; what comes of it is one transaction.
@@ -361,7 +464,7 @@ class StoredActor(ViewActor):
             skipped = 0 if without is None else left_out.skip(without)
             try:
                 applied, notes = await self._in_thread(self._try_again, left_out)
-            except (StorageAway, StorageMoved) as error:
+            except (StorageAway, StorageMoved, TransactionEnded) as error:
                 raise ViewUnavailable(self.name, str(error)) from error
             self._saved = self.read.head, notes
             self.read.rewind(self.read.head, notes)

@@ -29,6 +29,12 @@ class StoredState(ReadState):
         self._statements: list[Any] = []
         super().reset()
 
+    @property
+    def applied_position(self) -> int:
+        """The position of the event whose statements were given last."""
+        assert self._applied is not None, "an event is applied"
+        return self._applied.position
+
     def taken(self) -> list[Any]:
         """The statements since the last call, in order."""
         taken = self._statements[:]
@@ -89,13 +95,14 @@ class StoredState(ReadState):
     def _applier(self, method: Method) -> Callable[[Any], None]:
         bound: Callable[..., Iterable[Any]] = method.function.__get__(self.state)
         wants_about, statements = method.wants_more, self._statements
+        more = statements.append
 
         def apply(event: Any) -> None:
             before = len(statements)
             try:
                 for each in bound(event, self._about()) if wants_about else bound(event):
                     # A copy: what it goes on with may be the same dict.
-                    statements.append((each[0], {**each[1]}) if isinstance(each, tuple) else each)
+                    more((each[0], {**each[1]}) if isinstance(each, tuple) else each)
             except BaseException:
                 del statements[before:]
                 raise

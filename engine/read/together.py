@@ -1,4 +1,4 @@
-"""Several questions at one position: what `ask_all` is.
+"""Several questions at one position: what `ask_all` does.
 
 Here: bringing the views that are asked to one position, and asking them in one turn. Not here: one question
 (`queries`), and what holds a view (`holds`).
@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from typing import Any, TypeVar, overload
+from typing import Any
 
 from millstream.engine.application.messages import Answered, Query, Token, position_of
+from millstream.engine.application.together import AsksTogether
 from millstream.engine.application.validation import checked_timeout
 from millstream.engine.errors import NotYetVisible
 from millstream.engine.loop.clock import elapsed
@@ -22,14 +23,8 @@ from millstream.engine.read.stored_actor import StoredActor
 
 __all__ = ["Together"]
 
-Answer1 = TypeVar("Answer1")
-Answer2 = TypeVar("Answer2")
-Answer3 = TypeVar("Answer3")
-Answer4 = TypeVar("Answer4")
-Answer5 = TypeVar("Answer5")
 
-
-class Together(Follows):
+class Together(Follows, AsksTogether):
     """A running application whose views can be asked together."""
 
     @abstractmethod
@@ -62,129 +57,52 @@ class Together(Follows):
     ) -> Answered[Any]:
         """What a view answers whose state lies in a database; raises the same."""
 
-    @overload
-    async def ask_all(
+    async def answer_all(
         self,
-        query1: Query[Answer1],
-        /,
+        queries: Iterable[Query[Any]],
         *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1]: ...
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        query2: Query[Answer2],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1, Answer2]: ...
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        query2: Query[Answer2],
-        query3: Query[Answer3],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1, Answer2, Answer3]: ...
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        query2: Query[Answer2],
-        query3: Query[Answer3],
-        query4: Query[Answer4],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1, Answer2, Answer3, Answer4]: ...
-    @overload
-    async def ask_all(
-        self,
-        query1: Query[Answer1],
-        query2: Query[Answer2],
-        query3: Query[Answer3],
-        query4: Query[Answer4],
-        query5: Query[Answer5],
-        /,
-        *,
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Answer1, Answer2, Answer3, Answer4, Answer5]: ...
-    @overload
-    async def ask_all(
-        self,
-        *queries: Query[Any],
-        after: Token | None = ...,
-        timeout: float | None = ...,
-        incomplete: bool = ...,
-    ) -> tuple[Any, ...]: ...
-    async def ask_all(
-        self,
-        *queries: Query[Any],
         after: Token | None = None,
         timeout: float | None = None,
         incomplete: bool = False,
-    ) -> tuple[Any, ...]:
-        """The answers to several questions, to one view or to several, all of them true at one position.
-
-        Views move by themselves, and are a few commits apart while much is written. Those that are ahead wait for the
-        others, for ``ask_all_ms_max`` at most; nothing else waits, and where they stand together nothing is awaited.
+    ) -> Answered[tuple[Any, ...]]:
+        """The answers to several questions, with the position at which all are true.
 
         Args:
-            queries: the questions; the answers come in their order, typed for up to five.
-            after: as `ask` takes it, and so are the others.
-            timeout: seconds to wait for the views, in all.
+            queries: the questions; the answers come in their order.
+            after: as `ask_all` takes it, and so are the others.
+            timeout: seconds.
             incomplete: whether incomplete answers will do.
 
         Raises:
-            UnknownMessage: no view answers one of them.
-            InvalidMessage: ``after`` is no token, a refusal without a position, or above the
-                log's head. A replica can't know the head, and waits.
-            NotYetVisible: a view did not get there in time, or not to where the others are within ``ask_all_ms_max``.
-            ViewBehind: too many queries wait for a view.
-            ViewFaulted: a view could not apply an event, and answers no more.
-            ViewIncomplete: a view has left out events; the error holds its answer.
-            AnswerFailed: a view raised while answering.
-            EngineClosed: the engine is not open.
-            WrongLoop: it was opened on another event loop.
+            as `ask_all`.
         """
         self._home.require()
         asked = [(*self._asked(query), query) for query in queries]
         views = list(dict.fromkeys(view for view, _, _ in asked))
-        await _meet(views, position_of(after), None if timeout is None else checked_timeout(timeout))
+        over = None if timeout is None else elapsed() + checked_timeout(timeout)
+        await _meet(views, position_of(after), _left(over))
         with ExitStack() as held:
             if not _stand_together(views):
-                seconds = self.limits.ask_all_ms_max / 1_000
+                most = self.limits.ask_all_ms_max / 1_000
                 async with AsyncExitStack() as stills:
                     for view in views:
                         if isinstance(view, StoredActor):  # what it writes just now may go beyond what it shows
                             await stills.enter_async_context(view.still)
-                    await _meet(views, 0, seconds)  # and no await from here on: nothing is half applied
+                    await _meet(views, 0, _left(over, most))  # and no await from here on: nothing is half applied
                     position = max(view.position for view in views)
                     for view in views:
                         held.enter_context(view.hold(position))
-                await _meet(views, position, seconds)
+                await _meet(views, position, _left(over, most))
             stored = {
                 index: await self._at_one_position(view, answer, query, incomplete)
                 for index, (view, answer, query) in enumerate(asked)
                 if isinstance(view, StoredActor)
             }
-            return tuple(
+            answers = tuple(
                 stored[index] if index in stored else self._answer(view, view.read, answer, query, incomplete)
                 for index, (view, answer, query) in enumerate(asked)
             )
+            return Answered(answers, views[0].position if views else max(0, position_of(after)))
 
     async def _at_one_position(
         self, view: StoredActor, answer: Callable[[Any, Any], Any], query: Query[Any], incomplete: bool
@@ -195,6 +113,12 @@ class Together(Follows):
         if answered.position != position:  # another process, whose database it is, too, does not wait
             raise NotYetVisible(view.name, answered.position, position, self.limits.ask_all_ms_max / 1_000)
         return answered.answer
+
+
+def _left(over: float | None, most: float | None = None) -> float | None:
+    """How many seconds there are until a moment, and so many at most."""
+    left = None if over is None else max(0.0, over - elapsed())
+    return left if most is None else most if left is None else min(left, most)
 
 
 async def _meet(views: Iterable[ViewActor], position: int, timeout: float | None) -> None:

@@ -43,7 +43,7 @@ from millstream.engine.errors.said import message_of
 from millstream.engine.limits import Limits
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.observers import Faults
+from millstream.engine.observers import Fault, Faults
 from millstream.engine.read.state import ReadState
 
 __all__ = ["Group", "Question", "Turns", "Watch", "Watched", "Watches"]
@@ -269,7 +269,8 @@ class Watch:
         view, group = self._watches.view, self._group
         if group.is_incomplete and not self._incomplete:
             answer, left_out = self.decode(group.data), view.read.left_out
-            raise ViewIncomplete(view.name, group.position, left_out.count, left_out.skipped, answer)
+            name = type(group.question.query).__name__
+            raise ViewIncomplete(view.name, name, group.position, left_out.count, left_out.skipped, answer)
 
     def _require_more(self) -> None:
         view, group = self._watches.view, self._group
@@ -431,7 +432,7 @@ class Watches:
         self._news.set()
 
     def _failed(self, question: Question, error: BaseException) -> AnswerFailed:
-        self.view.faults.tell(self.view.name, type(question.query).__name__, error)
+        self.view.faults.tell(Fault(self.view.name, type(question.query).__name__, error))
         failed = AnswerFailed(self.view.name, type(question.query).__name__, message_of(error))
         failed.__cause__ = error
         return failed

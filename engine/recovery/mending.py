@@ -10,16 +10,19 @@ Invariant: the state that takes a view's place is that of the very commit that t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, TypeAlias
 
 import msgspec
 
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Query
-from millstream.engine.errors import InvalidMessage, MillstreamError, NotKept, UnknownMessage, ViewFaulted
+from millstream.engine.commits.commit import Head
+from millstream.engine.errors import InvalidMessage, MillstreamError, UnknownMessage, ViewFaulted
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
+from millstream.engine.loop.threads import in_thread
+from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer
 from millstream.engine.read.actor import ViewActor, ViewStatus
 from millstream.engine.read.bringing import bring, let_go, new_state, resting
@@ -167,7 +170,7 @@ class Mending(Queries):
         Raises:
             UnknownMessage: there is no such view.
             InvalidMessage: another view answers one of the questions.
-            NotKept: its state lies in a database.
+            ViewUnavailable: the view's database can't be used now: the live one stays.
             ViewFaulted: today's code can't apply an event: the live state stays.
             LogCorrupt, EventsUnreadable, LogRefused: the log can't be read.
             SnapshotsLocked: ``millstream snapshot take`` is at work: the live state stays; try again when it is done.
@@ -178,8 +181,6 @@ class Mending(Queries):
         self._home.require()
         self._require_open()
         actor = self._named(_name_of(view))
-        if isinstance(actor, StoredActor):
-            raise NotKept(actor.name, "second state", "raise its code_version, and start: a database is made beside it")
         answers = [self._asked(query) for query in ask]
         for query, (answered_by, _) in zip(ask, answers, strict=True):
             if answered_by is not actor:
@@ -187,6 +188,8 @@ class Mending(Queries):
                 raise InvalidMessage(type(query).__name__, problem)
         async with self._past.turn(), self._while_open():
             questions = [(query, answer) for query, (_, answer) in zip(ask, answers, strict=True)]
+            if isinstance(actor, StoredActor):
+                return await self._make_anew_elsewhere(actor, questions, swap)
             return await self._make_anew(actor, questions, swap)
 
     async def _make_anew(self, actor: ViewActor, questions: Iterable[_Question], swap: bool) -> RebuiltView:
@@ -215,6 +218,34 @@ class Mending(Queries):
         await let_go(live if swap else made, resting(self.limits))
         return rebuilt
 
+    async def _make_anew_elsewhere(self, actor: StoredActor, questions: Iterable[_Question], swap: bool) -> RebuiltView:
+        """The same for a view whose state lies in a database: a new database beside it."""
+        started, made, slicer = elapsed(), await in_thread(actor.beside), resting(self.limits)
+        actor.rebuilding, swapped = (made.read, started), False
+        try:
+            for _ in range(_PASSES):
+                await made.bring((await self._end_of(actor)).number, slicer)
+            async with actor.still:
+                await made.bring((await self._end_of(actor)).number, slicer)
+                self._require_open()
+                if made.read.fault is not None:
+                    raise ViewFaulted(actor.name, *made.read.fault) from made.read.fault[1]
+                rebuilt = await _compared_elsewhere(actor, made, questions, elapsed() - started, swap)
+                if swap:
+                    before = await actor.take(made)
+                    swapped = True
+        finally:
+            actor.rebuilding = None
+            if not swapped:
+                await to_the_end(_removed(made))
+        if swap:
+            self._tell(rebuilt)
+            await to_the_end(in_thread(before.close, self.limits.stored_answer_seconds_max))
+        return rebuilt
+
+    async def _end_of(self, actor: ViewActor) -> Head:
+        return await self.log.head() if actor.status is ViewStatus.FAULTED else actor.head
+
     def _tell(self, rebuilt: RebuiltView) -> None:
         self.observers.view_rebuilt(
             view=rebuilt.view,
@@ -235,8 +266,7 @@ class Mending(Queries):
 
     async def _bring(self, made: ReadState, actor: ViewActor) -> None:
         """Bring a state to where the view is by now; of one that has faulted, to where the log ends."""
-        head = await self.log.head() if actor.status is ViewStatus.FAULTED else actor.head
-        await bring(made, self.app, self.log, self.limits, head.number)
+        await bring(made, self.app, self.log, self.limits, (await self._end_of(actor)).number)
 
     def _named(self, name: str) -> ViewActor:
         names = tuple(each.name for each in self._views)
@@ -252,10 +282,48 @@ async def _compared(
     found = [
         Difference(query, before, after)
         for query, answer in questions
-        if (before := _told(answer, live, query)) != (after := _told(answer, made, query))
+        if not _is_same(before := _told(answer, live, query), after := _told(answer, made, query))
     ]
     rows = await _rows_of(live, made, slicer)
     return RebuiltView(live.view, made.head.position, seconds, found, _left_out(live), _left_out(made), swap, *rows)
+
+
+async def _removed(made: StoredActor) -> None:
+    await made.close()
+    with suppress(Exception):  # it is listed, and can be dropped
+        await in_thread(made.storage.drop)
+
+
+async def _compared_elsewhere(
+    live: StoredActor, made: StoredActor, questions: Iterable[_Question], seconds: float, swap: bool
+) -> RebuiltView:
+    """What differs between two databases, both of which stand still. Of a live one that has faulted nothing is said."""
+    differences, rows = list[Difference](), (0, list[tuple[Any, Any, Any]]())
+    if live.answers:
+        for query, answer in questions:
+            before, after = [await _told_by(each, answer, query) for each in (live, made)]
+            if not _is_same(before, after):
+                differences.append(Difference(query, before, after))
+        rows = await live.differing(made, _ROWS_TOLD_MAX)
+    left_out = _left_out(live.read), _left_out(made.read)
+    named = [RowDifference(*each) for each in rows[1]]
+    return RebuiltView(live.name, made.head.position, seconds, differences, *left_out, swap, rows[0], named)
+
+
+async def _told_by(actor: StoredActor, answer: Callable[[Any, Any], Any], query: Query[Any]) -> Any:
+    try:
+        return await actor.told(answer, query)
+    except INTERRUPTS:
+        raise
+    except MillstreamError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - it is what differs, or does not
+        return repr(error)
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    """Whether two answers are equal, or differ in NaNs alone, each of which is equal to nothing."""
+    return bool(before == after) or repr(before) == repr(after)
 
 
 async def _rows_of(live: ReadState, made: ReadState, slicer: Slicer) -> tuple[int, list[RowDifference]]:
@@ -263,7 +331,7 @@ async def _rows_of(live: ReadState, made: ReadState, slicer: Slicer) -> tuple[in
     count, rows = 0, list[RowDifference]()
     compare = getattr(live.state, "__differing__", None)
     for found in () if compare is None else compare(made.state):
-        if found is not None:
+        if found is not None and not _is_same(*found[1:]):
             count += 1
             if len(rows) < _ROWS_TOLD_MAX:
                 rows.append(RowDifference(*found))

@@ -72,7 +72,8 @@ class Recovery:
         """
         stored = [part for part in parts if has_snapshots(part)]
         await self._catalog.restore(parts, slicer, alone=beside)
-        first = min((part.head for part in parts), key=_number, default=Head())
+        # Without parts there is nothing to bring: views in a database read the log by themselves, and check it then.
+        first = min((part.head for part in parts), key=_number) if parts else await self._log.head()
         saved = min((part.head.position for part in stored), default=None)
         if not beside:
             await self._check_tail(first, slicer)

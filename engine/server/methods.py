@@ -57,6 +57,7 @@ class Methods:
             "execute": commands.execute,
             "execute_many": commands.execute_many,
             "ask": questions.ask,
+            "ask_all": questions.ask_all,
             "watch": questions.watch,
             "unwatch": questions.unwatch,
             "follow": questions.follow,

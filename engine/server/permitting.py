@@ -28,7 +28,7 @@ def permitting(handler: Handler, method: str, role: str, permits: Permits) -> Ha
         role: whose it is.
         permits: what the role may do.
     """
-    if method not in ("execute", "execute_many", "ask", "watch"):
+    if method not in ("execute", "execute_many", "ask", "ask_all", "watch"):
         return handler
 
     def checked(connection: Peer, request: Any, batch: Batch | None) -> None:
@@ -55,6 +55,8 @@ def _tags(method: str, params: Any) -> list[str]:
         return [tag_of(type(params.command))]
     if method == "execute_many":
         return [_tag_of_any(command) for command in params.commands]
+    if method == "ask_all":
+        return [tag_of(type(query)) for query in params.queries]
     return [tag_of(type(params.query))]
 
 

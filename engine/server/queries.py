@@ -1,10 +1,14 @@
-"""What becomes of `ask`, `watch`, `unwatch` and `follow`: answers at once where they are there, and streams of them."""
+"""What becomes of `ask`, `ask_all`, `watch`, `unwatch` and `follow`.
+
+Here: answers at once where they are there, later where they are not, and streams of them. Not here: what changes
+something (`commands`).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,13 +16,14 @@ import anyio
 
 from millstream.engine.application.happened import Following
 from millstream.engine.application.messages import Answered, Query
-from millstream.engine.application.validation import at_in
+from millstream.engine.application.validation import at_in, encode
 from millstream.engine.errors import (
     AnswerFailed,
     EngineClosed,
     InvalidMessage,
     LimitReached,
     MillstreamError,
+    ProtocolViolated,
     UnknownMessage,
 )
 from millstream.engine.loop.clock import elapsed
@@ -32,7 +37,8 @@ from millstream.engine.server.output import Batch
 from millstream.engine.server.peer import Peer
 from millstream.engine.server.shares import Shares
 from millstream.engine.stores.events import event_pages
-from millstream.engine.wire.messages import Watching, answer_line, ended_line, events_line, rows_line
+from millstream.engine.wire.errors import INVALID_PARAMS
+from millstream.engine.wire.messages import AnsweredAll, Watching, answer_line, ended_line, events_line, rows_line
 
 __all__ = ["NUMBER_BYTES", "Queries"]
 
@@ -80,12 +86,19 @@ class Queries:
             else:
                 self._reply(connection, request, batch, Answered(*found))
         else:
-            waiting = self._waiting_for(params.query)
-            waiting.take(connection)
-            connection.in_flight += 1
-            connection.questions += 1
-            task = connection.spawn(self._answer_later(connection, request, batch))
-            task.add_done_callback(lambda _: waiting.give_back(connection))
+            self._later(connection, request, batch, params.query, (params.query,), partial(self._answer, params))
+
+    def ask_all(self, connection: Peer, request: Any, batch: Batch | None) -> None:
+        """Several answers, and the position at which all are true.
+
+        Raises:
+            ProtocolViolated: they are more than may be answered in one turn.
+        """
+        params, most = request.params, self._limits.turn_requests_max
+        if len(params.queries) > most:
+            most_said = f"at most turn_requests_max={most:,} queries in one request"
+            raise ProtocolViolated(INVALID_PARAMS, f"params of 'ask_all': {most_said}, not {len(params.queries):,}")
+        self._later(connection, request, batch, params.queries, params.queries, partial(self._answer_all, params))
 
     def watch(self, connection: Peer, request: Any, batch: Batch | None) -> None:
         """The answer now and each changed one, as notifications."""
@@ -124,43 +137,94 @@ class Queries:
 
     # Answers.
 
-    async def _answer_later(self, connection: Peer, request: Any, batch: Batch | None) -> None:
+    def _later(
+        self,
+        connection: Peer,
+        request: Any,
+        batch: Batch | None,
+        asked: Any,
+        queries: Iterable[Query[Any]],
+        answer: Callable[[float], Awaitable[Answered[Any]]],
+    ) -> None:
+        """Answer in a task.
+
+        Args:
+            connection: which one asks.
+            request: its request.
+            batch: the batch that it is in.
+            asked: what is held until it is answered.
+            queries: the same, one by one.
+            answer: answers it, and waits for so many seconds at most.
+
+        Raises:
+            LimitReached: as many as may wait for a view wait for it.
+        """
+        with ExitStack() as taken:
+            for waiting in {id(each): each for each in map(self._waiting_for, queries)}.values():
+                taken.enter_context(waiting.holding(connection))
+            task = connection.spawn(self._answer_later(connection, request, batch, asked, answer))
+            connection.in_flight += 1
+            connection.questions += 1
+            held = taken.pop_all()
+            task.add_done_callback(lambda _: held.close())
+
+    async def _answer_later(
+        self,
+        connection: Peer,
+        request: Any,
+        batch: Batch | None,
+        asked: Any,
+        answer: Callable[[float], Awaitable[Answered[Any]]],
+    ) -> None:
         """Answer once the view is there and the other side takes it: an answer that waits to be sent would only age."""
-        params = request.params
         try:
-            with self._asked.holding(connection, params.query), calling_as(connection.role):
-                answered = await self._waited_for(connection, params)
+            with self._asked.holding(connection, asked), calling_as(connection.role):
+                answered = await self._waited_for(connection, request.params, answer)
             self._reply(connection, request, batch, answered)
         except Exception as error:  # noqa: BLE001 - sent to the caller
             connection.fail(request.id, error, batch)
         connection.questions -= 1
         connection.settled()
 
-    async def _waited_for(self, connection: Peer, params: Any) -> Answered[Any]:
+    async def _answer(self, params: Any, timeout: float) -> Answered[Any]:
+        return await self._backend.answer(
+            params.query,
+            after=params.after or None,
+            at=at_in(params.at) if isinstance(params.at, str) else params.at,
+            timeout=timeout,
+            incomplete=params.incomplete,
+        )
+
+    async def _answer_all(self, params: Any, timeout: float) -> Answered[Any]:
+        return await self._backend.answer_all(
+            params.queries, after=params.after or None, timeout=timeout, incomplete=params.incomplete
+        )
+
+    async def _waited_for(
+        self, connection: Peer, params: Any, answer: Callable[[float], Awaitable[Answered[Any]]]
+    ) -> Answered[Any]:
         limit = self._limits.answer_seconds_max
         seconds = limit if params.timeout is None else min(params.timeout, limit)
         until = elapsed() + seconds
         with anyio.CancelScope() as scope, _among(connection.waits, scope):
             while True:
                 await connection.writable()
-                answered = await self._backend.answer(
-                    params.query,
-                    after=params.after or None,
-                    at=at_in(params.at) if isinstance(params.at, str) else params.at,
-                    timeout=max(0.0, until - elapsed()),
-                    incomplete=params.incomplete,
-                )
+                answered = await answer(max(0.0, until - elapsed()))
                 if connection.has_room:
                     return answered
-        raise not_yet(self._backend, params.query, params.after, self._limits.ended_seconds_max)
+        raise not_yet(self._backend, _first(params), params.after, self._limits.ended_seconds_max)
 
     def _reply(self, connection: Peer, request: Any, batch: Batch | None, answered: Answered[Any]) -> None:
+        result: Any = answered
+        several = getattr(request.params, "queries", None)
+        if several is not None:
+            result = AnsweredAll(answered.answer, answered.position)
         try:
-            connection.reply(request.id, answered, batch)
+            connection.reply(request.id, result, batch)
         except MillstreamError:
             raise
         except Exception as error:
-            query = type(request.params.query)
+            query = type(_unwritten(several, answered.answer) if several is not None else request.params.query)
             view = self._backend.app.views[self._backend.app.queries[query].view]
             problem = f"its answer can't be written as JSON: {error}"
             raise AnswerFailed(view.__name__, query.__name__, problem) from error
@@ -274,6 +338,22 @@ def _apart(events: Sequence[T], position: Callable[[T], int]) -> list[Sequence[T
         parts.append(events[start:end])
         start = end
     return parts
+
+
+def _first(params: Any) -> Query[Any]:
+    """The question of an `ask`, or the first of an `ask_all`."""
+    query: Query[Any] = params.query if hasattr(params, "query") else params.queries[0]
+    return query
+
+
+def _unwritten(queries: Sequence[Query[Any]], answers: Sequence[Any]) -> Query[Any]:
+    """The first question whose answer can't be written as JSON."""
+    for query, answer in zip(queries, answers, strict=True):
+        try:
+            encode(answer)
+        except Exception:  # noqa: BLE001 - what it is was raised already, when all were written
+            return query
+    return queries[-1]
 
 
 def _is_small(answer: Any) -> bool:

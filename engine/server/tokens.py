@@ -32,7 +32,7 @@ class Role(StrEnum):
 
 
 _OPEN = frozenset({"authenticate", "health"})
-_READING = _OPEN | {"ask", "watch", "unwatch", "follow", "describe", "rpc.discover", "stats", "agenda"}
+_READING = _OPEN | {"ask", "ask_all", "watch", "unwatch", "follow", "describe", "rpc.discover", "stats", "agenda"}
 
 #: What each role may call; None is a connection that has not authenticated yet.
 MAY: Mapping[str | None, Set[str]] = {
@@ -84,7 +84,7 @@ def permitted_methods(permits: Permits) -> Set[str]:
     if permits.commands:
         methods |= {"execute", "execute_many"}
     if permits.queries:
-        methods |= {"ask", "watch"}
+        methods |= {"ask", "ask_all", "watch"}
     if permits.queries or "follow" in permits.methods:
         methods.add("unwatch")
     return methods

@@ -22,7 +22,7 @@ from millstream.engine.application.methods import place_of
 from millstream.engine.application.sides import Side, code_version_of, ends_of, is_keyed
 from millstream.engine.snapshots.stored_events import EventField, go_together, told
 
-__all__ = ["fingerprint_of", "fits"]
+__all__ = ["fingerprint_of", "fits", "type_shape"]
 
 #: The version of how states become pieces: another one makes all snapshots useless.
 _FORMAT = 2
@@ -58,6 +58,11 @@ def _made(side: type[Side]) -> str:
         parts += ("by key", sorted(str(event.__struct_config__.tag) for event in ends_of(side)))
     digest = blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
     return f"{digest} {told(map(_event, side.__appliers__))}".rstrip()
+
+
+def type_shape(annotation: Any) -> Any:
+    """A type as nested tuples of plain values, without what may differ from run to run."""
+    return _shape(kind_of(annotation), ())
 
 
 def fits(then: str, now: str) -> bool:

@@ -87,7 +87,9 @@ class Metrics(Observer):
         """One that was not taken."""
         self._commits_failed.inc()
 
-    def application_failed(self, *, place: str, message: str, error: BaseException, left_out: int) -> None:
+    def application_failed(
+        self, *, place: str, message: str, error: BaseException, left_out: int, correlation: str | None
+    ) -> None:
         """The application's code has raised; so many times more since the last time."""
         self._failures.labels(place).inc(1 + left_out)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from millstream.engine.application.app import App
 from millstream.engine.errors import InvalidMessage, UnknownMessage
 from millstream.engine.limits import Limits
-from millstream.engine.observers import Observer
+from millstream.engine.observers import Fault, Observer
 from millstream.engine.outside.attempts import Work
 from millstream.engine.outside.lane import Lane
 from millstream.engine.outside.outside import by_class
@@ -93,7 +93,7 @@ class Fakes:
             begun.add(turn[1].name)
             yield turn
 
-    def perform(self, lane: Lane, effect: Effect, tell: Callable[[str, str, BaseException], None]) -> Performed:
+    def perform(self, lane: Lane, effect: Effect, tell: Callable[[Fault], None]) -> Performed:
         """Perform one, with as many attempts as its method has. No time passes: fakes may sleep, and time out.
 
         Args:

@@ -28,6 +28,7 @@ from millstream.engine.application.validation import (
 )
 from millstream.engine.errors import MillstreamError, NotOnAgenda, Rejected, UnknownMessage
 from millstream.engine.limits import Limits
+from millstream.engine.observers import Fault
 from millstream.engine.testing.errors import SimulationError
 from millstream.engine.testing.fakes import Fakes
 from millstream.engine.testing.told import of_the_application, require_equal, said_of, why_parked
@@ -231,11 +232,11 @@ class Scenario:
         for number, (lane, effect) in enumerate(self._fakes.turns(lambda: self._state.agenda, methods)):
             if number >= _PERFORMED_MAX:
                 raise AssertionError(f"{number:,} effects were performed, and there are more: they lead to each other")
-            faults: list[tuple[str, str, BaseException]] = []
-            performed = self._fakes.perform(lane, effect, lambda *fault: faults.append(fault))  # noqa: B023
-            for _, _, error in faults:
-                if isinstance(error, SimulationError | AssertionError) or _is_of_the_test(error):
-                    raise error
+            faults: list[Fault] = []
+            performed = self._fakes.perform(lane, effect, faults.append)
+            for fault in faults:
+                if isinstance(fault.error, SimulationError | AssertionError) or _is_of_the_test(fault.error):
+                    raise fault.error
             if crash:
                 continue
             rows = self._rows()
@@ -392,7 +393,7 @@ class Scenario:
             raise view.fault[1]
         answer: Answer = own(entry.method.function(view.state, query))
         if view.is_incomplete and not incomplete:
-            raise view.incomplete(answer)
+            raise view.incomplete(query, answer)
         return answer
 
     def state(self, model: type[Any], key: str | None = None) -> Any:
@@ -482,7 +483,7 @@ class Scenario:
         self._named.update(timer.name for timer, _ in rows.timed)
         self._events += self._written.write(rows)
         self._unheard += rows.unheard
-        self._note_parked([error for _, _, error in rows.faults])
+        self._note_parked([fault.error for fault in rows.faults])
         if self._state.is_due:
             owed = self._rows()
             decide_owed(self._state, owed, self._limits)

@@ -1,5 +1,6 @@
 """Looking after a log that exists: verifying it, copying it while it is written, carrying it elsewhere."""
 
+from millstream.engine.read.storage import StoredAs
 from millstream.engine.stores.events import StoredEvent, stored_events
 from millstream.engine.upkeep.agenda import RefusedEntry, agenda_in, refused_in, settle_entry
 from millstream.engine.upkeep.attached import attached
@@ -9,6 +10,7 @@ from millstream.engine.upkeep.errors import BackupFailed, DigestMissing, ExportD
 from millstream.engine.upkeep.exchange import export_log, import_log
 from millstream.engine.upkeep.snapshots import TakenSnapshots, take_snapshots
 from millstream.engine.upkeep.states import ComparedState, compared_states, differing_parts, parked_in
+from millstream.engine.upkeep.stored_views import drop_stored_view, stored_views
 from millstream.engine.upkeep.verified import Verified
 from millstream.engine.upkeep.verify import verify_log
 from millstream.engine.upkeep.views import ComparedAnswer, MadeView, compare_answers, make_views
@@ -23,6 +25,7 @@ __all__ = [
     "ExportRefused",
     "MadeView",
     "RefusedEntry",
+    "StoredAs",
     "StoredEvent",
     "TakenSnapshots",
     "TargetRefused",
@@ -33,6 +36,7 @@ __all__ = [
     "compare_answers",
     "compared_states",
     "differing_parts",
+    "drop_stored_view",
     "export_log",
     "import_log",
     "make_views",
@@ -40,6 +44,7 @@ __all__ = [
     "refused_in",
     "settle_entry",
     "stored_events",
+    "stored_views",
     "take_snapshots",
     "verify_log",
 ]

@@ -20,13 +20,13 @@ from millstream.engine.application.app import App
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Query
 from millstream.engine.application.methods import answer_type
+from millstream.engine.application.sides import keeps_elsewhere
 from millstream.engine.application.validation import encode, reader
 from millstream.engine.errors import (
     AnswerFailed,
     InvalidMessage,
     LogRefused,
     MillstreamError,
-    NotKept,
     UnknownMessage,
     ViewFaulted,
 )
@@ -40,6 +40,7 @@ from millstream.engine.loop.uncancelled import to_the_end
 from millstream.engine.observers import Observer, Observers
 from millstream.engine.read.bringing import bring, new_state
 from millstream.engine.read.state import ReadState
+from millstream.engine.read.stored_actor import StoredActor
 from millstream.engine.recovery.catalog import Catalog, attached_catalog
 from millstream.engine.recovery.taking import require_reachable
 from millstream.engine.stores.address import log_at
@@ -49,6 +50,7 @@ from millstream.engine.stores.finding import commit_of
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
+from millstream.engine.upkeep.stored_views import actor_beside, bring_on, make_anew
 
 __all__ = ["ComparedAnswer", "MadeView", "compare_answers", "make_views"]
 
@@ -63,7 +65,8 @@ class MadeView(msgspec.Struct, frozen=True):
     """What making a view's state has come to.
 
     It is that of ``position``, was made from the event after ``began_after`` on, and has ``left_out`` so many events.
-    ``stored`` says whether it is in a snapshot now; a log line says why not.
+    ``stored`` says whether it is in a snapshot now; a log line says why not. A view in SQL is in its database, whose
+    size is given as 0.
     """
 
     view: str
@@ -85,8 +88,8 @@ class ComparedAnswer(msgspec.Struct, frozen=True):
 
     @property
     def differs(self) -> bool:
-        """Whether the two are not equal."""
-        return bool(self.server != self.here)
+        """Whether the two are not equal. A NaN is the same as a NaN here."""
+        return bool(self.server != self.here) and repr(self.server) != repr(self.here)  # NaN is the same as NaN
 
 
 async def make_views(
@@ -124,9 +127,9 @@ async def make_views(
         Exception: a store failed.
     """
     limits, observer, views = limits or Limits(), Observers(observers), tuple(views)
-    wanted = _indexes(app, views)
+    in_memory, elsewhere = _indexes(app, views)
     async with _attached(log, app) as found:
-        made = [new_state(app, index, limits) for index in wanted]
+        made = [new_state(app, index, limits) for index in in_memory]
         if not anew:
             async with attached_catalog(found.snapshots, found, Observer()) as catalog:
                 await catalog.restore(made, Slicer(_SLICE_MS), alone=True)
@@ -147,18 +150,38 @@ async def make_views(
                     raise ViewFaulted(read.view, *read.fault) from read.fault[1]
                 seconds.append(elapsed() - started)
         sizes = await _stored(found, made, limits, observer, anew=anew) if made else []
-    return [
-        MadeView(
-            read.view,
-            read.head.position,
-            began_after,
-            read.left_out.count + read.left_out.skipped,
-            size_bytes or 0,
-            took,
-            size_bytes is not None,
-        )
-        for read, began_after, took, size_bytes in zip(made, began, seconds, sizes, strict=True)
-    ]
+        in_sql = [
+            await _made_elsewhere(found, app, index, limits, anew=anew, on_progress=on_progress) for index in elsewhere
+        ]
+    in_snapshots = map(_made_view, made, began, seconds, sizes)
+    return [*in_snapshots, *(each for each in in_sql if views or each.position > each.began_after)]
+
+
+def _made_view(read: ReadState, began_after: int, seconds: float, size_bytes: int | None) -> MadeView:
+    left_out = read.left_out.count + read.left_out.skipped
+    position, is_stored = read.head.position, size_bytes is not None
+    return MadeView(read.view, position, began_after, left_out, size_bytes or 0, seconds, is_stored)
+
+
+async def _made_elsewhere(
+    log: Log, app: App, index: int, limits: Limits, *, anew: bool, on_progress: Callable[[str, int, int], None]
+) -> MadeView:
+    """The same of a view in SQL: its database is brought on, or made anew beside the current one."""
+    started, head = elapsed(), await log.head()
+    async with actor_beside(log, app, index, limits) as actor:
+
+        def on_page(actor: StoredActor = actor) -> None:
+            on_progress(actor.name, actor.head.position, head.position)
+
+        began_after = 0
+        if anew:
+            actor = await make_anew(actor, head.number, on_page)
+        else:
+            await bring_on(actor, 0, on_page)
+            began_after = actor.head.position
+            await bring_on(actor, head.number, on_page)
+        left_out = actor.read.left_out.count + actor.read.left_out.skipped
+        return MadeView(actor.name, actor.head.position, began_after, left_out, 0, elapsed() - started, stored=True)
 
 
 async def compare_answers(
@@ -171,8 +194,9 @@ async def compare_answers(
 ) -> list[ComparedAnswer]:
     """Put queries to a running application and to the code here, each to both at the same position.
 
-    The states here are made from snapshots that fit this code, and from the log; nothing is stored. What a view has
-    left out is left out of its answers, on either side.
+    The states here are made from snapshots that fit this code, and from the log; nothing is stored, but the database of
+    a view in SQL, which is this code's own, is brought on. What a view has left out is left out of its answers, on
+    either side.
 
     Args:
         log: that of the running application, in a store that other processes can read.
@@ -193,13 +217,20 @@ async def compare_answers(
     for query in queries:
         if type(query) not in app.queries:
             raise UnknownMessage("query", type(query).__name__, app.name, known)
-    states = {index: new_state(app, index, limits) for index in {app.queries[type(query)].view for query in queries}}
+    indexes = {app.queries[type(query)].view for query in queries}
     compared = []
-    async with _attached(log, app) as found:
+    async with _attached(log, app) as found, AsyncExitStack() as stack:
+        states: dict[int, ReadState | StoredActor] = {}
+        for index in sorted(indexes):
+            if keeps_elsewhere(app.views[index]):
+                states[index] = await stack.enter_async_context(actor_beside(found, app, index, limits))
+            else:
+                states[index] = new_state(app, index, limits)
+        in_memory = [read for read in states.values() if isinstance(read, ReadState)]
         async with attached_catalog(found.snapshots, found, Observer()) as catalog:
-            await catalog.restore(list(states.values()), Slicer(_SLICE_MS), alone=True)
+            await catalog.restore(in_memory, Slicer(_SLICE_MS), alone=True)
         for read in states.values():
-            await bring(read, app, found, limits, (await found.head()).number, slicer=Slicer(_SLICE_MS))
+            await _bring(read, app, found, limits, (await found.head()).number)
         for query in queries:
             entry = app.queries[type(query)]
             read = states[entry.view]
@@ -209,9 +240,17 @@ async def compare_answers(
                 problem = f"the server answers as of position {position:,}, and it ends at {head.position:,}"
                 raise LogRefused(found.name, problem, _ITS_OWN)
             number = await commit_of(found, head.number, position)
-            await bring(read, app, found, limits, number, slicer=Slicer(_SLICE_MS))
-            compared.append(ComparedAnswer(query, position, answer, _here_answers(read, entry.method.function, query)))
+            await _bring(read, app, found, limits, number)
+            here = await _here_answers(read, entry.method.function, query)
+            compared.append(ComparedAnswer(query, position, answer, here))
     return compared
+
+
+async def _bring(read: ReadState | StoredActor, app: App, log: Log, limits: Limits, until: int) -> None:
+    if isinstance(read, StoredActor):
+        await read.bring(until, Slicer(_SLICE_MS))
+    else:
+        await bring(read, app, log, limits, until, slicer=Slicer(_SLICE_MS))
 
 
 async def _server_answers(server: Gateway, query: Query[Any], log: str, after: int) -> tuple[Any, int]:
@@ -232,12 +271,14 @@ async def _server_answers(server: Gateway, query: Query[Any], log: str, after: i
     return answered.answer, answered.position
 
 
-def _here_answers(read: ReadState, answer: Callable[[Any, Any], Any], query: Query[Any]) -> Any:
+async def _here_answers(side: ReadState | StoredActor, answer: Callable[[Any, Any], Any], query: Query[Any]) -> Any:
     """What a state answers, as it is once it was written as JSON; or why it does not."""
+    read = side.read if isinstance(side, StoredActor) else side
     if read.fault is not None:
         return str(ViewFaulted(read.view, *read.fault))
     try:
-        return reader(answer_type(type(query)))(encode(answer(read.state, query)))
+        told = await side.told(answer, query) if isinstance(side, StoredActor) else answer(read.state, query)
+        return reader(answer_type(type(query)))(encode(told))
     except INTERRUPTS:
         raise
     except MillstreamError as error:
@@ -246,15 +287,15 @@ def _here_answers(read: ReadState, answer: Callable[[Any, Any], Any], query: Que
         return str(AnswerFailed(read.view, type(query).__name__, said_by(error)))
 
 
-def _indexes(app: App, views: Sequence[str]) -> list[int]:
+def _indexes(app: App, views: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The views that are meant: those in memory, and those in SQL."""
     names = tuple(view.__name__ for view in app.views)
     for name in views:
         if name not in names:
             raise UnknownMessage("view", name, app.name, names)
-        if app.views[names.index(name)] not in app.views_in_memory:
-            raise NotKept(name, "snapshot", "it is brought on by the engine or the replica that runs it")
-    known = set(app.views_in_memory)
-    return [index for index, view in enumerate(app.views) if (view.__name__ in views if views else view in known)]
+    meant = [index for index, view in enumerate(app.views) if not views or view.__name__ in views]
+    in_sql = [index for index in meant if keeps_elsewhere(app.views[index])]
+    return [index for index in meant if index not in in_sql], in_sql
 
 
 @asynccontextmanager

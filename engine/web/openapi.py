@@ -69,6 +69,8 @@ _BODY_REFUSALS = {
     415: "it is not said to be JSON",
 }
 
+_RETRY_AFTER = {"description": "seconds, where it may succeed later", "schema": {"type": "integer"}}
+
 
 class Described(NamedTuple):
     """One message as an operation: the path below the prefix, the method of HTTP, and what OpenAPI says of it."""
@@ -176,7 +178,7 @@ def _question(tag: str, message: type[Any], schemas: _Schemas, kind: Operation) 
         "parameters": [*_fields(schemas.queries[tag], schemas), *_headers(kind)],
         "responses": {
             "200": _answer("What the view says.", kind, schemas.answers[tag]),
-            "304": {"description": "The caller has that answer."},
+            "304": {"description": "The caller has that answer.", "headers": _answer_headers(kind)},
             **_errors(kind, schemas, has_body=False),
         },
     }
@@ -259,13 +261,14 @@ def _operations(schemas: _Schemas) -> list[Described]:
 
 def _health(schemas: _Schemas) -> list[Described]:
     ready = {_JSON: {"schema": schemas.ours["Health"]}}
+    lives = {_JSON: {"schema": {"type": "object", "properties": {"live": {"const": True}}, "required": ["live"]}}}
     live = {"operationId": "health.live", "tags": ["health"], "summary": "Whether the process answers.", "security": []}
     state = {"operationId": "health.ready", "tags": ["health"], "summary": "Whether it is of use.", "security": []}
     text = {"text/plain": {"schema": {"type": "string"}}}
     metrics = {"operationId": "metrics", "tags": ["health"], "summary": "Metrics for Prometheus, where they are kept."}
     return [
         Described("/metrics", "get", {**metrics, "responses": {"200": {"description": "They.", "content": text}}}),
-        Described("/health/live", "get", {**live, "responses": {"200": {"description": "It does."}}}),
+        Described("/health/live", "get", {**live, "responses": {"200": {"description": "It does.", "content": lives}}}),
         Described(
             "/health/ready",
             "get",
@@ -322,10 +325,13 @@ def _body(schema: dict[str, Any], schemas: _Schemas) -> dict[str, Any]:
 
 
 def _answer(description: str, kind: Operation, schema: Any) -> dict[str, Any]:
-    headers = {
+    return {"description": description, "headers": _answer_headers(kind), "content": {_JSON: {"schema": schema}}}
+
+
+def _answer_headers(kind: Operation) -> dict[str, Any]:
+    return {
         each.name: {"description": each.says, "schema": dict(each.schema)} for each in _used_in(ANSWER_HEADERS, kind)
     }
-    return {"description": description, "headers": headers, "content": {_JSON: {"schema": schema}}}
 
 
 def _stream(description: str, data: Any) -> dict[str, Any]:
@@ -341,7 +347,12 @@ def _errors(kind: Operation, schemas: _Schemas, *, has_body: bool) -> dict[str, 
         for status, why in _BODY_REFUSALS.items():
             names.setdefault(status, []).append(why)
     problem = {PROBLEM: {"schema": schemas.ours["Problem"]}}
-    return {str(status): {"description": ", ".join(names[status]), "content": problem} for status in sorted(names)}
+    found = {}
+    for status in sorted(names):
+        found[str(status)] = {"description": ", ".join(names[status]), "content": problem}
+        if any(name in STATUSES and STATUSES[name].retry_after_seconds is not None for name in names[status]):
+            found[str(status)]["headers"] = {"Retry-After": _RETRY_AFTER}
+    return found
 
 
 def _meant(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import msgspec
 
 from millstream.engine.application.happened import Following, Happened, HappenedPage
 from millstream.engine.application.messages import Event, Query
-from millstream.engine.application.validation import encode
+from millstream.engine.application.validation import encode, require_reached
 from millstream.engine.client.client import Client
 from millstream.engine.read.watches import Watch
 from millstream.engine.server.backend import Backend, not_yet
@@ -71,6 +71,8 @@ async def events(backend: Served, types: Iterable[type[Event]], after: int, keys
     """
     if not isinstance(backend, Client):
         backend.require_position(after)
+    elif after and (there := await backend.health()).role == "writer":  # later, a browser would come again
+        require_reached(after, there.position)
     following: Following[Any] = backend.follow(types=types, after=after, keys=keys)
     told = after
     yield b":\n\n"

@@ -7,7 +7,7 @@ server reads them (`requests`), since they hold the application's messages.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -16,6 +16,7 @@ from millstream.engine.application.messages import Receipt
 from millstream.engine.wire.errors import INTERNAL_ERROR, ErrorObject, error_object
 
 __all__ = [
+    "AnsweredAll",
     "Count",
     "ErrorShape",
     "Failure",
@@ -35,6 +36,9 @@ __all__ = [
     "outcome_of",
     "rows_line",
 ]
+
+#: As a server has them, or as JSON.
+Answers_co = TypeVar("Answers_co", bound=Sequence[Any], covariant=True)
 
 #: Who a reply is for, as the caller named it. A request without one is a notification, and gets no reply.
 ReplyId: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | str | float | None
@@ -131,6 +135,13 @@ class Told(msgspec.Struct, gc=False):
     """The same as a server has it: each is what `outcome_of` makes."""
 
     outcomes: Sequence[Any]
+
+
+class AnsweredAll(msgspec.Struct, Generic[Answers_co], frozen=True, gc=False):
+    """The result of ``ask_all``: an answer to each question, in their order, all true at one position."""
+
+    answers: Answers_co
+    position: Count
 
 
 class _Done(msgspec.Struct, gc=False):

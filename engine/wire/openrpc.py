@@ -56,6 +56,14 @@ def describe(app: App) -> dict[str, Any]:
         },
         "required": ["answer", "position"],
     }
+    results["ask_all"] = {
+        "type": "object",
+        "properties": {
+            "answers": {"type": "array", "items": results["ask"]["properties"]["answer"], "minItems": 1},
+            "position": {"type": "integer", "minimum": 0},
+        },
+        "required": ["answers", "position"],
+    }
     return {
         "openrpc": "1.3.2",
         "info": {"title": app.name, "version": version("millstream")},

@@ -101,7 +101,8 @@ class Requests:
 
     def __init__(self, app: App, batch_max: int) -> None:
         self._app = app
-        self._batch_max = batch_max
+        #: How many requests a batch may have, and commands an ``execute_many``.
+        self.batch_max = batch_max
         known = _known.get(app)
         if known is None:
             known = _known[app] = _Known.of(app)
@@ -205,8 +206,8 @@ class Requests:
         Raises:
             ProtocolViolated: it has.
         """
-        if commands > self._batch_max:
-            most = f"at most in_flight_max={self._batch_max:,} commands in one request"
+        if commands > self.batch_max:
+            most = f"at most in_flight_max={self.batch_max:,} commands in one request"
             raise ProtocolViolated(INVALID_PARAMS, f"params of 'execute_many': {most}, not {commands:,}: split it")
 
     def _looked_at(self, line: bytes) -> Any:
@@ -224,7 +225,7 @@ class Requests:
             return _violated(PARSE_ERROR, f"this is no JSON in UTF-8 on one line: {error}")
         if not isinstance(found, list):
             return self._one(line, found)
-        if not 0 < len(found) <= self._batch_max:
+        if not 0 < len(found) <= self.batch_max:
             return self._bounded(found)
         raws: list[Raw] = msgspec.json.decode(line, type=list[Raw])
         return self._bounded([self._one(bytes(raw), each) for raw, each in zip(raws, found, strict=True)])
@@ -232,12 +233,12 @@ class Requests:
     def _bounded(self, batch: list[Any]) -> Any:
         if not batch:
             return _violated(INVALID_REQUEST, "a batch has at least one request")
-        if len(batch) > self._batch_max:
-            return _violated(INVALID_REQUEST, f"a batch has at most in_flight_max={self._batch_max:,} requests")
+        if len(batch) > self.batch_max:
+            return _violated(INVALID_REQUEST, f"a batch has at most in_flight_max={self.batch_max:,} requests")
         many: Any = self.types.get("execute_many")
         sizes = [len(each.params.commands) for each in batch if type(each) is many]
-        if sizes and len(batch) - len(sizes) + sum(max(1, size) for size in sizes) > self._batch_max:
-            most = f"in_flight_max={self._batch_max:,} requests, each command of an 'execute_many' counted"
+        if sizes and len(batch) - len(sizes) + sum(max(1, size) for size in sizes) > self.batch_max:
+            most = f"in_flight_max={self.batch_max:,} requests, each command of an 'execute_many' counted"
             return _violated(INVALID_REQUEST, f"a batch has at most {most}")
         return batch
 
@@ -294,6 +295,11 @@ class Requests:
                 wrong = self._wrong_message(kind, messages, given)
                 if wrong is not None:
                     return wrong
+        queries = params.get("queries")
+        if method == "ask_all" and isinstance(queries, list):
+            for each in queries:
+                if isinstance(each, dict) and (wrong := self._wrong_message("query", self._app.queries, each)):
+                    return wrong
         try:
             msgspec.convert(params, self._params[method])
         except Exception as error:  # noqa: BLE001 - its text is what the caller gets
@@ -347,6 +353,7 @@ def params_of(app: App) -> Mapping[str, type[msgspec.Struct]]:
         "ask": _params(
             "ask", ("query", _any_of(app.queries)), after, timeout, incomplete, ("at", Count | str | None, None)
         ),
+        "ask_all": _params("ask_all", ("queries", _some_of(app.queries)), after, timeout, incomplete),
         "watch": _params(
             "watch",
             ("query", _any_of(app.queries)),
@@ -437,6 +444,10 @@ class _Never(msgspec.Struct, tag="", tag_field="type"):
     """Stands where an application has no message of a kind: there is none like this either."""
 
     never: Annotated[int, Meta(ge=1, le=0)]
+
+
+def _some_of(messages: Iterable[type[Any]]) -> Any:
+    return Annotated[list[_any_of(messages)], Meta(min_length=1)]  # type: ignore[misc]
 
 
 def _any_of(messages: Iterable[type[Any]]) -> Any:

@@ -33,6 +33,7 @@ from millstream.engine.errors import (
 )
 from millstream.engine.errors.said import said_by
 from millstream.engine.limits import Limits
+from millstream.engine.observers import Fault
 from millstream.engine.write.entries import Effect, Entry, Outcome, Timer, settled_of
 from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable, tell
 from millstream.engine.write.state import WriteState
@@ -135,7 +136,7 @@ class Cascade:
         except BaseException as raised:  # noqa: BLE001 - it is parked with what it raised
             error = raised.__cause__ or raised if isinstance(raised, _Stop) else raised
             if len(rows.faults) == told:  # else its handler's failure was reported
-                rows.faults.append((f"timer {timer.id}", tag_in(timer.command.encode()), error))
+                rows.faults.append(self._fault(f"timer {timer.id}", tag_in(timer.command.encode()), error))
             kind, text = told_of(error)
             rows.sheet.add(timer.failed(kind, text))
             state.agenda.enter(replace(timer, error=kind, text=text))
@@ -155,7 +156,7 @@ class Cascade:
             told, _ = self._decide(command, _Place(effect.by, effect=effect.position))
         except _Stop as stopped:
             error = stopped.__cause__ or stopped
-            self._rows.faults.append((f"effect {effect.id}", type(command).__name__, error))
+            self._rows.faults.append(self._fault(f"effect {effect.id}", type(command).__name__, error))
             raise error from error.__cause__
         if told is not None:
             self._rows.unheard.append((effect.id, told))
@@ -191,7 +192,7 @@ class Cascade:
             error = raised.__cause__ or raised if isinstance(raised, _Stop) else raised
             if isinstance(error, ImpureHandler | ApplyFailed):
                 self._rows.is_damaged = True
-            self._rows.faults.append((reaction.method.place, type(event).__name__, error))
+            self._rows.faults.append(self._fault(reaction.method.place, type(event).__name__, error))
             self._park(event, place, error, self._commands - before)
             return False
         return True
@@ -310,7 +311,8 @@ class Cascade:
                 if isinstance(refusal, ApplyFailed | ImpureHandler):
                     rows.is_damaged = True
                     raise _Stop from refusal
-                rows.faults.append((state.app.commands[type(command)].method.place, tag, refusal.__cause__ or refusal))
+                place_of = state.app.commands[type(command)].method.place
+                rows.faults.append(self._fault(place_of, tag, refusal.__cause__ or refusal))
                 raise refusal from refusal.__cause__
             self._enter(tag, key, (), None, origin)
             rows.sheet.add(Refused(origin.command, _cut(refusal.code), _cut(refusal.message)))
@@ -321,6 +323,9 @@ class Cascade:
             self._enter_timers(found, key, command=origin.command)
         self.take(events)
         return None, answer
+
+    def _fault(self, place: str, message: str, error: BaseException) -> Fault:
+        return Fault(place, message, error, self._metadata.correlation)
 
     def _enter(self, tag: str, key: str | None, events: Sequence[Event], data: bytes | None, origin: Origin) -> None:
         self._commands += 1

@@ -6,33 +6,29 @@ Here: failing a draft, failing those who wait, and the way back. Not here: when 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from millstream.engine.application.messages import Receipt
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import (
-    ApplyFailed,
     CommitFailed,
     CommitsLost,
     Fenced,
-    HandlerFailed,
-    ImpureHandler,
     LogCorrupt,
     MillstreamError,
     OutcomeUnknown,
 )
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.slices import Slicer
-from millstream.engine.observers import Faults, Observer
+from millstream.engine.observers import Observer
 from millstream.engine.stores.port import Log
 from millstream.engine.write.batch import Draft
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.patience import Patience
-from millstream.engine.write.rows import Outcome
 from millstream.engine.write.state import WriteState
 
-__all__ = ["NotYet", "Rebuilt", "Repair", "fail_draft", "fail_queue", "tell_faults"]
+__all__ = ["NotYet", "Rebuilt", "Repair", "fail_draft", "fail_queue"]
 
 
 class Rebuilt(NamedTuple):
@@ -179,22 +175,3 @@ def fail_queue(queue: deque[Envelope], error: Callable[[], MillstreamError], cau
             promise.set_exception(refused)
             failed += 1
     return failed
-
-
-def tell_faults(faults: Faults, outcomes: Iterable[Outcome], beside: Iterable[tuple[str, str, BaseException]]) -> None:
-    """Tell of what user code raised, and who raised it.
-
-    Args:
-        faults: tells.
-        outcomes: of commands.
-        beside: what has failed of what follows from them: who, on what, with what.
-    """
-    for place, message, error in beside:
-        faults.tell(place, message, error)
-    for outcome in outcomes:
-        if isinstance(outcome, HandlerFailed):
-            faults.tell(outcome.handler, outcome.command, outcome.__cause__ or outcome)
-        elif isinstance(outcome, ApplyFailed):
-            faults.tell(outcome.model, outcome.event, outcome.__cause__ or outcome)
-        elif isinstance(outcome, ImpureHandler):
-            faults.tell(outcome.function, outcome.message_type, outcome)

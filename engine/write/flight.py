@@ -51,11 +51,13 @@ class Tellers:
 
     Args:
         observer: whom.
+        slow_ms: a commit that takes longer has a line of its own.
     """
 
-    __slots__ = ("_committed", "_traced")
+    __slots__ = ("_committed", "_slow_commit", "_slow_ms", "_traced")
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, slow_ms: float) -> None:
+        self._slow_commit, self._slow_ms = observer.slow_commit, slow_ms
         self._committed = observer.committed if has_hook(observer, "committed") else None
         self._traced = observer.traced if has_hook(observer, "traced") else None
 
@@ -80,6 +82,8 @@ class Tellers:
                 seconds=seconds,
                 traces=draft.sheet.traces,
             )
+        if (ms := seconds * 1e3) > self._slow_ms:
+            self._slow_commit(commit=head.number, ms=round(ms), bytes=decoded.size_bytes)
 
 
 class Flight:

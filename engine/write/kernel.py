@@ -94,8 +94,8 @@ def decide(
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
             failed = state.apply_failed(events, event, rows.position, error) if events else error
-            outcomes.append(decided_at(state.refusal(command, yielded, failed), rows.position))
-            rows.refused += 1
+            refusal = decided_at(state.refusal(command, yielded, failed), rows.position)
+            rows.refuse(refusal, None if terms is None else terms.metadata)
             if isinstance(failed, ApplyFailed | ImpureHandler):
                 rows.is_damaged = True
                 return

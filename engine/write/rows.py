@@ -20,8 +20,9 @@ from millstream.engine.application.validation import encode
 from millstream.engine.commits.columns import Sheet
 from millstream.engine.commits.commit import Head
 from millstream.engine.commits.record import Origin, Tenure, Timed
-from millstream.engine.errors import LimitReached, MillstreamError, Rejected
+from millstream.engine.errors import ApplyFailed, HandlerFailed, ImpureHandler, LimitReached, MillstreamError, Rejected
 from millstream.engine.limits import Limits
+from millstream.engine.observers import Fault
 from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.entries import Effect, Name, Timer
 from millstream.engine.write.state import WriteState
@@ -84,8 +85,8 @@ class Rows:
         self.is_damaged = False
         #: Something is owed that is to be decided before anything else, by the next commit.
         self.owes = False
-        #: What user code has raised beside outcomes: who, on what, and what.
-        self.faults: list[tuple[str, str, BaseException]] = []
+        #: What user code has raised.
+        self.faults: list[Fault] = []
         #: Timers that are set, and whether each counts from now.
         self.timed: list[tuple[Timer, bool]] = []
         #: How many have been set in this commit: one without a name is named by that.
@@ -138,6 +139,24 @@ class Rows:
         self.events += events
         if chunk is not None or len(events) > 1:
             self.pack(chunk)
+
+    def refuse(self, refusal: MillstreamError, metadata: Metadata | None) -> None:
+        """The outcome of a command that does not stand; where its own code has failed, that is a fault, too.
+
+        Args:
+            refusal: what its caller gets.
+            metadata: the caller's.
+        """
+        self.outcomes.append(refusal)
+        self.refused += 1
+        correlation = None if metadata is None else metadata.correlation
+        error = refusal.__cause__ or refusal
+        if isinstance(refusal, HandlerFailed):
+            self.faults.append(Fault(refusal.handler, refusal.command, error, correlation))
+        elif isinstance(refusal, ApplyFailed):
+            self.faults.append(Fault(refusal.model, refusal.event, error, correlation))
+        elif isinstance(refusal, ImpureHandler):
+            self.faults.append(Fault(refusal.function, refusal.message_type, refusal, correlation))
 
     def note_answer(self, answer: bytes) -> None:
         """What the last command, which has an id, answered, as JSON: it is kept in the commit."""

@@ -15,6 +15,7 @@ from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.errors import InvalidMessage, MillstreamError, NotOnAgenda
 from millstream.engine.limits import Limits
+from millstream.engine.observers import Fault
 from millstream.engine.write.cascade import conclude, decide_owed, fire, told_of
 from millstream.engine.write.entries import (
     AgendaEntry,
@@ -73,7 +74,7 @@ def _decide_again(outcome: Outcome, state: WriteState, rows: Rows, limits: Limit
         raise
     except BaseException as error:  # noqa: BLE001 - it stays parked, with what it raised
         kind, text = told_of(error)
-        rows.faults.append((f"effect {outcome.id}", "a command", error))
+        rows.faults.append(Fault(f"effect {outcome.id}", "a command", error, outcome.metadata.correlation))
         again = Outcome(outcome.position, outcome.by, outcome.commands, outcome.key, outcome.metadata, kind, text)
         rows.sheet.add(again.failed())
         state.agenda.enter(again)

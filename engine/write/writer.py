@@ -48,8 +48,9 @@ from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.port import Log
 from millstream.engine.write.append import meaning_of, settle, write
 from millstream.engine.write.batch import Draft, fill
-from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue, tell_faults
+from millstream.engine.write.failure import NotYet, Rebuilt, Repair, fail_draft, fail_queue
 from millstream.engine.write.flight import Counts, Flight, Tellers
+from millstream.engine.write.gather import Gather
 from millstream.engine.write.mailbox import Mailbox
 from millstream.engine.write.owed import Owed
 from millstream.engine.write.patience import Patience
@@ -119,9 +120,10 @@ class Writer:
         self._followers = followers
         self._observer = observer
         self._faults = Faults(observer, elapsed)
-        self._tellers = Tellers(observer)
+        self._tellers = Tellers(observer, limits.slow_commit_ms)
         self._slicer = Slicer(limits.slice_ms_max)
         self._sealed = Head()
+        self._gather = Gather(limits.gather_ms_max / 1e3)
         self._draft: Draft | None = None
         self._flight: Flight | None = None
         #: Outcomes that stand, and are to be given: in the order in which their commands were decided.
@@ -172,7 +174,7 @@ class Writer:
         """The highest position that a caller can have been given; None if that can't be known any more.
 
         No caller gets a receipt before its commit is durable here, but a replica may have read that commit by then: of
-        one that is being written, and of one that failed and may be there all the same. Or another process writes now.
+        one that is being written, and of one that failed and may be there all the same. Another process may write too.
         """
         is_known = self.status is not WriterStatus.STOPPED and self.leadership.is_held
         return self._sealed.position if is_known else None
@@ -272,27 +274,24 @@ class Writer:
         if self._draft is not None and self._flight is None and self._is_due(self._draft):
             self._launch(self._draft)
             more = self._is_asked
-        if (
-            self._draft is not None and self._flight is None and self._draft.is_empty
-        ):  # refusals only, and all that they depend on is durable
+        if self._draft is not None and self._flight is None and self._draft.is_empty:  # refusals, of what is durable
             self._queue_outcomes(self._draft)
-            self._draft = None
-            more = True
+            self._draft, more = None, True
         self._owed.tell(_ANSWERS_MAX)
         if self.state is None and self._flight is None and self._draft is None and not self._owed:
             await self._rebuild()
         elif more or self._owed:
             await self._slicer.rest()
         elif self._flight is None:
-            if not self._closing:
-                await self._wait()
+            if self._draft is not None or not self._closing:
+                await self._wait(inf if self._draft is None else self._gather.until - elapsed())
         elif self._flight.error is None:
             await self._wait()
 
     async def _wait(self, within: float = inf) -> None:
         """Wait for a command, for the next timer, or for so many seconds."""
-        if self._draft is None:  # else for the commit before it, and what is due comes after
-            self._timetable.arm(self.mailbox.wake, within=within, looks=self.state is not None)
+        looks = self._draft is None and self.state is not None  # else what is due comes after the draft
+        self._timetable.arm(self.mailbox.wake, within=within, looks=looks)
         await self.mailbox.wait()
 
     def _decide(self) -> bool:
@@ -308,14 +307,13 @@ class Writer:
             draft = self._draft = Draft(self._sealed, max(clock, moment_of(self._sealed)), clock)
         elif draft.is_full(self._limits):
             return False
-        decided, refused = len(draft.outcomes), draft.refused
         fill(draft, queue, self.state, self._limits, self._timetable.due if self._is_time else None)
         for timer, is_measured in draft.timed:
             self._timetable.add(timer, is_measured=is_measured)
         draft.timed.clear()
-        if draft.refused > refused or draft.faults:
-            tell_faults(self._faults, draft.outcomes[decided:], draft.faults)
-            draft.faults.clear()
+        for fault in draft.faults:
+            self._faults.tell(fault)
+        draft.faults.clear()
         self.mailbox.skipped.extend(draft.skipped)
         draft.skipped.clear()
         self.mailbox.admit()
@@ -329,9 +327,11 @@ class Writer:
         """Whether to launch it, if nothing is in flight.
 
         While many are to be answered it waits for what they send next: with 1,000 callers 500 share a commit then, and
-        not 130, which is worth 15 %.
+        not 130, which is worth 15 %. For few it waits for a moment, where that pays.
         """
-        return not draft.is_empty and (len(self._owed) <= _ANSWERS_MAX or draft.is_full(self._limits))
+        if draft.is_empty or draft.is_full(self._limits) or len(self._owed) > _ANSWERS_MAX:
+            return not draft.is_empty and draft.is_full(self._limits)
+        return self._closing or not self._gather.lasts(len(draft.outcomes) + len(self.mailbox.queue), elapsed())
 
     def _launch(self, draft: Draft) -> None:
         """Start to write the draft."""
@@ -399,11 +399,11 @@ class Writer:
             self._flight = None
             self._queue_outcomes(draft)
         self._has_said_who(self._term + 1)
-        seconds = elapsed() - flight.since
+        ready = len(self.mailbox.queue) + (0 if self._draft is None else len(self._draft.outcomes))
+        seconds = (now := elapsed()) - flight.since
+        self._gather.landed(len(draft.outcomes), ready, now, seconds)
         self.counts.committed(draft.accepted, seconds)
         self._tellers.committed(draft, decoded, seconds)
-        if (ms := seconds * 1e3) > self._limits.slow_commit_ms:
-            self._observer.slow_commit(commit=decoded.head.number, ms=round(ms), bytes=decoded.size_bytes)
 
     def _has_said_who(self, term: int) -> None:
         """A commit that is durable says who writes in this term."""

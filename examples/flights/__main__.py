@@ -28,6 +28,7 @@ from examples.flights.data import Flight, moment, read_flights
 from examples.flights.days import Days
 from examples.flights.delays import DelayByHour, WorstRoutes
 from examples.flights.load import Load, load
+from examples.flights.months import Months, MonthsOf, months_of
 from examples.flights.plot import plot_delays
 from examples.flights.punctuality import PunctualityByCarrier
 from examples.flights.report import (
@@ -35,6 +36,7 @@ from examples.flights.report import (
     board_table,
     carriers_table,
     latency_table,
+    months_table,
     outcomes_table,
     routes_table,
 )
@@ -87,6 +89,7 @@ async def _first_life(console: Console, log: Path, flights: Sequence[Flight], da
         rate = report.commands / report.seconds
         console.print(f"loaded {report.commands:,} commands in {report.seconds:.1f} s: [bold]{rate:,.0f} commands/s[/]")
         await _show_answers(console, engine, flights, report)
+        await _require_months(console, engine, flights, report)
         with _stage(console, "took down all answers"):
             answers = await all_answers(engine, flights)
         closing = perf_counter()
@@ -133,6 +136,16 @@ async def _show_answers(console: Console, engine: Engine, flights: Sequence[Flig
         plot_delays(PLOT, await engine.ask(DelayByHour()), airports)
 
 
+async def _require_months(console: Console, engine: Engine, flights: Sequence[Flight], report: Load) -> None:
+    """Wait until the view in SQL is there, and see that its totals are those of the CSV."""
+    with _stage(console, "the months in SQL caught up, and were added up"):
+        months = await engine.ask(MonthsOf(), after=report.position)
+    console.print(months_table(months))
+    if months != months_of(flights, report.refused):
+        raise AssertionError("the months in SQL are not those of the CSV")
+    console.print("[bold green]the months in SQL are what the CSV says, less the flights that were refused[/]")
+
+
 async def _show(progress: Progress, report: Load, total: int) -> None:
     """Move the bar until the load is done."""
     task = progress.add_task("loading", total=total, rate="", rejected=0)
@@ -177,7 +190,7 @@ def _remove(console: Console, log: Path) -> None:
     """A demo starts from nothing: take away what an earlier run left."""
     log.parent.mkdir(parents=True, exist_ok=True)
     found = [path for path in (Path(f"{log}{end}") for end in ("", "-wal", "-shm", "-lock")) if path.exists()]
-    for path in found:
+    for path in (*found, *log.parent.glob(f"{log.name}-{Months.__name__}-*")):
         path.unlink()
     if found:
         console.print(f"removed the log of an earlier run: {log}")

@@ -13,6 +13,7 @@ from examples.flights.aircraft import HistoryOf
 from examples.flights.board import DeparturesAt
 from examples.flights.data import Flight, moment
 from examples.flights.delays import DelayByHour, DelayOnRoute, WorstRoutes
+from examples.flights.months import MonthsOf
 from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
 from millstream.engine import Engine, Query
 
@@ -25,8 +26,9 @@ BOARD_EVERY = timedelta(hours=6)
 async def all_answers(engine: Engine, flights: Sequence[Flight]) -> dict[str, bytes]:
     """A digest of the answer to each question, by the question as JSON."""
     encode = msgspec.json.Encoder().encode
+    after = engine.position
     return {
-        encode(question).decode(): blake2b(encode(await engine.ask(question)), digest_size=16).digest()
+        encode(question).decode(): blake2b(encode(await engine.ask(question, after=after)), digest_size=16).digest()
         for question in _questions(flights)
     }
 
@@ -39,6 +41,7 @@ def differences(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list
 def _questions(flights: Sequence[Flight]) -> Iterator[Query[Any]]:
     origins = sorted({flight.origin for flight in flights})
     yield PunctualityByCarrier()
+    yield from (MonthsOf(origin) for origin in (None, *origins))
     yield from (PunctualityOf(carrier) for carrier in sorted({flight.carrier for flight in flights}))
     yield WorstRoutes(rows=1_000, departed_min=1)
     for origin, destination in sorted({(flight.origin, flight.destination) for flight in flights}):

@@ -1,4 +1,4 @@
-"""The application: one write model, four views."""
+"""The application: one write model, four views in memory and one in SQL."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from examples.flights.aircraft import Aircraft
 from examples.flights.board import DeparturesBoard
 from examples.flights.delays import Delays
 from examples.flights.model import Flights
+from examples.flights.months import Months
 from examples.flights.punctuality import Punctuality
 from millstream.engine import App
 
 __all__ = ["app"]
 
-app = App(models=[Flights], views=[DeparturesBoard, Punctuality, Delays, Aircraft], name="flights")
+app = App(models=[Flights], views=[DeparturesBoard, Punctuality, Delays, Aircraft, Months], name="flights")

@@ -24,6 +24,7 @@ from examples.flights.board import DeparturesAt
 from examples.flights.data import START
 from examples.flights.days import Batch, Days
 from examples.flights.delays import DelayByHour, DelayOnRoute, WorstRoutes
+from examples.flights.messages import DepartFlight
 from examples.flights.punctuality import PunctualityByCarrier, PunctualityOf
 from millstream.engine import Engine, Query, Receipt, Rejected
 
@@ -44,6 +45,8 @@ class Load(Struct):
     #: By type of command, and by type and the code of the rejection.
     accepted: Counter[str] = field(default_factory=Counter)
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: The flights whose departure was rejected.
+    refused: set[str] = set()
     #: The moment that the commands have reached, and the last position that a receipt named.
     until: datetime = START
     position: int = 0
@@ -64,6 +67,8 @@ class Load(Struct):
                 raise outcome
             accepted[type(command)] -= 1
             self.rejected[type(command).__name__, outcome.code] += 1
+            if isinstance(command, DepartFlight):
+                self.refused.add(command.flight)
         for kind, count in accepted.items():
             self.accepted[kind.__name__] += count
         receipts = (outcome for outcome in reversed(outcomes) if isinstance(outcome, Receipt))

@@ -12,9 +12,18 @@ from examples.flights.board import Board, Status
 from examples.flights.data import new_york
 from examples.flights.delays import RouteDelay
 from examples.flights.load import Load
+from examples.flights.months import Month
 from examples.flights.punctuality import CarrierPunctuality
 
-__all__ = ["aircraft_table", "board_table", "carriers_table", "latency_table", "outcomes_table", "routes_table"]
+__all__ = [
+    "aircraft_table",
+    "board_table",
+    "carriers_table",
+    "latency_table",
+    "months_table",
+    "outcomes_table",
+    "routes_table",
+]
 
 _STYLES = {
     Status.SCHEDULED: "",
@@ -54,6 +63,15 @@ def carriers_table(carriers: Iterable[CarrierPunctuality]) -> Table:
             f"{_ratio(carrier.departure_delay, carrier.departed):+.1f} min",
             f"{_ratio(carrier.arrival_delay, carrier.reported):+.1f} min",
         )
+    return table
+
+
+def months_table(months: Iterable[Month]) -> Table:
+    """What SQL says of each month."""
+    table = _table("Months, in SQL", "month", numbers=("cancelled", "landed", "arrived late"))
+    for each in months:
+        late = f"{_ratio(each.minutes, each.reported):+.1f} min"
+        table.add_row(each.month, f"{each.cancelled:,}", f"{each.landed:,}", late)
     return table
 
 

@@ -146,6 +146,8 @@ KINDS = (
     "wrong",
     "ask",
     "later",
+    "ask all",
+    "ask all later",
     "large",
     "watch",
     "every",
@@ -186,6 +188,10 @@ BROKEN: dict[str, Callable[[], bytes]] = {
     "bad version": lambda: request("execute", {"command": _NEVER, "expected_version": 1}),
     "bad timeout": lambda: request("execute", {"command": _NEVER, "timeout": "soon"}),
     "bad metadata": lambda: request("execute", {"command": _NEVER, "metadata": {"who": "me"}}),
+    "ask none": lambda: request("ask_all", {"queries": []}),
+    "ask too many": lambda: request("ask_all", {"queries": [STOCK] * 6}),
+    "ask all of nonsense": lambda: request("ask_all", {"queries": [STOCK, 1, None, {}, [], {"type": "Noted"}]}),
+    "ask all at once": lambda: request("ask_all", {"queries": [STOCK], "at": 0}),
     "many unknown": lambda: request(
         "execute_many", {"commands": [{"type": "Noted", "text": "never"}, 1, None, {}, []]}
     ),
@@ -339,6 +345,8 @@ class World:
             "wrong": lambda: request("execute", {"command": wrong}, to),
             "ask": lambda: request("ask", {"query": STOCK}, to),
             "later": lambda: request("ask", {"query": STOCK, "after": 10**6}, to),
+            "ask all": lambda: request("ask_all", {"queries": [STOCK, notes, STOCK]}, to),
+            "ask all later": lambda: request("ask_all", {"queries": [STOCK, notes], "after": 10**6}, to),
             "large": lambda: request("ask", {"query": notes}, to),
             "watch": lambda: request("watch", {"query": notes}, to),
             "every": lambda: request("watch", {"query": notes, "every": True}, to),

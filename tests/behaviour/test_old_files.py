@@ -19,6 +19,7 @@ from millstream.engine.commits.marks import LOG_APPLICATION_ID, SNAPSHOTS_APPLIC
 from millstream.engine.stores.sqlite import schema
 from millstream.engine.upkeep import Downgrade, attached, export_log, import_log, stored_events, verify_log
 from tests.behaviour.written_by_0_1.bank import BalanceOf, Deposit, Transfer, app
+from tests.support import remarkable
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +61,7 @@ async def test_a_log_and_its_snapshots_open_and_the_snapshots_are_used(log: Path
     assert repeated == Receipt(commit=3, position=5, events=2, command_id="t-1", version=3, repeated=True)
     (opened,) = [line for line in lines if line["event"] == "opened"]
     assert (opened["commits"], opened["events"], opened["replayed"]) == (3, 5, 0)
-    assert [line["event"] for line in lines if line["log_level"] != "info"] == ["log_upgraded"]
+    assert remarkable(lines) == ["log_upgraded"]
 
 
 async def test_without_its_snapshots_the_log_says_the_same(log: Path) -> None:

@@ -18,12 +18,13 @@ from millstream.engine import (
     Engine,
     Event,
     HandlerFailed,
+    Metadata,
     Query,
     ViewFaulted,
     WriterUnavailable,
 )
 from millstream.engine.application.sides import Poison
-from millstream.engine.observers import Faults, Observer
+from millstream.engine.observers import Fault, Faults, Observer
 from millstream.handlers import WriteModel, applies, handles
 from millstream.views import View, answers
 from tests.support import Seen, settled
@@ -153,6 +154,26 @@ async def test_a_view_is_treated_by_its_policy_whatever_it_raises(raised: BaseEx
     assert [line["exc_info"] for line in told(log_lines, "event_skipped")] == [raised]
 
 
+async def test_a_line_names_the_conversation_that_led_to_it_where_there_is_one(log_lines: list[Any]) -> None:
+    RAISED["it"] = ValueError("a bug")
+    async with Engine(skipping, log="memory:") as engine:
+        for where in ("handler", "applier", "view"):
+            for metadata in (Metadata(correlation=f"order 7, {where}"), None):
+                await engine.execute_many([Do(where)], metadata=metadata)
+        with pytest.raises(AnswerFailed):
+            await engine.ask(Count(fail=True), after=2)
+    lines = [line for line in log_lines if line["event"] in ("application_failed", "event_skipped")]
+    assert [(line["event"], line.get("correlation", "none")) for line in lines] == [
+        ("application_failed", "order 7, handler"),
+        ("application_failed", "none"),
+        ("application_failed", "order 7, applier"),
+        ("application_failed", "none"),
+        ("event_skipped", "order 7, view"),
+        ("event_skipped", "none"),
+        ("application_failed", "none"),
+    ]
+
+
 async def test_an_answer_fails_alone_whatever_it_raises(raised: BaseException, log_lines: list[Any]) -> None:
     async with Engine(app, log="memory:") as engine:
         with pytest.raises(AnswerFailed) as failed:
@@ -207,10 +228,10 @@ def test_what_was_left_out_is_counted_in_the_next_one_that_is_told() -> None:
     now = [0.0]
     faults = Faults(Counter(), lambda: now[0])
     for _ in range(25):
-        faults.tell("Doer.do", "Do", ValueError())
+        faults.tell(Fault("Doer.do", "Do", ValueError()))
     assert found == [0] * 10
     now[0] = 1.0
-    faults.tell("Doer.do", "Do", ValueError())
+    faults.tell(Fault("Doer.do", "Do", ValueError()))
     assert found == [0] * 10 + [15]
 
 

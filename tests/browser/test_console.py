@@ -27,8 +27,11 @@ pytestmark = [
 
 HTML = "<img src=x onerror=\"window.hacked='yes'\"><script>window.hacked='yes'</script>"
 TOKENS = Tokens(
-    ["reader:a token for reading", "operator:a token for operating"],
-    roles={"operator": Permits(methods=frozenset({"stats", "follow", "agenda", "settle"}))},
+    ["reader:a token for reading", "operator:a token for operating", "clerk:a token for clerking"],
+    roles={
+        "operator": Permits(methods=frozenset({"stats", "follow", "agenda", "settle"})),
+        "clerk": Permits(commands=frozenset({"Order"}), methods=frozenset({"stats"})),
+    },
 )
 
 
@@ -223,9 +226,14 @@ async def test_who_may_only_look_can_press_nothing_and_an_operator_sends_no_comm
         await page.get_by_role("button", name="Use", exact=True).click()
         await expect(page.get_by_role("button", name="Retry")).to_be_enabled()
         await shown.tab("Commands")
+        await expect(page.get_by_role("button", name="Send")).to_be_disabled()
+        await page.get_by_label("Token").fill("a token for clerking")
+        await page.get_by_role("button", name="Use", exact=True).click()
+        await expect(page.get_by_role("button", name="Send")).to_be_enabled()
+        await page.get_by_role("button", name="Thank", exact=True).click()
         await page.get_by_label("order").fill("o2")
         await page.get_by_role("button", name="Send").click()
-        await expect(page.locator("#outcome")).to_contain_text("operator")
+        await expect(page.locator("#outcome")).to_contain_text("clerk")
         assert shown.engine.position == 1
 
 

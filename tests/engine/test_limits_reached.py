@@ -49,6 +49,7 @@ ELSEWHERE = {
     "mailbox_bytes_max": "tests/engine/server/test_limits.py",
     "clock_jump_seconds_max": "tests/handlers/test_timers.py",
     "store_retry_seconds": "tests/handlers/test_timers.py",
+    "gather_ms_max": "tests/engine/write/test_gather.py",
     "slow_commit_ms": "tests/engine/write/test_writer.py",
     "drain_seconds_max": "tests/engine/test_engine.py",
     "view_queue_commits_max": "tests/engine/read/test_actor.py",

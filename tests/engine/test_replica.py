@@ -20,6 +20,7 @@ from millstream.engine import (
     Answered,
     App,
     Command,
+    DefinitionError,
     Engine,
     EngineClosed,
     Gateway,
@@ -203,6 +204,8 @@ async def test_an_answer_that_changes_the_view_is_found_out(place: Place) -> Non
 
 async def test_a_replica_without_a_writer_takes_no_commands(place: Place) -> None:
     async with Engine(shop, log=place.log()), Replica(shop, log=place.log()) as replica:
+        with pytest.raises(DefinitionError, match=r"such as Client\('unix://shop.sock'\), not a text"):
+            Replica(shop, log="shop.db", writer="unix://shop.sock")  # type: ignore[arg-type]
         with pytest.raises(NotLeader, match="send them to the writer, whose address it was not given") as raised:
             await replica.execute(Add("a", 1))
         assert raised.value.address is None

@@ -417,14 +417,20 @@ async def test_what_comes_of_one_that_somebody_has_dropped_is_said_and_not_decid
     seen = Seen()
     async with Engine(shop, log=MemoryLog(), effects=[Payments(bank)], observers=[seen]) as engine:
         release = bank.hold("o1")
-        await engine.execute(Buy("o1"))
+        await engine.execute(Buy("o1"), metadata=Metadata(correlation="basket 7"))
         await until(lambda: bank.running)
         await engine.agenda.drop("effect:1/Payments.charge")
         release()
         await until(lambda: seen.names("effect_superseded"))
         assert shop_of(engine).confirmed == []
     (facts,) = [facts for name, facts in seen.happened if name == "effect_superseded"]
-    assert facts == {"effect": "effect:1/Payments.charge", "how": "done", "commands": ["Confirm"], "problem": ""}
+    assert facts == {
+        "effect": "effect:1/Payments.charge",
+        "how": "done",
+        "commands": ["Confirm"],
+        "problem": "",
+        "correlation": "basket 7",
+    }
 
 
 async def test_one_that_is_cancelled_by_anybody_but_the_engine_is_parked_and_its_key_waits(bank: Bank) -> None:
@@ -440,12 +446,14 @@ async def test_one_that_is_cancelled_by_anybody_but_the_engine_is_parked_and_its
 
     app, seen = App(models=[Shop], effects=[Nervous], name="shop"), Seen()
     async with Engine(app, log=MemoryLog(), effects=[Nervous()], observers=[seen]) as engine:
-        await engine.execute_many([Buy("o1", 13), Buy("o1"), Buy("o2")])
+        basket = Metadata(correlation="basket 7")
+        await engine.execute_many([Buy("o1", 13), Buy("o1"), Buy("o2")], metadata=basket)
         await until(lambda: bank.charged["o2"] and agenda_of(engine).parked)
         await settled()
         assert bank.orders == ["o2"]
         assert [entry.error for entry in agenda_of(engine).parked.values()] == ["CancelledError"]
-        assert len(seen.names("application_failed")) == 1
+        (facts,) = [facts for name, facts in seen.happened if name == "application_failed"]
+        assert facts["correlation"] == "basket 7"
         assert engine.stats().effects["Nervous.charge"].failed == 1
 
 

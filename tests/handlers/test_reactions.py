@@ -643,12 +643,14 @@ async def test_a_preview_says_which_reactions_would_follow_and_runs_none() -> No
 
 async def test_thousands_of_failing_reactions_rebuild_nothing_and_keep_nobody_waiting(log_lines: list[Any]) -> None:
     async with Engine(selling, log="memory:") as engine:
-        outcomes = await engine.execute_many([Order(f"o{number}", "fire", 1) for number in range(10_000)])
+        orders = [Order(f"o{number}", "fire", 1) for number in range(10_000)]
+        outcomes = await engine.execute_many(orders, metadata=Metadata(correlation="a sale"))
         assert {type(outcome) for outcome in outcomes} == {Receipt}
         assert (await engine.execute(Hold("a", "o", 1))).version == 1
         assert len(engine.agenda.entries()) == 10_000
     events = Counter(line["event"] for line in log_lines)
     assert (events["state_rebuilt"], 0 < events["application_failed"] < 1_000) == (0, True)
+    assert {line["correlation"] for line in log_lines if line["event"] == "application_failed"} == {"a sale"}
 
 
 async def test_what_is_asked_of_one_entry_at_once_has_an_order_in_the_log(place: Place) -> None:

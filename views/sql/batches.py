@@ -1,44 +1,72 @@
 """Statements of a page of events, gathered so that equal ones are executed together.
 
-Here: what may change places with what. Not here: executing them (`storage`).
+Here: what may change places with what. Not here: executing them (`executing`).
 
     two statements                                      keep their order
     --------------                                      ----------------
     on one table                                        always
     on different tables, each of which reads no other   no: equal ones come together
     one of which reads another table, or is text        always: everything before it is executed first
+    one of which is a function                          the same
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Delete, Executable, Insert, Table, Update
+from sqlalchemy import Connection, Delete, Executable, Insert, Table, Update
 from sqlalchemy.sql import visitors
 
-__all__ = ["Batch", "Batches", "Statement"]
+from millstream.engine.read.storage import TransactionControl
+from millstream.views.sql.control import control_in
+from millstream.views.sql.row_steps import RowStep
 
-#: What a method with ``@applies`` yields: a statement as it is, or one and the values of its parameters.
-Statement: TypeAlias = Executable | tuple[Executable, Mapping[str, Any]]
+__all__ = ["Batch", "Batches", "Call", "Gathered", "Rows", "Statement"]
+
+#: What a method with ``@applies`` yields: a statement as it is, or one and the values of its parameters; what a
+#: `SqlTable` makes; or a function, which is given the connection when everything before it was executed.
+Statement: TypeAlias = Executable | tuple[Executable, Mapping[str, Any]] | RowStep | Callable[[Connection], object]
 
 
 class Batch:
-    """One statement, and the values that it is executed with: several together, or none."""
+    """One statement, and the values that it is executed with: several together, or none. Whether all rows have values
+    for the same names is seen where they are executed.
+    """
 
-    __slots__ = ("parameters", "statement")
+    __slots__ = ("is_free", "parameters", "statement")
 
-    def __init__(self, statement: Executable, parameters: list[Mapping[str, Any]]) -> None:
+    def __init__(self, statement: Executable, parameters: list[Mapping[str, Any]], *, is_free: bool = False) -> None:
         self.statement = statement
         self.parameters = parameters
+        #: Whether it is none of those that only change one table: it may do anything.
+        self.is_free = is_free
 
     def takes(self, statement: Executable, parameters: Mapping[str, Any]) -> bool:
-        """Whether it may be executed together: it is the same statement, and has values for the same names. Of rows
-        with different names all but those of the first one would be dropped.
-        """
-        rows = self.parameters
-        return bool(rows) and rows[0].keys() == parameters.keys() and _is_same(self.statement, statement)
+        """Whether it may be executed together: it is the same statement, with values."""
+        return bool(self.parameters) and bool(parameters) and _is_same(self.statement, statement)
+
+
+class Rows:
+    """What becomes of rows of one table."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self, step: RowStep) -> None:
+        self.steps = [step]
+
+
+class Call:
+    """A function that is given the connection."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[Connection], object]) -> None:
+        self.function = function
+
+
+Gathered: TypeAlias = Batch | Rows | Call
 
 
 class Batches:
@@ -48,50 +76,83 @@ class Batches:
         #: The table that a statement is about, if it touches no other.
         self._tables: WeakKeyDictionary[Executable, Table | None] = WeakKeyDictionary()
 
-    def of(self, statements: Iterable[Statement]) -> list[Batch]:
+    def of(self, statements: Iterable[Statement]) -> list[Gathered]:
         """The same in as few batches as the order allows.
 
         Raises:
             TypeError: one is no statement.
+            TransactionControl: one would begin or end a transaction.
         """
-        found: list[Batch] = []
-        last: dict[Table, Batch] = {}
+        found: list[Gathered] = []
+        last: dict[Table, Batch | Rows] = {}
         latest: Any = None
         more: Any = None
-        names: Any = None
         for each in statements:
-            statement, parameters = each if isinstance(each, tuple) else (each, None)
-            if statement is latest and parameters and parameters.keys() == names:  # most: 0.2 µs instead of 1
-                more(parameters)
+            if isinstance(each, tuple):
+                statement: Any = each[0]
+                parameters: Mapping[str, Any] | None = each[1]
+                if statement is latest and parameters:  # most: 0.1 µs instead of 1
+                    more(parameters)
+                    continue
+            elif isinstance(each, RowStep):
+                if each.shape is latest:
+                    more(each)
+                else:
+                    latest, more = each.shape, self._rows_of(each, found, last).append
                 continue
+            else:
+                statement, parameters = each, None
             latest = None
             table = self._table_of(statement)
             if table is None:
                 last.clear()
-                found.append(Batch(statement, [] if parameters is None else [parameters]))
+                is_call = not isinstance(statement, Executable)
+                found.append(Call(statement) if is_call else Batch(statement, _listed(parameters), is_free=True))
                 continue
             before = last.get(table)
-            if before is not None and parameters and before.takes(statement, parameters):
+            if isinstance(before, Batch) and parameters and before.takes(statement, parameters):
                 before.parameters.append(parameters)
-                latest, more, names = statement, before.parameters.append, parameters.keys()
+                latest, more = statement, before.parameters.append
                 continue
-            last[table] = batch = Batch(statement, [] if parameters is None else [parameters])
+            last[table] = batch = Batch(statement, _listed(parameters))
             found.append(batch)
             if parameters:
-                latest, more, names = statement, batch.parameters.append, parameters.keys()
+                latest, more = statement, batch.parameters.append
         return found
 
-    def _table_of(self, statement: Executable) -> Table | None:
+    @staticmethod
+    def _rows_of(step: RowStep, found: list[Gathered], last: dict[Table, Batch | Rows]) -> list[RowStep]:
+        """Where the next steps of this table belong."""
+        shape = step.shape
+        before = last.get(shape.table)
+        if isinstance(before, Rows):
+            before.steps.append(step)
+            return before.steps
+        last[shape.table] = rows = Rows(step)
+        if shape.words is not None:
+            last[shape.words] = rows
+        found.append(rows)
+        return rows.steps
+
+    def _table_of(self, statement: Any) -> Table | None:
         try:
             return self._tables[statement]
-        except KeyError:
+        except (KeyError, TypeError):
             pass
-        except TypeError:
-            raise TypeError(f"an event yields statements of SQLAlchemy, not {statement!r:.80}") from None
         if not isinstance(statement, Executable):
+            if callable(statement) and not isinstance(statement, type):
+                return None
             raise TypeError(f"an event yields statements of SQLAlchemy, not {statement!r:.80}")
+        if (control := control_in(statement)) is not None:
+            raise TransactionControl(
+                f"an event's statements are part of its page's transaction, and {control} would begin or end one"
+            )
         table = self._tables[statement] = _only_table(statement)
         return table
+
+
+def _listed(parameters: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    return [] if parameters is None else [parameters]
 
 
 def _only_table(statement: Executable) -> Table | None:

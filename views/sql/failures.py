@@ -24,8 +24,11 @@ _SQLITE_AWAY = frozenset(
     }
 )
 #: Classes of PostgreSQL's SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): connection,
-#: invalid state as in a read-only transaction, rollback, resources, not in the state for it, operator.
-_SQLSTATE_AWAY = ("08", "25", "40", "53", "55", "57")
+#: rollback, resources, operator, system.
+_SQLSTATE_AWAY = ("08", "40", "53", "57", "58")
+#: And codes of other classes: a transaction that may only read, as on a standby, or was idle for too long; an object in
+#: use, a lock that was not available. What else is in theirs, as a VACUUM in a transaction, never succeeds.
+_SQLSTATES_AWAY = frozenset(("25006", "25P03", "25P04", "55006", "55P03"))
 
 
 def judged(error: Exception) -> Exception:
@@ -40,7 +43,7 @@ def judged(error: Exception) -> Exception:
     else:
         state = getattr(cause, "sqlstate", None)
         has_no_state = state is None and isinstance(error, exc.OperationalError | exc.InterfaceError)
-        is_away = has_no_state or (isinstance(state, str) and state[:2] in _SQLSTATE_AWAY)
+        is_away = has_no_state or (isinstance(state, str) and (state[:2] in _SQLSTATE_AWAY or state in _SQLSTATES_AWAY))
     return StorageAway(_said(cause or error)) if is_away or error.connection_invalidated else error
 
 

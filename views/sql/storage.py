@@ -8,16 +8,12 @@ process dies when, and however many there are.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import mkdtemp
 from threading import Condition, Lock
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    URL,
     BigInteger,
     Column,
     Connection,
@@ -27,32 +23,24 @@ from sqlalchemy import (
     RootTransaction,
     Table,
     Text,
-    create_engine,
-    event,
-    func,
     insert,
     select,
-    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.pool import QueuePool
 
 from millstream.engine.commits.commit import GENESIS, Head
-from millstream.engine.read.storage import StorageMoved, StorageUnknown
-from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like
-from millstream.views.sql.batches import Batches, Statement
+from millstream.engine.read.storage import StorageAway, StorageMoved, StorageUnknown, StoredAs, TransactionEnded
+from millstream.views.sql.batches import Batches, Rows, Statement
+from millstream.views.sql.differing import differing
 from millstream.views.sql.executing import Executor
 from millstream.views.sql.failures import judged
+from millstream.views.sql.places import Place
 
 __all__ = ["Look", "SqlStorage"]
 
-#: How long a statement waits for another program's lock, in SQLite.
-_BUSY_SECONDS = 1.0
 #: How long closing waits for questions that were interrupted.
 _ENDING_SECONDS_MAX = 5.0
-#: PostgreSQL has names of so many bytes at most.
-_NAME_CHARS_MAX = 63
 
 _own = MetaData()
 #: How far a view is: the last commit that is in its tables, and what it has left out.
@@ -84,9 +72,8 @@ class SqlStorage:
         name: the view's.
         fingerprint: of its tables and code. A database that was made for another one is not used.
         metadata: its tables.
-        url: the database. None: a file of SQLite.
-        file: that file. None: one that goes when this is closed.
-        like: the log, whose permissions the file gets.
+        place: where its database is.
+        generation: which one it is. None: the one that is current.
     """
 
     def __init__(
@@ -95,19 +82,19 @@ class SqlStorage:
         name: str,
         fingerprint: str,
         metadata: MetaData,
+        place: Place,
         *,
-        url: URL | None = None,
-        file: Path | None = None,
-        like: Path | None = None,
+        generation: int | None = None,
     ) -> None:
         self._view = view
         self._name = name
         self._fingerprint = fingerprint
         self._metadata = metadata
-        self._url = url
-        self._file = file
-        self._like = like
-        self._folder: Path | None = None
+        self.place = place
+        self._fixed = generation
+        self._generation = generation
+        #: What the database was when it was opened.
+        self._identity: object = None
         self._engines: tuple[Engine, Engine] | None = None
         self._batches = Batches()
         self._executor = Executor()
@@ -120,9 +107,10 @@ class SqlStorage:
 
     def open(self) -> tuple[Head, bytes]:
         with _judging():
+            self._move_to_current()
             writing, _ = self._opened()
             with writing.begin() as connection:
-                self._make_schema(connection)
+                self.place.prepare(connection, self._generation or 1)
                 _own.create_all(connection)
                 self._metadata.create_all(connection)
                 found = self._head(connection)
@@ -136,17 +124,20 @@ class SqlStorage:
                     found = self._head(connection)
         if found is None:
             raise StorageUnknown("its head has gone")
+        self._identity = self.place.identity(self._generation or 1)
         if found.fingerprint != self._fingerprint:
             raise StorageUnknown("its database was made by other code: give this code one of its own")
         return Head(found.number, found.position, found.recorded_at, bytes(found.digest)), bytes(found.notes)
 
     def write(self, statements: Sequence[Statement], before: Head, after: Head, notes: bytes) -> None:
         writing, _ = self._opened()
+        self._require_there()
         with _judging(), writing.begin() as connection:
             self._swap(connection, before, after, notes)  # first: what another process has done fails otherwise
             self._execute(connection, statements)
 
     def begin(self, before: Head) -> None:
+        self._require_there()
         with _judging():
             connection = self._opened()[0].connect()
             try:
@@ -162,12 +153,20 @@ class SqlStorage:
     def try_these(self, statements: Sequence[Statement]) -> None:
         assert self._trying is not None, "begin was called"
         connection, _ = self._trying
-        with _judging(), connection.begin_nested():
-            self._execute(connection, statements)
+        self._require_within(connection)
+        try:
+            with _judging(), connection.begin_nested():
+                self._execute(connection, statements)
+        except TransactionEnded:
+            raise
+        except Exception as error:
+            self._require_within(connection, error)
+            raise
 
     def commit(self, before: Head, after: Head, notes: bytes) -> None:
         assert self._trying is not None, "begin was called"
         connection, transaction = self._trying
+        self._require_within(connection)
         with _judging():
             self._swap(connection, before, after, notes)
             transaction.commit()
@@ -187,30 +186,80 @@ class SqlStorage:
     def question(self, answer: Callable[[Any, Any], Any], query: Any) -> _Question:
         return _Question(self, answer, query)
 
-    def close(self) -> None:
+    def beside(self) -> SqlStorage:
+        with _judging():
+            generations = [each for each in self.place.names().values() if each is not None]
+            made = max([self._generation or self.place.current(), *generations]) + 1
+        return SqlStorage(self._view, self._name, self._fingerprint, self._metadata, self.place, generation=made)
+
+    def differing(self, other: Any, most: int) -> tuple[int, list[tuple[Any, Any, Any]]]:
+        with _judging():
+            return differing(self._view, self._metadata, (self._opened()[1], other._opened()[1]), most)
+
+    def take_place(self, before: Any, head: Head, notes: bytes) -> None:
+        was = before._generation or self.place.current()
+        with _judging(), self._opened()[0].begin() as connection:
+            connection.execute(
+                update(_HEADS)
+                .where(_HEADS.c.view == self._name)
+                .values(_row(self._name, self._fingerprint, head, notes))
+            )
+            self.place.make_current(connection, self._generation or 1, was)
+        self._fixed, before._fixed = None, was
+
+    def databases(self) -> list[StoredAs]:
+        with _judging():
+            current = self.place.current()
+            return [
+                StoredAs(self._name, name, generation == current, generation is not None, self._position_of(name))
+                for name, generation in self.place.names().items()
+            ]
+
+    def _position_of(self, name: str) -> int | None:
+        found = self.place.head_of(name, "SELECT position FROM millstream_view")
+        return None if found is None else int(found[0])
+
+    def drop(self, name: str | None = None) -> None:
+        with _judging():
+            name, names = name or self.place.name(self._generation or 1), self.place.names()
+            if name not in names:
+                raise LookupError(f"view {self._name} has no database {name!r}: it has {', '.join(names) or 'none'}")
+            if names[name] == self.place.current():
+                raise ValueError(f"{name} is current: make the view anew, or change its code, before it is dropped")
+            self.place.drop(name)
+
+    def close(self, seconds: float = 0.0) -> None:
         with self._ended:  # a question that nothing waits for any more has a connection still
+            self._ended.wait_for(lambda: not self._asked, seconds)
             for question in self._asked:
                 question.interrupt()
             self._ended.wait_for(lambda: not self._asked, _ENDING_SECONDS_MAX)
         engines, self._engines = self._engines, None
         for each in engines or ():
             each.dispose()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._fixed is None:
+            self.place.close()
 
     # Inside.
+
+    def _move_to_current(self) -> None:
+        """Close a database in whose place another one is current by now."""
+        if self._fixed is None and self._engines is not None and self.place.current() != self._generation:
+            engines, self._engines, self._generation = self._engines, None, None
+            for each in engines:
+                each.dispose()
 
     @contextmanager
     def looking(self) -> Iterator[tuple[Connection, int]]:
         """A transaction that only reads, and the position of the head in it."""
+        self._require_there()
         with _judging():
             connection = self._opened()[1].connect()
         with connection, connection.begin():
             with _judging():
                 found = self._head(connection)
             if found is None:
-                raise StorageUnknown("its head has gone")
+                raise StorageAway("another database takes its place just now")
             yield connection, found.position
 
     @contextmanager
@@ -227,11 +276,25 @@ class SqlStorage:
 
     def look(self, connection: Connection) -> Look:
         """What an answering method is called with."""
-        return Look(self._view, connection)
+        return Look(self._view.__asked__(connection), connection)
 
     def _execute(self, connection: Connection, statements: Sequence[Statement]) -> None:
         for batch in self._batches.of(statements):
             self._executor.execute(connection, batch)
+            if not isinstance(batch, Rows) and getattr(batch, "is_free", True):
+                self._require_within(connection)
+
+    @staticmethod
+    def _require_within(connection: Connection, error: Exception | None = None) -> None:
+        """See that the transaction goes on: what is executed after its end would be a transaction of its own.
+
+        Raises:
+            TransactionEnded: it does not.
+        """
+        if not _is_within(connection):
+            raise TransactionEnded(
+                f"a statement has ended the transaction of its page: {error or 'a COMMIT'}"
+            ) from error
 
     def _head(self, connection: Connection, *, locked: bool = False) -> Any:
         wanted = select(_HEADS).where(_HEADS.c.view == self._name)
@@ -244,46 +307,24 @@ class SqlStorage:
             raise StorageMoved(f"it is not at commit {before.number:,} any more")
 
     def _opened(self) -> tuple[Engine, Engine]:
+        """Engines of the generation that is in use; without one, of the current one."""
         if self._engines is None:
-            is_sqlite = self._url is None or self._url.get_backend_name() == "sqlite"
-            self._engines = self._made() if is_sqlite else self._elsewhere()
+            if self._generation is None:
+                self._generation = self.place.current()
+            self._engines = self.place.engines(self._generation)
         return self._engines
 
-    def _made(self) -> tuple[Engine, Engine]:
-        if self._url is not None:
-            url = self._url
-            if not url.database or url.database == ":memory:":
-                raise StorageUnknown("a database of SQLite is a file: questions have connections of their own")
-        else:
-            if self._file is None:
-                self._folder = Path(mkdtemp(prefix="millstream-view-"))
-            path = self._file or Path(self._folder or ".") / "view"
-            make_like(str(path), self._like or path, OWNER_ONLY)
-            url = URL.create("sqlite", database=str(path))
-        return _sqlite(url, "BEGIN IMMEDIATE", only_reads=False), _sqlite(url, "BEGIN", only_reads=True)
+    def _require_there(self) -> None:
+        """See that what is open is what others would open: a file that was removed lives on until it is closed.
 
-    def _elsewhere(self) -> tuple[Engine, Engine]:
-        assert self._url is not None
-        mapped = {"schema_translate_map": {None: self._schema}}
-        writing = create_engine(self._url, pool_size=1, max_overflow=1, pool_pre_ping=True, execution_options=mapped)
-        reading = create_engine(self._url, pool_size=1, max_overflow=-1, pool_pre_ping=True, execution_options=mapped)
-        for each in (writing, reading):
-            event.listen(each, "connect", self._search)
-        return writing, reading.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-
-    @property
-    def _schema(self) -> str:
-        return f"{self._name.lower()[: _NAME_CHARS_MAX - 17]}_{self._fingerprint[:16]}"
-
-    def _search(self, connection: Any, record: object) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f'SET search_path TO "{self._schema}"')
-        connection.commit()
-
-    def _make_schema(self, connection: Connection) -> None:
-        if connection.dialect.name == "postgresql":  # two that make it at once would meet in its catalogue
-            connection.execute(select(func.pg_advisory_xact_lock(int(self._fingerprint[:15], 16))))
-            connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"'))
+        Raises:
+            StorageUnknown: it is not.
+        """
+        if self._identity is not None and self.place.identity(self._generation or 1) != self._identity:
+            raise StorageUnknown(
+                f"its database {self.place.name(self._generation or 1)} was removed or replaced while it was in use: "
+                "open the engine again, and it is made anew"
+            )
 
 
 class _Question:
@@ -326,26 +367,14 @@ def _judging() -> Iterator[None]:
         raise found from error
 
 
-def _sqlite(url: URL, begin: str, *, only_reads: bool) -> Engine:
-    """An engine whose transactions begin where they are said to begin, which sqlite3 by itself does not do:
-    https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable.
-    """
-    engine = create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=1,
-        max_overflow=-1 if only_reads else 1,
-        connect_args={"check_same_thread": False, "timeout": _BUSY_SECONDS},
-    )
-
-    def connected(connection: Any, record: object) -> None:
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"query_only={int(only_reads)}"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-    return engine
+def _is_within(connection: Connection) -> bool:
+    """Whether the driver's connection is in a transaction still, as far as it says so."""
+    if connection.closed or connection.invalidated:
+        return True  # that is an error of its own
+    driver: Any = connection.connection.driver_connection
+    if (info := getattr(driver, "info", None)) is not None and hasattr(info, "transaction_status"):
+        return bool(info.transaction_status)  # psycopg: 0 is idle
+    return bool(getattr(driver, "in_transaction", True))
 
 
 def _row(view: str, fingerprint: str, head: Head, notes: bytes) -> dict[str, Any]:

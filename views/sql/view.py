@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from sqlalchemy import MetaData, make_url
+from sqlalchemy import URL, Connection, MetaData, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -21,9 +21,13 @@ from millstream.engine.application.messages import Event, Query
 from millstream.engine.application.methods import Method, answer_type, declared, place_of
 from millstream.engine.application.sides import Poison
 from millstream.engine.errors import DefinitionError
+from millstream.views.sql.places import FilePlace, Place, SchemaPlace
 from millstream.views.sql.storage import Look, SqlStorage
 
 __all__ = ["SqlView"]
+
+#: What a view's database may be, as SQLAlchemy names it.
+_KINDS = ("sqlite", "postgresql")
 
 
 class SqlView:
@@ -40,7 +44,7 @@ class SqlView:
     Raises (when the class is made):
         DefinitionError: it has no ``metadata``; a decorated method has no usable annotation, two are for the same
             message, or the return type is not the query's answer; a method that answers takes no connection; or
-            ``database`` is no address.
+            ``database`` is no address, or one of another database than SQLite and PostgreSQL.
     """
 
     #: The tables. What else lies in the database is not touched.
@@ -55,6 +59,8 @@ class SqlView:
     #: is executed.
     poison: ClassVar[Poison] = "stop"
 
+    #: Whether a method that answers must take the connection: it could see nothing otherwise.
+    __needs_db__: ClassVar[bool] = True
     __appliers__: ClassVar[Mapping[type[Any], Method]] = {}
     __answerers__: ClassVar[Mapping[type[Any], Method]] = {}
 
@@ -64,14 +70,17 @@ class SqlView:
             raise DefinitionError("a view in SQL has its tables in `metadata`, a sqlalchemy.MetaData", place_of(cls))
         if cls.database is not None:
             try:
-                make_url(cls.database)
+                kind = make_url(cls.database).get_backend_name()
             except ArgumentError:
                 raise DefinitionError("its `database` is no address that SQLAlchemy reads", place_of(cls)) from None
+            if kind not in _KINDS:
+                problem = f"a view in SQL lies in {' or '.join(_KINDS)}, and its `database` is of {kind}"
+                raise DefinitionError(problem, place_of(cls))
         cls.__appliers__ = declared(cls, "applies", Event, more="about", yields=True)
         cls.__answerers__ = answerers = dict(declared(cls, "answers", Query, more="db"))
         for query, method in answerers.items():
             promised = answer_type(query)
-            if not method.wants_more:
+            if not method.wants_more and cls.__needs_db__:
                 problem = "a view in SQL answers with (self, query, db: sqlalchemy.Connection)"
                 raise DefinitionError(problem, method.place)
             if method.returns != promised:
@@ -80,19 +89,22 @@ class SqlView:
                     method.place,
                     place_of(query),
                 )
-            answerers[query] = method._replace(function=answering(_looking(method.function), promised))
+            answerers[query] = method._replace(function=answering(_looking(method), promised))
 
     @classmethod
     def __storage__(cls, log: str | None) -> SqlStorage:
         """The database, not open yet; ``log`` is the path of the log's file."""
         fingerprint = _fingerprint(cls)
-        if cls.database is not None:
-            url = make_url(cls.database)
-            return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata, url=url)
-        if log is None:
-            return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata)
-        file = Path(f"{log}-{cls.__name__}-{fingerprint[:8]}")
-        return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata, file=file, like=Path(log))
+        return SqlStorage(cls(), cls.__name__, fingerprint, cls.metadata, _place_of(cls, fingerprint, log))
+
+    def __asked__(self, connection: Connection) -> Self:
+        """The view as a method that answers sees it."""
+        return self
+
+    @classmethod
+    def __told__(cls) -> str:
+        """What the tables follow from beside what they are."""
+        return ""
 
     def snapshot(self) -> Iterator[bytes] | None:
         """None: the database is what is put aside."""
@@ -103,12 +115,27 @@ class SqlView:
         raise TypeError("a view in SQL has no snapshots")
 
 
-def _looking(function: Callable[..., Any]) -> Callable[[Look, Any], Any]:
+def _looking(method: Method) -> Callable[[Look, Any], Any]:
+    function: Callable[..., Any] = method.function
+
     @wraps(function)
     def answer(look: Look, query: Any) -> Any:
-        return function(look.view, query, look.connection)
+        more = (look.connection,) if method.wants_more else ()
+        return function(look.view, query, *more)
 
     return answer
+
+
+def _place_of(view: type[SqlView], fingerprint: str, log: str | None) -> Place:
+    if view.database is not None:
+        url = make_url(view.database)
+        if url.get_backend_name() != "sqlite":
+            return SchemaPlace(url, view.__name__, fingerprint)
+        return FilePlace(url)
+    if log is None:
+        return FilePlace(None)
+    url = URL.create("sqlite", database=f"{log}-{view.__name__}-{fingerprint[:8]}")
+    return FilePlace(url, Path(log), f"{Path(log).name}-{view.__name__}-")
 
 
 def _fingerprint(view: type[SqlView]) -> str:
@@ -116,4 +143,5 @@ def _fingerprint(view: type[SqlView]) -> str:
     tables = [str(CreateTable(table)) for table in view.metadata.sorted_tables]
     indexes = sorted(str(CreateIndex(each)) for table in view.metadata.sorted_tables for each in table.indexes)
     events = sorted(tag_of(event) for event in view.__appliers__)
-    return blake2b(repr((tables, indexes, events, view.code_version)).encode(), digest_size=16).hexdigest()
+    told = repr((tables, indexes, events, view.code_version)) + view.__told__()
+    return blake2b(told.encode(), digest_size=16).hexdigest()

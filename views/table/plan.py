@@ -90,23 +90,25 @@ class Plan(msgspec.Struct, frozen=True):
             _require_field(name, self.row, self.place)
 
 
-def plan_of(view: type, row: Any, says: Mapping[str, Any]) -> Plan:
+def plan_of(view: type, row: Any, says: Mapping[str, Any], *, kind: str = "TableView", in_memory: bool = True) -> Plan:
     """Read what a class says.
 
     Args:
         view: the class.
         row: the class of its rows.
         says: its class attributes ``key``, ``indexes``, ``ordered`` and ``text``; a key that it does not say is None.
+        kind: what such a class is called in errors.
+        in_memory: whether its indexes are ours, so that what is ordered needs the extra.
 
     Raises:
         DefinitionError: a name is none of a field of the rows, is named twice, or its values can't do what is asked; or
             an ordered index or text needs the extra ``tables``. Names the class, the field, and the fields there are.
     """
-    place, rows = place_of(view), row_type(row, place_of(view))
+    place, rows = place_of(view), row_type(row, place_of(view), kind)
     key = says["key"]
     if not isinstance(key, str):
         raise DefinitionError(
-            f'a TableView says which field of its rows is the key: key: ClassVar = "…"; {_fields_of(rows)}', place
+            f'a {kind} says which field of its rows is the key: key: ClassVar = "…"; {_fields_of(rows)}', place
         )
     _require_field(key, rows, place)
     _require_order(key, rows, "key", place)
@@ -122,7 +124,7 @@ def plan_of(view: type, row: Any, says: Mapping[str, Any]) -> Plan:
     for name in text:
         if not is_text(rows.fields[name]):
             raise DefinitionError(f"text is over fields that are str, and {name!r} is {rows.hints[name]!r}", place)
-    if (ordered or text) and find_spec("sortedcontainers") is None:
+    if in_memory and (ordered or text) and find_spec("sortedcontainers") is None:
         raise DefinitionError(f"{'ordered' if ordered else 'text'} needs the extra for tables: {_EXTRA}", place)
     plans = tuple(OrderedPlan(names, names if key in names[-1:] else (*names, key)) for names in ordered)
     return Plan(view.__name__, place, rows, key, hashed, plans, text)

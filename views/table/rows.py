@@ -45,18 +45,19 @@ class RowType(msgspec.Struct, frozen=True):
     hints: Mapping[str, Any]
 
 
-def row_type(cls: Any, place: str) -> RowType:
+def row_type(cls: Any, place: str, kind: str = "TableView") -> RowType:
     """Read a class of rows.
 
     Args:
         cls: what stands in the brackets of ``TableView[…]``.
         place: the view's class, for errors.
+        kind: what such a class is called.
 
     Raises:
         DefinitionError: it is no msgspec.Struct, is not frozen, compares by identity, or has a field that can change.
     """
     if not (isinstance(cls, type) and issubclass(cls, msgspec.Struct)):
-        raise DefinitionError(f"the rows of a TableView are of one class, a msgspec.Struct, not of {cls!r}", place)
+        raise DefinitionError(f"the rows of a {kind} are of one class, a msgspec.Struct, not of {cls!r}", place)
     places = (place_of(cls), place)
     config = cls.__struct_config__
     if not config.frozen:
@@ -70,11 +71,11 @@ def row_type(cls: Any, place: str) -> RowType:
             f"rows are compared by what they hold: {cls.__name__} has eq=False, leave it out", *places
         )
     try:
-        kind, hints = inspect.type_info(cls), get_type_hints(cls, include_extras=True)
+        read, hints = inspect.type_info(cls), get_type_hints(cls, include_extras=True)
     except Exception as error:
         raise DefinitionError(f"the fields of {cls.__name__} can't be read: {error}", *places) from error
-    assert isinstance(kind, inspect.StructType)
-    fields = {field.name: field.type for field in kind.fields}
+    assert isinstance(read, inspect.StructType)
+    fields = {field.name: field.type for field in read.fields}
     for name, each in fields.items():
         if can_change(each):
             raise DefinitionError(

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
 from millstream.engine.application.methods import place_of
 from millstream.engine.errors import DefinitionError, InvalidMessage
+from millstream.views.table.declaring import names_of, require_only_rows, row_of
 from millstream.views.table.indexes import Indexes
 from millstream.views.table.ordered import Entry, Stretch, stretch_of
 from millstream.views.table.pieces import pieces_of_rows, rows_of_piece
@@ -82,8 +83,8 @@ class TableView(View, Generic[R]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _require_only_rows(cls)
-        row = _row_of(cls)
+        require_only_rows(cls, TableView, _OWN)
+        row = row_of(cls, TableView)
         if row is None:
             return
         says = {"key": getattr(cls, "key", None), "indexes": cls.indexes, "ordered": cls.ordered, "text": cls.text}
@@ -122,31 +123,36 @@ class TableView(View, Generic[R]):
         key = self._key_of(row)
         self._note_and_write(key, self._rows.get(key), row)
 
-    def change(self, key: object, how: Callable[[R], R]) -> R:
+    def change(self, key: object, how: Callable[[R], R], new: R | None = None) -> R:
         """Put what ``how`` makes of a row in its place; returns it.
 
             self.change(event.seat, lambda row: replace(row, status="held"))
 
+        Args:
+            key: of the row.
+            how: makes the row that is kept of the one that is there.
+            new: what ``how`` is given where there is no such row yet; it has that key.
+
         Raises:
-            LookupError: there is no row with that key.
-            ValueError: the new row has another key: `remove` the old one and `put` the new one; or a NaN, as for `put`;
-                or ``how`` has changed that row by itself.
+            LookupError: there is no row with that key, and no ``new`` one.
+            ValueError: the row would have another key: `remove` the old one and `put` the new one; or a NaN, as for
+                `put`; or ``how`` has changed that row by itself.
             TypeError: as `put`.
         """
         old = self._rows.get(key)
-        if old is None:
+        if old is None and new is None:
             plan = self._indexes.plan
             raise LookupError(f"{plan.view} has no row with {plan.key} {key!r}")
-        new = how(old)
+        row = how(cast(R, new if old is None else old))
         if self._rows.get(key) is not old:
             raise ValueError(
                 f"what makes the new row of {key!r} has changed the table itself: it is given a row, and returns one"
             )
-        same = self._key_of(new)
+        same = self._key_of(row)
         if same != key:
             raise ValueError(f"a change keeps the key, and that of the row {key!r} would be another: remove, and put")
-        self._note_and_write(same, old, new)
-        return new
+        self._note_and_write(same, old, row)
+        return row
 
     def remove(self, key: object) -> R | None:
         """Remove a row; returns it, or None if there was none."""
@@ -424,9 +430,8 @@ class TableView(View, Generic[R]):
         return limit
 
 
-#: What a `TableView` has itself, so that no application's method may be called like it.
-_OWN = frozenset(name for name in vars(TableView) if not name.startswith("__") and callable(getattr(TableView, name)))
-_MAY_OVERRIDE = frozenset(("snapshot", "restore"))
+#: What no application's method may be called like.
+_OWN = names_of(TableView)
 
 
 def _last(entry: Entry) -> Any:
@@ -450,35 +455,6 @@ def _bound(by: str | tuple[str, ...], given: object) -> Entry | None:
     if not isinstance(given, tuple) or len(given) > len(by):
         raise TypeError(f"where by is {by!r}, a bound is a tuple of the first values of these, and not {given!r}")
     return given
-
-
-def _row_of(cls: type) -> Any:
-    """What stands in the brackets of ``TableView[…]``; None if that is a type variable."""
-    for each in cls.__mro__:
-        for base in each.__dict__.get("__orig_bases__", ()):
-            origin = get_origin(base)
-            if isinstance(origin, type) and issubclass(origin, TableView):
-                (row,) = get_args(base)
-                return None if isinstance(row, TypeVar) else row
-    raise DefinitionError(f"a TableView says what its rows are: class {cls.__name__}(TableView[…])", place_of(cls))
-
-
-def _require_only_rows(cls: type) -> None:
-    """See that a class has no state beside its rows, and no method in place of a table's own.
-
-    Raises:
-        DefinitionError: it has.
-    """
-    for each in cls.__mro__[: cls.__mro__.index(TableView)]:
-        for name, annotation in vars(each).get("__annotations__", {}).items():
-            if "ClassVar" not in str(annotation):
-                raise DefinitionError(
-                    f"the state of a TableView is its rows, which are undone together, and {name!r} would be beside "
-                    f"them: put it into a row or into another view; or write {name}: ClassVar if it never changes",
-                    place_of(each),
-                )
-        if taken := sorted(_OWN.difference(_MAY_OVERRIDE).intersection(vars(each))):
-            raise DefinitionError(f"{taken[0]!r} is what a TableView has itself: take another name", place_of(each))
 
 
 def _require_plan(cls: type[TableView[Any]]) -> Plan:

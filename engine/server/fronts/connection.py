@@ -27,6 +27,7 @@ __all__ = ["FrontConnection"]
 _SEQUENCE = (1 << NUMBER_BITS) - 1
 #: Replies to these are always taken into a batch: what they ask for is decided.
 _COMMANDS = frozenset(("execute", "execute_many", "settle"))
+_QUESTIONS = frozenset(("ask", "ask_all"))
 _STREAMS = frozenset(("watch", "follow"))
 _RESULT = b',"result"'
 
@@ -76,7 +77,11 @@ class FrontConnection(Connection):
     # What is passed on.
 
     def pass_on(self, request: Passing, batch: Batch | None) -> None:
-        """Send a request to the writer's process, or wait until that takes more."""
+        """Send a request to the writer's process, or wait until that takes more, or until fewer are in flight."""
+        if self.in_flight and self.in_flight + request.requests > self._limits.in_flight_max:
+            self.go_on(request, batch)
+            self.hold_for("in flight", True)
+            return
         if self._uplink.is_full:
             self.go_on(request, batch)
             self.hold_for("stream", True)
@@ -86,7 +91,7 @@ class FrontConnection(Connection):
         self._sequence = sequence = (self._sequence + 1) & _SEQUENCE
         self._passed[sequence] = (request, batch)
         self.in_flight += request.requests
-        if method == "ask":
+        if method in _QUESTIONS:
             self.questions += 1
         elif method in _STREAMS:
             self._streams_open += 1
@@ -104,6 +109,12 @@ class FrontConnection(Connection):
         if not held:
             self.work()
 
+    def settled(self, requests: int = 1) -> None:
+        """So many requests less in flight: one with several commands may fit in by now."""
+        super().settled(requests)
+        if "in flight" in self._holds:
+            self.hold_for("in flight", False)
+
     # What comes back.
 
     def relay(self, sequence: int, rest: bytes, owed_bytes: int = 0) -> None:
@@ -117,7 +128,7 @@ class FrontConnection(Connection):
         else:
             self._owed_bytes += owed_bytes
         method = request.__class__.__name__
-        if method == "ask":
+        if method in _QUESTIONS:
             self.questions -= 1
         self._answer(request.id, rest, batch, method)
         self.settled(request.requests)

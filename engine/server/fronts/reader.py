@@ -81,6 +81,8 @@ class FrontReader:
         if made is None:
             return found
         requests = 1 if found.__class__ is not self._many else max(1, len(found.params.commands))
+        if requests > self._requests.batch_max:
+            requests = 1  # it is refused whole
         return made(found.id, envelope.params, requests)
 
 

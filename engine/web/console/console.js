@@ -342,7 +342,14 @@ function field(name, given, required, all) {
 }
 
 function messages(kind, verb, method) {
+  const asked = kind === "commands" ? "execute" : "ask";
   return (params) => {
+    let button = null, under_way = false;
+    const update = () => {
+      if (button === null) return;
+      button.disabled = under_way || !may(asked);
+      button.title = may(asked) ? "" : "your role may not";
+    };
     const choices = make("div", { className: "choices", role: "group", "aria-label": kind }), side = make("div", { className: "side" });
     panel.replaceChildren(make("div", { className: "split" }, make("section", { className: "card" }, choices), side));
     attempt(async () => {
@@ -355,11 +362,14 @@ function messages(kind, verb, method) {
       const schema = meant(operation.requestBody?.content["application/json"].schema, all), needed = new Set(schema.required ?? []);
       const fields = Object.entries(schema.properties ?? {}).filter(([name]) => name !== "type").map(([name, each]) => [name, field(name, each, needed.has(name), all)]);
       const out = make("pre", { tabIndex: 0, role: "status", id: "outcome" }), send = make("button", { type: "submit", className: "main" }, verb);
+      button = send;
+      update();
       let outcome = null;
       const form = make("form", {}, make("div", { className: "fields" }, fields.map(([, each]) => each.node)), make("div", { className: "actions" }, send));
       form.onsubmit = async (event) => {
         event.preventDefault();
-        send.disabled = true;
+        under_way = true;
+        update();
         try {
           const body = {};
           for (const [name, each] of fields) { const value = each.read(); if (value !== undefined) body[name] = value; }
@@ -371,14 +381,15 @@ function messages(kind, verb, method) {
           out.className = "wrong";
         }
         outcome.hidden = false;
-        send.disabled = false;
+        under_way = false;
+        update();
         look();
       };
       outcome = card("Outcome", out);
       outcome.hidden = true;
       side.replaceChildren(card(chosen, operation.summary && make("p", { className: "empty" }, operation.summary), form), outcome);
     });
-    return {};
+    return { update };
   };
 }
 

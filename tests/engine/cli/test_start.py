@@ -66,6 +66,7 @@ def test_the_script_of_the_package_is_this_program() -> None:
 def test_an_interrupt_while_it_starts_is_an_exit_code_and_no_traceback(module: str) -> None:
     program = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # where it was started to ignore it
         "class Interrupting:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name == {module!r}:\n"

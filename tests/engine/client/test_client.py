@@ -281,7 +281,7 @@ async def test_a_query_that_promises_nothing_or_what_json_can_not_hold_has_no_an
 
 
 async def test_an_error_that_holds_an_answer_holds_it_as_the_query_promises_or_as_it_came() -> None:
-    fields = {"error": "ViewIncomplete", "view": "V", "position": 5, "parked": 1, "skipped": 0}
+    fields = {"error": "ViewIncomplete", "view": "V", "query": "Q", "position": 5, "parked": 1, "skipped": 0}
     async with peer() as there, Client(there.address) as client, anyio.create_task_group() as group:
         visit = await there.visit()
         outcomes = [start(group, client.ask(query)) for query in (Days(), Days(), Numbered(), Unsaid())]

@@ -293,7 +293,7 @@ async def test_an_error_that_ends_a_watch_comes_after_its_answers_and_holds_what
         await begun(visit, 1)
         visit.tell(1, ["a"], 1)
         await heard(client.link, visit)
-        fields = {"view": "V", "position": 5, "parked": 1, "skipped": 0, "answer": ["a", "b"]}
+        fields = {"view": "V", "query": "Members", "position": 5, "parked": 1, "skipped": 0, "answer": ["a", "b"]}
         error = {"code": 4008, "message": "x", "data": {"error": "ViewIncomplete", **fields}}
         visit.say(method="watch", params={"watch": 1, "error": error})
         await heard(client.link, visit)

@@ -41,6 +41,9 @@ def test_a_script_executes_and_asks_without_await() -> None:
         assert receipt == Receipt(1, 1, 1, command_id="one", version=1)
         assert engine.ask(StockOf("a"), after=receipt) == 3
         assert engine.answer(StockOf("a"), after=receipt) == Answered(3, 1)
+        stock, notes = engine.ask_all(StockOf("a"), Notes(), after=receipt)
+        assert (stock, notes) == (3, ())
+        assert engine.answer_all(iter([Notes(), StockOf("a")])) == Answered(((), 3), 1)
         first, second = engine.execute_many((each for each in (Take("a", 5), Add("a", 1))), command_ids=iter("xy"))
         assert isinstance(first, Rejected)
         assert isinstance(second, Receipt)

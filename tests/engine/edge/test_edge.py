@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from millstream.engine import (
     InvalidMessage,
     Limits,
     Metadata,
+    NotYetVisible,
     Receipt,
     Rejected,
+    RemoteError,
     Replica,
 )
 from millstream.engine.client import Client
@@ -273,3 +276,104 @@ async def test_what_is_no_middleware_is_refused(wrong: Any) -> None:
     async with Engine(shop, log="memory:") as engine:
         with pytest.raises(DefinitionError, match="a middleware is an instance of Middleware"):
             Edge(engine, [wrong])
+
+
+async def test_several_questions_pass_one_by_one_and_are_asked_together() -> None:
+    class Narrow(Middleware):
+        """One question at a time."""
+
+        limiter = anyio.Semaphore(1)
+
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            async with self.limiter:
+                return await proceed(asked)
+
+    seen: list[Any] = []
+    async with Engine(shop, log="memory:") as engine:
+        edge = Edge(engine, [Seen("s", seen), Tenant(), Narrow()])
+        await engine.execute(Add("north/a", 3))
+        receipt = await engine.execute(Add("north/b", 1))
+        assert await edge.ask_all(StockOf("a"), StockOf("b"), after=receipt) == (3, 1)
+        assert [each[1] for each in seen] == ["StockOf", "StockOf"]
+        assert await edge.answer_all([StockOf("a")]) == Answered((3,), 2)
+        assert await edge.ask_all() == ()
+        with pytest.raises(Rejected, match="too_much"):
+            await edge.ask_all(StockOf("a"), Everything())
+        with pytest.raises(InvalidMessage, match="above the head"):
+            await edge.ask_all(StockOf("a"), StockOf("b"), after=9)
+
+
+async def test_an_answer_that_is_changed_can_not_be_asked_with_others() -> None:
+    class Kept(Middleware):
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            return Answered(7, 0) if asked.query == StockOf("kept") else await proceed(asked)
+
+    class Yesterday(Middleware):
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            return await proceed(replace(asked, at=0))
+
+    class Refusing(Doubled):
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            if asked.is_joint:
+                raise Rejected("by_itself")
+            return await super().ask(asked, proceed)
+
+    async with Engine(shop, log="memory:") as engine:
+        await engine.execute(Add("a", 3))
+        for middleware in (Doubled(), Kept(), Yesterday()):
+            with pytest.raises(
+                DefinitionError, match=r"the answer of StockOf was changed, .*refuse it, by asked\.is_joint"
+            ):
+                await Edge(engine, [middleware]).ask_all(StockOf("a"), StockOf("kept"))
+        with pytest.raises(Rejected, match="by_itself"):
+            await Edge(engine, [Refusing()]).ask_all(StockOf("a"))
+
+
+async def test_several_questions_share_one_timeout_also_where_the_middleware_waits(tmp_path: Path) -> None:
+    log = tmp_path / "log.db"
+    async with Engine(shop, log=log) as engine, Replica(shop, log=log) as replica:
+        edge = Edge(replica, [Middleware()])
+        await engine.execute(Add("a", 3))
+        with anyio.fail_after(10), pytest.raises(NotYetVisible):
+            await edge.ask_all(StockOf("a"), StockOf("b"), after=50, timeout=0.05)
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError("by hand"), GeneratorExit(), KeyError("a bug")])
+async def test_whatever_a_middleware_raises_the_caller_is_answered(raised: BaseException, tmp_path: Path) -> None:
+    class Failing(Middleware):
+        async def execute(self, asked: Executing, proceed: Execute) -> Receipt[Any]:
+            raise raised
+
+        async def ask(self, asked: Asking, proceed: Ask) -> Answered[Any]:
+            raise raised
+
+    async with Engine(shop, log="memory:") as engine:
+        edge = Edge(engine, [Failing()])
+        async with (
+            Server(edge, listen=[f"unix://{tmp_path}/shop.sock"]),
+            Client(f"unix://{tmp_path}/shop.sock") as client,
+            serving(WebApp(shop, edge), engine) as web,
+        ):
+            for call in (
+                client.execute(Add("a", 1)),
+                client.ask(StockOf("a")),
+                client.ask_all(StockOf("a"), StockOf("b")),
+            ):
+                with anyio.fail_after(10), pytest.raises(RemoteError):
+                    await call
+            with anyio.fail_after(10):
+                assert [type(outcome) for outcome in await client.execute_many([Add("a", 1)])] == [RemoteError]
+            await web.execute("Note", {"text": "x"}, 500)
+            await web.ask("StockOf?item=a", 500)
+            with pytest.raises(KeyError if isinstance(raised, KeyError) else RuntimeError):
+                await edge.execute(Add("a", 1))
+        assert engine.position == 0
+
+
+async def test_a_caller_that_is_cancelled_is_cancelled() -> None:
+    async with Engine(shop, log="memory:") as engine:
+        edge = Edge(engine, [Middleware()])
+        with anyio.move_on_after(0) as scope:
+            await edge.ask(StockOf("a"), after=0)
+            await anyio.lowlevel.checkpoint()
+        assert scope.cancelled_caught

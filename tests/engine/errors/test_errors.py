@@ -232,7 +232,7 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         AuthorError,
-        ViewIncomplete("Balances", 1_200, 3, 1_001, {"ann": 5}),
+        ViewIncomplete("Balances", "BalanceOf", 1_200, 3, 1_001, {"ann": 5}),
         "view Balances at position 1,200 has left out 3 parked and 1,001 skipped events; "
         "take its answer with ask(…, incomplete=True), or mend the view and replay_parked()",
     ),
@@ -343,8 +343,8 @@ FIELDS: list[tuple[MillstreamError, dict[str, object]]] = [
     (CommandIdReused("pay-7", "Deposit", 9), {"command_id": "pay-7", "command": "Deposit", "commit": 9}),
     (SnapshotMismatch("ledger", "why"), {"part": "ledger", "problem": "why"}),
     (
-        ViewIncomplete("Balances", 12, 3, 1, "answer"),
-        {"view": "Balances", "position": 12, "parked": 3, "skipped": 1, "answer": "answer"},
+        ViewIncomplete("Balances", "BalanceOf", 12, 3, 1, "answer"),
+        {"view": "Balances", "query": "BalanceOf", "position": 12, "parked": 3, "skipped": 1, "answer": "answer"},
     ),
     (EventsUnreadable("bank.db", "bank", []), {"log": "bank.db", "app": "bank", "events": []}),
     (AnswerTooLarge("Hold", 9, 8), {"command": "Hold", "size_bytes": 9, "answer_bytes_max": 8}),

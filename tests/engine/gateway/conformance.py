@@ -39,7 +39,7 @@ from millstream.engine.errors import (
     WatchesFull,
 )
 from millstream.engine.gateway import Gateway
-from tests.desk import Put, Seen, desk
+from tests.desk import Counted, Put, Seen, desk
 from tests.shop import Add, Break, Broke, Everything, Move, Note, Notes, Nothing, StockOf, Take, shop
 from tests.support import Outcome, ScriptedLog, start
 from tests.views.table_rows import Free, Place, Sell
@@ -388,6 +388,27 @@ class GatewayConformance(ABC):
             assert await gateway.ask(StockOf("apple"), after=2) == 4
             assert await gateway.ask(Broke("x"), after=-5) == "x 0"
 
+    async def test_several_answers_are_true_at_one_position_which_is_a_token(self) -> None:
+        async with self.running() as (gateway, _, _):
+            await gateway.execute(Add("apple", 3))
+            receipt = await gateway.execute(Note("hello"))
+            stock, notes, everything = await gateway.ask_all(StockOf("apple"), Notes(), Everything(), after=receipt)
+            assert (stock + 1, notes, everything) == (4, ("hello",), {"apple": 3})
+            answered = await gateway.answer_all([Notes(), StockOf("apple")], timeout=5)
+            assert answered == Answered((("hello",), 3), 2)
+            assert await gateway.ask_all(*[StockOf("apple")] * 7, after=answered) == (3,) * 7
+            assert await gateway.answer_all([], after=answered) == Answered((), 2)
+
+    async def test_what_is_wrong_with_one_of_several_questions_is_said(self) -> None:
+        async with self.running() as (gateway, _, _):
+            error = await error_of(gateway.ask_all(StockOf("apple"), Riddle("apple")))
+            assert isinstance(error, UnknownMessage)
+            assert (error.kind, error.message_type) == ("query", "Riddle")
+            invalid = await error_of(gateway.ask_all(StockOf("apple"), Notes(), timeout=math.nan))
+            assert isinstance(invalid, InvalidMessage)
+            late = await error_of(gateway.ask_all(StockOf("apple"), Notes(), after=7, timeout=0.2))
+            assert isinstance(late, InvalidMessage if self.knows_head else NotYetVisible)
+
     async def test_an_answer_is_of_the_type_that_its_query_promises(self) -> None:
         async with self.running() as (gateway, _, _):
             receipt = await gateway.execute(Note("hello"))
@@ -460,6 +481,11 @@ class GatewayConformance(ABC):
             assert (error.view, error.position, error.parked, error.skipped) == ("Shelves", 2, 0, 1)
             assert error.answer == ("a good",)
             assert await gateway.ask(Seen(), after=receipt, incomplete=True) == ("a good",)
+            error = await error_of(gateway.ask_all(Counted(), Seen()))
+            assert isinstance(error, ViewIncomplete)
+            assert (error.view, error.query, error.answer) == ("Shelves", "Seen", ("a good",))
+            count, seen = await gateway.ask_all(Counted(), Seen(), incomplete=True)
+            assert (count > 0, seen) == (True, ("a good",))
 
     # Watches.
 

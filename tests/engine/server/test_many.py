@@ -292,3 +292,22 @@ async def test_an_error_of_all_that_were_passed_on_is_the_reply() -> None:
         backend.execute_many = execute_many  # type: ignore[attr-defined]
         assert (await caller.call("execute_many", {"commands": [ADD]}))["code"] == 2006
         assert server.stats().in_flight == 0
+
+
+async def test_no_more_is_in_flight_than_may_be_where_one_request_has_several_commands() -> None:
+    log, limits = ScriptedLog(), ServerLimits(in_flight_max=8)
+    async with served(log=log, limits=limits) as server, calling(server) as caller:
+        await caller.call("health")
+        log.hold()
+        (connection,) = connections_of(server)
+        for number in range(5):
+            await caller.send(request("execute", {"command": ADD}, number))
+        await caller.send(many(*[ADD] * 4, to="four") + many(*[ADD] * 9, to="too many"))
+        await until(lambda: connection.in_flight >= 5)
+        await settled()
+        assert connection.in_flight <= 8
+        log.release()
+        replies = {each["id"]: each for each in await caller.replies(7)}
+        assert positions(replies["four"]) == [6, 7, 8, 9]
+        assert "at most in_flight_max=8 commands in one request" in replies["too many"]["error"]["message"]
+        assert connection.in_flight == 0

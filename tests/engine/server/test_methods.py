@@ -32,6 +32,33 @@ async def test_a_command_is_answered_with_its_receipt_and_a_question_with_the_po
         assert await caller.call("ask", {"query": STOCK, "after": 1}) == {"answer": 1, "position": 1}
 
 
+async def test_several_questions_are_answered_at_one_position_and_as_many_as_one_turn_takes() -> None:
+    limits = ServerLimits(turn_requests_max=3)
+    async with served(limits=limits) as server, calling(server) as caller:
+        await caller.call("execute", {"command": ADD})
+        several = [STOCK, {"type": "Notes"}, {"type": "Everything"}]
+        assert await caller.call("ask_all", {"queries": several, "after": 1}) == {
+            "answers": [1, [], {"a": 1}],
+            "position": 1,
+        }
+        many = await caller.call("ask_all", {"queries": [STOCK] * 4})
+        assert (many["code"], many["message"]) == (
+            -32602,
+            "params of 'ask_all': at most turn_requests_max=3 queries in one request, not 4",
+        )
+        none = await caller.call("ask_all", {"queries": []})
+        assert (none["code"], none["message"]) == (
+            -32602,
+            "params of 'ask_all': Expected `array` of length >= 1 - at `$.queries`",
+        )
+        wrong = await caller.call("ask_all", {"queries": [STOCK, {"type": "StockOf", "item": 3}]})
+        assert (wrong["code"], wrong["data"]["message_type"]) == (1002, "StockOf")
+        unknown = await caller.call("ask_all", {"queries": [STOCK, {"type": "Riddle"}]})
+        assert (unknown["code"], unknown["data"]["message_type"]) == (1003, "Riddle")
+        later = await caller.call("ask_all", {"queries": several, "after": 9})
+        assert (later["code"], later["data"]["message_type"]) == (1002, "after")
+
+
 async def test_a_command_that_is_sent_twice_under_its_id_happens_once() -> None:
     async with served() as server, calling(server) as caller:
         first = await caller.call("execute", {"command": ADD, "command_id": "once"})
@@ -234,6 +261,7 @@ async def test_an_answer_of_a_view_that_left_something_out_comes_as_data_of_the_
             {
                 "error": "ViewIncomplete",
                 "view": "Shelves",
+                "query": "Seen",
                 "position": 2,
                 "parked": 0,
                 "skipped": 1,

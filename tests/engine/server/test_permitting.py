@@ -41,6 +41,10 @@ async def test_a_role_sends_the_messages_that_it_is_permitted_and_no_others() ->
         assert (await clerk.call("ask", {"query": STOCK}))["answer"] == 1
         assert await clerk.call("ask", {"query": {"type": "Everything"}}) == refusal("ask Everything", "clerk")
         assert await clerk.call("watch", {"query": {"type": "Everything"}}) == refusal("watch Everything", "clerk")
+        both = {"queries": [STOCK, {"type": "Everything"}]}
+        assert await clerk.call("ask_all", both) == refusal("ask_all Everything", "clerk")
+        assert await clerk.call("ask_all", {"queries": [STOCK]}) == {"answers": [1], "position": 1}
+        assert await guest.call("ask_all", both) == {"answers": [1, {"a": 1}], "position": 1}
         assert (await clerk.call("stats"))["writer"]["commit"] == 1
         assert await clerk.call("follow") == refusal("follow", "clerk")
         assert await clerk.call("settle", {"entry": "x", "verdict": "drop"}) == refusal("settle", "clerk")

@@ -134,7 +134,12 @@ async def test_what_is_answered_is_what_the_document_says() -> None:
         refused = await web.execute("Take", {"item": "a", "count": 9}, 409)
         schema("/commands/Take", "post", "409", "application/problem+json").validate(refused.json())
         schema("/queries/Everything", "get", "200").validate((await web.ask("Everything")).json())
-        schema("/health/ready", "get", "200").validate((await web.client.get("/health/ready")).json())
+        for path in ("/health/ready", "/health/live"):
+            schema(path, "get", "200").validate((await web.client.get(path)).json())
+        responses = document["paths"]["/queries/StockOf"]["get"]["responses"]
+        answered = await web.ask("StockOf?item=a")
+        again = await web.ask("StockOf?item=a", 304, If_None_Match=answered.headers["etag"])
+        assert {name.lower() for name in responses["304"]["headers"]} <= again.headers.keys()
         body = document["paths"]["/commands/Add"]["post"]["requestBody"]["content"]["application/json"]["schema"]
         given = Draft202012Validator({**body, "components": document["components"]})
         assert given.is_valid({"item": "a", "count": 3})
@@ -146,6 +151,10 @@ async def test_what_is_answered_is_what_the_document_says() -> None:
             data = document["paths"]["/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]["x-data"]
             told = Draft202012Validator({**data, "components": document["components"]})
             told.validate((await anext(events)).data)
+        await web.engine.__aexit__(None, None, None)
+        closed = await web.ask("StockOf?item=a", 503)
+        assert ("Retry-After" in responses["503"]["headers"]) == ("retry-after" in closed.headers) is True
+        assert not any("headers" in responses[status] for status in ("400", "422", "500") if status in responses)
 
 
 @pytest.mark.anyio

@@ -170,6 +170,9 @@ async def test_a_watch_of_what_runs_elsewhere_says_the_same(tmp_path: Path) -> N
         await engine.execute(Add("a", 2))
         assert await anext(blocks) == (1, "", {"a": 2})
         assert (await anext(events)).data["event"]["item"] == "a"
+        for path in ("/events", "/watch/Everything"):
+            above = await web.client.get(path, headers={"Last-Event-ID": "99"})
+            assert (above.status_code, above.json()["code"]) == (422, 1002), "a browser does not come again after that"
 
 
 async def test_a_thousand_who_watch_all_hear_of_a_change_and_others_are_answered_meanwhile() -> None:

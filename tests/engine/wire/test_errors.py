@@ -153,9 +153,9 @@ FAULTS: tuple[tuple[MillstreamError, int, dict[str, Any]], ...] = (
     (ViewFaulted("Shelf", 3, KeyError("a")), 4006, {"view": "Shelf", "position": 3, "cause": "KeyError('a')"}),
     (SnapshotMismatch("ledger", "why"), 4007, {"part": "ledger", "problem": "why"}),
     (
-        ViewIncomplete("Shelf", 3, 2, 1, {"a": [1]}),
+        ViewIncomplete("Shelf", "StockOf", 3, 2, 1, {"a": [1]}),
         4008,
-        {"view": "Shelf", "position": 3, "parked": 2, "skipped": 1, "answer": {"a": [1]}},
+        {"view": "Shelf", "query": "StockOf", "position": 3, "parked": 2, "skipped": 1, "answer": {"a": [1]}},
     ),
     (
         EventsUnreadable("bank.db", "shop", [UnreadableEvent("Paid", 2, 3, 4, False, "why")]),

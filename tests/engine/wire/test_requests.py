@@ -139,7 +139,7 @@ GOOD: tuple[tuple[bytes, Any], ...] = (
 )
 
 PARSE, INVALID, NO_METHOD, PARAMS = -32700, -32600, -32601, -32602
-METHODS = "execute, execute_many, ask, watch, unwatch, follow, agenda, settle, describe, rpc.discover, health, stats, authenticate"
+METHODS = "execute, execute_many, ask, ask_all, watch, unwatch, follow, agenda, settle, describe, rpc.discover, health, stats, authenticate"
 ID = "an id is a string, or a number of at most 64 bits"
 
 #: Lines that are no requests: who hears it, the code, and what is said. The first are those of the specification.

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import StatementError
 
-from millstream.views.sql.batches import Batches, Statement
+from millstream.views.sql.batches import Batch, Batches, Statement
 from millstream.views.sql.executing import Executor
 
 metadata = MetaData()
@@ -82,9 +82,13 @@ def test_equal_statements_on_different_tables_come_together() -> None:
     page: list[Statement] = []
     for number in range(20):
         page += [(ONE, {"k": str(number), "a": 1}), (TWO, {"n": number, "k": "x"})]
-    assert [len(batch.parameters) for batch in Batches().of(page)] == [20, 20]
+    assert rows_in(page) == [20, 20]
     with_text = [*page[:20], TEXT, *page[20:]]
-    assert [len(batch.parameters) for batch in Batches().of(with_text)] == [10, 10, 0, 10, 10]
+    assert rows_in(with_text) == [10, 10, 0, 10, 10]
+
+
+def rows_in(page: list[Statement]) -> list[int]:
+    return [len(batch.parameters) for batch in Batches().of(page) if isinstance(batch, Batch)]
 
 
 @pytest.mark.parametrize("rows", [1, 8, 20])

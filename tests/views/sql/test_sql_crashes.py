@@ -17,20 +17,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millstream.engine import Engine, Limits, Replica
+from millstream.engine.upkeep import drop_stored_view, stored_views
 from tests.views.sql.ledger import RAISES, REFUSED, Move, Of, OfMemory, Richer, Sums, app_of, ledger, made
 from tests.views.sql.test_sql_view import database_of
 
 pytestmark = pytest.mark.anyio
 
 KILLS = 100 if os.environ.get("MILLSTREAM_TORTURE") else 5
+MADE_ANEW = 100 if os.environ.get("MILLSTREAM_TORTURE") else 1
 ROOT = Path(__file__).parents[3]
 
 
-def killed_under_load(log: Path, lines: int) -> int:
+def killed_under_load(log: Path, lines: int, database: str | None = None) -> int:
     """Run a process until it has said so many lines, and kill it; the last position that it has said."""
     said = 0
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.views.sql.child", str(log)],
+        [sys.executable, "-m", "tests.views.sql.child", str(log), *([database] if database else [])],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -68,6 +70,20 @@ async def test_killed_in_the_middle_of_a_page_each_event_counts_once(tmp_path: P
             total = engine.position
             assert await engine.ask(Sums(), after=total) == (total, total, total)
     assert behind  # else it was never killed before a page was written
+
+
+async def test_killed_while_it_is_made_anew_a_view_is_whole_and_nothing_is_lost(tmp_path: Path) -> None:
+    log, dice = tmp_path / "log.db", random.Random(5)
+    for _ in range(MADE_ANEW):
+        said = await anyio.to_thread.run_sync(killed_under_load, log, dice.randint(2, 5), "rebuilds")
+        async with Engine(ledger, log=log) as engine:
+            total = engine.position
+            assert total >= said
+            assert await engine.ask(Sums(), after=total) == (total, total, total)
+            for each in await stored_views(log, ledger):
+                if not each.is_current:
+                    await drop_stored_view(log, ledger, each.name)
+            assert await engine.ask(Sums(), after=total) == (total, total, total)
 
 
 @pytest.fixture(params=["asyncio"])

@@ -28,19 +28,13 @@ from millstream.engine import (
 from millstream.views import answers, applies
 from millstream.views.sql import SqlView, Statement
 from tests.engine.server.caller import until
-from tests.postgres import Server, new_server, script, server, sql
+from tests.postgres import Server, new_server, server, sql
 from tests.views.sql.ledger import RAISES, REFUSED, Balance, Move, Moved, Of, OfMemory, Richer, Slow, Sums, app_of, made
+from tests.views.sql.places import new_database
 from tests.views.sql.test_sql_crashes import lives, plain
 from tests.views.sql.test_sql_view import moved
 
 pytestmark = pytest.mark.anyio
-
-
-def database(of: Server | None = None) -> str:
-    """A new database on a server; views make schemas in it."""
-    of, name = of or server(), f"views_{secrets.token_hex(6)}"
-    script(of.address("public"), f"CREATE DATABASE {name}")
-    return f"postgresql+psycopg://postgres@127.0.0.1:{of.port}/{name}"
 
 
 def app(**attributes: Any) -> App:
@@ -48,7 +42,7 @@ def app(**attributes: Any) -> App:
 
 
 async def test_it_answers_what_was_written_before_and_the_next_engine_goes_on(tmp_path: Path) -> None:
-    ledger = app(database=database())
+    ledger = app(database=new_database())
     for life in (1, 2):
         async with Engine(ledger, log=tmp_path / "log.db") as engine:
             await moved(engine, [("ann", 1), ("bob", 2)] * 50)
@@ -62,7 +56,7 @@ async def test_it_answers_what_was_written_before_and_the_next_engine_goes_on(tm
 
 
 async def test_an_engine_and_replicas_on_one_database_count_each_commit_once(tmp_path: Path) -> None:
-    path, ledger = tmp_path / "log.db", app(database=database())
+    path, ledger = tmp_path / "log.db", app(database=new_database())
     async with Engine(ledger, log=path) as engine, Replica(ledger, log=path) as one, Replica(ledger, log=path) as two:
         for _ in range(40):
             await moved(engine, [("ann", 1), ("bob", 2)])
@@ -72,7 +66,7 @@ async def test_an_engine_and_replicas_on_one_database_count_each_commit_once(tmp
 
 @pytest.mark.parametrize("amount", [REFUSED, RAISES])
 async def test_an_event_that_the_database_refuses_is_parked_alone(amount: int, tmp_path: Path) -> None:
-    parking = app(database=database(), poison="park")
+    parking = app(database=new_database(), poison="park")
     async with Engine(parking, log=tmp_path / "log.db") as engine:
         await moved(engine, [("ann", 1), ("ann", amount), ("bob", 2), ("ann", 3)])
         with pytest.raises(ViewIncomplete) as incomplete:
@@ -80,14 +74,14 @@ async def test_an_event_that_the_database_refuses_is_parked_alone(amount: int, t
         assert incomplete.value.answer == [Balance("ann", 1, 1), Balance("bob", 2, 1)]
         assert await engine.skip_parked("Ledger", 2) == []
         assert await engine.ask(Sums(), incomplete=True) == (6, 6, 3)
-    async with Engine(app(database=database()), log=tmp_path / "log.db") as engine:
+    async with Engine(app(database=new_database()), log=tmp_path / "log.db") as engine:
         with pytest.raises(ViewFaulted, match="position 2"):
             await engine.ask(Of("ann"), after=4)
 
 
 async def test_a_question_that_takes_too_long_is_interrupted(tmp_path: Path) -> None:
     limits = Limits(stored_answer_seconds_max=0.05, stored_questions_max=1)
-    async with Engine(app(database=database()), log=tmp_path / "log.db", limits=limits) as engine:
+    async with Engine(app(database=new_database()), log=tmp_path / "log.db", limits=limits) as engine:
         for _ in range(3):
             with pytest.raises(AnswerFailed, match=r"it took longer than 0\.05 s"):
                 await engine.ask(Slow())
@@ -104,7 +98,7 @@ def own_server() -> Iterator[Server]:
 async def test_a_server_that_is_killed_and_started_again_counts_each_commit_once(
     own_server: Server, tmp_path: Path, log_lines: list[Any]
 ) -> None:
-    ledger, limits = app(database=database(own_server)), Limits(catch_up_retry_seconds=0.05, batch_commands_max=5)
+    ledger, limits = app(database=new_database(own_server)), Limits(catch_up_retry_seconds=0.05, batch_commands_max=5)
     async with Engine(ledger, log=tmp_path / "log.db", limits=limits) as engine:
         for _ in range(3):
             await moved(engine, [("ann", 1)] * 50)
@@ -118,7 +112,7 @@ async def test_a_server_that_is_killed_and_started_again_counts_each_commit_once
 
 
 async def test_its_schema_is_named_by_what_the_code_is_and_old_and_new_lie_side_by_side(tmp_path: Path) -> None:
-    address = database()
+    address = new_database()
     async with Engine(app(database=address), log=tmp_path / "log.db") as engine:
         await moved(engine, [("ann", 1)])
         await engine.ask(Of("ann"), after=1)
@@ -133,7 +127,7 @@ async def test_its_schema_is_named_by_what_the_code_is_and_old_and_new_lie_side_
 @given(lives, st.sampled_from(["park", "skip"]))
 @settings(max_examples=6, deadline=None)
 def test_random_histories_give_what_a_plain_model_says(lived: list[list[tuple[str, int]]], poison: str) -> None:
-    ledger = app(database=database(), poison=poison)
+    ledger = app(database=new_database(), poison=poison)
 
     async def run(path: Path) -> None:
         done: list[tuple[str, int]] = []
@@ -151,7 +145,7 @@ def test_random_histories_give_what_a_plain_model_says(lived: list[list[tuple[st
 async def test_where_the_log_is_no_file_a_view_names_its_database() -> None:
     with pytest.raises(DefinitionError, match="this log is none: name one in its class, `database`"):
         Engine(app(), log=server().address(f"log_{secrets.token_hex(6)}"))
-    ledger = app(database=database())
+    ledger = app(database=new_database())
     async with Engine(ledger, log=server().address(f"log_{secrets.token_hex(6)}")) as engine:
         await moved(engine, [("ann", 1)])
         assert await engine.ask(Of("ann"), after=1) == 1
@@ -179,7 +173,7 @@ class Pairs(SqlView):
 
 
 async def test_a_constraint_that_is_looked_at_with_the_commit_stops_the_view_before_it(tmp_path: Path) -> None:
-    pairs = app_of(type("Pairs", (Pairs,), {"metadata": Pairs.metadata, "database": database()}))
+    pairs = app_of(type("Pairs", (Pairs,), {"metadata": Pairs.metadata, "database": new_database()}))
     async with Engine(pairs, log=tmp_path / "log.db", limits=Limits(batch_commands_max=2)) as engine:
         await moved(engine, [("a", 2), ("b", 1)])  # each of them needs the other
         assert await engine.ask(Of("a"), after=2) == 2
