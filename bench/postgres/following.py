@@ -1,4 +1,4 @@
-"""What is measured of those who follow logs in PostgreSQL: what they cost the writers, and how soon they get what was appended."""
+"""What is measured of those who follow logs in PostgreSQL: what they cost writers, and how soon they get an append."""
 
 from __future__ import annotations
 
