@@ -1,4 +1,4 @@
-"""What is measured of those who follow logs in PostgreSQL: what they cost the writers, and how soon they hear."""
+"""What is measured of those who follow logs in PostgreSQL: what they cost writers, and how soon they get an append."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BODY_BYTES = 1_000
 
 
 async def four_logs(job: Job) -> Result:
-    """Commits a second of four logs in one database together, each appended to by one task. Nobody follows."""
+    """Commits a second of four logs in one database together, each appended to by one task, without followers."""
     return await _four(job, followed=False)
 
 
