@@ -186,7 +186,8 @@ class App:
         """The same application for one of several logs, apart by key: for that of one place.
 
         The log is kept under the name ``NAME-PLACE-of-OF`` and opens for no other place. A command whose key belongs to
-        another one is refused with `WrongShard`, also where a timer or a reaction sends it.
+        another one is refused with `WrongShard`, also where a timer or a reaction sends it; so is a command whose
+        handler yields an event of such a key.
 
         Args:
             place: from 1 on.
@@ -200,8 +201,13 @@ class App:
         made = copy(self)
         made.shard = Shard(place, of)
         made.name = made.shard.owner(self.name)
+        guarded, events = made.shard.guarded, {event: entry.key_of for event, entry in self.events.items()}
         made.commands = {
-            command: entry._replace(key_of=made.shard.guarded(entry.key_of)) for command, entry in self.commands.items()
+            command: entry._replace(
+                key_of=guarded(entry.key_of),
+                method=entry.method._replace(function=made.shard.yielding(entry.method.function, events)),
+            )
+            for command, entry in self.commands.items()
         }
         return made
 

@@ -10,7 +10,8 @@ its application, which it keeps: ``shop-2-of-4``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from functools import wraps
 from hashlib import blake2b
 from typing import Any
 
@@ -21,8 +22,8 @@ from millstream.engine.errors import DefinitionError, WrongShard
 __all__ = ["Shard", "shard_of"]
 
 _DIGEST_BYTES = 8
-_WRITTEN = re.compile(r"(\d{1,4})/(\d{1,4})")
-_NAMED = re.compile(r"(.+)-(\d{1,4})-of-(\d{1,4})", re.DOTALL)
+_WRITTEN = re.compile(r"([0-9]{1,4})/([0-9]{1,4})")
+_NAMED = re.compile(r"(.+)-([1-9][0-9]{0,3})-of-([1-9][0-9]{0,3})", re.DOTALL)
 #: More logs than one application needs, and few enough for a list.
 _SHARDS_MAX = 1_024
 
@@ -49,6 +50,8 @@ class Shard(msgspec.Struct, frozen=True, order=True):
     of: int
 
     def __post_init__(self) -> None:
+        if type(self.place) is not int or type(self.of) is not int:
+            raise DefinitionError(f"a place is a whole number of a whole number, not {self.place!r} of {self.of!r}")
         if not 1 <= self.place <= self.of <= _SHARDS_MAX:
             raise DefinitionError(
                 f"there is no shard {self.place} of {self.of}: places are 1 to at most {_SHARDS_MAX:,}"
@@ -97,3 +100,29 @@ class Shard(msgspec.Struct, frozen=True, order=True):
             return key
 
         return require
+
+    def yielding(
+        self, handler: Callable[..., Any], keys: Mapping[type[Any], Callable[[Any], str | None]]
+    ) -> Callable[..., Any]:
+        """The same handler, which raises `WrongShard` for an event of a key that belongs elsewhere.
+
+        Args:
+            handler: of a command.
+            keys: by class of events, what gives their key.
+        """
+        guards = {event: self.guarded(key_of) for event, key_of in keys.items()}
+
+        @wraps(handler)
+        def guarded(*given: Any) -> Generator[Any, None, Any]:
+            made = handler(*given)
+            left = iter(made)
+            while True:
+                try:
+                    each = next(left)
+                except StopIteration as end:
+                    return end.value
+                if type(each) in guards:
+                    guards[type(each)](each)
+                yield each
+
+        return guarded

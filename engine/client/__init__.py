@@ -4,7 +4,7 @@ from millstream.engine.application.shards import shard_of
 from millstream.engine.client.client import Client
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.link import Link
-from millstream.engine.client.routing import ShardAnswered, ShardReceipt
+from millstream.engine.client.routing import ShardAnswered, ShardReceipt, ShardToken
 from millstream.engine.client.sharded import ShardedClient
 from millstream.engine.client.sockets import client_tls
 from millstream.engine.client.sync import SyncClient
@@ -16,6 +16,7 @@ __all__ = [
     "Link",
     "ShardAnswered",
     "ShardReceipt",
+    "ShardToken",
     "ShardedClient",
     "SyncClient",
     "SyncShardedClient",

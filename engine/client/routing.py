@@ -81,8 +81,10 @@ class Routing:
             if key is not None:
                 raise InvalidMessage(kind.__name__, "it has a Key field, so no other key can be given")
             key = own(message)
-        if not isinstance(key, str):
+        if key is None and own is None:
             raise InvalidMessage(kind.__name__, "it has no Key field: say whose log it is for, by key=…")
+        if not isinstance(key, str):
+            raise InvalidMessage(kind.__name__, f"its key is a text, not {key!r:.80}")
         return shard_of(key, self.shards)
 
     @staticmethod

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import msgspec
 from msgspec import Raw
@@ -22,7 +22,7 @@ from millstream.engine.application.validation import checked_command_ids
 from millstream.engine.client.client import Client
 from millstream.engine.client.limits import ClientLimits
 from millstream.engine.client.routing import Routing, ShardAnswered, ShardReceipt, ShardToken
-from millstream.engine.errors import DefinitionError, MillstreamError, RemoteError, WrongShard
+from millstream.engine.errors import DefinitionError, InvalidMessage, MillstreamError, RemoteError, WrongShard
 from millstream.engine.wire.address import Address
 from millstream.engine.wire.errors import INTERNAL_ERROR
 
@@ -162,20 +162,23 @@ class ShardedClient:
             For each command, in the order given, its receipt, or the error that `execute` would have raised.
 
         Raises:
-            InvalidMessage: one has no key, or ids, metadata or timeout are not what they should be.
+            InvalidMessage: ids, metadata or timeout are not what they should be.
             and what `Client.execute_many` raises.
         """
         todo = list(commands)
         ids = None if command_ids is None else checked_command_ids(command_ids, len(todo))
         by_place: dict[int, list[int]] = {}
-        for index, command in enumerate(todo):
-            by_place.setdefault(self.routing.of(command), []).append(index)
         outcomes: dict[int, ShardReceipt[Answer] | MillstreamError] = {}
+        for index, command in enumerate(todo):
+            try:
+                by_place.setdefault(self.routing.of(command), []).append(index)
+            except InvalidMessage as error:
+                outcomes[index] = error
 
         async def send(place: int, indexes: Sequence[int]) -> None:
             told = await self._client_of(place).execute_many(
                 [todo[index] for index in indexes],
-                command_ids=None if ids is None else [str(ids[index]) for index in indexes],
+                command_ids=None if ids is None else cast("list[str]", [ids[index] for index in indexes]),
                 metadata=metadata,
                 timeout=timeout,
             )
@@ -256,10 +259,12 @@ class ShardedClient:
 
         Raises:
             WrongShard: a token is of another log, or a server has the log of another place.
+            InvalidMessage: also where ``after`` has a place that is none.
             and what `Client.answer` raises, if one of them does; the others are not waited for.
         """
-        told = after or {}
-        places = range(1, self.routing.shards + 1)
+        told, places = after or {}, range(1, self.routing.shards + 1)
+        if unknown := sorted(told.keys() - set(places)):
+            raise InvalidMessage("after", f"there is no shard {unknown[0]}: places are 1 to {self.routing.shards}")
         return await _all([self._answer(place, query, told.get(place), timeout, incomplete) for place in places])
 
     # Inside.

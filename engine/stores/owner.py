@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from millstream.engine.application.shards import Shard
 from millstream.engine.errors import LogRefused
 
 __all__ = ["require_owner"]
@@ -20,4 +21,8 @@ def require_owner(log: str, owner: str, application: str) -> None:
     """
     if owner != application:
         problem = f"it belongs to application {owner!r}, not to {application!r}"
-        raise LogRefused(log, problem, "give App(name=…) the name that the log has, or name another log")
+        _, shard = Shard.named(owner)
+        next_step = "give App(name=…) the name that the log has, or name another log"
+        if shard is not None:
+            next_step = f"it is one of several logs: give app.sharded({shard.place}, {shard.of}), or name another log"
+        raise LogRefused(log, problem, next_step)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from millstream.engine import App, DefinitionError, Engine, LogRefused, MemoryLog, WrongShard
 from millstream.engine.application.shards import Shard, shard_of
 from millstream.engine.stores.memory import MemoryStore
+from tests.handlers.test_answers import Hold, theatre
 from tests.selling import Order, selling
-from tests.shop import Add, Everything, Note, shop
+from tests.shop import Add, Everything, Move, Note, shop
 
 
 def test_a_key_has_the_same_place_for_ever() -> None:
@@ -87,3 +90,29 @@ async def test_a_reaction_to_a_key_that_belongs_elsewhere_is_parked_and_not_writ
         assert (await engine.execute(Order(key_at(1), key_at(2), 1))).parked == 1
         (entry,) = engine.agenda.entries()
         assert "belongs to shard 2 of 2" in str(entry)
+
+
+@pytest.mark.anyio
+async def test_an_event_of_a_key_that_belongs_elsewhere_is_refused_with_its_command() -> None:
+    async with Engine(shop.sharded(1, 2), log="memory:", check_purity=True) as engine:
+        await engine.execute(Add(key_at(1), 3))
+        with pytest.raises(WrongShard, match="belongs to shard 2 of 2"):
+            await engine.execute(Move(key_at(1), key_at(2)))
+        assert await engine.ask(Everything(), after=1) == {key_at(1): 3}
+        other = next(key for key in map(str, range(200)) if shard_of(key, 2) == 1 and key != key_at(1))
+        assert (await engine.execute(Move(key_at(1), other))).events == 2
+        assert engine.position == 3
+
+
+@pytest.mark.anyio
+async def test_a_handler_that_promises_an_answer_gives_it_in_a_shard_too() -> None:
+    async with Engine(theatre.sharded(1, 1), log="memory:") as engine:
+        plain = Engine(theatre, log="memory:")
+        async with plain:
+            assert (await engine.execute(Hold("hamlet", 2))).answer == (await plain.execute(Hold("hamlet", 2))).answer
+
+
+@pytest.mark.parametrize(("place", "of"), [(1.0, 2), (True, 2), ("1", 2), (1, 2.0)])
+def test_a_place_is_a_whole_number(place: Any, of: Any) -> None:
+    with pytest.raises(DefinitionError, match="a place is a whole number"):
+        shop.sharded(place, of)

@@ -73,7 +73,13 @@ async def test_many_commands_are_answered_in_the_order_in_which_they_were_given(
         with pytest.raises(InvalidMessage):
             await client.execute_many(commands, command_ids=["one"])
         with pytest.raises(InvalidMessage):
-            await client.execute_many([Note("whose?")])
+            await client.execute_many(commands, command_ids=[1] * 200)  # type: ignore[list-item]
+        outcomes = await client.execute_many([Note("whose?"), Add("a", 1)])
+        assert [type(each) for each in outcomes] == [InvalidMessage, ShardReceipt]
+        with pytest.raises(InvalidMessage, match="there is no shard 3"):
+            token = outcomes[1]
+            assert isinstance(token, ShardReceipt)
+            await client.answer_each(Everything(), after={3: token})
 
 
 async def test_what_has_no_key_says_whose_log_it_is_for() -> None:
