@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._heard_at = elapsed()
         #: Whether it was asked if it is there, and has said nothing since.
         self._is_asked = False
-        self._greeting: asyncio.Future[None] | None = None
+        self._greeting: asyncio.Future[Raw] | None = None
 
     # What the transport calls.
 
