@@ -69,8 +69,8 @@ def settings_of(address: str) -> Settings:
         answer = float(query.pop("answer_seconds_max", _ANSWER_SECONDS_MAX))
         pooled = {"true": True, "false": False}[query.pop("pooled", "false")]
     except (ValueError, KeyError) as error:
-        raise _refused(address, str(error) or repr(error)) from error
-    if parts.fragment:
+        raise _refused(address.partition("?")[0], str(error) or repr(error)) from error
+    if parts.fragment or address[len(parts.scheme) :][:3] != "://":
         raise _refused("postgresql", _UNREAD)
     hosts = ",".join(host.rpartition("@")[2] for host in parts.netloc.split(","))
     name = f"postgresql://{hosts}{parts.path}?schema={schema}"

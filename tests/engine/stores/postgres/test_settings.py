@@ -67,3 +67,18 @@ def test_an_address_that_says_nothing_sensible_is_refused_without_its_password(a
 )
 def test_an_address_is_shown_without_who_uses_it(address: str, shown: str) -> None:
     assert shown_address(address) == shown
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://127.0.0.1:1/db?lease_seconds=soon&password=S3CRET",
+        "postgresql://127.0.0.1:1/db?pooled=perhaps&password=S3CRET",
+        "postgresql:/user:S3CRET@host/db",
+        "postgresql:user:S3CRET@host/db",
+    ],
+)
+def test_what_can_not_be_read_shows_no_password(address: str) -> None:
+    with pytest.raises(LogRefused) as raised:
+        settings_of(address)
+    assert "S3CRET" not in str(raised.value)
