@@ -184,7 +184,7 @@ class ColumnKind(msgspec.Struct, frozen=True):
 
     def column(self, name: str, *, is_key: bool) -> Column[Any]:
         """A new column."""
-        return Column(name, self.type, primary_key=is_key, nullable=self.is_nullable)
+        return Column(name, self.type, primary_key=is_key, nullable=self.is_nullable, autoincrement=False)
 
 
 def column_kind(kind: inspect.Type, hint: Any) -> ColumnKind:
@@ -214,14 +214,17 @@ def column_kind(kind: inspect.Type, hint: Any) -> ColumnKind:
     if isinstance(kind, inspect.EnumType):
         of = _of_values([member.value for member in kind.cls])
         if of is None:
-            return ColumnKind(_Json(_Hint(hint)), False, False)
+            return ColumnKind(_Json(_Hint(hint)), any(member.value is None for member in kind.cls), False)
         return ColumnKind(_Member(kind.cls, isinstance(of, BigInteger)), False, True)
     if isinstance(kind, inspect.LiteralType):
-        of = _of_values(list(kind.values))
-        return ColumnKind(_Json(_Hint(hint)) if of is None else of, False, of is not None)
+        some = [each for each in kind.values if each is not None]
+        of, is_nullable = _of_values(some), len(some) < len(kind.values)
+        return ColumnKind(_Json(_Hint(hint)) if of is None else of, is_nullable, of is not None)
     plain = _PLAIN.get(type(kind))
     if plain is None:
         return ColumnKind(_Json(_Hint(hint)), False, False)
+    if isinstance(kind, inspect.IntType):
+        return ColumnKind(plain(), False, True, _whole)
     return ColumnKind(plain(), False, True, _number if may_be_nan(kind) else None)
 
 
@@ -234,6 +237,11 @@ def _of_values(values: list[Any]) -> TypeEngine[Any] | None:
 def _number(value: Any) -> None:
     if value is not None and value != value:
         raise ValueError("is NaN, which SQLite takes for nothing: write None, or a number that says so")
+
+
+def _whole(value: Any) -> None:
+    if value is True or value is False:
+        raise TypeError("is a bool, which PostgreSQL takes for no number: write 0 or 1")
 
 
 def _aware(value: Any) -> None:

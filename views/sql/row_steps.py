@@ -10,6 +10,7 @@ another one is written once: what a page does to one row ten times is one write.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from types import CellType, FunctionType
 from typing import Any
 
@@ -18,7 +19,10 @@ from sqlalchemy import Connection, Executable
 from millstream.views.sql.shape import Shape
 from millstream.views.table.text import words_of
 
-__all__ = ["RowStep", "Values", "change", "execute_steps"]
+__all__ = ["WORD_CHARS", "RowStep", "Values", "change", "execute_steps"]
+
+#: Of a longer word so many characters are kept: an index of PostgreSQL takes 2,704 bytes.
+WORD_CHARS = 200
 
 #: Keys that are asked for at once. SQLite takes 32,766 values.
 _KEYS_AT_ONCE = 500
@@ -51,18 +55,31 @@ def change(shape: Shape, key: Any, how: Callable[[Any], Any], new: Any) -> RowSt
     """A step that makes another row of the one that is there.
 
     ``how`` is called later, when the generator has gone on: so it is taken as it is now, with the values that its
-    variables have.
+    variables have, and those of the functions among them.
     """
-    closure = getattr(how, "__closure__", None)
-    if closure and isinstance(how, FunctionType):
-        try:
-            now = tuple(CellType(each.cell_contents) for each in closure)
-        except ValueError:  # a variable without a value yet: a function that calls itself
-            return RowStep(shape, key, new, how)
-        taken = FunctionType(how.__code__, how.__globals__, how.__name__, how.__defaults__, now)
-        taken.__kwdefaults__ = how.__kwdefaults__
-        how = taken
-    return RowStep(shape, key, new, how)
+    return RowStep(shape, key, new, _as_now(how, {}))
+
+
+def _as_now(function: Any, taken: dict[int, FunctionType]) -> Any:
+    """A function with variables of its own, which have the values of now; other things as they are.
+
+    Args:
+        function: which one.
+        taken: those that were taken already, as functions may know each other.
+    """
+    closure = getattr(function, "__closure__", None)
+    if not closure or not isinstance(function, FunctionType):
+        return function
+    if (known := taken.get(id(function))) is not None:
+        return known
+    cells = tuple(CellType() for _ in closure)
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    made.__kwdefaults__ = function.__kwdefaults__
+    taken[id(function)] = made
+    for cell, before in zip(cells, closure, strict=True):
+        with suppress(ValueError):  # a variable without a value yet
+            cell.cell_contents = _as_now(before.cell_contents, taken)
+    return made
 
 
 def execute_steps(connection: Connection, steps: Sequence[RowStep], write: Values) -> None:
@@ -120,4 +137,4 @@ def _changed(step: RowStep, row: Any) -> Any:
 
 def _words(shape: Shape, row: Any) -> Iterator[str]:
     texts = (getattr(row, field) for field in shape.plan.text)
-    yield from {word for text in texts if text is not None for word in words_of(text)}
+    yield from {word[:WORD_CHARS] for text in texts if text is not None for word in words_of(text)}

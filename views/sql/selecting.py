@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, false, func, literal, select, tuple_
 
+from millstream.engine.errors import InvalidMessage
+from millstream.views.sql.row_steps import WORD_CHARS
 from millstream.views.sql.shape import Shape
 from millstream.views.table.text import words_of
 
@@ -18,6 +20,8 @@ __all__ = ["Stretch", "counted", "equal_to", "found", "searched", "stretch_of"]
 
 #: Above every letter, and none itself.
 _BEYOND = "\U0010ffff"
+_WORDS_MAX = 1_000
+_INT_BOUND = 2**63
 
 
 class Stretch(NamedTuple):
@@ -114,20 +118,29 @@ def counted(shape: Shape, conditions: Sequence[ColumnElement[bool]]) -> Select[A
 
 
 def searched(shape: Shape, text: str, limit: int) -> Select[Any] | None:
-    """Rows that have all words of a text, of which the last may be the beginning of one; None where it has no word."""
-    *whole, beginning = words_of(text) or [""]
-    words = shape.words
+    """Rows that have all words of a text, of which the last may be the beginning of one; None where it has no word.
+
+    Raises:
+        InvalidMessage: it has too many.
+    """
+    *whole, beginning = [each[:WORD_CHARS] for each in words_of(text)] or [""]
+    words, different = shape.words, set(whole)
     if not beginning or words is None:
         return None
-    of = words.c.word
-    conditions = [of == each for each in dict.fromkeys(whole)]
-    conditions.append(and_(of >= beginning, of < beginning + _BEYOND))
-    having = [shape.key.in_(select(words.c.key).where(each)) for each in conditions]
+    if len(different) > _WORDS_MAX:
+        raise InvalidMessage("text", f"it has more than {_WORDS_MAX:,} words to search for")
+    key, of = words.c.key, words.c.word
+    having = [shape.key.in_(select(key).where(and_(of >= beginning, of < beginning + _BEYOND)))]
+    if different:  # each word of a row is there once
+        all_of_them = select(key).where(of.in_(sorted(different))).group_by(key)
+        having.append(shape.key.in_(all_of_them.having(func.count() == len(different))))
     return found(shape, having, (shape.plan.key,), limit=limit)
 
 
 def _is(shape: Shape, name: str, value: object) -> ColumnElement[bool]:
     column = shape.table.c[name]
+    if isinstance(value, int) and not -_INT_BOUND <= value < _INT_BOUND:
+        return false()  # which no column holds
     return column.is_(None) if value is None else column == value
 
 

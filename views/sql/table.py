@@ -114,7 +114,8 @@ class SqlTable(SqlView, Generic[R]):
 
     @classmethod
     def __told__(cls) -> str:
-        return repr(type_shape(_shape_of(cls).plan.row.cls))
+        plan = _shape_of(cls).plan
+        return repr((type_shape(plan.row.cls), plan.text))
 
     def __asked__(self, connection: Connection) -> Self:
         asked = type(self)()
@@ -303,7 +304,7 @@ class SqlTable(SqlView, Generic[R]):
         """Rows in whose ``text`` fields all words of a text are, of which the last may be the beginning of one.
 
         As `TableView.search`: words are runs of letters and digits, without case and accents. They lie in a table of
-        their own, named ``seats_words`` for ``Seats``.
+        their own, named ``seats_words`` for ``Seats``; of a longer one the first 200 characters count.
 
         Args:
             text: what is searched for. If it has no word, nothing is found.
@@ -311,7 +312,7 @@ class SqlTable(SqlView, Generic[R]):
 
         Raises:
             DefinitionError: the class names no fields in ``text``.
-            InvalidMessage: ``limit`` is not from 1 to ``page_rows_max``.
+            InvalidMessage: ``limit`` is not from 1 to ``page_rows_max``, or the text has more than 1,000 words.
         """
         shape, _ = self._asked
         most = self._most(limit)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
 from types import new_class
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
@@ -241,6 +241,7 @@ def test_values_of_every_type_come_back_as_they_were(place: str | None) -> None:
         ({"moment": datetime(2026, 1, 1)}, TypeError, "moment of row .* has no time zone"),  # noqa: DTZ001 - so it is
         ({"local": datetime(2026, 1, 1, tzinfo=UTC)}, TypeError, "local of row .* has a time zone"),
         ({"clock": time(1, tzinfo=UTC)}, TypeError, "clock of row .* has a time zone"),
+        ({"whole": True}, TypeError, "whole of row .* is a bool"),
     ],
 )
 def test_what_would_come_back_as_something_else_is_refused(
@@ -282,6 +283,71 @@ def test_what_makes_a_row_sees_its_variables_as_they_were_when_it_was_yielded() 
     storage.write(steps, head, Head(1, 1, "", bytes(32)), b"")
     seen, _ = storage.question(lambda look, _: [(row.key, row.seen) for row in look.view.rows()], None).run()
     assert seen == [(1, 1), (2, 2), (3, 3)]
+    storage.close()
+
+
+def test_so_do_the_functions_that_it_calls() -> None:
+    storage, table = storage_of(SqlThings, None), SqlThings()
+    head, _ = storage.open()
+    steps = []
+    for key in range(1, 4):
+
+        def helper(deep: int = 0) -> int:
+            return key if deep else helper(deep + 1)  # noqa: B023 - as they are now
+
+        steps.append(table.change(key, lambda row: replace(row, seen=helper()), new=Thing(key)))
+    storage.write(steps, head, Head(1, 1, "", bytes(32)), b"")
+    seen, _ = storage.question(lambda look, _: [(row.key, row.seen) for row in look.view.rows()], None).run()
+    assert seen == [(1, 1), (2, 2), (3, 3)]
+    storage.close()
+
+
+class Noted(msgspec.Struct, frozen=True):
+    key: int
+    note: str = ""
+    more: str = ""
+    mark: Literal["a", None] = None
+
+
+def noting(fields: Sequence[str]) -> type[SqlTable[Noted]]:
+    class Notes(SqlTable[Noted]):
+        key: ClassVar = "key"
+        text: ClassVar = fields
+
+        @applies
+        def moved(self, event: Moved) -> Iterator[Statement]:
+            yield self.put(Noted(0, event.account))
+
+    return Notes
+
+
+def test_other_fields_to_search_in_are_another_table() -> None:
+    one, other, again = (
+        noting(fields).__storage__(None)._fingerprint for fields in (("note",), ("note", "more"), ("note",))
+    )
+    assert one == again != other
+
+
+def test_many_words_and_long_ones_are_searched_for(place: str | None) -> None:
+    storage, table = storage_of(noting(("note",)), place), noting(("note",))()
+    head, _ = storage.open()
+    long = "x" * 6_000
+    rows = [Noted(1, " ".join(f"w{number}" for number in range(600))), Noted(2, f"{long} w1"), Noted(3, "w1", mark="a")]
+    storage.write([table.put(row) for row in rows], head, Head(1, 3, "", bytes(32)), b"")
+
+    def asked(look: Any, _: object) -> Any:
+        view: SqlTable[Noted] = look.view
+        assert view.search(" ".join(f"w{number}" for number in range(599, 0, -1))) == (rows[0],)
+        assert view.search("w1 w2 w3 nowhere") == ()
+        assert view.search(f"w1 {long}") == (rows[1],)
+        assert view.search("w1 w1 w1", limit=2) == (rows[0], rows[1])
+        with pytest.raises(InvalidMessage, match="more than 1,000 words"):
+            view.search(" ".join(f"w{number}" for number in range(1_002)))
+        assert view.get(2**70) is None
+        assert view.get(3) == rows[2]
+        return True
+
+    assert storage.question(asked, None).run()[0]
     storage.close()
 
 
