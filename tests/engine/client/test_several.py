@@ -174,6 +174,7 @@ async def test_a_server_that_said_nothing_is_tried_again_after_a_while(tmp_path:
             async with Client(addresses, limits=limits) as client, anyio.create_task_group() as group:
                 group.start_soon(_refused, client)
                 await until(lambda: mute.connections == 2)
+                assert client.link.name == ", ".join(addresses), "it has gone to no address that it was not given"
                 group.cancel_scope.cancel()
 
 

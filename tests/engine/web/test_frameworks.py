@@ -141,6 +141,7 @@ def test_what_holds_itself_is_described_as_far_as_it_goes() -> None:
     add_messages(api, web)
     document = api.openapi()
     validate(document, cls=OpenAPIV31SpecValidator)
+    assert "/queries/Tree" in document["paths"]
 
 
 def test_tokens_are_wanted_by_routes_too() -> None:

@@ -184,8 +184,12 @@ async def test_of_several_hosts_the_one_that_is_there_is_taken() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and listens not
         dead = nobody.getsockname()[1]
-        hosts = f"127.0.0.1:{dead},127.0.0.1:{server().port}"
-        await used(f"postgresql://postgres@{hosts}/postgres?schema={schema()}")
+        hosts, there = f"127.0.0.1:{dead},127.0.0.1:{server().port}", schema()
+        await used(f"postgresql://postgres@{hosts}/postgres?schema={there}")
+        log = PostgresLog(server().address(there))
+        await log.attach()
+        assert (await log.head()).number == 1, "the commit is on the one that is there"
+        await log.close()
 
 
 # A pooler.
