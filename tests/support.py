@@ -35,6 +35,9 @@ Step = Literal["ok", "refused", "lost", "written"]
 #: A `store_retry_seconds` for which nothing is asked twice: whoever waits hears of the first failure.
 AT_ONCE = 1e-9
 
+#: Work is never cut into slices, however slow the machine is: a batch is one commit, and those who watch do not rest.
+UNSLICED = Limits(slice_ms_max=60_000.0)
+
 
 def remarkable(lines: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names of log lines above ``info``, but for the one that says how busy the machine is."""

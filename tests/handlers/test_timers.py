@@ -51,7 +51,7 @@ from millstream.handlers import (
     reacts,
 )
 from tests.stores import MemoryPlace, Place, SqlitePlace
-from tests.support import AT_ONCE, ScriptedLog, agenda_of, is_deciding, until, write_state
+from tests.support import AT_ONCE, UNSLICED, ScriptedLog, agenda_of, is_deciding, until, write_state
 
 pytestmark = pytest.mark.anyio
 
@@ -256,7 +256,7 @@ async def test_what_a_timer_led_to_says_so(hands: Hands) -> None:
 
 
 async def test_a_timer_that_is_called_off_or_set_anew_is_not_sent(place: Place, hands: Hands) -> None:
-    async with Engine(theatre, log=place.log(), clock=hands) as engine:
+    async with Engine(theatre, log=place.log(), clock=hands, limits=UNSLICED) as engine:
         await engine.execute_many([Hold("s", "o1", 10), Hold("s", "o2", 10), Hold("s", "o3", 10, "hold/o2")])
         await engine.execute(Pay("s", "o1"))
         assert due(engine) == [("timer:hold/o2@s", "2026-01-01T00:00:10.000000Z")]
@@ -757,7 +757,7 @@ async def test_more_timers_than_are_sent_at_once_are_all_sent_in_order_also_with
 
 
 async def test_a_receipt_does_not_count_what_a_timer_led_to_behind_its_command_in_one_commit(hands: Hands) -> None:
-    log, limits = ScriptedLog(), Limits(batch_commands_max=4)
+    log, limits = ScriptedLog(), Limits(batch_commands_max=4, slice_ms_max=UNSLICED.slice_ms_max)
     async with Engine(theatre, log=log, clock=hands, limits=limits) as engine, anyio.create_task_group() as tasks:
         await engine.execute_many([Hold("s", order, 5) for order in ("a", "b", "c")])
         log.hold()

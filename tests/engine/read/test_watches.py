@@ -37,13 +37,7 @@ from millstream.handlers import WriteModel, handles
 from millstream.views import View, answers, applies
 from tests.desk import Put, Seen, desk
 from tests.shop import Add, Everything, Note, StockOf, Take, shop
-from tests.support import (
-    Outcome,
-    settled,
-    start,
-    views_held,
-    views_of,
-)
+from tests.support import UNSLICED, Outcome, settled, start, views_held, views_of
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +138,7 @@ async def test_a_watch_gives_the_answer_now_and_then_each_changed_one_with_its_p
 
 
 async def test_who_is_slow_gets_the_newest_answer_only_and_not_the_same_one_again() -> None:
-    async with Engine(shop, log="memory:") as engine, engine.watch(StockOf("a")) as answers:
+    async with Engine(shop, log="memory:", limits=UNSLICED) as engine, engine.watch(StockOf("a")) as answers:
         assert await taken(answers, 1) == [(0, 0)]
         for count in (1, 2, 3):
             await engine.execute(Add("a", count))
@@ -163,7 +157,10 @@ async def test_who_is_slow_gets_the_newest_answer_only_and_not_the_same_one_agai
 
 
 async def test_who_wants_every_change_gets_each_commits_answer() -> None:
-    async with Engine(shop, log="memory:") as engine, engine.watch(StockOf("a"), every=True) as answers:
+    async with (
+        Engine(shop, log="memory:", limits=UNSLICED) as engine,
+        engine.watch(StockOf("a"), every=True) as answers,
+    ):
         for count in (1, 2, 3):
             await engine.execute(Add("a", count))
         await engine.execute(Take("a", 6))
@@ -214,7 +211,7 @@ async def test_what_waits_for_those_who_want_every_change_is_bounded_in_bytes_an
 
 
 async def test_what_waited_for_one_who_leaves_is_let_go_of() -> None:
-    async with Engine(shop, log="memory:") as engine:
+    async with Engine(shop, log="memory:", limits=UNSLICED) as engine:
         (view, *_) = views_of(engine)
         async with engine.watch(StockOf("a"), every=True) as one, engine.watch(StockOf("a"), every=True) as two:
             for _ in range(3):
@@ -228,7 +225,7 @@ async def test_what_waited_for_one_who_leaves_is_let_go_of() -> None:
 
 
 async def test_a_watch_begins_with_an_answer_that_reflects_its_token() -> None:
-    async with Engine(shop, log="memory:") as engine, engine.watch(StockOf("a")) as answers:
+    async with Engine(shop, log="memory:", limits=UNSLICED) as engine, engine.watch(StockOf("a")) as answers:
         receipt = await engine.execute(Add("a", 1))
         await engine.execute(Note("nothing of it"))
         await settled()
@@ -255,7 +252,10 @@ async def entered(engine: Engine, query: Query[T], after: int) -> Answered[T]:
 
 
 async def test_an_answer_is_a_copy_that_the_view_does_not_change() -> None:
-    async with Engine(shop, log="memory:") as engine, engine.watch(Everything(), every=True) as answers:
+    async with (
+        Engine(shop, log="memory:", limits=UNSLICED) as engine,
+        engine.watch(Everything(), every=True) as answers,
+    ):
         await engine.execute(Add("a", 1))
         await engine.execute(Add("a", 1))
         await settled()
@@ -276,7 +276,7 @@ async def test_a_set_that_is_written_in_another_order_is_no_change() -> None:
 
 
 async def test_equal_questions_are_answered_once_for_all_who_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Engine(labels, log="memory:") as engine:
+    async with Engine(labels, log="memory:", limits=UNSLICED) as engine:
         watches = [await engine.open_watch(TagsOf("a")) for _ in range(50)]
         asked = 0
         original = Tags.tags_of
@@ -297,7 +297,7 @@ async def test_equal_questions_are_answered_once_for_all_who_watch(monkeypatch: 
 
 
 async def test_commits_that_the_view_does_not_apply_ask_nothing_again() -> None:
-    async with Engine(shop, log="memory:") as engine, engine.watch(StockOf("a")) as answers:
+    async with Engine(shop, log="memory:", limits=UNSLICED) as engine, engine.watch(StockOf("a")) as answers:
         await anext(answers)
         watches = engine.stats().views["Shelf"].watches
         touches = views_of(engine)[0].watches._touches
@@ -319,7 +319,7 @@ async def test_more_watches_than_are_allowed_are_refused_and_leaving_one_makes_r
 
 
 async def test_nothing_is_left_of_a_watch_that_was_cancelled_while_it_waited() -> None:
-    async with Engine(shop, log="memory:") as engine:
+    async with Engine(shop, log="memory:", limits=UNSLICED) as engine:
         async with anyio.create_task_group() as group:
 
             async def watch() -> None:
@@ -338,7 +338,7 @@ async def test_nothing_is_left_of_a_watch_that_was_cancelled_while_it_waited() -
 
 
 async def test_who_watches_a_view_that_faults_hears_it_after_the_answers_that_were_true() -> None:
-    async with Engine(desk("stop"), log="memory:") as engine:
+    async with Engine(desk("stop"), log="memory:", limits=UNSLICED) as engine:
         async with engine.watch(Seen(), every=True) as answers, engine.watch(Seen()) as waits:
             await anext(waits)
             await engine.execute(Put("a", "good"))
@@ -358,7 +358,7 @@ async def test_who_watches_a_view_that_faults_hears_it_after_the_answers_that_we
 
 async def test_who_watches_a_view_that_leaves_something_out_hears_it_unless_that_will_do() -> None:
     fails = ["bad"]
-    async with Engine(desk("park", fails=fails), log="memory:") as engine:
+    async with Engine(desk("park", fails=fails), log="memory:", limits=UNSLICED) as engine:
         async with engine.watch(Seen()) as strict, engine.watch(Seen(), incomplete=True) as lenient:
             assert await taken(strict, 1) == [((), 0)]
             assert await taken(lenient, 1) == [((), 0)]
@@ -379,7 +379,7 @@ async def test_who_watches_a_view_that_leaves_something_out_hears_it_unless_that
 
 
 async def test_a_view_that_fails_to_answer_ends_that_watch_and_no_other() -> None:
-    async with Engine(labels, log="memory:") as engine:
+    async with Engine(labels, log="memory:", limits=UNSLICED) as engine:
         with pytest.raises(AnswerFailed, match="Longest"):
             await engine.open_watch(Longest())
         await engine.execute(Tag("a", "long"))
@@ -426,7 +426,7 @@ async def test_an_answer_that_changes_its_view_is_found_where_purity_is_checked(
 async def test_who_watches_an_engine_that_closes_hears_that() -> None:
     outcomes: list[Outcome] = []
     async with anyio.create_task_group() as group:
-        async with Engine(shop, log="memory:") as engine:
+        async with Engine(shop, log="memory:", limits=UNSLICED) as engine:
             watches = [await engine.open_watch(StockOf("a"), every=bool(number % 2)) for number in range(250)]
             for watch in watches:
                 await watch.next()

@@ -192,7 +192,7 @@ def test_a_handler_that_changes_the_state_is_found_when_purity_is_checked() -> N
 def test_a_cancelled_command_never_executes() -> None:
     queue: deque[Envelope] = deque([(Kept(done=True), Add("a", 1), None), *queue_of(Add("a", 2))])
     draft, state = Draft(Head(), NOW), WriteState.new(shop, 1_000)
-    fill(draft, queue, state, Limits())
+    fill(draft, queue, state, Limits(slice_ms_max=60_000))
     assert draft.events == [Added("a", 2)]
 
 
