@@ -185,6 +185,11 @@ class Source:
         return ast.parse(self.text, self.path)
 
     @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All of the tree, in the order of `ast.walk`."""
+        return tuple(ast.walk(self.tree))
+
+    @cached_property
     def exported(self) -> list[str] | None:
         """What ``__all__`` lists; None when there is none."""
         for node in self.tree.body:
@@ -196,7 +201,7 @@ class Source:
     def origins(self) -> dict[str, str]:
         """Where the imported names come from: ``{"pc": "time.perf_counter"}``."""
         found: dict[str, str] = {}
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     found[alias.asname or alias.name.partition(".")[0]] = (
@@ -226,13 +231,10 @@ def rooms() -> list[str]:
     )
 
 
-@cache
-def sources() -> tuple[Source, ...]:
-    return tuple(
-        Source(path.relative_to(ROOT).as_posix(), path.read_text("utf-8"))
-        for room in rooms()
-        for path in sorted((ROOT / room).rglob("*.py"))
-    )
+def sources(room: str) -> Iterator[Source]:
+    """The files of a room, one after another: their trees together are more than all else that a run of tests keeps."""
+    for path in sorted((ROOT / room).rglob("*.py")):
+        yield Source(path.relative_to(ROOT).as_posix(), path.read_text("utf-8"))
 
 
 @cache
@@ -281,7 +283,7 @@ def _dotted(source: Source, node: ast.expr) -> str | None:
 
 
 def _imports(source: Source) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -386,7 +388,7 @@ def long_modules(source: Source) -> Iterator[str]:
 
 def long_functions(source: Source) -> Iterator[str]:
     """Functions that nobody can hold in their head."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > FUNCTION_LINES_MAX:
@@ -467,8 +469,8 @@ def _reexported(tree: ast.Module) -> Iterator[str]:
 def banned_names(source: Source) -> Iterator[str]:
     """Uses of what has a replacement, called or passed on, under whatever name it was imported."""
     bans = [ban for ban in BANS if source.room in ban.rooms and source.path not in ban.except_in]
-    excused = {id(node.func) for node in ast.walk(source.tree) if isinstance(node, ast.Call) and _lets_others_run(node)}
-    for node in ast.walk(source.tree):
+    excused = {id(node.func) for node in source.nodes if isinstance(node, ast.Call) and _lets_others_run(node)}
+    for node in source.nodes:
         used: list[str | None] = []
         if isinstance(node, ast.Name | ast.Attribute) and id(node) not in excused:
             used = [_dotted(source, node)]
@@ -487,7 +489,7 @@ def _lets_others_run(call: ast.Call) -> bool:
 
 def swallowed_errors(source: Source) -> Iterator[str]:
     """``except`` without a type, and errors of any kind that vanish."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.ExceptHandler):
             continue
         if node.type is None:
@@ -522,9 +524,9 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-@pytest.mark.parametrize("check", CHECKS)
-def test_every_source_file_is_tidy(check: Check) -> None:
-    problems = [problem for source in sources() for problem in check(source)]
+@pytest.mark.parametrize("room", rooms())
+def test_every_source_file_is_tidy(room: str) -> None:
+    problems = [problem for source in sources(room) for check in CHECKS for problem in check(source)]
     assert not problems, "\n" + "\n".join(problems)
 
 
@@ -685,7 +687,7 @@ def test_every_top_level_folder_has_its_place_in_the_import_rules() -> None:
 
 
 def test_the_packages_of_the_project_are_the_folders_that_hold_python_files() -> None:
-    folders = {Path(source.path).parent for source in sources() if source.room in SHIPPED}
+    folders = {Path(source.path).parent for room in shipped_rooms() for source in sources(room)}
     expected = sorted(".".join(("millstream", *folder.parts)) for folder in folders)
     assert project()["tool"]["setuptools"]["packages"] == expected
     assert sorted(folder.as_posix() for folder in folders if not (ROOT / folder / "__init__.py").exists()) == []
@@ -714,7 +716,7 @@ def test_the_map_shows_every_room_on_its_floor() -> None:
         floor = int(number) if number else floor
         shown[room] = floor - 1
     assert shown == FLOOR_OF
-    here = {Path(source.path).with_suffix("").parts[1] for source in sources() if source.room == "engine"}
+    here = {Path(source.path).with_suffix("").parts[1] for source in sources("engine")}
     assert here - {"__init__"} == set(FLOOR_OF)
 
 

@@ -133,7 +133,7 @@ async def test_exactly_what_is_not_durable_fails_and_service_goes_on_when_the_ca
 ) -> None:
     path = tmp_path / "shop.db"
     log = SqliteLog(path, busy_seconds_max=0.02)
-    async with Engine(shop, log=log, limits=Limits(batch_commands_max=4)) as engine:
+    async with Engine(shop, log=log, limits=Limits(batch_commands_max=4, store_retry_seconds=0.5)) as engine:
         callers = Callers(engine)
         async with anyio.create_task_group() as group:
             group.start_soon(callers.break_and_mend, cause(engine, path))
