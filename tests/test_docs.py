@@ -211,8 +211,11 @@ class Served:
         return (done.stdout + done.stderr).decode()
 
     def measure(self, command: str) -> None:
-        """Run ``millstream bench APP …``, once on each loop: how often it is measured changes nothing that a page says."""
+        """Run ``millstream bench APP …``, once: how often it is measured, and on how many loops, changes nothing that a
+        page says.
+        """
         program = [sys.executable, "-m", "millstream.bench", *shlex.split(command)[2:], "--runs", "1"]
+        program += ["--loop", "asyncio"]
         done = subprocess.run(program, capture_output=True, env=self.environment, check=False)
         assert done.returncode == 0, done.stderr.decode()
 

@@ -35,9 +35,9 @@ TOKENS = Tokens(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """One loop is enough: it is the page that is tested."""
+    """One loop is enough: it is the page that is tested. And all tests are on the same, as the browser is."""
     return "asyncio", {"use_uvloop": False}
 
 
@@ -61,30 +61,33 @@ class Console:
         await self.page.get_by_role("tab", name=name).click()
 
 
-@asynccontextmanager
-async def browsing() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="module")
+async def browser(anyio_backend: object) -> AsyncIterator[Browser]:
+    """One for all tests: each has a context of its own, and its start takes longer than most of them."""
     arguments = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []  # root has none to be put into
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        launched = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         try:
-            yield browser
+            yield launched
         finally:
-            await browser.close()
+            await launched.close()
 
 
 @asynccontextmanager
-async def console(*, fails: int = 0, tokens: Tokens | None = None, **context: Any) -> AsyncIterator[Console]:
+async def console(
+    browser: Browser, *, fails: int = 0, tokens: Tokens | None = None, **context: Any
+) -> AsyncIterator[Console]:
     printers = Printers(fails)
     async with Engine(kiosk, log=MemoryLog(), effects=[printers]) as engine:
         web = WebApp(kiosk, engine, tokens=tokens)
-        async with WebServer(web, listen=["127.0.0.1:0"]) as server, browsing() as browser:
-            page = await (await browser.new_context(**context)).new_page()
+        async with WebServer(web, listen=["127.0.0.1:0"]) as server, await browser.new_context(**context) as own:
+            page = await own.new_page()
             page.set_default_timeout(20_000)
             yield Console(page, engine, str(server.addresses[0]), printers)
 
 
-async def test_the_overview_shows_what_happens_and_loads_nothing_from_elsewhere() -> None:
-    async with console() as shown:
+async def test_the_overview_shows_what_happens_and_loads_nothing_from_elsewhere(browser: Browser) -> None:
+    async with console(browser) as shown:
         await shown.open()
         await expect(shown.page.get_by_role("heading", name="kiosk")).to_be_visible()
         await expect(shown.page.get_by_role("status").first).to_have_text("ready")
@@ -99,8 +102,8 @@ async def test_the_overview_shows_what_happens_and_loads_nothing_from_elsewhere(
         assert shown.problems == []
 
 
-async def test_the_log_is_looked_at_by_key_by_correlation_and_by_what_caused_what() -> None:
-    async with console() as shown:
+async def test_the_log_is_looked_at_by_key_by_correlation_and_by_what_caused_what(browser: Browser) -> None:
+    async with console(browser) as shown:
         for number in range(1, 6):
             metadata = Metadata(actor=f"user-{number % 2}", correlation=f"visit-{number}")
             await shown.engine.execute(Order(f"o{number}", "thanks"), metadata=metadata, command_id=f"c{number}")
@@ -130,8 +133,8 @@ async def test_the_log_is_looked_at_by_key_by_correlation_and_by_what_caused_wha
         await expect(page.get_by_role("alert")).to_contain_text("Nothing")
 
 
-async def test_text_that_is_html_stays_text_wherever_it_is_shown() -> None:
-    async with console(fails=1) as shown:
+async def test_text_that_is_html_stays_text_wherever_it_is_shown(browser: Browser) -> None:
+    async with console(browser, fails=1) as shown:
         await shown.engine.execute(
             Order(HTML, HTML), metadata=Metadata(actor=HTML, correlation=HTML, extra={"a": HTML})
         )
@@ -154,8 +157,8 @@ async def test_text_that_is_html_stays_text_wherever_it_is_shown() -> None:
         assert await page.evaluate("[document.querySelectorAll('img').length, window.hacked]") == [0, None]
 
 
-async def test_forms_are_made_from_the_schemas_and_say_what_is_refused() -> None:
-    async with console() as shown:
+async def test_forms_are_made_from_the_schemas_and_say_what_is_refused(browser: Browser) -> None:
+    async with console(browser) as shown:
         await shown.open("Commands")
         page, outcome = shown.page, shown.page.locator("#outcome")
         await page.get_by_role("button", name="Order", exact=True).click()
@@ -177,8 +180,8 @@ async def test_forms_are_made_from_the_schemas_and_say_what_is_refused() -> None
         await expect(page.get_by_text("timer:remind/o1@o1")).to_be_visible()
 
 
-async def test_what_is_parked_is_tried_again_only_after_a_yes() -> None:
-    async with console(fails=1) as shown:
+async def test_what_is_parked_is_tried_again_only_after_a_yes(browser: Browser) -> None:
+    async with console(browser, fails=1) as shown:
         await shown.engine.execute(Order("o1", "<paper>"))
         await shown.open("Agenda")
         page, dialog = shown.page, shown.page.get_by_role("dialog")
@@ -201,8 +204,8 @@ async def test_what_is_parked_is_tried_again_only_after_a_yes() -> None:
         assert shown.printers.printed == ["o1"]
 
 
-async def test_a_view_is_made_anew_and_says_so() -> None:
-    async with console() as shown:
+async def test_a_view_is_made_anew_and_says_so(browser: Browser) -> None:
+    async with console(browser) as shown:
         await shown.engine.execute_many([Order(f"o{number}") for number in range(10)])
         await shown.open("Views")
         page = shown.page
@@ -211,8 +214,8 @@ async def test_a_view_is_made_anew_and_says_so() -> None:
         await expect(page.get_by_text("it has taken the live one's place, at event 10")).to_be_visible()
 
 
-async def test_who_may_only_look_can_press_nothing_and_an_operator_sends_no_commands() -> None:
-    async with console(fails=1, tokens=TOKENS) as shown:
+async def test_who_may_only_look_can_press_nothing_and_an_operator_sends_no_commands(browser: Browser) -> None:
+    async with console(browser, fails=1, tokens=TOKENS) as shown:
         await shown.engine.execute(Order("o1", "<paper>"))
         await shown.open()
         page = shown.page
@@ -237,8 +240,8 @@ async def test_who_may_only_look_can_press_nothing_and_an_operator_sends_no_comm
         assert shown.engine.position == 1
 
 
-async def test_it_is_used_by_keyboard_and_each_thing_has_a_name() -> None:
-    async with console() as shown:
+async def test_it_is_used_by_keyboard_and_each_thing_has_a_name(browser: Browser) -> None:
+    async with console(browser) as shown:
         await shown.engine.execute(Order("o1"))
         await shown.open()
         page = shown.page
@@ -257,8 +260,10 @@ async def test_it_is_used_by_keyboard_and_each_thing_has_a_name() -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [380, 1280])
-async def test_it_fits_wide_and_narrow_and_can_be_read_by_day_and_night(scheme: Any, width: int) -> None:
-    async with console(color_scheme=scheme, viewport={"width": width, "height": 800}) as shown:
+async def test_it_fits_wide_and_narrow_and_can_be_read_by_day_and_night(
+    scheme: Any, width: int, browser: Browser
+) -> None:
+    async with console(browser, color_scheme=scheme, viewport={"width": width, "height": 800}) as shown:
         await shown.engine.execute_many([Order(f"{'long' * 20}-{number}") for number in range(3)])
         await shown.open()
         for name in ("Overview", "Log", "Commands", "Agenda", "Views"):
@@ -272,8 +277,8 @@ async def test_it_fits_wide_and_narrow_and_can_be_read_by_day_and_night(scheme: 
         ) is light  # fmt: skip
 
 
-async def test_a_hundred_thousand_events_of_ten_thousand_keys_leave_it_quick() -> None:
-    async with console() as shown:
+async def test_a_hundred_thousand_events_of_ten_thousand_keys_leave_it_quick(browser: Browser) -> None:
+    async with console(browser) as shown:
         orders = [Order(f"order-{number}", "thanks") for number in range(50_000)]
         await shown.engine.execute_many(orders)
         await shown.open()

@@ -67,10 +67,12 @@ def running(*arguments: str, cwd: Path, environment: dict[str, str] | None = Non
             child.communicate()
 
 
+SHOWING = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "1000", "TERMINAL_WIDTH": "1000"}
+
+
 def refused(arguments: Sequence[str], cwd: Path) -> tuple[int, str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "1000", "TERMINAL_WIDTH": "1000"}
     done = subprocess.run(
-        [*PROGRAM, *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=30, check=False
+        [*PROGRAM, *arguments], capture_output=True, text=True, cwd=cwd, env=SHOWING, timeout=30, check=False
     )
     return done.returncode, done.stderr
 
@@ -111,28 +113,48 @@ def test_where_it_listens_may_come_from_the_environment(millstream: Millstream, 
         assert served.addresses == [f"unix://{tmp_path}/bank.sock"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "problem"),
-    [
-        (["--listen", "tcp://0.0.0.0:0"], 2, "can be reached from other machines and has no tokens and no TLS"),
-        (["--listen", "nowhere"], 2, "an address is tcp://HOST:PORT, tls://HOST:PORT or unix://PATH"),
-        (["--listen", "tls://127.0.0.1:0"], 2, "wants TLS: give a certificate"),
-        (["--certificate", "nothing.pem"], 2, "TLS can't be set up with 'nothing.pem'"),
-        (["--private-key", "nothing.pem"], 2, "--private-key and --client-authorities go with --certificate"),
-        (["--tokens", "nothing"], 2, "the tokens can't be read from 'nothing'"),
-        (["--unix-mode", "rw"], 2, "permissions are octal, like 660, not 'rw'"),
-        (["--http", "somewhere"], 2, "an address for HTTP is HOST:PORT"),
-        (["--http", "0.0.0.0:0", "--listen", "unix://x.sock"], 2, "can be reached from other machines and has no"),
-        (["--http", "https://127.0.0.1:0", "--listen", "unix://x.sock"], 2, "give a certificate"),
-        (["--metrics"], 2, "--metrics goes with --http"),
-        (["--log", "nowhere/bank.db"], 3, "there is no folder"),
-    ],
+REFUSALS: tuple[tuple[list[str], int, str], ...] = (
+    (["--listen", "tcp://0.0.0.0:0"], 2, "can be reached from other machines and has no tokens and no TLS"),
+    (["--listen", "nowhere"], 2, "an address is tcp://HOST:PORT, tls://HOST:PORT or unix://PATH"),
+    (["--listen", "tls://127.0.0.1:0"], 2, "wants TLS: give a certificate"),
+    (["--certificate", "nothing.pem"], 2, "TLS can't be set up with 'nothing.pem'"),
+    (["--private-key", "nothing.pem"], 2, "--private-key and --client-authorities go with --certificate"),
+    (["--tokens", "nothing"], 2, "the tokens can't be read from 'nothing'"),
+    (["--unix-mode", "rw"], 2, "permissions are octal, like 660, not 'rw'"),
+    (["--http", "somewhere"], 2, "an address for HTTP is HOST:PORT"),
+    (["--http", "0.0.0.0:0", "--listen", "unix://x.sock"], 2, "can be reached from other machines and has no"),
+    (["--http", "https://127.0.0.1:0", "--listen", "unix://x.sock"], 2, "give a certificate"),
+    (["--metrics"], 2, "--metrics goes with --http"),
+    (["--log", "nowhere/bank.db"], 3, "there is no folder"),
 )
-def test_what_is_not_safe_or_not_there_is_refused_before_anything_is_served(
-    arguments: list[str], code: int, problem: str, tmp_path: Path
-) -> None:
-    ended, errors = refused(["serve", BANK, *arguments], tmp_path)
-    assert (ended, problem in " ".join(errors.split())) == (code, True), errors
+#: Runs one command line after another in one process; of each the exit code and what it said.
+REFUSING = """
+import contextlib, io, json, sys
+from millstream.engine.cli import main
+
+said = []
+for words in json.load(sys.stdin):
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        code = main(words)
+    said.append((code, errors.getvalue()))
+json.dump(said, sys.stdout)
+"""
+
+
+def test_what_is_not_safe_or_not_there_is_refused_before_anything_is_served(tmp_path: Path) -> None:
+    commands = [["serve", BANK, *arguments] for arguments, _, _ in REFUSALS]
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING],
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=SHOWING,
+        timeout=60,  # one that is not refused has no end
+        check=True,
+    )
+    for (arguments, code, problem), (ended, errors) in zip(REFUSALS, json.loads(done.stdout), strict=True):
+        assert (arguments, ended, problem in " ".join(errors.split())) == (arguments, code, True), errors
 
 
 def test_a_listener_for_other_machines_may_be_wanted_all_the_same(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from millstream.engine.testing.stores.snapshot_conformance import begin, read
 from millstream.handlers import WriteModel, applies
 from millstream.views import View, answers
 from tests import shop as shop_module
+from tests.loops import one_loop
 from tests.shop import (
     Add,
     Added,
@@ -647,6 +648,7 @@ def cut(data: bytes, at: int) -> bytes:
     return data[:at]
 
 
+@one_loop
 @pytest.mark.parametrize("harm", [flipped, zeroed, cut])
 async def test_wherever_the_file_of_snapshots_is_damaged_the_engine_opens_with_the_right_state(
     tmp_path: Path, log_lines: list[Any], harm: Callable[[bytes, int], bytes]

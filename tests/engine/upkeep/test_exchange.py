@@ -24,6 +24,7 @@ from millstream.engine.upkeep import (
     import_log,
 )
 from tests.engine.upkeep.chains import APP, FIVE, commits_in, deposit, in_file, in_memory, sealed, with_commit
+from tests.loops import one_loop
 from tests.support import Row, sealed_rows
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +88,7 @@ records = st.builds(
 )
 
 
+@one_loop
 @settings(max_examples=60)
 @given(bodies=st.lists(st.lists(records, max_size=4), max_size=6), application=st.text(min_size=1, max_size=20))
 async def test_what_is_exported_and_imported_is_the_same_log(bodies: list[list[Row]], application: str) -> None:

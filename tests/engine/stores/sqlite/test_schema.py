@@ -18,6 +18,7 @@ from millstream.engine.testing.stores.written import APP, commits, read_all
 from millstream.engine.upkeep import attached, verify_log
 from tests.behaviour.test_old_files import made_from
 from tests.engine.stores.sqlite.test_log import change, opened, written
+from tests.loops import one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -158,6 +159,7 @@ def meta(path: Path) -> dict[str, str]:
     return found
 
 
+@one_loop
 @both
 async def test_each_changed_character_of_what_says_whose_log_it_is_is_found(
     tmp_path: Path, find: Callable[[Path], Awaitable[None]]

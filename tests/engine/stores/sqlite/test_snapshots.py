@@ -24,6 +24,7 @@ from millstream.engine.testing.stores.snapshot_conformance import (
     sealed,
     take,
 )
+from tests.loops import one_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -349,6 +350,7 @@ async def read_all(store: SqliteSnapshots) -> None:
             assert sealed(name, 3, found, snapshot.notes) != snapshot
 
 
+@one_loop
 @pytest.mark.parametrize("eighth", range(8))
 async def test_wherever_a_file_is_damaged_nothing_wrong_is_read_and_the_store_works_again(
     tmp_path: Path, eighth: int
