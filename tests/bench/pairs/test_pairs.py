@@ -50,31 +50,36 @@ def copy_of_the_checkout(folder: Path) -> Path:
     return folder
 
 
+#: By workload a file, a line of it that each command, question or commit passes, and how far to count there. That is much
+#: more than what it is added to: a run of a few milliseconds on a loaded machine takes twice as long, or half.
+WASTE = {
+    "commands": ("engine/write/kernel.py", "        events: Sequence[Event] = ()\n", 10_000),
+    "ask": (
+        "engine/read/queries.py",
+        "        view, answer = self._answers.get(type(query)) or self._unknown(query)\n",
+        400,
+    ),
+    "replay": ("engine/stores/reader.py", "        self._chain.check(commit)\n", 20_000),
+}
+
+
+@pytest.fixture(scope="module")
+def contenders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Contender, Contender]:
+    """This version, and one that wastes time at three places; both are compiled once for all tests."""
+    folder = tmp_path_factory.mktemp("versions")
+    wasteful = copy_of_the_checkout(folder / "wasteful")
+    for name, mark, spin in WASTE.values():
+        file = wasteful / name
+        text = file.read_text("utf-8")
+        assert mark in text
+        file.write_text(text.replace(mark, f"{mark}        sum(range({spin}))\n"), "utf-8")
+    return Contender(str(ROOT), folder / "old", {}), Contender(str(wasteful), folder / "new", {})
+
+
 @pytest.mark.parametrize("workload", list(WORKLOADS))
-def test_a_version_that_wastes_time_needs_more(tmp_path: Path, workload: str) -> None:
-    wasteful = copy_of_the_checkout(tmp_path / "wasteful")
-    file = (
-        wasteful
-        / {
-            "commands": "engine/write/kernel.py",
-            "ask": "engine/read/queries.py",
-            "replay": "engine/stores/reader.py",
-        }[workload]
-    )
-    mark = {
-        "commands": "        events: Sequence[Event] = ()\n",
-        "ask": "        view, answer = self._answers.get(type(query)) or self._unknown(query)\n",
-        "replay": "        self._chain.check(commit)\n",
-    }[workload]
-    text = file.read_text("utf-8")
-    assert mark in text
-    # Much more than what it is added to: a run of a few milliseconds on a loaded machine takes twice as long, or half.
-    spin = {"commands": 20_000, "ask": 2_000, "replay": 400_000}[workload]
-    file.write_text(text.replace(mark, f"{mark}        sum(range({spin}))\n"), "utf-8")
-    old = Contender(str(ROOT), tmp_path / "old", {})
-    new = Contender(str(wasteful), tmp_path / "new", {})
+def test_a_version_that_wastes_time_needs_more(contenders: tuple[Contender, Contender], workload: str) -> None:
     count = WORKLOADS[workload][1] // 40
-    found = result_of(workload, count, measure(old, new, workload, count=count, pairs=3, loop="asyncio"))
+    found = result_of(workload, count, measure(*contenders, workload, count=count, pairs=3, loop="asyncio"))
     assert found.ratio.median < found.control.low / 3
 
 
