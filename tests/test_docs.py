@@ -74,6 +74,8 @@ PAGES = sorted(
 CODE = ("engine", "handlers", "program", "views", "bench", "examples", "tests")
 #: What programs leave behind; in no checkout.
 MADE_AT_RUN_TIME = re.compile(r"out/.*|bank\.db(-wal|-shm|-lock|-leader|-snapshots(-lock)?)?")
+#: Plugins of pytest that are here for our own tests: to start them takes as long as pytest itself.
+NOT_THE_READERS = "-p no:hypothesispytest -p no:xdist"
 UNITS = ("_max", "_ms", "_seconds")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -137,7 +139,7 @@ def program_output(command: str) -> str:
     done = subprocess.run(
         [sys.executable, *([] if command.startswith("python ") else ["-m", "pytest", "-q"]), *shlex.split(command)[1:]],
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "PYTEST_ADDOPTS": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "PYTEST_ADDOPTS": NOT_THE_READERS},
         text=True,
         check=False,
     )
