@@ -171,8 +171,10 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 def marked(owner: type, kind: str) -> Iterator[Callable[..., Any]]:
     """The methods of a class with a decorator, in the order in which they are written, inherited ones first."""
-    for name in dict.fromkeys(name for cls in reversed(owner.__mro__) for name in vars(cls)):
-        function = inspect.getattr_static(owner, name)
+    attributes: dict[str, Any] = {}
+    for cls in reversed(owner.__mro__):
+        attributes |= vars(cls)  # what overrides another one takes its place
+    for function in attributes.values():
         if getattr(function, _MARK, None) == kind:
             yield function
 
