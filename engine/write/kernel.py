@@ -5,7 +5,7 @@ the same commands on the same state give the same rows. Not here: the state itse
 a batch ends (`batch`).
 
 Invariants: each command is decided on the state that the one before it left; a command that is refused leaves no trace;
-an event is checked before it is applied.
+an event is checked before it is applied, and that it fits in the commit, with what may follow from it.
 """
 
 from __future__ import annotations
@@ -26,25 +26,33 @@ from millstream.engine.limits import Limits
 from millstream.engine.write.cascade import Cascade
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.refusals import decided_at
+from millstream.engine.write.room import GIVEN_BYTES_MAX, PLACE_BYTES_MAX
 from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable, tell
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
 
-__all__ = ["decide"]
+__all__ = ["decide", "few_of"]
 
 _NOTHING = Metadata()
 
 
 def decide(
-    commands: Iterable[tuple[object, Command, Terms | None]], state: WriteState, rows: Rows, limits: Limits
+    commands: Iterable[tuple[object, Command, Terms | None]],
+    state: WriteState,
+    rows: Rows,
+    limits: Limits,
+    kept: int = 0,
 ) -> None:
     """Decide commands in order, until there are no more, the rows are full, or the state is damaged.
+
+    A command that does not fit beside what stands in the rows closes them, and has no outcome.
 
     Args:
         commands: checked copies. What stands before each is the caller's own, and not looked at.
         state: is changed by the events, as a replay of them would change it.
         rows: gets an outcome for each command that was decided, and what is to be written of those that were accepted.
-        limits: ``commit_bytes_max`` bounds the events of one command; at ``batch_bytes_max`` the rows are full.
+        limits: ``commit_bytes_max`` bounds the rows, and at ``batch_bytes_max`` they are full.
+        kept: so many bytes are to be left of the former for those that come after one that needs many.
 
     Raises:
         KeyboardInterrupt, SystemExit: user code raised it. The command has no row; the state must not be used any more.
@@ -52,7 +60,7 @@ def decide(
     handlers, effects, yields, index, now = state.handlers, state.effects, state.yields, state.index, rows.now
     versions, version_of, known = index.versions, index.versions.get, index.kept
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
-    few, position, asked = limits.commit_bytes_max // state.exact_bytes_max, rows.position, state.asked
+    few, position, asked = few_of(state, limits), rows.position, state.asked
     for _, command, terms in commands:
         handler, wants_context, tag, key_of, is_keyed, promise = handlers[type(command)]
         yielded: list[Event] = []
@@ -85,6 +93,9 @@ def decide(
                     continue
             read, chunk, timings = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
             _require_room(read, state, limits)
+            answers = promise is not None
+            if not _fits(read, chunk, timings, tag, key, state, rows, limits, answers=answers):
+                return
             events = read
             for place, event in enumerate(events):
                 if type(event) in asked:
@@ -104,7 +115,46 @@ def decide(
         position = rows.position
         if rows.is_damaged or rows.owes or rows.is_full_of(limits):
             return
+        if kept and rows.sheet.entries_bytes and rows.room(state, limits) < kept:
+            return
     rows.pack()
+
+
+def few_of(state: WriteState, limits: Limits) -> int:
+    """So many events that pass their check are few enough bytes, without a look at what they have."""
+    room = limits.commit_bytes_max - state.sizes.once - state.sizes.command - GIVEN_BYTES_MAX
+    return max(0, room // (state.exact_bytes_max + PLACE_BYTES_MAX))
+
+
+def _fits(
+    events: Sequence[Event],
+    chunk: bytes | None,
+    timings: Sequence[Checked],
+    tag: str,
+    key: str | None,
+    state: WriteState,
+    rows: Rows,
+    limits: Limits,
+    *,
+    answers: bool,
+) -> bool:
+    """See that a command, with what may follow from it, fits beside what stands in the rows; else these are closed.
+
+    Raises:
+        CommitTooLarge: it does not fit in a commit by itself.
+    """
+    room = rows.room(state, limits)
+    size = len(events) * state.exact_bytes_max if chunk is None else len(chunk)
+    needed = state.bytes_needed(events, size, timings, key, limits, answers=answers)
+    if needed > room and chunk is None:
+        size = len(state.app.encode_events(list(events)))
+        needed = state.bytes_needed(events, size, timings, key, limits, answers=answers)
+    if needed <= room:
+        return True
+    if needed > limits.commit_bytes_max - state.sizes.once:
+        raise CommitTooLarge(tag, needed, limits.commit_bytes_max)
+    rows.is_closed = True
+    return False
 
 
 def _as_read(
@@ -123,12 +173,12 @@ def _as_read(
         state: knows their types.
         few: so many of those that pass their check are few enough bytes.
         rows: what timers count from.
-        limits: ``commit_bytes_max`` bounds them.
+        limits: ``timers_max`` is honoured.
         tag: the command's.
         own: the key that all of them must have; False if they may have any.
 
     Raises:
-        CommitTooLarge: they are too many bytes.
+        CommitTooLarge: its timers' commands are too many bytes.
         Exception: one is no event of this application, not what its class declares, or not of that key.
     """
     yields, data = state.yields, None
@@ -139,8 +189,6 @@ def _as_read(
         if found:
             timings = checked(found, state.app, state.agenda, rows.clock, limits, tag)
         data = state.app.encode_events(list(events))
-        if len(data) > limits.commit_bytes_max:
-            raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
         events = (state.app.read_events if BACKSLASH in data else state.app.read_plain_events)(data)
     if own is not False:
         state.require_key(events, own)

@@ -81,7 +81,7 @@ async def full_mailbox(name: str) -> None:
 
 
 async def refused(name: str) -> None:
-    async with Engine(shop, log="memory:", limits=Limits(commit_bytes_max=1_000, batch_bytes_max=1_000)) as engine:
+    async with Engine(shop, log="memory:", limits=Limits().within(100_000)) as engine:
         await engine.execute(Break("large"))
 
 
