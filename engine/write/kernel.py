@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
@@ -35,14 +35,11 @@ __all__ = ["decide", "few_of"]
 
 _NOTHING = Metadata()
 
+#: Whose it is, a command, and what its caller has said beside it.
+_Asked: TypeAlias = tuple[object, Command, Terms | None]
 
-def decide(
-    commands: Iterable[tuple[object, Command, Terms | None]],
-    state: WriteState,
-    rows: Rows,
-    limits: Limits,
-    kept: int = 0,
-) -> None:
+
+def decide(commands: Iterable[_Asked], state: WriteState, rows: Rows, limits: Limits, kept: int = 0) -> None:
     """Decide commands in order, until there are no more, the rows are full, or the state is damaged.
 
     A command that does not fit beside what stands in the rows closes them, and has no outcome.
@@ -91,12 +88,10 @@ def decide(
                         _note(terms, rows)
                         _finish(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
                     continue
-            read, chunk, timings = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
-            _require_room(read, state, limits)
-            answers = promise is not None
-            if not _fits(read, chunk, timings, tag, key, state, rows, limits, answers=answers):
+            found = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
+            if not _fits(found, tag, key, state, rows, limits, answers=promise is not None):
                 return
-            events = read
+            events = found.events
             for place, event in enumerate(events):
                 if type(event) in asked:
                     _tell(event, place, tag, terms, state, rows)
@@ -105,19 +100,22 @@ def decide(
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
             failed = state.apply_failed(events, event, rows.position, error) if events else error
-            refusal = decided_at(state.refusal(command, yielded, failed), rows.position)
-            rows.refuse(refusal, None if terms is None else terms.metadata)
-            if isinstance(failed, ApplyFailed | ImpureHandler):
-                rows.is_damaged = True
+            _refuse(command, yielded, failed, terms, state, rows)
+            if rows.is_damaged:
                 return
             continue
-        _enter(tag, key, terms, events, chunk, timings, state, rows, limits, state.answered if promise else None)
+        _enter(tag, key, terms, found, state, rows, limits, state.answered if promise else None)
         position = rows.position
-        if rows.is_damaged or rows.owes or rows.is_full_of(limits):
-            return
-        if kept and rows.sheet.entries_bytes and rows.room(state, limits) < kept:
+        if _is_over(state, rows, limits, kept):
             return
     rows.pack()
+
+
+def _is_over(state: WriteState, rows: Rows, limits: Limits, kept: int) -> bool:
+    """Whether nothing more is to be decided, or another look at the room is due."""
+    if rows.is_damaged or rows.owes or rows.is_full_of(limits):
+        return True
+    return kept > 0 and rows.sheet.entries_bytes > 0 and rows.room(state, limits) < kept
 
 
 def few_of(state: WriteState, limits: Limits) -> int:
@@ -126,24 +124,25 @@ def few_of(state: WriteState, limits: Limits) -> int:
     return max(0, room // (state.exact_bytes_max + PLACE_BYTES_MAX))
 
 
+class _Read(NamedTuple):
+    """A command's events as a replay will see them; as JSON, if they had to be written for that; and its timers."""
+
+    events: Sequence[Event]
+    chunk: bytes | None
+    timings: Sequence[Checked]
+
+
 def _fits(
-    events: Sequence[Event],
-    chunk: bytes | None,
-    timings: Sequence[Checked],
-    tag: str,
-    key: str | None,
-    state: WriteState,
-    rows: Rows,
-    limits: Limits,
-    *,
-    answers: bool,
+    read: _Read, tag: str, key: str | None, state: WriteState, rows: Rows, limits: Limits, *, answers: bool
 ) -> bool:
     """See that a command, with what may follow from it, fits beside what stands in the rows; else these are closed.
 
     Raises:
         CommitTooLarge: it does not fit in a commit by itself.
+        LimitReached: it does not fit on the agenda.
     """
-    room = rows.room(state, limits)
+    _require_agenda_room(read.events, state, limits)
+    (events, chunk, timings), room = read, rows.room(state, limits)
     size = len(events) * state.exact_bytes_max if chunk is None else len(chunk)
     needed = state.bytes_needed(events, size, timings, key, limits, answers=answers)
     if needed > room and chunk is None:
@@ -165,8 +164,8 @@ def _as_read(
     limits: Limits,
     tag: str,
     own: str | Literal[False] | None,
-) -> tuple[Sequence[Event], bytes | None, Sequence[Checked]]:
-    """A command's events as a replay will see them; as JSON, if they had to be written for that; and its timers.
+) -> _Read:
+    """What a command came to.
 
     Args:
         yielded: by its handler.
@@ -192,10 +191,24 @@ def _as_read(
         events = (state.app.read_events if BACKSLASH in data else state.app.read_plain_events)(data)
     if own is not False:
         state.require_key(events, own)
-    return events, data, timings
+    return _Read(events, data, timings)
 
 
-def _require_room(events: Sequence[Event], state: WriteState, limits: Limits) -> None:
+def _refuse(
+    command: Command,
+    yielded: Sequence[Any],
+    failed: BaseException,
+    terms: Terms | None,
+    state: WriteState,
+    rows: Rows,
+) -> None:
+    """A command does not stand: its caller gets why. Where it has changed the state, nothing more may be decided."""
+    refusal = decided_at(state.refusal(command, yielded, failed), rows.position)
+    rows.refuse(refusal, None if terms is None else terms.metadata)
+    rows.is_damaged = isinstance(failed, ApplyFailed | ImpureHandler)
+
+
+def _require_agenda_room(events: Sequence[Event], state: WriteState, limits: Limits) -> None:
     """See that the agenda has room for what these events may lead to.
 
     Raises:
@@ -213,15 +226,14 @@ def _enter(
     tag: str,
     key: str | None,
     terms: Terms | None,
-    events: Sequence[Event],
-    chunk: bytes | None,
-    timings: Sequence[Checked],
+    read: _Read,
     state: WriteState,
     rows: Rows,
     limits: Limits,
     given: Given | None,
 ) -> None:
     """A command stands: what follows from it is decided, and it gets its receipt."""
+    events, chunk, timings = read
     if not events and not timings and (terms is None or terms.command_id is None):
         rows.outcomes.append(_with(rows.nothing(state.version_of(key)), given))
         return

@@ -158,13 +158,10 @@ class WriteState:
         #: The same as `effects`, with all that follows an event, or wants its `About`; and what handlers yield
         #: that is no event: its check says so.
         self.yields: dict[type[Any], tuple[Any, Any, Any, tuple[Any, ...]]] = {
-            **{
-                event: (*found[:3], (*found[3], *app.effects.get(event, ()), *([About] if event in self.asked else [])))
-                for event, found in self.effects.items()
-            },
-            Schedule: _TIMING,
-            Unschedule: _TIMING,
+            event: (*found[:3], (*found[3], *app.effects.get(event, ()), *([About] if event in self.asked else [])))
+            for event, found in self.effects.items()
         }
+        self.yields |= {Schedule: _TIMING, Unschedule: _TIMING}
         #: How many bytes of JSON an event has at most that passes its check.
         self.exact_bytes_max = max((each.exact.bytes_max for each in app.events.values() if each.exact), default=1)
         #: What its commits have beside events.
