@@ -22,7 +22,7 @@ from millstream.engine.write.cascade import decide_owed, fire
 from millstream.engine.write.entries import Looking, Performed, Settlement
 from millstream.engine.write.envelope import Envelope, Promise
 from millstream.engine.write.kernel import decide
-from millstream.engine.write.room import GIVEN_BYTES_MAX, PLACE_BYTES_MAX, following
+from millstream.engine.write.room import GIVEN_BYTES_MAX, PLACE_BYTES_MAX, SHORT_KEY_CHARS, following
 from millstream.engine.write.rows import Rows
 from millstream.engine.write.settling import look, settle, take_performed
 from millstream.engine.write.state import WriteState
@@ -77,7 +77,7 @@ def fill(
         KeyboardInterrupt, SystemExit: as `decide`. The command stays in the queue: stopping the writer answers it.
     """
     slice_seconds, at_once, now = limits.slice_ms_max / 1e3, _AT_ONCE, elapsed()
-    one = state.exact_bytes_max + PLACE_BYTES_MAX + state.sizes.command + GIVEN_BYTES_MAX
+    one = state.exact_bytes_max + PLACE_BYTES_MAX + state.sizes.command + GIVEN_BYTES_MAX + 6 * SHORT_KEY_CHARS
     until = now + slice_seconds
     if state.agenda.owed:
         decide_owed(state, draft, limits)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import replace
 
@@ -26,7 +26,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.write.cascade import Cascade
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.refusals import decided_at
-from millstream.engine.write.room import GIVEN_BYTES_MAX, PLACE_BYTES_MAX
+from millstream.engine.write.room import GIVEN_BYTES_MAX, PLACE_BYTES_MAX, SHORT_KEY_CHARS
 from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable, tell
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
@@ -37,6 +37,8 @@ _NOTHING = Metadata()
 
 #: Whose it is, a command, and what its caller has said beside it.
 _Asked: TypeAlias = tuple[object, Command, Terms | None]
+#: A command's events as a replay will see them; as JSON, if they had to be written for that; and its timers.
+_Read: TypeAlias = tuple[Sequence[Event], bytes | None, Sequence[Checked]]
 
 
 def decide(commands: Iterable[_Asked], state: WriteState, rows: Rows, limits: Limits, kept: int = 0) -> None:
@@ -89,9 +91,9 @@ def decide(commands: Iterable[_Asked], state: WriteState, rows: Rows, limits: Li
                         _finish(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
                     continue
             found = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
-            if not _fits(found, tag, key, state, rows, limits, answers=promise is not None):
+            if not _fits(found, tag, key, state, rows, limits, promise is not None):
                 return
-            events = found.events
+            events = found[0]
             for place, event in enumerate(events):
                 if type(event) in asked:
                     _tell(event, place, tag, terms, state, rows)
@@ -124,26 +126,23 @@ def few_of(state: WriteState, limits: Limits) -> int:
     return max(0, room // (state.exact_bytes_max + PLACE_BYTES_MAX))
 
 
-class _Read(NamedTuple):
-    """A command's events as a replay will see them; as JSON, if they had to be written for that; and its timers."""
-
-    events: Sequence[Event]
-    chunk: bytes | None
-    timings: Sequence[Checked]
-
-
-def _fits(
-    read: _Read, tag: str, key: str | None, state: WriteState, rows: Rows, limits: Limits, *, answers: bool
-) -> bool:
+def _fits(read: _Read, tag: str, key: str | None, state: WriteState, rows: Rows, limits: Limits, answers: bool) -> bool:
     """See that a command, with what may follow from it, fits beside what stands in the rows; else these are closed.
 
     Raises:
         CommitTooLarge: it does not fit in a commit by itself.
         LimitReached: it does not fit on the agenda.
     """
-    _require_agenda_room(read.events, state, limits)
-    (events, chunk, timings), room = read, rows.room(state, limits)
+    events, chunk, timings = read
+    if state.performed or state.agenda.unsettled >= limits.agenda_entries_max:
+        _require_agenda_room(events, state, limits)
     size = len(events) * state.exact_bytes_max if chunk is None else len(chunk)
+    if not (timings or answers) and (key is None or len(key) <= SHORT_KEY_CHARS):
+        # Most are like this: `fill` has seen to it that there is room for a whole batch of them.
+        may_follow = state.sizes.owed and any(type(event) in state.sizes.owed for event in events)
+        if not may_follow and rows.size_bytes + size <= limits.batch_bytes_max:
+            return True
+    room = rows.room(state, limits)
     needed = state.bytes_needed(events, size, timings, key, limits, answers=answers)
     if needed > room and chunk is None:
         size = len(state.app.encode_events(list(events)))
@@ -191,7 +190,7 @@ def _as_read(
         events = (state.app.read_events if BACKSLASH in data else state.app.read_plain_events)(data)
     if own is not False:
         state.require_key(events, own)
-    return _Read(events, data, timings)
+    return events, data, timings
 
 
 def _refuse(

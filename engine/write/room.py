@@ -29,12 +29,14 @@ from millstream.engine.commits.record import Owed
 from millstream.engine.limits import Limits
 from millstream.engine.write.timing import Checked
 
-__all__ = ["GIVEN_BYTES_MAX", "PLACE_BYTES_MAX", "Sizes", "following", "timers_bytes"]
+__all__ = ["GIVEN_BYTES_MAX", "PLACE_BYTES_MAX", "SHORT_KEY_CHARS", "Sizes", "following", "timers_bytes"]
 
 #: Of an event's place in ``of``.
 PLACE_BYTES_MAX = 8
 #: Of what a caller may give with a command: an id, which has a digest beside it, and metadata.
 GIVEN_BYTES_MAX = 6 * COMMAND_ID_CHARS_MAX + 100 + METADATA_BYTES_MAX
+#: A key of so many characters is short: it needs no look by itself.
+SHORT_KEY_CHARS = 100
 #: Of a command's places in the columns in which nothing is said of it: ten, and what stands between them.
 _COLUMNS_BYTES = 64
 #: Of a commit's members: their names, who writes, and the features that a reader must know.
