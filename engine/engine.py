@@ -44,7 +44,7 @@ from millstream.engine.snapshots.part import Part
 from millstream.engine.standby.leading import Leading, Opening
 from millstream.engine.stats import EngineStats, Health
 from millstream.engine.stores.address import log_at
-from millstream.engine.stores.capabilities import Upgrading
+from millstream.engine.stores.capabilities import Bounded, Upgrading
 from millstream.engine.stores.port import Log
 from millstream.engine.stores.reader import Reader
 from millstream.engine.stores.turn import takes_commits
@@ -123,11 +123,11 @@ class Engine(Leading):
         standby: bool = False,
         observers: Iterable[Observer] = (),
     ) -> None:
-        limits = limits or Limits()
         #: Tells all observers. A server of this engine tells them, too.
         self.observers: Observer = Observers(observers)
         #: Where commits are kept. It is the engine's to open, write and close.
         self.log = log_at(log)
+        limits = (limits or Limits()).within(self.log.body_bytes_max if isinstance(self.log, Bounded) else None)
         views = actors_of(app, limits, self._reader, self.observers, self.require_position, self.log)
         super().__init__(app, limits, views, Home(f"the engine of {self.log.name}"), check_purity=check_purity)
         #: What is offered each commit, in this order: the views, and the snapshotter once the engine is open.

@@ -6,18 +6,23 @@ import msgspec
 
 from millstream.engine.errors import DefinitionError
 
-__all__ = ["BATCH_COMMANDS_MAX", "Limits"]
+__all__ = ["BATCH_COMMANDS_MAX", "COMMIT_BYTES_MIN", "Limits"]
 
 
 #: The most that ``batch_commands_max`` can be.
 BATCH_COMMANDS_MAX = 1_000
+#: The least that ``commit_bytes_max`` can be, and that a store must take: a commit says more than events.
+COMMIT_BYTES_MIN = 64 * 1024
+#: What a commit has room for beside a batch and what follows from its last command.
+_BESIDE_BYTES = COMMIT_BYTES_MIN // 4
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's bounds. The defaults favour short stalls of the loop over the last few percent of throughput.
 
-    A batch closes at the first of ``batch_commands_max`` and ``batch_bytes_max`` that it reaches; one command alone
-    may exceed the latter, up to ``commit_bytes_max``, past which it fails with `CommitTooLarge`.
+    A batch closes at the first of ``batch_commands_max`` and ``batch_bytes_max`` that it reaches. One command alone may
+    exceed the latter; one that does not fit beside those before it opens the next commit, and one that would not fit
+    there, with ``cascade_bytes_max`` for what follows from it, fails with `CommitTooLarge`.
 
     Raises:
         DefinitionError: a limit is not positive, or two contradict each other.
@@ -36,11 +41,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     gather_ms_max: float = 1.0
     #: Encoded bytes at which a batch closes.
     batch_bytes_max: int = 256 * 1024
-    #: Encoded bytes that one command's events may have.
+    #: Bytes of one commit, at least `COMMIT_BYTES_MIN`. Where the log's store takes less, that counts.
     commit_bytes_max: int = 4 * 1024 * 1024
     #: Commands that may follow from one command by reactions; the reaction that would send more is parked.
     cascade_commands_max: int = 500
-    #: Encoded bytes of their events.
+    #: Bytes of what the commit says of them. Of a command that an effect returns, too.
     cascade_bytes_max: int = 1024 * 1024
     #: Reactions that are owed or parked, and timers and effects that are parked. While there are so many, a command
     #: whose events have reactions or effects is refused with `LimitReached`.
@@ -118,5 +123,31 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 "a log's SQL view takes time with its square",
                 "Limits",
             )
-        if self.batch_bytes_max > self.commit_bytes_max:
-            raise DefinitionError("batch_bytes_max is larger than commit_bytes_max", "Limits")
+        if self.commit_bytes_max < COMMIT_BYTES_MIN:
+            problem = f"commit_bytes_max is at least {COMMIT_BYTES_MIN:,}, not {self.commit_bytes_max:,}"
+            raise DefinitionError(f"{problem}: a commit says more than events", "Limits")
+        room = self.commit_bytes_max - _BESIDE_BYTES
+        if self.batch_bytes_max + 2 * self.cascade_bytes_max > room:
+            raise DefinitionError(
+                f"batch_bytes_max + 2 * cascade_bytes_max is {self.batch_bytes_max + 2 * self.cascade_bytes_max:,}, "
+                f"and commit_bytes_max={self.commit_bytes_max:,} has room for {room:,} of them",
+                "Limits",
+            )
+
+    def within(self, body_bytes_max: int | None) -> Limits:
+        """These, for a store that takes bodies of so many bytes: a commit, a batch, and what follows are smaller.
+
+        Raises:
+            DefinitionError: it takes less than `COMMIT_BYTES_MIN`.
+        """
+        if body_bytes_max is None or body_bytes_max >= self.commit_bytes_max:
+            return self
+        if body_bytes_max < COMMIT_BYTES_MIN:
+            raise DefinitionError(f"a store must take {COMMIT_BYTES_MIN:,} bytes, not {body_bytes_max:,}", "Limits")
+        part = body_bytes_max // 4
+        return msgspec.structs.replace(
+            self,
+            commit_bytes_max=body_bytes_max,
+            batch_bytes_max=min(self.batch_bytes_max, part),
+            cascade_bytes_max=min(self.cascade_bytes_max, part),
+        )

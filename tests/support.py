@@ -68,6 +68,23 @@ def sealed_rows(head: Head, recorded_at: str, rows: Sequence[Row]) -> Commit:
     return seal(head, recorded_at, msgspec.json.encode(rows))
 
 
+class Kept:
+    """A promise that keeps what it was given."""
+
+    def __init__(self, done: bool = False) -> None:
+        self.was_done = done
+        self.given: Any = None
+
+    def done(self) -> bool:
+        return self.was_done
+
+    def set_result(self, result: Any, /) -> None:
+        self.given = result
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self.given = exception
+
+
 class ScriptedLog:
     """A real memory log whose appends, heads and reads fail when the script says so, and wait when they are held."""
 

@@ -32,6 +32,7 @@ __all__ = [
     "column_reader",
     "needs_of",
     "require_features",
+    "text_bytes",
 ]
 
 E = TypeVar("E")
@@ -114,6 +115,11 @@ def require_features(needs: Iterable[str] | None) -> None:
 # Writing.
 
 
+def text_bytes(text: str | None) -> int:
+    """How many bytes a text has as JSON at most: six for each character, as a control character has."""
+    return 0 if text is None else 6 * len(text) + 3
+
+
 class Sheet:
     """The columns of a commit in the making: a place for each command, as far as any has something to say.
 
@@ -121,11 +127,15 @@ class Sheet:
     one, and of few.
     """
 
-    __slots__ = ("_columns", "_ids", "_lists", "_payloads", "types")
+    __slots__ = ("_columns", "_ids", "_lists", "_payloads", "entries_bytes", "given_bytes", "types")
 
     def __init__(self) -> None:
         #: The type of each command.
         self.types: list[str] = []
+        #: How many bytes what was added has as JSON.
+        self.entries_bytes = 0
+        #: How many bytes ids, metadata and keys have as JSON at most.
+        self.given_bytes = 0
         self._columns: dict[str, list[Any]] = {}
         self._lists: dict[str, list[Any]] = {}
         # By themselves, as they are there for each command or for none: 0.4 µs less.
@@ -138,9 +148,15 @@ class Sheet:
         values.extend([usual] * (len(self.types) - 1 - len(values)))
         values.append(value)
 
+    def note_key(self, key: str | None) -> None:
+        """The last command's key, where the first of its events does not say it."""
+        self.note("keys", False if key is None else key)
+        self.given_bytes += text_bytes(key)
+
     def add(self, entry: Origin | Refused | Failed | Owed | Settled | Timed) -> None:
         """What the engine has to say of a command, a reaction, a timer, or an effect."""
         self._lists.setdefault(_LISTS[type(entry)], []).append(entry)
+        self.entries_bytes += len(encode(entry)) + 1
 
     @property
     def is_empty(self) -> bool:
@@ -162,6 +178,7 @@ class Sheet:
             payloads += missing
         ids.append(command_id)
         payloads.append(payload)
+        self.given_bytes += 6 * len(command_id) + len(payload) + 6
 
     def note_metadata(self, metadata: Metadata) -> None:
         """What the last command's caller gave with it."""
@@ -175,6 +192,7 @@ class Sheet:
             self.note("traces", metadata.trace)
         if metadata.extra is not None:
             self.note("extras", metadata.extra)
+        self.given_bytes += len(encode(metadata))
 
     def body(
         self,

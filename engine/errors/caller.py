@@ -179,7 +179,11 @@ class CommandIdReused(CallerError):
 
 
 class CommitTooLarge(CallerError):
-    """One command yielded more than a commit may hold; nothing of it was applied."""
+    """One command needs more room than a commit has; nothing of it was applied.
+
+    ``size_bytes`` counts its events and timers, at most 16 kB for what the commit says beside them, and where they have
+    reactions ``cascade_bytes_max``, which is kept free for what follows.
+    """
 
     def __init__(self, command: str, size_bytes: int, commit_bytes_max: int) -> None:
         super().__init__(command, size_bytes, commit_bytes_max)
@@ -189,7 +193,7 @@ class CommitTooLarge(CallerError):
 
     def __str__(self) -> str:
         return (
-            f"{self.command} yielded {self.size_bytes:,} bytes of events; a commit holds at most "
+            f"{self.command} needs {self.size_bytes:,} bytes of a commit, which holds at most "
             f"commit_bytes_max={self.commit_bytes_max:,}: split the command, or raise the limit"
         )
 

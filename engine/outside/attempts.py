@@ -20,17 +20,14 @@ from millstream.engine.application.app import App
 from millstream.engine.application.effects import Attempt
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Event, Metadata
-from millstream.engine.errors import CommitTooLarge, HandlerFailed, MillstreamError
-from millstream.engine.errors.said import said_by
+from millstream.engine.errors import HandlerFailed, LimitReached, MillstreamError
+from millstream.engine.errors.said import said_by, told_of
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Fault, Observer, has_hook
 from millstream.engine.outside.lane import Lane
 from millstream.engine.write.entries import Effect, Performed
 
 __all__ = ["CutOff", "Work"]
-
-#: How much of an error's text the log keeps.
-_TEXT_CHARS_MAX = 1_000
 
 
 class CutOff(BaseException):
@@ -46,7 +43,7 @@ class Work:
 
     Args:
         app: whose they are.
-        limits: ``commit_bytes_max`` bounds what an outcome may be.
+        limits: ``cascade_bytes_max`` bounds what an outcome may be.
         rest: waits for so many seconds, or raises `CutOff`.
         tell: is called with what the application's code raised.
         now: the measuring clock.
@@ -115,17 +112,17 @@ class Work:
             self.tell(f"effect {effect.id}", "its event", error, effect.metadata)
             raise _Ours from error
 
-    def own(self, returned: Any) -> Command:
-        """What a method has returned, checked.
+    def own(self, returned: Any, before: int) -> tuple[Command, int]:
+        """What a method has returned, checked; and how many bytes it has, with those that came before.
 
         Raises:
-            UnknownMessage, InvalidMessage, CommitTooLarge: it is no command that can be decided.
+            UnknownMessage, InvalidMessage, LimitReached: it is no command that can be decided.
         """
         command = self._app.own_command(returned)
-        size = len(self._app.encode_command(command))
-        if size > self._limits.commit_bytes_max:
-            raise CommitTooLarge(type(command).__name__, size, self._limits.commit_bytes_max)
-        return command
+        size = before + len(self._app.encode_command(command))
+        if size > self._limits.cascade_bytes_max:  # it may have to be written down, beside what follows from it
+            raise LimitReached("cascade_bytes_max", self._limits.cascade_bytes_max)
+        return command, size
 
     async def attempted(self, lane: Lane, attempt_id: str, once: Callable[[], Awaitable[Any]]) -> Any:
         """What the method returned in the end, after as many attempts as it takes and has.
@@ -204,6 +201,8 @@ class _Taken:
         self._instance = instance
         #: How many attempts there were.
         self.attempts = 0
+        #: And how many bytes what came of them has.
+        self._bytes = 0
 
     async def perform(self, event: Event, attempt_id: str, how: str) -> tuple[str, Command | None]:
         """Perform one event; returns how it went, if not as what was before, and what follows.
@@ -237,10 +236,11 @@ class _Taken:
         if returned is None:
             return how, None
         try:
-            return how, work.own(returned)
+            command, self._bytes = work.own(returned, self._bytes)
         except MillstreamError as error:
             work.tell(method.place, type(event).__name__, error, attempt.metadata)
             raise _Ours from error
+        return how, command
 
     def _given_up(self, event: Event, attempt: Attempt, error: Exception) -> Any:
         gave_up = self._lane.entry.method.gave_up
@@ -258,7 +258,4 @@ class _Taken:
 
 
 def _parked(effect: Effect, attempts: int, error: BaseException) -> Performed:
-    text = str(error) if isinstance(error, MillstreamError) else said_by(error)
-    text = text.encode("utf-8", "backslashreplace").decode()
-    text = text if len(text) <= _TEXT_CHARS_MAX else f"{text[:_TEXT_CHARS_MAX]}…"
-    return Performed(effect.name, "parked", attempts, (), type(error).__name__ or "Exception", text)
+    return Performed(effect.name, "parked", attempts, (), *told_of(error))

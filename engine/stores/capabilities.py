@@ -15,6 +15,7 @@ from millstream.engine.stores.port import Log
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = [
+    "Bounded",
     "Copyable",
     "Inspectable",
     "Launching",
@@ -25,6 +26,19 @@ __all__ = [
     "Upgrading",
     "snapshots_of",
 ]
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A log whose store does not take a commit of any size."""
+
+    @property
+    def body_bytes_max(self) -> int | None:
+        """How many bytes a body may have; None for as many as one likes. With more, `Log.append` raises `CommitFailed`.
+
+        It is the same before and after opening.
+        """
+        ...
 
 
 @runtime_checkable

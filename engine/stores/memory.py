@@ -21,6 +21,7 @@ from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.stores.memory_snapshots import MemorySnapshots
 from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.settling import settled_by_probe
+from millstream.engine.stores.sizes import require_size
 from millstream.engine.stores.snapshot_port import SnapshotStore
 
 __all__ = ["MemoryLog", "MemoryStore"]
@@ -39,6 +40,8 @@ class MemoryStore(msgspec.Struct):
     #: Where the writer can be reached.
     leader: str | None = None
     snapshots: MemorySnapshots = msgspec.field(default_factory=MemorySnapshots)
+    #: How many bytes a commit's body may have; None for as many as one likes.
+    body_bytes_max: int | None = None
     #: Those of the handles that are followed.
     appended: list[AppendSignal] = []
 
@@ -75,6 +78,11 @@ class MemoryLog:
         return {feature for commit in self.store.commits for feature in needs_of(commit.body)}
 
     @property
+    def body_bytes_max(self) -> int | None:
+        """How many bytes a commit's body may have, as its store says."""
+        return self.store.body_bytes_max
+
+    @property
     def snapshots(self) -> SnapshotStore:
         return self.store.snapshots
 
@@ -108,6 +116,7 @@ class MemoryLog:
         head = len(self.store.commits)
         if commit.number != head + 1:
             raise Fenced(self.name, commit.number, head)
+        require_size(commit, self.body_bytes_max)
         self.store.add(commit)
 
     async def read(self, after: int, bytes_max: int) -> Sequence[Commit]:

@@ -30,6 +30,7 @@ from millstream.engine.stores.following import followed
 from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.memory import MemoryLog, MemoryStore
 from millstream.engine.stores.settling import settled_by_probe
+from millstream.engine.stores.sizes import require_size
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.testing.errors import StoreFault
 from millstream.engine.testing.faulty_snapshots import FaultySnapshots
@@ -134,6 +135,11 @@ class FaultyLog:
         return self._inner.needs
 
     @property
+    def body_bytes_max(self) -> int | None:
+        """How many bytes a commit's body may have, as its store says."""
+        return self._inner.body_bytes_max
+
+    @property
     def snapshots(self) -> SnapshotStore:
         return self._snapshots
 
@@ -207,6 +213,7 @@ class FaultyLog:
         self._require_process()
         if not self._open:
             raise CommitFailed(commit.number, "this log is not open for writing")
+        require_size(commit, self.body_bytes_max)
         loop = asyncio.get_running_loop()
         self._writing = writing = _Writing(commit, self._fate(), loop.create_future(), [])
         writing.timers.append(loop.call_later(self._latency(), self._write, writing))

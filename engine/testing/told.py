@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from difflib import ndiff
 from typing import Any
 
-from millstream.engine.errors.said import said_by
-from millstream.engine.write.cascade import told_of
+from millstream.engine.errors.said import said_by, told_of
 from millstream.engine.write.entries import AgendaEntry
 
 __all__ = ["of_the_application", "require_equal", "said_of", "why_parked"]

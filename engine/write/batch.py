@@ -22,6 +22,7 @@ from millstream.engine.write.cascade import decide_owed, fire
 from millstream.engine.write.entries import Looking, Performed, Settlement
 from millstream.engine.write.envelope import Envelope, Promise
 from millstream.engine.write.kernel import decide
+from millstream.engine.write.room import GIVEN_BYTES_MAX, PLACE_BYTES_MAX, SHORT_KEY_CHARS, following
 from millstream.engine.write.rows import Rows
 from millstream.engine.write.settling import look, settle, take_performed
 from millstream.engine.write.state import WriteState
@@ -76,6 +77,7 @@ def fill(
         KeyboardInterrupt, SystemExit: as `decide`. The command stays in the queue: stopping the writer answers it.
     """
     slice_seconds, at_once, now = limits.slice_ms_max / 1e3, _AT_ONCE, elapsed()
+    one = state.exact_bytes_max + PLACE_BYTES_MAX + state.sizes.command + GIVEN_BYTES_MAX + 6 * SHORT_KEY_CHARS
     until = now + slice_seconds
     if state.agenda.owed:
         decide_owed(state, draft, limits)
@@ -84,17 +86,26 @@ def fill(
     outcomes, promises, take = draft.outcomes, draft.promises, queue.popleft
     while queue and not draft.is_full(limits):
         # Events that pass their check are encoded after the commands that yielded them, some at once.
-        room = (limits.batch_bytes_max - draft.size_bytes) // state.exact_bytes_max
+        batch = limits.batch_bytes_max - draft.size_bytes
+        # Those of them that need more than such an event may fill the batch, and have twice as much beside it at most.
+        room = (draft.room(state, limits) - 2 * batch) // one
+        if room < 1 and not draft.is_empty:
+            draft.is_closed = True
+            return
+        room = min(room, batch // state.exact_bytes_max)
         waiting = _waiting(draft, queue, max(1, min(at_once, limits.batch_commands_max - len(outcomes), room)))
         asked: object = queue[0][1] if waiting else None
         if type(asked) is Settlement:
             # In a commit of its own: what commits say of one entry has no order within a commit.
-            if draft.is_empty:
+            if draft.is_empty:  # so there is room
                 settle(draft, asked, state, limits)
                 promises.append(take()[0])
             draft.owes = not draft.is_empty
             continue
         if type(asked) is Performed:
+            # What came of it is written down where it can't be decided.
+            if draft.closes_for(limits.cascade_bytes_max + following(limits), state, limits):
+                return
             take_performed(draft, asked, state, limits)
             promises.append(take()[0])
             if elapsed() > until:
@@ -106,7 +117,7 @@ def fill(
             continue
         decided = len(outcomes)
         try:
-            decide(islice(queue, waiting), state, draft, limits)
+            decide(islice(queue, waiting), state, draft, limits, waiting * one)
         finally:
             promises += [take()[0] for _ in range(len(outcomes) - decided)]
         before, now = now, elapsed()
@@ -125,6 +136,8 @@ def _fire_due(
         name, when = due[0]
         timer = timers.get(name)
         if timer is not None and timer.due == when:
+            if draft.closes_for(following(limits), state, limits):
+                return
             if timer.commit == draft.number:
                 draft.holds = True
                 return

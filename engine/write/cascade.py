@@ -22,6 +22,7 @@ from millstream.engine.application.messages import Command, Context, Event, Meta
 from millstream.engine.application.reactions import Asking, ReactionEntry
 from millstream.engine.application.schedules import Schedule, Timing, Unschedule
 from millstream.engine.application.validation import encode
+from millstream.engine.commits.columns import text_bytes
 from millstream.engine.commits.record import Failed, Origin, Owed, Refused
 from millstream.engine.errors import (
     ApplyFailed,
@@ -31,19 +32,19 @@ from millstream.engine.errors import (
     MillstreamError,
     Rejected,
 )
-from millstream.engine.errors.said import said_by
+from millstream.engine.errors.said import cut, told_of
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Fault
 from millstream.engine.write.entries import Effect, Entry, Outcome, Timer, settled_of
+from millstream.engine.write.room import PLACE_BYTES_MAX, following, timers_bytes
 from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable, tell
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
 
-__all__ = ["Cascade", "conclude", "decide_owed", "fire", "told_of"]
+__all__ = ["Cascade", "conclude", "decide_owed", "fire"]
 
-
-#: How much of an error's text the log keeps.
-_TEXT_CHARS_MAX = 1_000
+#: Of an origin, without the names in it.
+_ORIGIN_BYTES = 120
 
 
 class _Place(NamedTuple):
@@ -89,6 +90,7 @@ class Cascade:
         self._limits = limits
         told = metadata or Metadata()
         self._metadata = Metadata(told.actor, told.correlation, None, told.trace, told.extra)
+        self._metadata_bytes = len(encode(self._metadata))
         self._may_owe = may_owe
         self._waiting: deque[_Waiting] = deque()
         self._commands = 0
@@ -181,6 +183,17 @@ class Cascade:
     def _is_spent(self) -> bool:
         return self._commands >= self._limits.cascade_commands_max or self._size_bytes >= self._limits.cascade_bytes_max
 
+    def _require_unspent(self, more: int = 0) -> None:
+        """See that what follows may grow by so many bytes, and by a command.
+
+        Raises:
+            _Stop: it may not.
+        """
+        if self._commands >= self._limits.cascade_commands_max:
+            raise _Stop from LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
+        if self._size_bytes + more > self._limits.cascade_bytes_max:
+            raise _Stop from LimitReached("cascade_bytes_max", self._limits.cascade_bytes_max)
+
     def _follow(self, event: Event, place: _Place, reaction: ReactionEntry) -> bool:
         """Let one reaction run to its end. Returns False if it failed, and is parked."""
         before = self._commands
@@ -248,18 +261,18 @@ class Cascade:
         Raises:
             _Stop: it is none, or more than may follow from one command.
         """
-        if self._commands >= self._limits.cascade_commands_max:
-            raise _Stop from LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
+        self._require_unspent()
         state, rows = self._state, self._rows
         try:
             found = checked([timing], state.app, state.agenda, rows.clock, self._limits, place.by)
         except MillstreamError as error:
             raise _Stop from error
+        self._require_unspent(size := timers_bytes(found, key, place.by))
+        self._size_bytes += size
         self._commands += 1
         self._enter_timers(found, key, by=place.by, event=place.event, at=place.at)
 
     def _enter_timers(self, found: Sequence[Checked], key: str | None, **place: Any) -> None:
-        self._size_bytes += sum(len(each.command) for each in found if each.command is not None)
         enter_timers(found, self._rows, self._state, self._metadata, key, **place)
 
     def _decide(self, command: Command, place: _Place) -> tuple[Rejected | None, Any]:
@@ -270,8 +283,7 @@ class Cascade:
             HandlerFailed, CommitTooLarge, AnswerTooLarge: as for a caller's. The state stays as it was.
         """
         state, rows = self._state, self._rows
-        if self._commands >= self._limits.cascade_commands_max:
-            raise _Stop from LimitReached("cascade_commands_max", self._limits.cascade_commands_max)
+        self._require_unspent()
         try:
             command = state.app.own_command(command)
             handler, wants_context, tag, key_of, is_keyed, promise = state.handlers[type(command)]
@@ -288,13 +300,13 @@ class Cascade:
             own, timings = apart(yielded)
             found = checked(timings, state.app, state.agenda, rows.clock, self._limits, tag) if timings else ()
             data = state.app.encode_events(list(own))
-            if len(data) > self._limits.commit_bytes_max:
-                raise CommitTooLarge(tag, len(data), self._limits.commit_bytes_max)
             events = state.app.read_events(data)
             if is_keyed:
                 state.require_key(events, key)
-            if self._size_bytes + len(data) > self._limits.cascade_bytes_max:
-                raise _Stop from LimitReached("cascade_bytes_max", self._limits.cascade_bytes_max)
+            size = self._bytes_of(place, key, events) + len(data) + (timers_bytes(found, key) if found else 0)
+            if size > self._limits.commit_bytes_max:
+                raise CommitTooLarge(tag, size, self._limits.commit_bytes_max)
+            self._require_unspent(size)
             if state.performed:
                 require_owable(events, state, self._limits)
             applied = events
@@ -315,14 +327,23 @@ class Cascade:
                 rows.faults.append(self._fault(place_of, tag, refusal.__cause__ or refusal))
                 raise refusal from refusal.__cause__
             self._enter(tag, key, (), None, origin)
-            rows.sheet.add(Refused(origin.command, _cut(refusal.code), _cut(refusal.message)))
+            refused = Refused(origin.command, cut(refusal.code), cut(refusal.message))
+            rows.sheet.add(refused)
+            self._size_bytes += self._bytes_of(place, key, ()) + len(encode(refused))
             return refusal, None
         self._enter(tag, key, events, data, origin)
-        self._size_bytes += len(data)
+        self._size_bytes += size
         if found:
             self._enter_timers(found, key, command=origin.command)
         self.take(events)
         return None, answer
+
+    def _bytes_of(self, place: _Place, key: str | None, events: Sequence[Event]) -> int:
+        """What the commit says of a command beside its events, and where reactions to these are owed."""
+        sizes = self._state.sizes
+        named = text_bytes(place.by) + text_bytes(place.timer) + text_bytes(place.scope) + text_bytes(key)
+        size = sizes.command + _ORIGIN_BYTES + named + self._metadata_bytes + len(events) * PLACE_BYTES_MAX
+        return size + sizes.owed_by(events, may_owe=self._may_owe)
 
     def _fault(self, place: str, message: str, error: BaseException) -> Fault:
         return Fault(place, message, error, self._metadata.correlation)
@@ -345,7 +366,9 @@ class Cascade:
     def _park(self, event: Event, place: _Place, error: BaseException, decided: int) -> None:
         self.parked += 1
         kind, text = told_of(error)
-        self._rows.sheet.add(Failed(kind, text, place.by, place.event, place.at, decided))
+        failed = Failed(kind, text, place.by, place.event, place.at, decided)
+        self._rows.sheet.add(failed)
+        self._size_bytes += len(encode(failed))
         self._state.agenda.enter(self._entry(event, place, kind, text, decided))
 
     def _leave(self, left: _Waiting) -> None:
@@ -377,6 +400,8 @@ def decide_owed(state: WriteState, rows: Rows, limits: Limits) -> None:
     """
     for entry, reaction in state.due():
         if rows.is_damaged or rows.owes or rows.is_full_of(limits):
+            return
+        if rows.closes_for(following(limits), state, limits):
             return
         cascade = Cascade(state, rows, limits, entry.metadata, may_owe=False)
         how = "void"
@@ -427,9 +452,8 @@ def conclude(
     Raises:
         KeyboardInterrupt, SystemExit: user code raised it. The rows and the state must not be used any more.
     """
-    is_refused, parked = False, 0
+    is_refused, cascade = False, Cascade(state, rows, limits, effect.metadata)
     for index, command in enumerate(commands):
-        cascade = Cascade(state, rows, limits, effect.metadata)
         try:
             if rows.is_damaged:
                 raise MillstreamError("the state was damaged before its turn came")
@@ -442,9 +466,8 @@ def conclude(
             left = Outcome(effect.position, effect.by, tuple(what), effect.key, effect.metadata, kind, text)
             rows.sheet.add(left.failed())
             state.agenda.enter(left)
-            return is_refused, parked + 1
-        parked += cascade.parked
-    return is_refused, parked
+            return is_refused, cascade.parked + 1
+    return is_refused, cascade.parked
 
 
 def _events_of(entry: Entry, reaction: ReactionEntry, state: WriteState) -> Iterator[Event]:
@@ -452,18 +475,6 @@ def _events_of(entry: Entry, reaction: ReactionEntry, state: WriteState) -> Iter
     for event in state.app.today(entry.event.encode()):
         if reaction in state.effects[type(event)][3]:
             yield event
-
-
-def told_of(error: BaseException) -> tuple[str, str]:
-    """What the log keeps of an error: its type, and what it says."""
-    text = str(error) if isinstance(error, MillstreamError) else said_by(error)
-    return type(error).__name__ or "Exception", _cut(text)
-
-
-def _cut(text: str) -> str:
-    """What the log keeps of a text that user code wrote."""
-    whole = text.encode("utf-8", "backslashreplace").decode()  # half of a character is none in JSON
-    return whole if len(whole) <= _TEXT_CHARS_MAX else f"{whole[:_TEXT_CHARS_MAX]}…"
 
 
 def _require_same(before: bytes, after: bytes, reaction: ReactionEntry, event: Event) -> None:

@@ -5,14 +5,14 @@ the same commands on the same state give the same rows. Not here: the state itse
 a batch ends (`batch`).
 
 Invariants: each command is decided on the state that the one before it left; a command that is refused leaves no trace;
-an event is checked before it is applied.
+an event is checked before it is applied, and that it fits in the commit, with what may follow from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import replace
 
@@ -26,25 +26,32 @@ from millstream.engine.limits import Limits
 from millstream.engine.write.cascade import Cascade
 from millstream.engine.write.index import WriteIndex
 from millstream.engine.write.refusals import decided_at
+from millstream.engine.write.room import GIVEN_BYTES_MAX, PLACE_BYTES_MAX, SHORT_KEY_CHARS
 from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require_owable, tell
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
 
-__all__ = ["decide"]
+__all__ = ["decide", "few_of"]
 
 _NOTHING = Metadata()
 
+#: Whose it is, a command, and what its caller has said beside it.
+_Asked: TypeAlias = tuple[object, Command, Terms | None]
+#: A command's events as a replay will see them; as JSON, if they had to be written for that; and its timers.
+_Read: TypeAlias = tuple[Sequence[Event], bytes | None, Sequence[Checked]]
 
-def decide(
-    commands: Iterable[tuple[object, Command, Terms | None]], state: WriteState, rows: Rows, limits: Limits
-) -> None:
+
+def decide(commands: Iterable[_Asked], state: WriteState, rows: Rows, limits: Limits, kept: int = 0) -> None:
     """Decide commands in order, until there are no more, the rows are full, or the state is damaged.
+
+    A command that does not fit beside what stands in the rows closes them, and has no outcome.
 
     Args:
         commands: checked copies. What stands before each is the caller's own, and not looked at.
         state: is changed by the events, as a replay of them would change it.
         rows: gets an outcome for each command that was decided, and what is to be written of those that were accepted.
-        limits: ``commit_bytes_max`` bounds the events of one command; at ``batch_bytes_max`` the rows are full.
+        limits: ``commit_bytes_max`` bounds the rows, and at ``batch_bytes_max`` they are full.
+        kept: so many bytes are to be left of the former for those that come after one that needs many.
 
     Raises:
         KeyboardInterrupt, SystemExit: user code raised it. The command has no row; the state must not be used any more.
@@ -52,7 +59,7 @@ def decide(
     handlers, effects, yields, index, now = state.handlers, state.effects, state.yields, state.index, rows.now
     versions, version_of, known = index.versions, index.versions.get, index.kept
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
-    few, position, asked = limits.commit_bytes_max // state.exact_bytes_max, rows.position, state.asked
+    few, position, asked = few_of(state, limits), rows.position, state.asked
     for _, command, terms in commands:
         handler, wants_context, tag, key_of, is_keyed, promise = handlers[type(command)]
         yielded: list[Event] = []
@@ -83,9 +90,10 @@ def decide(
                         _note(terms, rows)
                         _finish(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
                     continue
-            read, chunk, timings = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
-            _require_room(read, state, limits)
-            events = read
+            found = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
+            if not _fits(found, tag, key, state, rows, limits, promise is not None):
+                return
+            events = found[0]
             for place, event in enumerate(events):
                 if type(event) in asked:
                     _tell(event, place, tag, terms, state, rows)
@@ -94,17 +102,57 @@ def decide(
             raise
         except BaseException as error:  # noqa: BLE001 - sorted into typed refusals; none is lost
             failed = state.apply_failed(events, event, rows.position, error) if events else error
-            refusal = decided_at(state.refusal(command, yielded, failed), rows.position)
-            rows.refuse(refusal, None if terms is None else terms.metadata)
-            if isinstance(failed, ApplyFailed | ImpureHandler):
-                rows.is_damaged = True
+            _refuse(command, yielded, failed, terms, state, rows)
+            if rows.is_damaged:
                 return
             continue
-        _enter(tag, key, terms, events, chunk, timings, state, rows, limits, state.answered if promise else None)
+        _enter(tag, key, terms, found, state, rows, limits, state.answered if promise else None)
         position = rows.position
-        if rows.is_damaged or rows.owes or rows.is_full_of(limits):
+        if _is_over(state, rows, limits, kept):
             return
     rows.pack()
+
+
+def _is_over(state: WriteState, rows: Rows, limits: Limits, kept: int) -> bool:
+    """Whether nothing more is to be decided, or another look at the room is due."""
+    if rows.is_damaged or rows.owes or rows.is_full_of(limits):
+        return True
+    return kept > 0 and rows.sheet.entries_bytes > 0 and rows.room(state, limits) < kept
+
+
+def few_of(state: WriteState, limits: Limits) -> int:
+    """So many events that pass their check are few enough bytes, without a look at what they have."""
+    room = limits.commit_bytes_max - state.sizes.once - state.sizes.command - GIVEN_BYTES_MAX
+    return max(0, room // (state.exact_bytes_max + PLACE_BYTES_MAX))
+
+
+def _fits(read: _Read, tag: str, key: str | None, state: WriteState, rows: Rows, limits: Limits, answers: bool) -> bool:
+    """See that a command, with what may follow from it, fits beside what stands in the rows; else these are closed.
+
+    Raises:
+        CommitTooLarge: it does not fit in a commit by itself.
+        LimitReached: it does not fit on the agenda.
+    """
+    events, chunk, timings = read
+    if state.performed or state.agenda.unsettled >= limits.agenda_entries_max:
+        _require_agenda_room(events, state, limits)
+    size = len(events) * state.exact_bytes_max if chunk is None else len(chunk)
+    if not (timings or answers) and (key is None or len(key) <= SHORT_KEY_CHARS):
+        # Most are like this: `fill` has seen to it that there is room for a whole batch of them.
+        may_follow = state.sizes.owed and any(type(event) in state.sizes.owed for event in events)
+        if not may_follow and rows.size_bytes + size <= limits.batch_bytes_max:
+            return True
+    room = rows.room(state, limits)
+    needed = state.bytes_needed(events, size, timings, key, limits, answers=answers)
+    if needed > room and chunk is None:
+        size = len(state.app.encode_events(list(events)))
+        needed = state.bytes_needed(events, size, timings, key, limits, answers=answers)
+    if needed <= room:
+        return True
+    if needed > limits.commit_bytes_max - state.sizes.once:
+        raise CommitTooLarge(tag, needed, limits.commit_bytes_max)
+    rows.is_closed = True
+    return False
 
 
 def _as_read(
@@ -115,20 +163,20 @@ def _as_read(
     limits: Limits,
     tag: str,
     own: str | Literal[False] | None,
-) -> tuple[Sequence[Event], bytes | None, Sequence[Checked]]:
-    """A command's events as a replay will see them; as JSON, if they had to be written for that; and its timers.
+) -> _Read:
+    """What a command came to.
 
     Args:
         yielded: by its handler.
         state: knows their types.
         few: so many of those that pass their check are few enough bytes.
         rows: what timers count from.
-        limits: ``commit_bytes_max`` bounds them.
+        limits: ``timers_max`` is honoured.
         tag: the command's.
         own: the key that all of them must have; False if they may have any.
 
     Raises:
-        CommitTooLarge: they are too many bytes.
+        CommitTooLarge: its timers' commands are too many bytes.
         Exception: one is no event of this application, not what its class declares, or not of that key.
     """
     yields, data = state.yields, None
@@ -139,15 +187,27 @@ def _as_read(
         if found:
             timings = checked(found, state.app, state.agenda, rows.clock, limits, tag)
         data = state.app.encode_events(list(events))
-        if len(data) > limits.commit_bytes_max:
-            raise CommitTooLarge(tag, len(data), limits.commit_bytes_max)
         events = (state.app.read_events if BACKSLASH in data else state.app.read_plain_events)(data)
     if own is not False:
         state.require_key(events, own)
     return events, data, timings
 
 
-def _require_room(events: Sequence[Event], state: WriteState, limits: Limits) -> None:
+def _refuse(
+    command: Command,
+    yielded: Sequence[Any],
+    failed: BaseException,
+    terms: Terms | None,
+    state: WriteState,
+    rows: Rows,
+) -> None:
+    """A command does not stand: its caller gets why. Where it has changed the state, nothing more may be decided."""
+    refusal = decided_at(state.refusal(command, yielded, failed), rows.position)
+    rows.refuse(refusal, None if terms is None else terms.metadata)
+    rows.is_damaged = isinstance(failed, ApplyFailed | ImpureHandler)
+
+
+def _require_agenda_room(events: Sequence[Event], state: WriteState, limits: Limits) -> None:
     """See that the agenda has room for what these events may lead to.
 
     Raises:
@@ -165,15 +225,14 @@ def _enter(
     tag: str,
     key: str | None,
     terms: Terms | None,
-    events: Sequence[Event],
-    chunk: bytes | None,
-    timings: Sequence[Checked],
+    read: _Read,
     state: WriteState,
     rows: Rows,
     limits: Limits,
     given: Given | None,
 ) -> None:
     """A command stands: what follows from it is decided, and it gets its receipt."""
+    events, chunk, timings = read
     if not events and not timings and (terms is None or terms.command_id is None):
         rows.outcomes.append(_with(rows.nothing(state.version_of(key)), given))
         return

@@ -25,6 +25,7 @@ from millstream.engine.limits import Limits
 from millstream.engine.observers import Fault
 from millstream.engine.write.agenda import Agenda
 from millstream.engine.write.entries import Effect, Name, Timer
+from millstream.engine.write.room import PLACE_BYTES_MAX
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked
 
@@ -50,6 +51,7 @@ class Rows:
         "clock",
         "events",
         "faults",
+        "is_closed",
         "is_damaged",
         "not_timed",
         "now",
@@ -73,6 +75,8 @@ class Rows:
         self.clock = now if clock is None else clock
         #: Of the events that are encoded, and of the answers.
         self.size_bytes = 0
+        #: Something did not fit beside what stands here, and opens the next commit.
+        self.is_closed = False
         #: What the commit says of each command that was accepted and had something to write.
         self.sheet = Sheet()
         self.events: list[Event] = []
@@ -117,7 +121,29 @@ class Rows:
 
     def is_full_of(self, limits: Limits) -> bool:
         """Whether they are as many commands, or bytes, as one commit takes. The outcomes are not counted."""
-        return len(self.sheet.types) >= limits.batch_commands_max or self.size_bytes >= limits.batch_bytes_max
+        return (
+            self.is_closed
+            or len(self.sheet.types) >= limits.batch_commands_max
+            or self.size_bytes + self.sheet.entries_bytes >= limits.batch_bytes_max
+        )
+
+    def room(self, state: WriteState, limits: Limits) -> int:
+        """So many more bytes fit into the body, at least.
+
+        Args:
+            state: knows how large its events are at most.
+            limits: ``commit_bytes_max`` bounds the body.
+        """
+        sheet, sizes, count = self.sheet, state.sizes, len(self.events)
+        events = self.size_bytes + (count - self._encoded) * state.exact_bytes_max + count * PLACE_BYTES_MAX
+        beside = sizes.once + len(sheet.types) * sizes.command + sheet.entries_bytes + sheet.given_bytes
+        return limits.commit_bytes_max - events - beside
+
+    def closes_for(self, needed: int, state: WriteState, limits: Limits) -> bool:
+        """Whether what needs so many bytes is to open the next commit: it does not fit beside what stands here."""
+        if not self.is_empty and self.room(state, limits) < needed:
+            self.is_closed = True
+        return self.is_closed
 
     def nothing(self, version: int | None) -> Receipt:
         """The receipt of a command that writes nothing: it names the commit on whose state it was decided.
@@ -221,7 +247,7 @@ def enter(
     if size != 1:
         sheet.note("counts", size, 1)
     if key != (keys[0] if keys else None):
-        sheet.note("keys", False if key is None else key)
+        sheet.note_key(key)
     return version
 
 
@@ -318,7 +344,6 @@ def enter_timers(
         rows.titled += 1
         title = timing.name or f"{tag_in(command)}/{rows.number}.{rows.titled}"
         rows.sheet.add(Timed(set=title, due=due, what=Raw(command), **told))
-        rows.size_bytes += len(command)
         timer = Timer(title, scope, due, command.decode(), rows.number, metadata)
         state.agenda.enter(timer)
         rows.timed.append((timer, isinstance(timing, Schedule) and timing.after is not None))

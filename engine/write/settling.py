@@ -14,9 +14,10 @@ import msgspec
 from millstream.engine.application.interrupts import INTERRUPTS
 from millstream.engine.application.messages import Command, Receipt
 from millstream.engine.errors import InvalidMessage, MillstreamError, NotOnAgenda
+from millstream.engine.errors.said import told_of
 from millstream.engine.limits import Limits
 from millstream.engine.observers import Fault
-from millstream.engine.write.cascade import conclude, decide_owed, fire, told_of
+from millstream.engine.write.cascade import conclude, decide_owed, fire
 from millstream.engine.write.entries import (
     AgendaEntry,
     Effect,

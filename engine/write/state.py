@@ -22,6 +22,7 @@ from millstream.engine.application.reactions import ReactionEntry
 from millstream.engine.application.schedules import Schedule, Unschedule
 from millstream.engine.application.sides import is_keyed
 from millstream.engine.application.validation import encode, problem_with
+from millstream.engine.commits.columns import text_bytes
 from millstream.engine.commits.commit import Head
 from millstream.engine.errors import (
     AnswerTooLarge,
@@ -46,7 +47,8 @@ from millstream.engine.write.endless import bounded, may_go_on
 from millstream.engine.write.entries import Entry
 from millstream.engine.write.parts import WriteParts, apply_failed
 from millstream.engine.write.refusals import decided_at
-from millstream.engine.write.timing import apart, checked, own_timing
+from millstream.engine.write.room import GIVEN_BYTES_MAX, PLACE_BYTES_MAX, Sizes, following, timers_bytes
+from millstream.engine.write.timing import Checked, apart, checked, own_timing
 
 __all__ = ["WriteState"]
 
@@ -90,6 +92,7 @@ class WriteState:
         "handlers",
         "index",
         "performed",
+        "sizes",
         "told",
         "yields",
     )
@@ -155,15 +158,14 @@ class WriteState:
         #: The same as `effects`, with all that follows an event, or wants its `About`; and what handlers yield
         #: that is no event: its check says so.
         self.yields: dict[type[Any], tuple[Any, Any, Any, tuple[Any, ...]]] = {
-            **{
-                event: (*found[:3], (*found[3], *app.effects.get(event, ()), *([About] if event in self.asked else [])))
-                for event, found in self.effects.items()
-            },
-            Schedule: _TIMING,
-            Unschedule: _TIMING,
+            event: (*found[:3], (*found[3], *app.effects.get(event, ()), *([About] if event in self.asked else [])))
+            for event, found in self.effects.items()
         }
+        self.yields |= {Schedule: _TIMING, Unschedule: _TIMING}
         #: How many bytes of JSON an event has at most that passes its check.
         self.exact_bytes_max = max((each.exact.bytes_max for each in app.events.values() if each.exact), default=1)
+        #: What its commits have beside events.
+        self.sizes = Sizes.of(app)
 
     @classmethod
     def new(cls, app: App, receipts_max: int, *, check_purity: bool = False) -> WriteState:
@@ -218,7 +220,7 @@ class WriteState:
             HandlerFailed: the handler failed, or yielded something that is not a valid event of this application.
             CommitTooLarge, AnswerTooLarge: it yielded, or answered, more than it may.
         """
-        handler, wants_context, tag, key_of, keyed, _ = self.handlers[type(command)]
+        handler, wants_context, tag, key_of, keyed, promise = self.handlers[type(command)]
         yielded: list[Event] = []
         try:
             key = key_of(command)
@@ -227,9 +229,10 @@ class WriteState:
             own, timings = apart(yielded)
             found = checked(timings, self.app, self.agenda, context.now, self._limits, tag)
             data = self.app.encode_events(list(own))
-            if len(data) > self._limits.commit_bytes_max:
-                raise CommitTooLarge(tag, len(data), self._limits.commit_bytes_max)
             events = self.app.read_events(data)
+            needed = self.bytes_needed(events, len(data), found, key, self._limits, answers=promise is not None)
+            if needed > self._limits.commit_bytes_max - self.sizes.once:
+                raise CommitTooLarge(tag, needed, self._limits.commit_bytes_max)
             if keyed:
                 self.require_key(events, key)
             reactions = [each.name for event in events for each in self.effects[type(event)][3]]
@@ -240,6 +243,34 @@ class WriteState:
         except BaseException as error:  # noqa: BLE001 - sorted into a typed refusal
             refusal = decided_at(self.refusal(command, yielded, error), None)  # what it tells need not be durable
             raise refusal from refusal.__cause__
+
+    def bytes_needed(
+        self,
+        events: Sequence[Event],
+        size: int,
+        timings: Sequence[Checked],
+        key: str | None,
+        limits: Limits,
+        *,
+        answers: bool,
+    ) -> int:
+        """How many bytes of a commit a caller's command takes at most, with what may follow from it.
+
+        Args:
+            events: that it yielded.
+            size: of these as JSON, at most.
+            timings: that it yielded.
+            key: the command's.
+            limits: ``cascade_bytes_max`` is kept free where there are reactions, ``answer_bytes_max`` for an answer.
+            answers: its handler gives one.
+        """
+        owed = self.sizes.owed_by(events)
+        needed = self.sizes.command + GIVEN_BYTES_MAX + text_bytes(key) + size + len(events) * PLACE_BYTES_MAX
+        if timings:
+            needed += timers_bytes(timings, key)
+        if answers:
+            needed += limits.answer_bytes_max
+        return needed + owed + following(limits) if owed else needed
 
     def require_key(self, events: Iterable[Event], key: str | None) -> None:
         """See that what an aggregate has yielded belongs to the key of its command.

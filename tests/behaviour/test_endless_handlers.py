@@ -22,13 +22,14 @@ from millstream.engine import (
     MemoryLog,
     Receipt,
 )
+from millstream.engine.limits import COMMIT_BYTES_MIN
 from millstream.engine.write.endless import bounded, may_go_on
 from millstream.handlers import WriteModel, applies, handles
 from tests.support import settled, start, write_state
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = Limits(commit_bytes_max=20_000, batch_bytes_max=20_000)
+LIMITS = Limits(commit_bytes_max=COMMIT_BYTES_MIN, batch_bytes_max=16_000, cascade_bytes_max=16_000)
 
 
 class Print(Command):
@@ -132,8 +133,8 @@ async def test_a_handler_without_an_end_fails_its_command_alone_and_leaves_no_tr
         assert isinstance(before, Receipt)
         assert after == Receipt(1, 2, 1, version=2)
         assert isinstance(error, CommitTooLarge)
-        assert (error.command, error.commit_bytes_max) == ("Print", 20_000)
-        assert 20_000 < error.size_bytes < 90_000
+        assert (error.command, error.commit_bytes_max) == ("Print", COMMIT_BYTES_MIN)
+        assert COMMIT_BYTES_MIN < error.size_bytes < 150_000
         assert cause is None or type(error.__cause__) is cause
         with pytest.raises(CommitTooLarge):
             engine.preview(Print("a", how))

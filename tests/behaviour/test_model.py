@@ -45,6 +45,7 @@ from millstream.engine import (
     WriterUnavailable,
 )
 from millstream.engine.commits.commit import Commit
+from millstream.engine.limits import COMMIT_BYTES_MIN
 from millstream.engine.read import state as view_state
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Simulation, simulate
@@ -361,7 +362,7 @@ def make(order: Order, number: int) -> Command:
         case "note":
             return Note(f"{number}")
         case "large":
-            return Note(f"{number} " + "x" * 3_000)
+            return Note(f"{number} " + "x" * 70_000)
         case "move":
             return Move(order.item, ITEMS[order.thousands % 2])
         case "nothing":
@@ -412,7 +413,7 @@ class World:
             self.log.be_well()
 
     def engine(self, life: Life) -> Engine:
-        bounds = Limits(**life.limits, commit_bytes_max=2_000)
+        bounds = Limits(**life.limits, commit_bytes_max=COMMIT_BYTES_MIN, cascade_bytes_max=10_000)
         return Engine(shop, log=self.log, limits=bounds, check_purity=life.check_purity)
 
     async def live(self, life: Life) -> None:

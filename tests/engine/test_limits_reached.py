@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -14,7 +15,16 @@ import pytest
 from examples.shop.app import FreeSeats, OrderState
 from examples.shop.app import app as tickets
 from examples.shop.shows import OpenShow
-from millstream.engine import Engine, Limits, MemoryLog, MillstreamError, Receipt, ViewFaulted
+from millstream.engine import (
+    CommitTooLarge,
+    DefinitionError,
+    Engine,
+    Limits,
+    MemoryLog,
+    MillstreamError,
+    Receipt,
+    ViewFaulted,
+)
 from millstream.engine.stores.memory import MemoryStore
 from millstream.handlers import Schedule
 from tests.desk import Put, Seen, desk
@@ -24,7 +34,7 @@ from tests.handlers.test_timers import Hold, Plan, Release, plans, theatre
 from tests.outside import Buy
 from tests.outside import shop as outside
 from tests.selling import Order, selling
-from tests.shop import Add, Break, StockOf, shop
+from tests.shop import Add, Break, Note, StockOf, shop
 from tests.support import ScriptedLog, settled, start, until, views_held, views_of, write_state
 
 pytestmark = pytest.mark.anyio
@@ -81,7 +91,7 @@ async def full_mailbox(name: str) -> None:
 
 
 async def refused(name: str) -> None:
-    async with Engine(shop, log="memory:", limits=Limits(commit_bytes_max=1_000, batch_bytes_max=1_000)) as engine:
+    async with Engine(shop, log="memory:", limits=Limits().within(100_000)) as engine:
         await engine.execute(Break("large"))
 
 
@@ -251,3 +261,39 @@ async def test_at_a_limit_that_happens_which_the_table_says(name: str) -> None:
     with pytest.raises(MillstreamError) as raised:
         await PROVOKED[name](name)
     assert type(raised.value).__name__ == error[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"receipts_max": 0}, r"receipts_max must be positive, not 0"),
+        ({"batch_commands_max": 1_001}, r"batch_commands_max is at most 1,000, not 1,001"),
+        ({"commit_bytes_max": 65_535}, r"commit_bytes_max is at least 65,536, not 65,535"),
+        (
+            {"commit_bytes_max": 1_000_000},
+            r"batch_bytes_max \+ 2 \* cascade_bytes_max is 2,359,296, .* room for 983,616",
+        ),
+        ({"cascade_bytes_max": 2_000_000}, r"is 4,262,144, and commit_bytes_max=4,194,304 has room for 4,177,920"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(DefinitionError, match=problem):
+        Limits(**given)
+
+
+def test_a_store_that_takes_less_makes_commits_batches_and_what_follows_smaller() -> None:
+    limits = Limits(batch_bytes_max=20_000)
+    assert limits.within(None) is limits
+    assert limits.within(limits.commit_bytes_max) is limits
+    small = limits.within(100_000)
+    assert (small.commit_bytes_max, small.batch_bytes_max, small.cascade_bytes_max) == (100_000, 20_000, 25_000)
+    with pytest.raises(DefinitionError, match="a store must take 65,536 bytes, not 65,535"):
+        limits.within(65_535)
+
+
+async def test_an_engine_is_within_what_its_store_takes() -> None:
+    async with Engine(shop, log=MemoryLog(MemoryStore(body_bytes_max=70_000))) as engine:
+        assert engine.limits.commit_bytes_max == 70_000
+        with pytest.raises(CommitTooLarge, match=r"commit_bytes_max=70,000"):
+            await engine.execute(Note("x" * 70_000))
+        await engine.execute(Note("x" * 60_000))

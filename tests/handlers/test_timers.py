@@ -35,6 +35,7 @@ from millstream.engine import (
     WriterUnavailable,
 )
 from millstream.engine.commits.commit import timestamp
+from millstream.engine.limits import COMMIT_BYTES_MIN
 from millstream.engine.stores.memory import MemoryStore
 from millstream.engine.testing import Faults, Run, Simulation, simulate
 from millstream.handlers import (
@@ -285,7 +286,7 @@ async def test_names_belong_to_the_key_of_the_command_or_of_the_event_unless_one
 
 async def test_many_timers_of_one_handler_are_counted_in_bytes_as_its_events_are(hands: Hands) -> None:
     plans["many"] = [Schedule(Release("s", "x" * 100), after=timedelta(1), name=str(n)) for n in range(300)]
-    small = Limits(commit_bytes_max=20_000, batch_bytes_max=20_000)
+    small = Limits(commit_bytes_max=COMMIT_BYTES_MIN, batch_bytes_max=16_000, cascade_bytes_max=16_000)
     async with Engine(theatre, log="memory:", clock=hands) as engine:
         await engine.execute(Plan("s", "many"))
         assert len(due(engine)) == 300

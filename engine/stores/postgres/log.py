@@ -38,7 +38,7 @@ from millstream.engine.stores.postgres.errors import (
 )
 from millstream.engine.stores.postgres.leading import Keeper, Taken, is_free, let_go, take, term_anew
 from millstream.engine.stores.postgres.reading import PostgresReader, channel_of, row_head
-from millstream.engine.stores.postgres.schema import Meta, create, is_there, meta_of, schema_sql
+from millstream.engine.stores.postgres.schema import BODY_BYTES_MAX, Meta, create, is_there, meta_of, schema_sql
 from millstream.engine.stores.postgres.settings import Password, settings_of
 from millstream.engine.stores.postgres.snapshots import PostgresSnapshots
 from millstream.engine.stores.settling import is_durable
@@ -86,6 +86,8 @@ class PostgresLog:
             INSERT INTO {place}.commits SELECT $1, $2, $3, $4, $5 FROM holder
             WHERE $1 = (SELECT coalesce(max(number), 0) + 1 FROM {place}.commits) RETURNING number
         """
+
+    body_bytes_max: int | None = BODY_BYTES_MAX
 
     @property
     def name(self) -> str:

@@ -15,8 +15,10 @@ from millstream.engine.stores.log_id import new_log_id
 from millstream.engine.stores.postgres.connecting import Connection
 from millstream.engine.stores.postgres.settings import Settings
 
-__all__ = ["Meta", "create", "is_there", "meta_of", "schema_sql"]
+__all__ = ["BODY_BYTES_MAX", "Meta", "create", "is_there", "meta_of", "schema_sql"]
 
+#: A value, and a message to the server, have less than 1 GiB: https://www.postgresql.org/docs/current/limits.html.
+BODY_BYTES_MAX = 1_000_000_000
 #: Of the tables, apart from the format of the commits in them.
 _LAYOUT = 1
 

@@ -15,14 +15,16 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
+from millstream.engine.errors import DefinitionError
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.loop.threads import in_thread, release_gil
 from millstream.engine.stores.sqlite.connection import Steps
 
-__all__ = ["Appender", "Landed", "settle_promise"]
+__all__ = ["Appender", "Landed", "checked_alone", "settle_promise"]
 
 #: Is called on the loop, once: with what the work returned, or with what it raised.
 Landed: TypeAlias = Callable[[Any, BaseException | None], None]
@@ -36,6 +38,17 @@ _FIRST_SECONDS = 3e-3
 _APART_SECONDS = 1.0
 #: Of the last ones, how many count for what is usual.
 _USUAL_OF = 16
+
+
+def checked_alone(alone_ms_max: float | None) -> float | None:
+    """A time that a caller has given.
+
+    Raises:
+        DefinitionError: it is none.
+    """
+    if alone_ms_max is not None and not (type(alone_ms_max) in (int, float) and 0 < alone_ms_max < inf):
+        raise DefinitionError(f"milliseconds above 0, or None, not {alone_ms_max!r:.80}", "alone_ms_max")
+    return alone_ms_max
 
 
 class Appender:

@@ -14,7 +14,6 @@ What may not happen, whatever fails: a commit is acknowledged and gone later, or
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
@@ -25,7 +24,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 
 from millstream.engine.commits.commit import FORMAT, Commit, Head
-from millstream.engine.errors import CommitFailed, DefinitionError, Fenced, LogCorrupt, LogLocked, LogRefused
+from millstream.engine.errors import CommitFailed, Fenced, LogCorrupt, LogLocked, LogRefused
 from millstream.engine.loop.threads import in_thread
 from millstream.engine.stores.following import AppendSignal, followed
 from millstream.engine.stores.leadership import Leadership
@@ -33,7 +32,7 @@ from millstream.engine.stores.owner import require_owner
 from millstream.engine.stores.settling import settled_by_probe
 from millstream.engine.stores.snapshot_port import SnapshotStore
 from millstream.engine.stores.sqlite import inspection
-from millstream.engine.stores.sqlite.appending import Appender, settle_promise
+from millstream.engine.stores.sqlite.appending import Appender, checked_alone, settle_promise
 from millstream.engine.stores.sqlite.connection import Database, connect, require_version, runs_no_trigger, steps_of
 from millstream.engine.stores.sqlite.errors import (
     ERRORS,
@@ -52,6 +51,7 @@ from millstream.engine.stores.sqlite.permissions import OWNER_ONLY, make_like, m
 from millstream.engine.stores.sqlite.reading import SqliteReader
 from millstream.engine.stores.sqlite.resting import lacking_room
 from millstream.engine.stores.sqlite.schema import (
+    BODY_BYTES_MAX,
     PROBE,
     Writing,
     check_pages,
@@ -118,9 +118,7 @@ class SqliteLog:
         self.path = Path(path)
         self._name = str(self.path)
         self._permissions = permissions
-        if alone_ms_max is not None and not (type(alone_ms_max) in (int, float) and 0 < alone_ms_max < math.inf):
-            raise DefinitionError(f"milliseconds above 0, or None, not {alone_ms_max!r:.80}", "alone_ms_max")
-        self._alone_ms_max = alone_ms_max
+        self._alone_ms_max = checked_alone(alone_ms_max)
         self._busy_seconds_max = busy_seconds_max
         self._checked_bytes_max = checked_bytes_max
         self._snapshots = SqliteSnapshots(f"{self.path}-snapshots", like=self.path)
@@ -137,6 +135,8 @@ class SqliteLog:
         self._unseen = 0
         #: A commit that was written found it so, and nothing is taken any more.
         self._is_cut = False
+
+    body_bytes_max: int | None = BODY_BYTES_MAX
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from millstream.engine.stores.sqlite.connection import Database
 from millstream.engine.stores.sqlite.errors import ERRORS, is_damage, primary_code, text_of
 
 __all__ = [
+    "BODY_BYTES_MAX",
     "LAST",
     "META",
     "PROBE",
@@ -41,6 +42,9 @@ __all__ = [
     "schema_of",
     "upgrade",
 ]
+
+#: A row has 1,000,000,000 bytes at most: https://www.sqlite.org/limits.html. This leaves some to its other columns.
+BODY_BYTES_MAX = 999_000_000
 
 _META = "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 _COMMITS = """CREATE TABLE commits (

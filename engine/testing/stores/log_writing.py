@@ -10,11 +10,21 @@ import anyio.lowlevel
 import pytest
 
 from millstream.engine.commits.commit import Commit, Head
-from millstream.engine.errors import CommitsLost, Fenced, LogLocked, LogRefused
+from millstream.engine.errors import CommitFailed, CommitsLost, Fenced, LogLocked, LogRefused
+from millstream.engine.limits import COMMIT_BYTES_MIN
 from millstream.engine.observers import Observers
+from millstream.engine.stores.capabilities import Bounded
 from millstream.engine.stores.turn import opened_in_turn
 from millstream.engine.testing.stores.handles import LogHandles
-from millstream.engine.testing.stores.written import APP, READ_BYTES, append_all, commits, head_of, read_all
+from millstream.engine.testing.stores.written import (
+    APP,
+    READ_BYTES,
+    append_all,
+    commits,
+    head_of,
+    read_all,
+    sized_commit,
+)
 
 __all__ = ["LogWriting"]
 
@@ -68,6 +78,28 @@ class LogWriting(LogHandles):
             await log.append(commit)
         assert await read_all(log, bytes_max=bytes_max) == written
         await log.close()
+
+    async def test_a_body_that_is_too_large_for_the_store_is_refused_for_certain(self) -> None:
+        log = self.handle()
+        await log.open(APP)
+        bytes_max = await self.bound(log)
+        if bytes_max is None:
+            pytest.skip("its store takes bodies of any size, or of more than a test should make")
+        large, too_large = (sized_commit(size) for size in (bytes_max, 2 * bytes_max))
+        with pytest.raises(CommitFailed):
+            await log.append(too_large)
+        assert await log.head() == Head()
+        await log.append(large)
+        assert await read_all(log) == [large]
+        await log.append(commits(1, head_of(large))[0])
+        assert (await log.head()).number == 2
+        await log.close()
+
+    async def test_a_store_with_a_bound_takes_the_smallest_commit_that_an_engine_can_be_set_to(self) -> None:
+        log = self.handle()
+        if not isinstance(log, Bounded) or log.body_bytes_max is None:
+            pytest.skip("it has none")
+        assert log.body_bytes_max >= COMMIT_BYTES_MIN
 
     async def test_a_commit_without_events_keeps_the_position(self) -> None:
         log = self.handle()

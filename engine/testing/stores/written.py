@@ -13,7 +13,7 @@ import msgspec
 from millstream.engine.commits.commit import Commit, Head, seal
 from millstream.engine.stores.port import Log
 
-__all__ = ["APP", "READ_BYTES", "TEXT", "append_all", "commits", "head_of", "read_all", "take"]
+__all__ = ["APP", "READ_BYTES", "TEXT", "append_all", "commits", "head_of", "read_all", "sized_commit", "take"]
 
 APP = "conformance"
 READ_BYTES = 100_000
@@ -30,6 +30,17 @@ def commits(count: int, after: Head | None = None, events: int = 2) -> list[Comm
         made.append(commit)
         head = head_of(commit, events)
     return made
+
+
+def sized_commit(size: int) -> Commit:
+    """The first commit, with two events and a body of so many bytes."""
+    without = _two("")
+    return seal(Head(), "2026-01-01T00:00:00.000000Z", _two("x" * (size - len(without))))
+
+
+def _two(text: str) -> bytes:
+    done = [{"type": "Done", "key": "k", "text": each} for each in (text, TEXT)]
+    return msgspec.json.encode([{"type": "Do", "key": "k", "events": done}])
 
 
 def head_of(commit: Commit, events: int = 2) -> Head:

@@ -103,7 +103,7 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     (
         CallerError,
         CommitTooLarge("Import", 9_000_000, 4_000_000),
-        "Import yielded 9,000,000 bytes of events; a commit holds at most commit_bytes_max=4,000,000: "
+        "Import needs 9,000,000 bytes of a commit, which holds at most commit_bytes_max=4,000,000: "
         "split the command, or raise the limit",
     ),
     (

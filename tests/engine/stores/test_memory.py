@@ -4,6 +4,7 @@ import pytest
 
 from millstream.engine import MemoryLog
 from millstream.engine.stores.memory import MemoryStore
+from millstream.engine.stores.port import Log
 from millstream.engine.testing.stores.log_conformance import LogConformance
 
 pytestmark = pytest.mark.anyio
@@ -19,6 +20,10 @@ class TestMemoryLog(LogConformance):
 
     def break_lock(self) -> None:
         self.store.locked = False
+
+    async def bound(self, log: Log) -> int:
+        self.store.body_bytes_max = 70_000
+        return 70_000
 
     def traces(self) -> object:
         return self.store.application, list(self.store.commits), self.store.locked

@@ -10,6 +10,7 @@ import pytest
 
 from millstream.engine import CommitFailed, DefinitionError, Fenced
 from millstream.engine.stores.memory import MemoryStore
+from millstream.engine.stores.port import Log
 from millstream.engine.testing import Faults, FaultyLog, Simulation, StoreFault, simulate
 from millstream.engine.testing.stores.log_conformance import LogConformance
 from millstream.engine.testing.stores.written import APP, READ_BYTES, commits
@@ -28,6 +29,10 @@ class TestFaultyLogWithoutFaults(LogConformance):
 
     def break_lock(self) -> None:
         self.store.locked = False
+
+    async def bound(self, log: Log) -> int:
+        self.store.body_bytes_max = 70_000
+        return 70_000
 
     def traces(self) -> object:
         return self.store.application, list(self.store.commits), self.store.locked

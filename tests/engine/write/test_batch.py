@@ -33,25 +33,9 @@ from millstream.engine.write.batch import Draft, fill
 from millstream.engine.write.envelope import Envelope
 from millstream.engine.write.state import WriteState
 from tests.shop import Add, Added, Book, Break, Move, Note, Noted, Nothing, Stock, Take, Taken, shop
+from tests.support import Kept
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Kept:
-    """A promise that keeps what it was given."""
-
-    def __init__(self, done: bool = False) -> None:
-        self.was_done = done
-        self.given: Any = None
-
-    def done(self) -> bool:
-        return self.was_done
-
-    def set_result(self, result: Any, /) -> None:
-        self.given = result
-
-    def set_exception(self, exception: BaseException, /) -> None:
-        self.given = exception
 
 
 def queue_of(*commands: Command) -> deque[Envelope]:
@@ -155,7 +139,7 @@ def test_an_event_goes_to_every_model_that_applies_it() -> None:
         ("raise", HandlerFailed, "Book.broken failed on Break: KeyError('a bug'); nothing changed", KeyError),
         ("wrong type", HandlerFailed, "yielded a wrong event: Broken is not valid: Expected `str`", InvalidMessage),
         ("stray", HandlerFailed, "yielded a wrong event: application 'shop' has no event 'Stray'", UnknownMessage),
-        ("large", CommitTooLarge, "a commit holds at most commit_bytes_max=4,194,304", None),
+        ("large", CommitTooLarge, "of a commit, which holds at most commit_bytes_max=4,194,304", None),
     ],
 )
 def test_a_handler_that_fails_refuses_its_command_alone(how: str, error: type, text: str, cause: type | None) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from millstream.engine.stores.port import Log
 from millstream.engine.stores.postgres.log import PostgresLog
 from millstream.engine.testing.stores.log_conformance import LogConformance
 from tests.postgres import new_address, sql
@@ -21,6 +22,11 @@ class TestPostgresLog(LogConformance):
     def break_lock(self) -> None:
         """As if another writer had taken over, and gone."""
         sql(self.address, f"UPDATE {self.schema}.leader SET holder = 'another', term = term + 1, pid = 0")
+
+    async def bound(self, log: Log) -> int:
+        """As a server with a smaller bound would refuse them."""
+        sql(self.address, f"ALTER TABLE {self.schema}.commits ADD CHECK (octet_length(body) <= 70000)")
+        return 70_000
 
     def traces(self) -> object:
         there = sql(self.address, f"SELECT count(*) FROM pg_namespace WHERE nspname = '{self.schema}'")

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from millstream.engine import CommitFailed, LogCorrupt, LogLocked, LogRefused, SqliteLog
 from millstream.engine.commits.commit import FORMAT
+from millstream.engine.stores.port import Log
+from millstream.engine.stores.sqlite.appending import settle_promise
 from millstream.engine.testing.stores.log_conformance import LogConformance
 from millstream.engine.testing.stores.written import APP, READ_BYTES, commits, read_all
 
@@ -27,6 +31,16 @@ class TestSqliteLog(LogConformance):
 
     def break_lock(self) -> None:
         Path(f"{self.path}-lock").unlink()
+
+    async def bound(self, log: Log) -> int:
+        """As SQLite refuses rows of a thousand million bytes."""
+        assert isinstance(log, SqliteLog)
+        assert log._writer is not None
+        lower = lambda connection: connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 71_000)  # noqa: E731
+        lowered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        log._writer.launch(lower, partial(settle_promise, lowered), alone=False)
+        await lowered
+        return 70_000
 
     def traces(self) -> object:
         """The shared index is not looked into: whoever reads notes there how far, and it is made anew after a crash."""
