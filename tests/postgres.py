@@ -118,8 +118,8 @@ class Server:
         #: Ends the server when this process is gone, however that came.
         self._leash: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
+    def start(self, *, takes_sessions: bool = True) -> None:
+        """Start it, and wait until it answers: that it takes sessions, or that it does not do so yet."""
         options = {
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
@@ -144,7 +144,7 @@ class Server:
         )
         ready = [str(self.programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         for _ in range(_LOOKS_MAX):
-            if subprocess.run(ready, check=False, capture_output=True).returncode == 0:
+            if subprocess.run(ready, check=False, capture_output=True).returncode == (0 if takes_sessions else 1):
                 return
             with suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(_LOOK_SECONDS)
@@ -188,6 +188,19 @@ class Server:
     def has_ended(self) -> bool:
         """Whether it has ended, however that came."""
         return self._process is None or self._process.poll() is not None
+
+    def hold(self) -> None:
+        """From the next start on it takes no sessions until `let_in`: it waits in recovery for something to recover."""
+        self.options["hot_standby"] = "off"
+        (self.data / "standby.signal").touch()
+        _give(self.data)
+
+    def let_in(self) -> None:
+        """End its recovery, as ``pg_ctl promote`` does."""
+        assert self._process is not None
+        (self.data / "promote").touch()
+        _give(self.data)
+        self._process.send_signal(signal.SIGUSR1)
 
     def allow(self, *lines: str) -> None:
         """Put lines before those that say who may connect, and how; for a server that runs, or is to."""

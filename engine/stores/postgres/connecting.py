@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
+import anyio
 import asyncpg
 
+from millstream.engine.loop.clock import elapsed
 from millstream.engine.stores.postgres.errors import ERRORS
 from millstream.engine.stores.postgres.settings import Password, Settings
 
-__all__ = ["Connection", "Session", "connector"]
+__all__ = ["Connection", "Session", "connector", "once_it_takes_sessions"]
 
 T = TypeVar("T")
 
@@ -30,6 +32,8 @@ _Connect: TypeAlias = Callable[[], Awaitable[Connection]]
 #: What the driver says of a connection over which the server has ended the session while it was idle, and whose end it
 #: has not seen yet: nothing of the statement was sent.
 _ENDED_UNSEEN = "cannot switch to state"
+#: How often a server that takes no sessions now is asked again.
+_AGAIN_SECONDS = 0.05
 
 
 def connector(settings: Settings, password: Password | None, *, writes: bool) -> _Connect:
@@ -53,6 +57,26 @@ def connector(settings: Settings, password: Password | None, *, writes: bool) ->
         return connection
 
     return connect
+
+
+async def once_it_takes_sessions(work: Callable[[], Awaitable[T]], seconds_max: float) -> T:
+    """Do the first thing at a server, which may be starting, or about to end and start anew: it is asked again.
+
+    Args:
+        work: makes a connection.
+        seconds_max: how long a server that takes no sessions now is asked again.
+
+    Raises:
+        CannotConnectNowError: it takes none still.
+    """
+    until = elapsed() + seconds_max
+    while True:
+        try:
+            return await work()
+        except asyncpg.CannotConnectNowError:
+            if elapsed() >= until:
+                raise
+        await anyio.sleep(_AGAIN_SECONDS)
 
 
 def _asked(password: Password) -> Callable[[], Awaitable[str]]:

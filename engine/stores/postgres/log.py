@@ -26,7 +26,7 @@ from millstream.engine.errors import CommitFailed, Fenced, LogLocked, LogRefused
 from millstream.engine.loop.clock import elapsed
 from millstream.engine.stores.leadership import Leadership
 from millstream.engine.stores.owner import require_owner
-from millstream.engine.stores.postgres.connecting import Connection, Session, connector
+from millstream.engine.stores.postgres.connecting import Connection, Session, connector, once_it_takes_sessions
 from millstream.engine.stores.postgres.errors import (
     ERRORS,
     STATE_READ_ONLY,
@@ -129,7 +129,8 @@ class PostgresLog:
 
     async def _open(self, application: str, address: str | None) -> Leadership:
         assert self._writer is not None
-        self._meta = await self._writer.run(lambda connection: self._made(connection, application))
+        made = partial(self._writer.run, lambda connection: self._made(connection, application))
+        self._meta = await once_it_takes_sessions(made, self._settings.answer_seconds_max)
         since = elapsed()
         self._taken = await self._writer.run(partial(take, settings=self._settings, address=address))
         if self._taken is None:
@@ -174,7 +175,8 @@ class PostgresLog:
 
     async def attach(self) -> str:
         try:
-            return (await self._reader.open()).application
+            seconds_max = self._settings.answer_seconds_max
+            return (await once_it_takes_sessions(self._reader.open, seconds_max)).application
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await self.close()

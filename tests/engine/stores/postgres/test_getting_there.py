@@ -13,14 +13,16 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import anyio
+import asyncpg
 import pytest
 
 from millstream.engine import CommitFailed, Engine, LogRefused, Replica
+from millstream.engine.commits.commit import Head
 from millstream.engine.stores.postgres import PostgresLog
 from tests.certificates import Certificates
 from tests.postgres import Server, new_address, new_server, script, server, sql
 from tests.shop import Add, StockOf, shop
-from tests.support import until
+from tests.support import start, until
 from tests.tls_proxy import tls_before
 
 pytestmark = pytest.mark.anyio
@@ -190,6 +192,38 @@ async def test_of_several_hosts_the_one_that_is_there_is_taken() -> None:
         await log.attach()
         assert (await log.head()).number == 1, "the commit is on the one that is there"
         await log.close()
+
+
+# A server that starts.
+
+
+@pytest.fixture
+def starting() -> Iterator[Server]:
+    made = new_server("starting")
+    made.hold()
+    made.start(takes_sessions=False)
+    yield made
+    made.stop("immediate")
+
+
+async def test_a_server_that_is_starting_is_waited_for(starting: Server) -> None:
+    address = starting.address(schema())
+    with pytest.raises(asyncpg.CannotConnectNowError):
+        await asyncpg.connect(address.partition("?")[0])
+    async with anyio.create_task_group() as group:
+        log = PostgresLog(address)
+        opening = start(group, log.open("conformance"))
+        starting.let_in()
+    assert opening.kind == "Leadership"
+    assert await log.head() == Head()
+    await log.close()
+
+
+async def test_one_that_does_not_start_is_waited_for_so_long_and_refused(starting: Server) -> None:
+    log = PostgresLog(starting.address(schema(), answer_seconds_max="0.2"))
+    for opens in (lambda: log.open("conformance"), log.attach):
+        with pytest.raises(LogRefused, match="57P03"):
+            await opens()
 
 
 # A pooler.
