@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
@@ -66,8 +66,8 @@ class ShardedClient:
         eager: bool = True,
         limits: ClientLimits | None = None,
     ) -> None:
-        if isinstance(shards, str | Address):
-            raise DefinitionError("a list of addresses is wanted, one for each log")
+        if isinstance(shards, str | Address | Mapping | Set) or not isinstance(shards, Iterable):
+            raise DefinitionError("a list of addresses is wanted, one for each log, in the order of their places")
         #: One for each log, in order.
         self.clients: Sequence[Client] = [
             Client(each, token=token, tls=tls, name_commands=name_commands, eager=eager, limits=limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from millstream.engine.errors import DefinitionError
@@ -41,7 +41,15 @@ def addresses_of(given: str | Address | Iterable[str | Address]) -> tuple[Addres
     Raises:
         DefinitionError: there is none, or one is no address.
     """
-    texts = _BETWEEN.split(given) if isinstance(given, str) else [given] if isinstance(given, Address) else list(given)
+    if isinstance(given, str):
+        texts: Sequence[str | Address] = _BETWEEN.split(given)
+    elif isinstance(given, Address) or not isinstance(given, Iterable):
+        texts = [given]
+    else:
+        texts = list(given)
+    for each in texts:
+        if not isinstance(each, str | Address):
+            raise DefinitionError(f"an address is a text or an Address, not {each!r:.200}")
     found = tuple(parse_address(each) if isinstance(each, str) else each for each in texts)
     if not found:
         raise DefinitionError("there is no address: give one at least")

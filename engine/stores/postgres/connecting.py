@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from inspect import isawaitable
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -84,8 +85,12 @@ def _asked(password: Password) -> Callable[[], Awaitable[str]]:
 
     async def ask() -> str:
         try:
-            found = password()
-            return found if isinstance(found, str) else await found
+            found: object = password()
+            if isawaitable(found):
+                found = await found
+            if not isinstance(found, str):
+                raise TypeError(f"it is a {type(found).__name__}, and is to be a text")
+            return found
         except Exception as error:
             raise OSError(f"no password could be had: {error!r}") from error
 

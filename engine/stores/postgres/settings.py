@@ -6,6 +6,7 @@ Pure: no connection. Not here: what is done with it (`connecting`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import nan
 from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -63,12 +64,13 @@ def settings_of(address: str) -> Settings:
     """
     try:
         parts = urlsplit(address)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        query = dict(given)
         schema = query.pop("schema", _SCHEMA)
-        lease = float(query.pop("lease_seconds", _LEASE_SECONDS))
-        answer = float(query.pop("answer_seconds_max", _ANSWER_SECONDS_MAX))
-        pooled = {"true": True, "false": False}[query.pop("pooled", "false")]
-    except (ValueError, KeyError) as error:
+        lease = _seconds(query.pop("lease_seconds", _LEASE_SECONDS))
+        answer = _seconds(query.pop("answer_seconds_max", _ANSWER_SECONDS_MAX))
+        pooled = query.pop("pooled", "false")
+    except ValueError as error:
         raise _refused(address.partition("?")[0], str(error) or repr(error)) from error
     if parts.fragment or address[len(parts.scheme) :][:3] != "://":
         raise _refused("postgresql", _UNREAD)
@@ -81,11 +83,23 @@ def settings_of(address: str) -> Settings:
     is_ours = 0 < len(schema.encode()) <= _SCHEMA_BYTES_MAX and not schema.startswith("pg_")
     if not is_ours or "\0" in schema or "$$" in schema:
         raise _refused(name, f"{schema!r} can't be the name of a schema")
+    if len({parameter for parameter, _ in given}) < len(given):
+        raise _refused(name, "a parameter is there twice")
+    if pooled not in ("true", "false"):
+        raise _refused(name, "pooled is true or false")
     if not (_LEASE_SECONDS_MIN <= lease <= _SECONDS_MAX and 0 < answer <= _SECONDS_MAX):
         problem = f"lease_seconds is {_LEASE_SECONDS_MIN:g} to {_SECONDS_MAX:,}, answer_seconds_max above 0 and no more"
         raise _refused(name, problem)
     dsn = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{urlencode(query)}"
-    return Settings(dsn, name, schema, lease, answer, pooled, "target_session_attrs" in query)
+    return Settings(dsn, name, schema, lease, answer, pooled == "true", "target_session_attrs" in query)
+
+
+def _seconds(text: str | float) -> float:
+    """A time; NaN, which is no time that is allowed, for a text that is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def _refused(name: str, problem: str) -> LogRefused:

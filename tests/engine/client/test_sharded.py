@@ -211,8 +211,13 @@ async def test_each_log_may_have_a_standby(tmp_path: Path) -> None:
 
 
 def test_a_list_is_wanted() -> None:
-    with pytest.raises(DefinitionError, match="a list of addresses is wanted, one for each log"):
-        ShardedClient("tcp://a:1,tcp://b:1")
+    wrong: list[Any] = ["tcp://a:1,tcp://b:1", {1: "tcp://a:1"}, {"tcp://a:1", "tcp://b:1"}, None, 1]
+    for given in wrong:
+        with pytest.raises(DefinitionError, match="a list of addresses is wanted, one for each log, in the order"):
+            ShardedClient(given)
+    for given in (None, [None], [["tcp://a:1", 2]]):
+        with pytest.raises(DefinitionError, match="an address is a text or an Address, not"):
+            ShardedClient([given])  # type: ignore[list-item]
     with pytest.raises(DefinitionError, match="there is no address"):
         ShardedClient([])
 

@@ -151,6 +151,9 @@ async def test_a_password_that_can_not_be_had_is_a_connection_that_can_not_be_ma
     def gone() -> str:
         raise KeyError("the vault is closed")
 
+    no_text: Any = lambda: None  # noqa: E731
+    with pytest.raises(LogRefused, match=r"no password could be had: TypeError.*it is a NoneType, and is to be a text"):
+        await PostgresLog(as_shop(locked, schema()), password=no_text).attach()
     with pytest.raises(LogRefused, match="no password could be had: KeyError"):
         await PostgresLog(as_shop(locked, schema()), password=gone).open("shop")
 

@@ -55,6 +55,22 @@ def test_an_address_that_says_nothing_sensible_is_refused_without_its_password(a
 
 
 @pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("lease_seconds=long", "lease_seconds is 0.5 to 86,400, answer_seconds_max above 0 and no more"),
+        ("answer_seconds_max=1m", "lease_seconds is 0.5 to 86,400, answer_seconds_max above 0 and no more"),
+        ("pooled=maybe", "pooled is true or false"),
+        ("schema=a&schema=b", "a parameter is there twice"),
+    ],
+)
+def test_what_is_wrong_with_a_parameter_is_said_with_the_whole_place(query: str, problem: str) -> None:
+    with pytest.raises(LogRefused) as raised:
+        settings_of(f"postgresql://ann@h/shop?{query}")
+    assert str(raised.value).startswith("log postgresql://h/shop?schema=")
+    assert problem in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("address", "shown"),
     [
         ("bank.db", "bank.db"),
