@@ -47,9 +47,21 @@ def main(options: argparse.Namespace) -> int:
 def options(arguments: list[str]) -> argparse.Namespace:
     """What the arguments say. A wrong one ends the program."""
     made = parser("histories", "kills servers under many clients: is what these were answered linearizable?")
-    made.add_argument("--seconds", type=seconds, default=_SECONDS, metavar="S", help=f"default: {_SECONDS:g}")
+    made.add_argument(
+        "--seconds",
+        type=seconds,
+        default=_SECONDS,
+        metavar="S",
+        help=f"clients work at least so long; restarts take their time beside that; default: {_SECONDS:g}",
+    )
     made.add_argument("--clients", type=count, default=_CLIENTS, metavar="N", help=f"default: {_CLIENTS}")
-    made.add_argument("--crashes", type=count, default=_CRASHES, metavar="N", help=f"default: {_CRASHES}")
+    made.add_argument(
+        "--crashes",
+        type=count,
+        default=_CRASHES,
+        metavar="N",
+        help=f"in one of four a process is killed twice, in some both processes are; default: {_CRASHES}",
+    )
     made.add_argument("--replica", action="store_true", help="a replica answers too, and forwards commands")
     made.add_argument("--without-tokens", action="store_true", help="ask without, to see that stale answers are found")
     made.add_argument("--format-1", action="store_true", help="the log begins in the format of millstream 0.1")
