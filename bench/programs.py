@@ -137,8 +137,9 @@ def _postgres(run: Callable[[Job], Coroutine[Any, Any, Result]], what: str) -> P
 
 PROGRAMS = {
     "postgres-callers": _postgres(postgres.callers, "the engine with everything on, its log on PostgreSQL"),
-    "postgres-appends": _postgres(postgres.appends, "a log on PostgreSQL, without an engine"),
-    "postgres-inserts": _postgres(postgres.inserts, "asyncpg, a prepared INSERT into a plain table"),
+    "postgres-appends": _postgres(
+        postgres.appends, "a log, without an engine, and in turn asyncpg's prepared INSERT into a plain table"
+    ),
     "four-logs": _postgres(following.four_logs, "four logs in one database, one task each"),
     "four-logs-followed": _postgres(following.four_logs_followed, "the same, and one follower of each"),
     "hearing-of-appends": _postgres(following.hearing_of_appends, "a follower that listens"),

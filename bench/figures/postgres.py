@@ -27,11 +27,14 @@ POSTGRES = (
     ),
     Figure(
         name="postgres-appends",
-        title="commits of 30 kB, one after another, beside rows of a plain table",
-        about="What the rule of the log and the fence cost, which are in the statement that appends.",
-        unit="commits/s",
-        subjects=(Entry("append", "postgres-appends", "appends", Goal(bound=0.85, of="plain INSERT")),),
-        limits=limits("appends", plain_INSERT="postgres-inserts"),
+        title="the time of a commit of 30 kB, beside that of a row of a plain table in turn",
+        about=(
+            "What the rule of the log and the fence cost, which are in the statement that appends, and that no "
+            "cancellation reaches it."
+        ),
+        unit="times a row",
+        subjects=(Entry("append", "postgres-appends", "appends", Goal(bound=1.18, at_most=True)),),
+        limits=(),
     ),
     Figure(
         name="four-logs",

@@ -4,14 +4,14 @@ Here: that no cancellation reaches the driver, and that a server which says noth
 
 A cancelled statement would be cancelled at the server, by a second connection; of an append that waits for its
 synchronous standby the server then says that it has succeeded. So each piece of work has a task of its own, which is
-waited for, by whichever task it was begun.
+waited for, by whichever task it was begun. That is a part of each append: of 0.45 ms it takes 15 µs, and 20 more with
+`asyncio.shield`, a timer for each piece and a callback at its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, TypeAlias, TypeVar
 
@@ -118,8 +118,12 @@ class Session:
         self._seconds_max = seconds_max
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
-        self._underway: set[asyncio.Task[Any]] = set()
+        self._underway: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        #: What a piece of work is done with now, until when it may take, and the timer that looks then, or sooner.
+        self._used: Connection | None = None
+        self._used_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         #: The connection that was given up, as a piece of work took too long.
         self._given_up: Connection | None = None
         #: How often it has connected.
@@ -141,57 +145,75 @@ class Session:
         """
         if self._is_closed:
             raise ConnectionError("the connection is closed")
-        task = asyncio.ensure_future(self._in_turn(work))
-        self._underway.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[T] = loop.create_future()
+        self._underway.add(loop.create_task(self._in_turn(work, outcome)))
+        return await outcome
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._underway.discard(task)
-        if not task.cancelled():
-            task.exception()  # the task that began it may have been cancelled
-
-    async def _in_turn(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._turn:
-            connection = self._connection
-            if connection is None or connection.is_closed():
-                connection = await self._connected()
-            try:
-                with self._in_time(connection):
-                    return await work(connection)
-            except asyncpg.InternalClientError as error:
-                if not str(error).startswith(_ENDED_UNSEEN):
-                    raise
-            connection.terminate()
-            connection = await self._connected()
-            with self._in_time(connection):
-                return await work(connection)
-
-    @contextmanager
-    def _in_time(self, connection: Connection) -> Iterator[None]:
-        """Give the connection up if what is done takes too long, and say that it was that."""
-
-        def give_up() -> None:
-            self._given_up = connection
-            connection.terminate()
-
-        timer = asyncio.get_running_loop().call_later(self._seconds_max, give_up)
+    async def _in_turn(self, work: Callable[[Connection], Awaitable[T]], outcome: asyncio.Future[T]) -> None:
+        """Do it when it is its turn. Its caller may be gone, and then nobody hears of it."""
         try:
-            yield
+            async with self._turn:
+                result = await self._done(work)
+        except BaseException as error:
+            if not outcome.done():
+                outcome.set_exception(error)
+                outcome.exception()  # whoever awaits it may be cancelled before they have it
+            if not isinstance(error, Exception):
+                raise
+        else:
+            if not outcome.done():
+                outcome.set_result(result)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._underway.discard(task)
+
+    async def _done(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            connection = await self._connected()
+        try:
+            return await self._in_time(work, connection)
+        except asyncpg.InternalClientError as error:
+            if not str(error).startswith(_ENDED_UNSEEN):
+                raise
+        connection.terminate()
+        return await self._in_time(work, await self._connected())
+
+    async def _in_time(self, work: Callable[[Connection], Awaitable[T]], connection: Connection) -> T:
+        """Give the connection up if what is done takes too long, and say that it was that."""
+        loop = asyncio.get_running_loop()
+        self._used, self._used_until = connection, loop.time() + self._seconds_max
+        if self._timer is None:
+            self._timer = loop.call_at(self._used_until, self._look)
+        try:
+            return await work(connection)
         except ERRORS as error:
             if self._given_up is connection:
                 raise TimeoutError(f"the server gave no answer within {self._seconds_max:g} s") from error
             raise
         finally:
-            timer.cancel()
+            self._used = None
+
+    def _look(self) -> None:
+        """Whether what is done has taken too long. One timer serves all that is done while it runs."""
+        self._timer = None
+        if self._used is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._used_until:
+            self._timer = loop.call_at(self._used_until, self._look)
+            return
+        self._given_up = self._used
+        self._used.terminate()
 
     async def _connected(self) -> Connection:
         self._connection = None
         connection = await self._connect()
         if self._prepare is not None:
             try:
-                with self._in_time(connection):
-                    await self._prepare(connection)
+                await self._in_time(self._prepare, connection)
             except BaseException:
                 connection.terminate()
                 raise
@@ -207,8 +229,11 @@ class Session:
     async def close(self) -> None:
         """Wait for what is under way, and close the connection."""
         self._is_closed = True
-        while self._underway:
-            await asyncio.wait(self._underway)
+        # One that was cancelled before its first step, as the loop ended, has not taken itself out.
+        while left := [task for task in self._underway if not task.done()]:
+            await asyncio.wait(left)
+        if self._timer is not None:
+            self._timer.cancel()
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             timer = asyncio.get_running_loop().call_later(self._seconds_max, connection.terminate)

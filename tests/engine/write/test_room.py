@@ -24,6 +24,7 @@ from millstream.engine import (
     Limits,
     MemoryLog,
     Metadata,
+    Receipt,
 )
 from millstream.engine.application.options import Terms
 from millstream.engine.commits.commit import Head
@@ -247,6 +248,32 @@ def test_a_store_that_takes_little_is_never_given_more_and_nothing_is_lost(
 
     anyio.run(scenario)
     assert all(len(commit.body) <= COMMIT_BYTES_MIN for commit in store.commits)
+
+
+plain = st.builds(Tick, st.sampled_from("ab"), st.sampled_from([0, 10, 9_000]))
+filling = st.builds(
+    Fill, st.sampled_from(["p", SIGN * 300]), st.lists(st.sampled_from([1, 5_006]), max_size=2).map(tuple)
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(plain | filling, given_with), max_size=20))
+def test_with_a_smaller_bound_outcomes_are_the_same(sent: list[tuple[Command, Metadata | None]]) -> None:
+    async def outcomes(store: MemoryStore) -> list[Any]:
+        async with Engine(pads, log=MemoryLog(store), effects=False) as engine:
+            found: list[Any] = []
+            for number, (command, metadata) in enumerate(sent):
+                events = len(engine.preview(command))
+                receipt = await engine.execute(command, command_id=f"{number}", metadata=metadata)
+                assert receipt.events == events
+                found.append((receipt.position, receipt.events, receipt.version, receipt.parked))
+            for each in await engine.execute_many([command for command, _ in sent]):
+                assert isinstance(each, Receipt)
+                found.append((each.position, each.events, each.version, each.parked))
+            return [*found, write_state(engine).models[0].filled]
+
+    small = anyio.run(outcomes, MemoryStore(body_bytes_max=COMMIT_BYTES_MIN))
+    assert small == anyio.run(outcomes, MemoryStore())
 
 
 def test_those_who_come_after_a_command_that_led_to_many_have_room_beside_it() -> None:
