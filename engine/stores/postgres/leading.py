@@ -176,6 +176,8 @@ class Keeper:
     async def _run(self) -> None:
         every = self._settings.lease_seconds / _TIMES
         due = elapsed() + every
+        with suppress(*ERRORS):  # now, as the first append would wait for it: 5 ms, and 100 beside other work
+            await self._session.run(_nothing)
         while not self.leadership.is_lost:
             with anyio.move_on_after(max(0.0, due - elapsed())):
                 await self._woken.wait()
@@ -186,8 +188,7 @@ class Keeper:
                         await self._restore()
                     self._is_cut = False
                 if self._has_appended:
-                    self._has_appended = False
-                    await self._session.run(self._notify)
+                    await self._tell()
                     await anyio.sleep(_TELL_SECONDS)
                 if elapsed() >= due:
                     since = elapsed()
@@ -201,6 +202,14 @@ class Keeper:
                 with suppress(TimeoutError):
                     await anyio.sleep(_AGAIN_SECONDS)
 
+    async def _tell(self) -> None:
+        self._has_appended = False
+        try:
+            await self._session.run(self._notify)
+        except BaseException:
+            self._has_appended = True  # they have not heard of it
+            raise
+
     async def _notify(self, connection: Connection) -> None:
         await connection.execute("SELECT pg_notify($1, '')", self._channel)
 
@@ -211,3 +220,7 @@ class Keeper:
             self._holder,
             self._settings.lease_seconds,
         )
+
+
+async def _nothing(connection: Connection) -> None:
+    """To have a connection."""
