@@ -161,6 +161,11 @@ class LimitReached(TryAgainLater):
         self.held = held
 
     def __str__(self) -> str:
+        if self.limit.startswith("cascade_"):
+            return (
+                f"the limit {self.limit}={self.value:,} is reached by what follows from one command: let it send less, "
+                "or raise the limit"
+            )
         if self.held is None:
             return f"the limit {self.limit}={self.value:,} is reached: end something, or try again later"
         return (

@@ -14,6 +14,7 @@ from itertools import islice
 
 from millstream.engine.application.messages import Command
 from millstream.engine.application.options import Deadline
+from millstream.engine.commits.columns import text_bytes
 from millstream.engine.commits.commit import Head
 from millstream.engine.errors import DeadlineExceeded
 from millstream.engine.limits import Limits
@@ -136,7 +137,7 @@ def _fire_due(
         name, when = due[0]
         timer = timers.get(name)
         if timer is not None and timer.due == when:
-            if draft.closes_for(following(limits), state, limits):
+            if draft.closes_for(following(limits) + text_bytes(timer.title) + text_bytes(timer.scope), state, limits):
                 return
             if timer.commit == draft.number:
                 draft.holds = True

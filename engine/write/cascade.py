@@ -283,13 +283,13 @@ class Cascade:
             HandlerFailed, CommitTooLarge, AnswerTooLarge: as for a caller's. The state stays as it was.
         """
         state, rows = self._state, self._rows
-        self._require_unspent()
         try:
             command = state.app.own_command(command)
             handler, wants_context, tag, key_of, is_keyed, promise = state.handlers[type(command)]
             key = key_of(command)
         except MillstreamError as error:
             raise _Stop from error
+        self._require_unspent(self._bytes_of(place, key, ()))  # so much of it is said where it is refused, too
         yielded: list[Event] = []
         scope = UNSET if place.timer is None or place.scope == key else place.scope
         origin = Origin(len(rows.sheet.types), *place[:4], scope, place.effect)

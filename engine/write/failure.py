@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import anyio
+
 from millstream.engine.application.messages import Receipt
 from millstream.engine.commits.commit import Commit, Head
 from millstream.engine.errors import (
@@ -29,6 +31,11 @@ from millstream.engine.write.patience import Patience
 from millstream.engine.write.state import WriteState
 
 __all__ = ["NotYet", "Rebuilt", "Repair", "fail_draft", "fail_queue"]
+
+
+#: How long a commit for which no caller waits rests after it has failed twice; and how long at most, later.
+_AGAIN_SECONDS = 0.025
+_AGAIN_SECONDS_MAX = 1.0
 
 
 class Rebuilt(NamedTuple):
@@ -64,14 +71,24 @@ class Repair:
         #: The store has failed, and has not taken anything since.
         self._is_store_down = False
         self._in_doubt: Commit | None = None
+        #: The number of the last commit that failed, and how often in a row one with it did for which no caller waits.
+        self._number = self._again = 0
 
     def store_is_down(self) -> None:
         """Nothing is rebuilt until the store has taken something."""
         self._is_store_down = True
 
-    def failed(self, commit: Commit, error: CommitFailed | OutcomeUnknown) -> None:
-        """A commit failed, or is in doubt."""
+    def failed(self, commit: Commit, error: CommitFailed | OutcomeUnknown, *, alone: bool) -> None:
+        """A commit failed, or is in doubt.
+
+        Args:
+            commit: it.
+            error: with what.
+            alone: no caller waits for it: it is decided again by itself, from what is owed or due.
+        """
         self.store_is_down()
+        is_again = alone and commit.number == self._number
+        self._number, self._again = commit.number, self._again + 1 if is_again else 0
         if isinstance(error, OutcomeUnknown):
             self._in_doubt = commit
         self._observer.commit_failed(log=self._log.name, commit=error.commit, error=error, cause=error.__cause__)
@@ -89,6 +106,8 @@ class Repair:
             CommitsLost: the log ends before ``head``.
             MillstreamError: the log can't be believed.
         """
+        if self._again:  # else a store that works, and refuses just this, would be given it without a rest
+            await anyio.sleep(min(_AGAIN_SECONDS * 2.0 ** min(self._again, 30), _AGAIN_SECONDS_MAX))
         started = elapsed()
         self._patience.begin()
         try:

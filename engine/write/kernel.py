@@ -91,7 +91,7 @@ def decide(commands: Iterable[_Asked], state: WriteState, rows: Rows, limits: Li
                         _finish(terms, Receipt(number, position, 1, terms.command_id, version), index, rows)
                     continue
             found = _as_read(yielded, state, few, rows, limits, tag, key if is_keyed else False)
-            if not _fits(found, tag, key, state, rows, limits, promise is not None):
+            if not _fits(found, tag, key, state, rows, limits, state.answered.data if promise else None):
                 return
             events = found[0]
             for place, event in enumerate(events):
@@ -126,7 +126,9 @@ def few_of(state: WriteState, limits: Limits) -> int:
     return max(0, room // (state.exact_bytes_max + PLACE_BYTES_MAX))
 
 
-def _fits(read: _Read, tag: str, key: str | None, state: WriteState, rows: Rows, limits: Limits, answers: bool) -> bool:
+def _fits(
+    read: _Read, tag: str, key: str | None, state: WriteState, rows: Rows, limits: Limits, answer: bytes | None
+) -> bool:
     """See that a command, with what may follow from it, fits beside what stands in the rows; else these are closed.
 
     Raises:
@@ -137,20 +139,20 @@ def _fits(read: _Read, tag: str, key: str | None, state: WriteState, rows: Rows,
     if state.performed or state.agenda.unsettled >= limits.agenda_entries_max:
         _require_agenda_room(events, state, limits)
     size = len(events) * state.exact_bytes_max if chunk is None else len(chunk)
-    if not (timings or answers) and (key is None or len(key) <= SHORT_KEY_CHARS):
+    if not timings and answer is None and (key is None or len(key) <= SHORT_KEY_CHARS):
         # Most are like this: `fill` has seen to it that there is room for a whole batch of them.
         may_follow = state.sizes.owed and any(type(event) in state.sizes.owed for event in events)
         if not may_follow and rows.size_bytes + size <= limits.batch_bytes_max:
             return True
     room = rows.room(state, limits)
-    needed = state.bytes_needed(events, size, timings, key, limits, answers=answers)
+    needed = state.bytes_needed(events, size, timings, key, limits, answer)
     if needed > room and chunk is None:
         size = len(state.app.encode_events(list(events)))
-        needed = state.bytes_needed(events, size, timings, key, limits, answers=answers)
+        needed = state.bytes_needed(events, size, timings, key, limits, answer)
     if needed <= room:
         return True
-    if needed > limits.commit_bytes_max - state.sizes.once:
-        raise CommitTooLarge(tag, needed, limits.commit_bytes_max)
+    if (alone := needed + state.sizes.once) > limits.commit_bytes_max:
+        raise CommitTooLarge(tag, alone, limits.commit_bytes_max)
     rows.is_closed = True
     return False
 

@@ -6,7 +6,8 @@ Here: sizes, each an upper bound. Not here: what is done where the room does not
     ----                        --------
     events, answers             as they are encoded; before that, the most that their class can come to
     agenda, origins, refusals   as they are encoded
-    ids, metadata               the most that their characters can come to
+    keys, names, metadata       as they are encoded
+    ids                         the most that their characters can come to
     what each command has       a place in each column: a constant of the application
     what a commit has once      a constant of the application
 
@@ -63,9 +64,11 @@ class Sizes(NamedTuple):
     def of(cls, app: App) -> Sizes:
         """Those of an application."""
         once = _MEMBERS_BYTES + text_bytes(app.version)
-        for event, entry in app.events.items():
-            names = [each.name for each in app.effects.get(event, ())]
-            once += 2 * text_bytes(entry.tag) + text_bytes(entry.key_name) + sum(map(text_bytes, names))
+        for event, entry in app.events.items():  # all of them, as if each were in each commit
+            if entry.key_name is not None:
+                once += text_bytes(entry.tag) + text_bytes(entry.key_name)
+            if event in app.effects:
+                once += text_bytes(entry.tag) + len(encode([each.name for each in app.effects[event]])) + 1
         command = _COLUMNS_BYTES + max((text_bytes(each.tag) for each in app.commands.values()), default=0)
         owed = {
             event: (sum(len(encode(Owed(2**31, each.name))) + 1 for each in reactions), len(reactions))

@@ -230,8 +230,9 @@ class WriteState:
             found = checked(timings, self.app, self.agenda, context.now, self._limits, tag)
             data = self.app.encode_events(list(own))
             events = self.app.read_events(data)
-            needed = self.bytes_needed(events, len(data), found, key, self._limits, answers=promise is not None)
-            if needed > self._limits.commit_bytes_max - self.sizes.once:
+            answer = self.answered.data if promise else None
+            needed = self.bytes_needed(events, len(data), found, key, self._limits, answer) + self.sizes.once
+            if needed > self._limits.commit_bytes_max:
                 raise CommitTooLarge(tag, needed, self._limits.commit_bytes_max)
             if keyed:
                 self.require_key(events, key)
@@ -251,8 +252,7 @@ class WriteState:
         timings: Sequence[Checked],
         key: str | None,
         limits: Limits,
-        *,
-        answers: bool,
+        answer: bytes | None,
     ) -> int:
         """How many bytes of a commit a caller's command takes at most, with what may follow from it.
 
@@ -261,15 +261,17 @@ class WriteState:
             size: of these as JSON, at most.
             timings: that it yielded.
             key: the command's.
-            limits: ``cascade_bytes_max`` is kept free where there are reactions, ``answer_bytes_max`` for an answer.
-            answers: its handler gives one.
+            limits: ``cascade_bytes_max`` is kept free where there are reactions.
+            answer: as JSON, if its handler gave one.
         """
         owed = self.sizes.owed_by(events)
-        needed = self.sizes.command + GIVEN_BYTES_MAX + text_bytes(key) + size + len(events) * PLACE_BYTES_MAX
+        needed = self.sizes.command + GIVEN_BYTES_MAX + size + len(events) * PLACE_BYTES_MAX
+        if not events or self.effects[type(events[0])][1](events[0]) != key:  # else the event says it
+            needed += text_bytes(key)
         if timings:
             needed += timers_bytes(timings, key)
-        if answers:
-            needed += limits.answer_bytes_max
+        if answer is not None:
+            needed += len(answer) + 1
         return needed + owed + following(limits) if owed else needed
 
     def require_key(self, events: Iterable[Event], key: str | None) -> None:

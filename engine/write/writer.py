@@ -419,7 +419,7 @@ class Writer:
 
     def _roll_back(self, flight: Flight, error: CommitFailed | OutcomeUnknown) -> None:
         """Fail what was not written, and all that was decided on top of it."""
-        self._repair.failed(flight.commit, error)
+        self._repair.failed(flight.commit, error, alone=not flight.draft.promises)
         number, problem = error.commit, error.problem
         failed = partial(type(error), number, problem)
         self._fail(flight.draft, failed, error.__cause__)

@@ -556,6 +556,23 @@ async def test_while_the_store_fails_the_writer_asks_it_by_itself_where_a_timer_
     assert [line["event"] for line in log_lines].count("rebuild_failed") == 11
 
 
+async def _refused_again_and_again(world: Simulation) -> int:
+    log = world.log()
+    async with Engine(theatre, log=log) as engine:
+        await engine.execute(Hold("s", "o", 5))
+        log.faults = Faults(append_refused=1.0)  # and whoever asks the store hears that it works
+        await world.sleep(100)
+        refused = log.counts["append_refused"]
+        log.heal()
+        await world.sleep(5)
+        assert show(engine).gone == ["o"]
+    return refused
+
+
+def test_a_timer_whose_commit_is_refused_again_and_again_rests_between() -> None:
+    assert 80 < simulate(_refused_again_and_again, seed=7).result < 120
+
+
 def in_simulation(scenario: Callable[[Simulation, Engine], Awaitable[None]], **limits: Any) -> Run[None]:
     async def opened(world: Simulation) -> None:
         async with Engine(theatre, log=world.log(), limits=Limits(**limits)) as engine:

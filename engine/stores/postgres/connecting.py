@@ -151,14 +151,14 @@ class Session:
         return await outcome
 
     async def _in_turn(self, work: Callable[[Connection], Awaitable[T]], outcome: asyncio.Future[T]) -> None:
-        """Do it when it is its turn. Its caller may be gone, and then nobody hears of it."""
+        """Do it when it is its turn. Its caller may be gone, and then it is not given to any."""
         try:
             async with self._turn:
                 result = await self._done(work)
         except BaseException as error:
             if not outcome.done():
                 outcome.set_exception(error)
-                outcome.exception()  # whoever awaits it may be cancelled before they have it
+                outcome.exception()  # its caller may be cancelled before it gets that
             if not isinstance(error, Exception):
                 raise
         else:

@@ -43,8 +43,9 @@ def is_unclear(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """What the driver says, in one line."""
-    text = " ".join(str(error).split()) or repr(error)
+    """What the driver says, in one line; without the server's detail, which may show the row that it refused."""
+    said = getattr(error, "message", None) or str(error)
+    text = " ".join(f"{said} {getattr(error, 'hint', None) or ''}".split()) or repr(error)
     return f"{text} ({state})" if (state := state_of(error)) else text
 
 

@@ -207,7 +207,7 @@ class Keeper:
         try:
             await self._session.run(self._notify)
         except BaseException:
-            self._has_appended = True  # they have not heard of it
+            self._has_appended = True  # followers do not know of it
             raise
 
     async def _notify(self, connection: Connection) -> None:

@@ -330,6 +330,12 @@ TEXTS: list[tuple[type[MillstreamError], MillstreamError, str]] = [
     ),
     (
         TryAgainLater,
+        LimitReached("cascade_bytes_max", 1_000),
+        "the limit cascade_bytes_max=1,000 is reached by what follows from one command: let it send less, or raise the "
+        "limit",
+    ),
+    (
+        TryAgainLater,
         LimitReached("view_waiters_max", 10_000, held=5_000),
         "this connection has its share of the limit view_waiters_max=10,000: 5,000, and no more are left to all others; "
         "end something, or try again later",

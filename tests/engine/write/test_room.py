@@ -56,7 +56,7 @@ pytestmark = pytest.mark.anyio
 #: Six bytes each, as JSON.
 SIGN = "\x01"
 
-How = Literal["send", "refuse", "raise", "timer", "outside"]
+How = Literal["send", "refuse", "far", "raise", "timer", "outside"]
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -146,6 +146,8 @@ class Pad(WriteModel):
                         yield Fill(event.pad, (step.size,))
                     case "refuse":
                         yield Deny(event.pad, step.size)
+                    case "far":
+                        yield Deny("k" * step.size, 2_000)
                     case "raise":
                         raise ValueError(SIGN * step.size)
                     case "timer":
@@ -170,7 +172,9 @@ pads = App(models=[Pad], effects=[Outside], name="pads", version="1")
 
 small = st.integers(0, 2_000)
 sizes = st.lists(small | st.integers(0, 30_000), max_size=3).map(tuple)
-steps = st.builds(Step, st.sampled_from(["send", "refuse", "raise", "timer", "outside"]), small, st.integers(1, 40))
+steps = st.builds(
+    Step, st.sampled_from(["send", "refuse", "far", "raise", "timer", "outside"]), small, st.integers(1, 40)
+)
 fills = st.builds(
     Fill, st.sampled_from(["p", SIGN * 300]), sizes, st.lists(steps, max_size=3).map(tuple), st.integers(0, 3)
 )
@@ -214,6 +218,10 @@ def test_a_body_never_has_more_bytes_than_were_counted_for_it(
 @example([(Fill("p", (1,), (Step("refuse", 2_000, 40),) * 3), None, None)] * 20)
 @example([(Fill("p", (7,) * 100), None, None)] * 20)
 @example([(Fill("p", (1,), (Step("outside", 12_000, 9),)), None, None)] * 4)
+@example([(Fill("p", (51_001,), (Step("send", 2_003, 7),)), None, None)])
+@example([(Fill("p", (7,), (Step("far", 65_000, 1),)), None, None)])
+@example([(Fill("p", (7,), (Step("send", 1, 300), Step("far", 65_000, 1))), None, None)])
+@example([(Fill("p", (7,), (Step("far", 15_000, 1),), 3), None, None)] * 3)
 @example([(Tick("a", 15_900), None, None), (Tick("a", 50_400), None, None)] * 3)
 @example([(Fill("p", (1,), (Step("send", 1, 9),), 9), None, Metadata(extra={"note": "x" * 2_500}))])
 @example([(Ask(f"p{number}", 1), None, Metadata(extra={"note": "x" * 2_500})) for number in range(60)])
@@ -276,11 +284,39 @@ def test_with_a_smaller_bound_outcomes_are_the_same(sent: list[tuple[Command, Me
     assert small == anyio.run(outcomes, MemoryStore())
 
 
+@pytest.mark.parametrize("types", [50, 300])
+def test_a_small_store_has_room_for_an_application_of_many_types(types: int) -> None:
+    methods: dict[str, Any] = {}
+    for number in range(types):
+        fields = {"__annotations__": {"pad": Key}, "__module__": __name__}
+        event = type(f"SomethingOfKind{number:03}Happened", (Event,), fields)
+
+        def apply(self: Any, event: Any) -> None: ...
+
+        apply.__annotations__ = {"event": event, "return": None}
+        methods[f"on_{number}"] = applies(apply)
+    app = App(models=[Pad, type("Many", (WriteModel,), methods)], effects=[Outside], name="wide")
+    limits = Limits().within(COMMIT_BYTES_MIN)
+    state = WriteState(app, WriteParts(app, limits), limits)
+    rows = Rows(Head(), datetime(2026, 1, 1, tzinfo=UTC))
+    decide([(None, Fill("p", (8,)), None), *[(None, Tick("a"), None)] * 20], state, rows, limits)
+    assert len(rows.outcomes) == 21
+    assert all(isinstance(each, Receipt) for each in rows.outcomes)
+
+
+def test_a_key_is_counted_once_and_as_it_is_written() -> None:
+    limits = Limits().within(COMMIT_BYTES_MIN)
+    state = WriteState(pads, WriteParts(pads, limits), limits)
+    rows = Rows(Head(), datetime(2026, 1, 1, tzinfo=UTC))
+    decide([(None, Tick("k" * 50_000), None)], state, rows, limits)
+    assert isinstance(rows.outcomes[0], Receipt)
+
+
 def test_those_who_come_after_a_command_that_led_to_many_have_room_beside_it() -> None:
     limits, note = Limits(slice_ms_max=60_000).within(1024 * 1024), Metadata(extra={"note": "x" * 4_070})
     much = (Fill("p", (1,), (Step("send", 1, 100),)), Terms(metadata=note))
     after = [(Tick("a"), Terms(f"{number}{SIGN * 190}", payload="0" * 32, metadata=note)) for number in range(50)]
-    told: list[Any] = [(Fill("p", (243_000,)), None), *[much] * 3, *after]
+    told: list[Any] = [(Fill("p", (235_000,)), None), *[much] * 3, *after]
     queue: deque[Envelope] = deque((Kept(), *each) for each in told)
     state = WriteState(pads, WriteParts(pads, limits), limits)
     bodies = []
