@@ -31,7 +31,7 @@ from millstream.engine.write.rows import Rows, enter, enter_timers, owe, require
 from millstream.engine.write.state import WriteState
 from millstream.engine.write.timing import Checked, apart, checked
 
-__all__ = ["decide", "few_of"]
+__all__ = ["decide"]
 
 _NOTHING = Metadata()
 
@@ -59,7 +59,7 @@ def decide(commands: Iterable[_Asked], state: WriteState, rows: Rows, limits: Li
     handlers, effects, yields, index, now = state.handlers, state.effects, state.yields, state.index, rows.now
     versions, version_of, known = index.versions, index.versions.get, index.kept
     types, happened, outcomes, number = rows.sheet.types, rows.events, rows.outcomes, rows.number
-    few, position, asked = few_of(state, limits), rows.position, state.asked
+    few, position, asked = _few_of(state, limits), rows.position, state.asked
     for _, command, terms in commands:
         handler, wants_context, tag, key_of, is_keyed, promise = handlers[type(command)]
         yielded: list[Event] = []
@@ -120,7 +120,7 @@ def _is_over(state: WriteState, rows: Rows, limits: Limits, kept: int) -> bool:
     return kept > 0 and rows.sheet.entries_bytes > 0 and rows.room(state, limits) < kept
 
 
-def few_of(state: WriteState, limits: Limits) -> int:
+def _few_of(state: WriteState, limits: Limits) -> int:
     """So many events that pass their check are few enough bytes, without a look at what they have."""
     room = limits.commit_bytes_max - state.sizes.once - state.sizes.command - GIVEN_BYTES_MAX
     return max(0, room // (state.exact_bytes_max + PLACE_BYTES_MAX))

@@ -111,3 +111,4 @@ async def test_the_connection_that_tells_is_there_before_there_is_anything_to_te
         return int(count)
 
     await until(lambda: sessions() == 3)
+    assert sessions() == 3
