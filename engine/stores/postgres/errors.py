@@ -56,7 +56,7 @@ def refusal(log: str, error: Exception) -> Exception:
         return LogRefused(
             log,
             f"the role may not do this: {text_of(error)}",
-            "let an administrator grant it what it lacks; what `millstream log sql` shows makes a log that is not there",
+            "let an administrator grant it what it lacks, or make the log by what `millstream log sql` shows",
         )
     if state == STATE_READ_ONLY:
         return LogRefused(log, "the server takes no changes: it is a standby", "name the primary, or attach to read it")
