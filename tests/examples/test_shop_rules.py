@@ -195,5 +195,7 @@ def test_an_order_that_can_never_be_filled_is_cancelled_at_once_and_told_why(
 )
 def test_what_can_not_be_is_refused(shop: Scenario, command: Command[Any], code: str) -> None:
     shop.given(order("o1"))
+    before = shop.ask(OrderState("o1"))
     shop.when(command)
     shop.then_refused(code)
+    assert shop.ask(OrderState("o1")) == before

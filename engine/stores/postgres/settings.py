@@ -24,7 +24,7 @@ _LEASE_SECONDS = 3.0
 _LEASE_SECONDS_MIN = 0.5
 #: The first ends a text, the second a block of statements.
 _NOT_IN_NAMES = ("\0", "$$")
-_UNREAD = "a port is a number, and a # or @ in a password is written %23 or %40"
+_UNREAD = "a port is a number, a parameter NAME=VALUE, and #, & or @ in a password is written %23, %26 or %40"
 #: A day.
 _SECONDS_MAX = 86_400
 _ANSWER_SECONDS_MAX = 10.0
@@ -70,8 +70,8 @@ def settings_of(address: str) -> Settings:
         lease = _seconds(query.pop("lease_seconds", _LEASE_SECONDS))
         answer = _seconds(query.pop("answer_seconds_max", _ANSWER_SECONDS_MAX))
         pooled = query.pop("pooled", "false")
-    except ValueError as error:
-        raise _refused(address.partition("?")[0], str(error) or repr(error)) from error
+    except ValueError:  # its text may hold a part of a password, which has a & or a bracket
+        raise _refused("postgresql", _UNREAD) from None
     if parts.fragment or address[len(parts.scheme) :][:3] != "://":
         raise _refused("postgresql", _UNREAD)
     hosts = ",".join(host.rpartition("@")[2] for host in parts.netloc.split(","))

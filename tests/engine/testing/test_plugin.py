@@ -109,5 +109,5 @@ def test_a_test_that_fails_is_reported_once_with_the_difference_and_its_fakes_ar
 
 def test_the_fixture_without_the_plugin_says_what_is_missing(pytester: pytest.Pytester) -> None:
     result = run(pytester, conftest="from millstream.engine.testing.plugin import scenario_of")
-    result.assert_outcomes(errors=6)
+    assert result.parseoutcomes() == {"errors": 6}
     result.stdout.fnmatch_lines(["*no plugin ends its scenarios: say pytest_plugins*"])

@@ -179,7 +179,7 @@ async def test_a_question_is_asked_by_address_or_by_body_with_the_same_answer() 
 )
 async def test_a_question_that_is_none_is_refused(path: str, status: int) -> None:
     async with over_http() as web:
-        await web.ask(path, status)
+        assert (await web.ask(path, status)).status_code == status
 
 
 async def test_yesterdays_answer_and_a_position_that_no_log_has() -> None:

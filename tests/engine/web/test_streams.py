@@ -210,6 +210,7 @@ async def test_a_reader_that_leaves_before_there_is_an_answer_frees_its_place() 
                     await raw.send(LATER)
                 await until(lambda: web.app.streams == 3)
             await until(lambda: web.app.streams == 0)
+        assert web.app.streams == 0
 
 
 async def test_a_source_that_never_begins_ends_with_the_server() -> None:

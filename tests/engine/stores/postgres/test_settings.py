@@ -90,6 +90,8 @@ def test_an_address_is_shown_without_who_uses_it(address: str, shown: str) -> No
     [
         "postgresql://127.0.0.1:1/db?lease_seconds=soon&password=S3CRET",
         "postgresql://127.0.0.1:1/db?pooled=perhaps&password=S3CRET",
+        "postgresql://127.0.0.1:1/db?password=mine&S3CRET",
+        "postgresql://ann:[S3CRET@host/db",
         "postgresql:/user:S3CRET@host/db",
         "postgresql:user:S3CRET@host/db",
     ],
